@@ -1,0 +1,62 @@
+/*
+ * address.h - URIs to socket addresses, and back.
+ *
+ *   tcp://host:port   host: a name, an IPv4 address, or [an IPv6 address, %scope if need be];
+ *                     none at all: every address of this machine. port: 0 to 65535, or a
+ *                     service's name.
+ *   unix:///path      unix:@name   a Unix socket's path, or a name in the abstract namespace.
+ *                     %XX is the byte XX, so "%25" is a percent sign; a name may hold any byte.
+ *   fd://N            a descriptor that this process was given.
+ *
+ * Threads: any. Owns: nothing.
+ * Blocks:  address_parse, when it has to resolve a name; see address_is_literal.
+ */
+#ifndef WEIR_ADDRESS_H
+#define WEIR_ADDRESS_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+enum address_kind { ADDRESS_TCP, ADDRESS_UNIX, ADDRESS_FD };
+
+struct address {
+    enum address_kind kind;
+    int fd;                        /* ADDRESS_FD: which; nothing below is set then */
+    bool every;                    /* no host was given: [::] that takes IPv4 too, or 0.0.0.0 */
+    socklen_t len;
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+        struct sockaddr_storage ss;
+    };
+};
+
+/*
+ * address_parse resolves names with getaddrinfo and takes the first address it gives.
+ * Returns 0, or -errno and the reason in why: -EINVAL the text is wrong, -ENOENT no such host,
+ * -EAGAIN the resolver doesn't answer now, -ENOMEM.
+ */
+int address_parse(const char *uri, struct address *ret, char *why, size_t why_size);
+
+/* True when address_parse has no name to resolve (a wrong text included): it does not block. */
+bool address_is_literal(const char *uri);
+
+/*
+ * address_format writes the URI: "tcp://[::1]:80", "unix:///p", "unix:@n"; "unix:" if unnamed.
+ * Returns its length, -ENOSPC (what fits is written, terminated), or -EAFNOSUPPORT.
+ */
+int address_format(const struct sockaddr *addr, socklen_t len, char *buf, size_t size);
+
+/*
+ * address_text writes a peer for people to read: "127.0.0.1:51234" (also if it came mapped into
+ * IPv6), "[::1]:51234", "unix:/p", "unix:@n", "unix:" if unnamed. Returns buf, always
+ * terminated, cut off if it must be; without control bytes.
+ */
+const char *address_text(const struct sockaddr *addr, socklen_t len, char *buf, size_t size);
+
+#endif

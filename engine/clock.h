@@ -1,0 +1,15 @@
+/*
+ * clock.h - the monotonic clock, in the two units that weir counts in.
+ *
+ * Threads: any, signal handlers too. Blocks: never.
+ */
+#ifndef WEIR_CLOCK_H
+#define WEIR_CLOCK_H
+
+#include <stdint.h>
+
+/* CLOCK_MONOTONIC; clock_ms rounds down, so a deadline that is reached in it has really passed. */
+uint64_t clock_ms(void);
+uint64_t clock_ns(void);
+
+#endif

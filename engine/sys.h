@@ -1,0 +1,69 @@
+/*
+ * sys.h - leaf system calls: they never yield, and return -errno instead of setting errno.
+ *
+ * Why they are functions of their own: compilers remember where errno lives across a fiber
+ * switch. Code that never names errno cannot be hurt by that, and these calls are never inlined
+ * into code that switches.
+ *
+ * Threads: any. Blocks: only sys_epoll_wait and sys_poll_one; the others don't wait.
+ * EINTR:   tried again, unless said otherwise.
+ */
+#ifndef WEIR_SYS_H
+#define WEIR_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/* Bytes, 0 at end of file, or -errno (-EAGAIN: nothing there, whatever the mode of the socket). */
+ssize_t sys_recv(int fd, void *buf, size_t len);
+
+/* Bytes taken, perhaps fewer than given, or -errno; -EPIPE comes without a SIGPIPE. */
+ssize_t sys_send(int fd, const void *buf, size_t len);
+ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len);
+
+/*
+ * The same, from offset of a file; 0: the file ends there. The socket must be non-blocking.
+ * sendfile(2) knows no MSG_NOSIGNAL: the calling thread keeps SIGPIPE blocked.
+ */
+ssize_t sys_sendfile(int fd, int file_fd, off_t offset, size_t len);
+
+/*
+ * The next connection, non-blocking and close-on-exec, or -errno (-EAGAIN: none waits). One that
+ * was gone before it was taken (ECONNABORTED) is passed over.
+ */
+int sys_accept(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_len);
+
+/* Never tried again: Linux has released the descriptor even if close(2) says EINTR. */
+void sys_close(int fd);
+
+int sys_epoll_create(void);
+int sys_epoll_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data);
+
+/* How many events, or -errno. 0: the time has passed, or a signal came. timeout_ms -1: for ever. */
+int sys_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms);
+
+/* A non-blocking eventfd. signal makes it readable, any number of times; clear undoes all. */
+int sys_eventfd(void);
+void sys_eventfd_signal(int fd);
+void sys_eventfd_clear(int fd);
+
+/* The events (POLLIN ...) that came, 0 when timeout_ms has passed (-1: never), or -errno. */
+int sys_poll_one(int fd, short events, int timeout_ms);
+
+/* A stream socket, non-blocking and close-on-exec. */
+int sys_socket(int family);
+
+/* 0, -EINPROGRESS: sys_socket_error tells once it is writable; -EAGAIN: a Unix backlog is full. */
+int sys_connect(int fd, const struct sockaddr *addr, socklen_t len);
+
+/* What has happened to the socket meanwhile: 0 or -errno. Asking clears it. */
+int sys_socket_error(int fd);
+
+int sys_shutdown_write(int fd);
+int sys_set_nodelay(int fd);
+
+#endif

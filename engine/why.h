@@ -1,0 +1,21 @@
+/*
+ * why.h - the sentence that says why a call failed.
+ *
+ * A sentence is one line, starts in lower case (or with the text that is at fault), has no newline
+ * at its end and names what to change. The buffer is the caller's; a size of 0 wants no sentence.
+ *
+ * Threads: any. Blocks: never.
+ */
+#ifndef WEIR_WHY_H
+#define WEIR_WHY_H
+
+#include <stddef.h>
+
+/*
+ * why_set writes the sentence and returns error, so that failing takes one statement. Control
+ * bytes (they come from the text at fault) become '?': the sentence stays one line.
+ */
+int why_set(char *why, size_t why_size, int error, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+#endif
