@@ -1,0 +1,61 @@
+"""The rules that weir's own code is built with: native rules plus our language and warnings.
+
+Warnings become errors in .bazelrc, so that a program which embeds weir is not broken by a newer
+compiler's opinion of it.
+"""
+
+_WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Wshadow",
+    "-Wpointer-arith",
+    "-Wundef",
+    "-Wvla",
+]
+
+# newer compilers reject liburcu's headers without _GNU_SOURCE
+_C = ["-std=c17", "-D_GNU_SOURCE"] + _WARNINGS + [
+    "-Wstrict-prototypes",
+    "-Wmissing-prototypes",
+    "-Wconversion",
+    "-Wno-sign-conversion",
+]
+
+_CXX = ["-std=c++17"] + _WARNINGS
+
+def weir_cc_library(name, copts = [], **kwargs):
+    """A C library."""
+    native.cc_library(name = name, copts = _C + copts, **kwargs)
+
+def weir_module(name, **kwargs):
+    """A module: the library of NAME.h and, unless it is a header alone, NAME.c."""
+    weir_cc_library(
+        name = name,
+        srcs = native.glob([name + ".c"], allow_empty = True),
+        hdrs = [name + ".h"],
+        **kwargs
+    )
+
+def weir_cc_binary(name, copts = [], **kwargs):
+    """A C program."""
+    native.cc_binary(name = name, copts = _C + copts, **kwargs)
+
+def weir_cc_test(name, copts = [], deps = [], size = "small", **kwargs):
+    """A cmocka program. A small one has a minute, which the sanitizers need at times."""
+    native.cc_test(
+        name = name,
+        size = size,
+        copts = _C + copts,
+        deps = deps + ["//tools/bazel/system:cmocka"],
+        **kwargs
+    )
+
+def weir_cc_benchmark(name, copts = [], deps = [], **kwargs):
+    """A Google Benchmark program, in C++."""
+    native.cc_binary(
+        name = name,
+        testonly = True,
+        copts = _CXX + copts,
+        deps = deps + ["//tools/bazel/system:benchmark"],
+        **kwargs
+    )
