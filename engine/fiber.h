@@ -1,0 +1,80 @@
+/*
+ * fiber.h - functions that can stop in the middle and go on later.
+ *
+ * A fiber is a struct at the top of its own stack, so a parked fiber costs the pages that it has
+ * touched and nothing else:
+ *
+ *      low address                                                          top
+ *     +-------+------------------------------------------+--------------+-----+
+ *     | guard |                  <- frames of entry()     | struct fiber | pad |
+ *     +-------+------------------------------------------+--------------+-----+
+ *
+ * It is in one of three states, and only these calls move it:
+ *
+ *      resting --fiber_run--> running --fiber_park--> parked
+ *         ^                   |     ^                   |
+ *         +--entry returns----+     +---fiber_resume----+
+ *
+ * The scheduler is whoever calls fiber_run or fiber_resume: it waits in that call, on its own
+ * stack, until the fiber parks or ends.
+ *
+ * Threads: a cache and its resting fibers belong to one thread. From fiber_run until it ends, a
+ *          fiber is resumed by the thread that ran it and by no other: compilers keep addresses
+ *          of thread-local variables (errno's too) across the switch.
+ * Owns:    a cache owns its resting fibers; fiber_get gives one away, fiber_put takes it back.
+ * Parks:   fiber_park, alone. Never with a mutex held or inside an RCU read-side section.
+ */
+#ifndef WEIR_FIBER_H
+#define WEIR_FIBER_H
+
+#include <stdbool.h>
+
+struct fiber;
+struct stack_arena;
+
+/*
+ * A thread's resting fibers, the most recently used first, since its stack is still in the CPU's
+ * caches. What exceeds max_warm goes back to the arena, and its memory to the kernel.
+ */
+struct fiber_cache {
+    struct stack_arena *arena;
+    struct fiber *warm;
+    unsigned warm_len;
+    unsigned max_warm;
+};
+
+/* The arena must outlive the cache; several threads' caches may share it. */
+void fiber_cache_init(struct fiber_cache *cache, struct stack_arena *arena, unsigned max_warm);
+
+/* fiber_cache_fini gives every resting fiber back to the arena. */
+void fiber_cache_fini(struct fiber_cache *cache);
+
+/* fiber_get gives a resting fiber without a label, or NULL when there is no memory for one. */
+struct fiber *fiber_get(struct fiber_cache *cache);
+
+/* fiber_put takes a resting fiber back. */
+void fiber_put(struct fiber_cache *cache, struct fiber *fiber);
+
+/*
+ * fiber_run calls entry(fiber, arg) on a resting fiber's stack. Returns true when entry has
+ * returned and the fiber rests again, false when it has parked.
+ */
+bool fiber_run(struct fiber *fiber, void (*entry)(struct fiber *fiber, void *arg), void *arg);
+
+/* fiber_resume goes on behind a parked fiber's fiber_park. The same return. */
+bool fiber_resume(struct fiber *fiber);
+
+/* fiber_park, called on the fiber itself, returns to the scheduler until it is resumed. */
+void fiber_park(struct fiber *fiber);
+
+/*
+ * The label names what runs on the fiber, for the message about a stack overflow and the like.
+ * It is kept by reference; it may be read from any thread, and from signal handlers.
+ */
+void fiber_set_label(struct fiber *fiber, const char *label);
+const char *fiber_label(const struct fiber *fiber);
+
+/* fiber_on_stack is the fiber whose stack has this top. */
+struct fiber *fiber_on_stack(void *top);
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * overflow.h - says in one line that a fiber's stack was too small, and dies.
+ *
+ * A fiber that outgrows its stack faults in the guard page. The handler of SIGSEGV recognises
+ * that, writes
+ *
+ *     weir: stack overflow in handler 'upper': 65536 bytes are not enough; raise stack_size
+ *
+ * to standard error and aborts. Every other fault goes to whoever handled SIGSEGV before.
+ *
+ * Threads: install and uninstall from any; the thread calls on the thread that they are for.
+ * Blocks:  install and uninstall on a lock between themselves.
+ */
+#ifndef WEIR_OVERFLOW_H
+#define WEIR_OVERFLOW_H
+
+#include <signal.h>
+#include <stddef.h>
+
+/*
+ * overflow_install puts the handler in place if it is not; each call needs an overflow_uninstall.
+ * The last one restores the handler that was there before, unless the program has put another on
+ * top of ours since: then ours stays below it and passes on. Returns 0 or -errno.
+ */
+int overflow_install(void);
+void overflow_uninstall(void);
+
+/* A thread's place to run the handler on: the stack that overflowed has no room left. */
+struct overflow_thread {
+    stack_t before;             /* the thread's alternate stack, put back at the end */
+    void *stack;
+    size_t size;
+};
+
+/* On every thread that runs fibers, around their running. init returns 0 or -errno. */
+int overflow_thread_init(struct overflow_thread *thread);
+void overflow_thread_fini(struct overflow_thread *thread);
+
+#endif
