@@ -1,0 +1,197 @@
+/*
+ * bare_loop.c - see bare_loop.h.
+ *
+ * Threads: each loop is alone with its listener, its epoll set and its connections.
+ * Corners cut, because a yardstick must be the cheapest loop that still answers correctly under
+ * bench/load.h: a CRLFCRLF split over two recvs is not recognised, and a peer that does not take
+ * its answer at once is dropped.
+ */
+#include "bench/bare_loop.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What weir's hello answers, byte for byte but for the time: the same work for the kernel. */
+#define REPLY \
+    "HTTP/1.1 200 OK\r\n" \
+    "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n" \
+    "Content-Type: text/plain\r\n" \
+    "Content-Length: 14\r\n" \
+    "\r\n" \
+    "Hello, world!\n"
+
+enum {
+    REPLY_LEN = sizeof(REPLY) - 1,
+    REPLIES_MAX = 16,           /* answered by one send when requests come pipelined */
+    EVENTS_MAX = 256,
+    RECV_SIZE = 16384,
+};
+
+struct loop {
+    enum bare_loop_mode mode;
+    int listen_fd;
+    int epoll_fd;
+    char input[RECV_SIZE];
+    char replies[REPLIES_MAX * REPLY_LEN];
+};
+
+static bool send_all(int fd, const char *data, size_t len)
+{
+    return send(fd, data, len, MSG_NOSIGNAL) == (ssize_t)len;
+}
+
+static size_t requests_in(const char *data, size_t len)
+{
+    const char *end = data + len;
+    size_t count = 0;
+
+    while ((data = memmem(data, (size_t)(end - data), "\r\n\r\n", 4))) {
+        data += 4;
+        count++;
+    }
+    return count;
+}
+
+/* False: the connection is done with. */
+static bool answer(struct loop *loop, int fd, size_t len)
+{
+    if (loop->mode == BARE_LOOP_LINE)
+        return send_all(fd, loop->input, len);
+
+    size_t left = requests_in(loop->input, len);
+
+    while (left > 0) {
+        size_t batch = left < REPLIES_MAX ? left : REPLIES_MAX;
+
+        if (!send_all(fd, loop->replies, batch * REPLY_LEN) || loop->mode == BARE_LOOP_CLOSE)
+            return false;
+        left -= batch;
+    }
+    return true;
+}
+
+static void serve(struct loop *loop, int fd, uint32_t events)
+{
+    ssize_t n;
+
+    do {
+        n = recv(fd, loop->input, sizeof(loop->input), MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0 || !answer(loop, fd, (size_t)n)) {
+            close(fd);
+            return;
+        }
+        /* A short recv has drained the socket: the next byte is a new edge. An end of file that
+         * came with the data is no new edge, so that one is read up to. */
+    } while (n == sizeof(loop->input) || (events & EPOLLRDHUP));
+}
+
+static void accept_all(struct loop *loop)
+{
+    int fd;
+
+    while ((fd = accept4(loop->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd };
+
+        if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+            close(fd);
+    }
+}
+
+static void *loop_main(void *arg)
+{
+    struct loop *loop = arg;
+    struct epoll_event events[EVENTS_MAX];
+
+    for (;;) {
+        int n = epoll_wait(loop->epoll_fd, events, EVENTS_MAX, -1);
+
+        for (int i = 0; i < n; i++) {
+            if (events[i].data.fd == loop->listen_fd)
+                accept_all(loop);
+            else
+                serve(loop, events[i].data.fd, events[i].events);
+        }
+    }
+    return NULL;
+}
+
+/* Port 0 lets the kernel choose; *port is then the one chosen, for the next loop to share. */
+static int listener_open(uint16_t *port)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET,
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+        .sin_port = htons(*port),
+    };
+    socklen_t address_len = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &(int){ 1 }, sizeof(int)) < 0 ||
+        bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        listen(fd, SOMAXCONN) < 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &address_len) < 0) {
+        int r = -errno;
+
+        close(fd);
+        return r;
+    }
+    *port = ntohs(address.sin_port);
+    return fd;
+}
+
+static int loop_init(struct loop *loop, enum bare_loop_mode mode, uint16_t *port)
+{
+    loop->mode = mode;
+    for (size_t i = 0; i < REPLIES_MAX; i++)
+        memcpy(loop->replies + i * REPLY_LEN, REPLY, REPLY_LEN);
+
+    loop->listen_fd = listener_open(port);
+    if (loop->listen_fd < 0)
+        return loop->listen_fd;
+
+    struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.fd = loop->listen_fd };
+
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->epoll_fd < 0 ||
+        epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->listen_fd, &event) < 0)
+        return -errno;
+    return 0;
+}
+
+/* What a failure leaves open goes with the process: the caller has nothing else to do in it. */
+int bare_loop_run(enum bare_loop_mode mode, unsigned threads,
+                  void (*ready)(void *arg, uint16_t port), void *arg)
+{
+    struct loop *loops = calloc(threads, sizeof(*loops));
+    uint16_t port = 0;
+    int r;
+
+    if (!loops)
+        return -ENOMEM;
+    for (unsigned i = 0; i < threads; i++) {
+        r = loop_init(&loops[i], mode, &port);
+        if (r < 0)
+            return r;
+    }
+    for (unsigned i = 1; i < threads; i++) {
+        pthread_t thread;
+
+        r = pthread_create(&thread, NULL, loop_main, &loops[i]);
+        if (r > 0)
+            return -r;
+    }
+    ready(arg, port);
+    loop_main(&loops[0]);
+    return 0;
+}

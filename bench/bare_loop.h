@@ -1,0 +1,34 @@
+/*
+ * bare_loop.h - the yardstick: a server that does nothing but answer.
+ *
+ * One edge-triggered epoll loop per thread, one recv and one send per request, no parsing and no
+ * memory per connection. Nothing that serves sockets by epoll can cost much less, so every
+ * throughput figure in bench/ is printed as a ratio to it.
+ */
+#ifndef WEIR_BENCH_BARE_LOOP_H
+#define WEIR_BENCH_BARE_LOOP_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum bare_loop_mode {
+    BARE_LOOP_LINE,     /* sends back what each recv brought */
+    BARE_LOOP_HTTP,     /* a fixed reply for each CRLFCRLF in what a recv brought */
+    BARE_LOOP_CLOSE,    /* one such reply, then closes: a connection per request */
+};
+
+/*
+ * bare_loop_run listens on 127.0.0.1 at a port that the kernel chooses, calls ready(arg, port)
+ * and serves for ever: on the calling thread and on threads - 1 more, which share the port by
+ * SO_REUSEPORT and nothing else. Returns only if it could not start: -errno.
+ */
+int bare_loop_run(enum bare_loop_mode mode, unsigned threads,
+                  void (*ready)(void *arg, uint16_t port), void *arg);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
