@@ -18,4 +18,15 @@
 int why_set(char *why, size_t why_size, int error, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* A text that may turn out to be wrong, and where to say so then. */
+struct why_subject {
+    const char *text;
+    char *why;
+    size_t why_size;
+};
+
+/* why_refuse is why_set with "the subject's text: " before the sentence. */
+int why_refuse(const struct why_subject *subject, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 #endif

@@ -1,0 +1,393 @@
+#include "engine/address.h"
+
+#include "engine/sys.h"
+#include "engine/why.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define UNIX_HEAD offsetof(struct sockaddr_un, sun_path)
+#define UNIX_NAME_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
+
+/* What follows "tcp://", taken apart but not understood yet. */
+struct host_port {
+    char host[NI_MAXHOST];  /* "": every address */
+    const char *port;
+    bool bracketed;
+};
+
+static const char *after_prefix(const char *text, const char *prefix)
+{
+    size_t len = strlen(prefix);
+
+    return strncmp(text, prefix, len) == 0 ? text + len : NULL;
+}
+
+static bool is_number(const char *text)
+{
+    return *text != '\0' && text[strspn(text, "0123456789")] == '\0';
+}
+
+/* ---- tcp:// ---- */
+
+/* Returns the port, behind the colon, or NULL and the reason. */
+static const char *find_port(const char *host, bool bracketed, const struct why_subject *uri)
+{
+    const char *colon = strrchr(host, ':');
+
+    if (bracketed) {
+        const char *close = strchr(host, ']');
+        if (!close) {
+            why_refuse(uri, -EINVAL, "the closing ] is missing");
+            return NULL;
+        }
+        colon = close + 1;
+        if (*colon != ':' && *colon != '\0') {
+            why_refuse(uri, -EINVAL, "only :port may follow the ]");
+            return NULL;
+        }
+    }
+    if (!colon || colon[0] == '\0' || colon[1] == '\0') {
+        why_refuse(uri, -EINVAL, "the port is missing (with :0 the kernel chooses one)");
+        return NULL;
+    }
+    return colon + 1;
+}
+
+static int split_tcp(const char *text, struct host_port *ret, const struct why_subject *uri)
+{
+    const char *junk = strpbrk(text, "/?#@ ");
+    bool bracketed = *text == '[';
+    const char *host = text + bracketed;
+    const char *port;
+
+    if (junk)
+        return why_refuse(uri, -EINVAL, "only host:port may follow tcp://, without \"%s\"", junk);
+    port = find_port(host, bracketed, uri);
+    if (!port)
+        return -EINVAL;
+
+    size_t len = (size_t)(port - host) - (bracketed ? strlen("]:") : strlen(":"));
+    if (!bracketed && memchr(host, ':', len))
+        return why_refuse(uri, -EINVAL, "there are too many colons (an IPv6 address goes in "
+                          "brackets, as in tcp://[::1]:80)");
+    if (bracketed && len == 0)
+        return why_refuse(uri, -EINVAL, "there is no address between the brackets");
+    if (len >= sizeof(ret->host))
+        return why_refuse(uri, -EINVAL, "the host is too long");
+    if (is_number(port) && strtoul(port, NULL, 10) > UINT16_MAX)
+        return why_refuse(uri, -EINVAL, "the port must be 0 to 65535");
+    memcpy(ret->host, host, len);
+    ret->host[len] = '\0';
+    ret->port = port;
+    ret->bracketed = bracketed;
+    return 0;
+}
+
+static bool has_ipv6(void)
+{
+    int fd = sys_socket(AF_INET6);
+
+    if (fd < 0)
+        return fd != -EAFNOSUPPORT;
+    sys_close(fd);
+    return true;
+}
+
+static int refuse_resolution(int gai, const struct host_port *parts,
+                             const struct why_subject *uri)
+{
+    switch (gai) {
+    case EAI_SERVICE:
+        return why_refuse(uri, -EINVAL, "the port must be 0 to 65535 or the name of a service");
+    case EAI_NONAME:
+    case EAI_NODATA:
+    case EAI_ADDRFAMILY:
+        if (parts->bracketed)
+            return why_refuse(uri, -EINVAL, "between the brackets must stand an IPv6 address "
+                              "(behind a %% the name of an interface)");
+        return why_refuse(uri, -ENOENT, "there is no host of that name: %s", parts->host);
+    case EAI_AGAIN:
+        return why_refuse(uri, -EAGAIN, "the host %s cannot be looked up now: "
+                          "try again later, or give its address", parts->host);
+    case EAI_MEMORY:
+        return why_refuse(uri, -ENOMEM, "out of memory");
+    default:
+        return why_refuse(uri, -EIO, "the host %s cannot be looked up: %s", parts->host,
+                          gai_strerror(gai));
+    }
+}
+
+static int resolve(const struct host_port *parts, struct addrinfo **ret_list)
+{
+    bool every = parts->host[0] == '\0';
+    struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
+
+    if (is_number(parts->port))
+        hints.ai_flags |= AI_NUMERICSERV;
+    if (parts->bracketed) {
+        hints.ai_family = AF_INET6;
+        hints.ai_flags |= AI_NUMERICHOST;
+    }
+    if (every) {
+        hints.ai_family = has_ipv6() ? AF_INET6 : AF_INET;
+        hints.ai_flags |= AI_PASSIVE;
+    }
+    return getaddrinfo(every ? NULL : parts->host, parts->port, &hints, ret_list);
+}
+
+static int parse_tcp(const char *text, struct address *ret, const struct why_subject *uri)
+{
+    struct host_port parts;
+    struct addrinfo *list;
+    int r = split_tcp(text, &parts, uri);
+
+    if (r < 0)
+        return r;
+    r = resolve(&parts, &list);
+    if (r != 0)
+        return refuse_resolution(r, &parts, uri);
+    *ret = (struct address){
+        .kind = ADDRESS_TCP,
+        .fd = -1,
+        .every = parts.host[0] == '\0',
+        .len = list->ai_addrlen,
+    };
+    memcpy(&ret->ss, list->ai_addr, list->ai_addrlen);
+    freeaddrinfo(list);
+    return 0;
+}
+
+static bool is_literal_tcp(const char *text)
+{
+    const struct addrinfo hints = { .ai_flags = AI_NUMERICHOST };
+    const struct why_subject nobody = { .text = "" };
+    struct host_port parts;
+    struct addrinfo *list;
+
+    if (split_tcp(text, &parts, &nobody) < 0)
+        return true;
+    if (!is_number(parts.port))
+        return false;
+    if (parts.bracketed || parts.host[0] == '\0')
+        return true;
+    if (getaddrinfo(parts.host, NULL, &hints, &list) != 0)
+        return false;
+    freeaddrinfo(list);
+    return true;
+}
+
+/* ---- unix: ---- */
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* Undoes %XX. Returns the length of what is in name now. */
+static int decode_name(const char *text, char name[UNIX_NAME_MAX], const struct why_subject *uri)
+{
+    size_t len = 0;
+
+    for (; *text != '\0'; text++) {
+        char c = *text;
+        if (c == '%') {
+            int high = hex_value(text[1]);
+            int low = high < 0 ? -1 : hex_value(text[2]);
+            if (low < 0)
+                return why_refuse(uri, -EINVAL, "two hexadecimal digits must follow a %% "
+                                  "(a percent sign itself is %%25)");
+            c = (char)(high * 16 + low);
+            text += 2;
+        }
+        if (len == UNIX_NAME_MAX)
+            return why_refuse(uri, -EINVAL, "the name of a Unix socket has at most %zu bytes",
+                              UNIX_NAME_MAX);
+        name[len++] = c;
+    }
+    return (int)len;
+}
+
+static int parse_unix(const char *text, struct address *ret, const struct why_subject *uri)
+{
+    bool abstract = *text == '@';
+    const char *encoded = abstract ? text + 1 : after_prefix(text, "//");
+    char name[UNIX_NAME_MAX];
+    int len;
+
+    if (!encoded || (!abstract && *encoded != '/'))
+        return why_refuse(uri, -EINVAL, "a Unix socket is unix:///path, with three slashes, "
+                          "or unix:@name");
+    len = decode_name(encoded, name, uri);
+    if (len < 0)
+        return len;
+    if (abstract ? len == 0 : len == 1)
+        return why_refuse(uri, -EINVAL, "the socket's name is missing");
+    if (!abstract && memchr(name, '\0', (size_t)len))
+        return why_refuse(uri, -EINVAL, "a path cannot hold the byte %%00");
+
+    /* An abstract name begins with a zero byte, a path ends with one: one more byte either way. */
+    *ret = (struct address){
+        .kind = ADDRESS_UNIX,
+        .fd = -1,
+        .len = (socklen_t)(UNIX_HEAD + (size_t)len + 1),
+        .un.sun_family = AF_UNIX,
+    };
+    memcpy(ret->un.sun_path + (abstract ? 1 : 0), name, (size_t)len);
+    return 0;
+}
+
+/* ---- fd:// ---- */
+
+static int parse_fd(const char *text, struct address *ret, const struct why_subject *uri)
+{
+    unsigned long number;
+
+    if (!is_number(text))
+        return why_refuse(uri, -EINVAL, "a descriptor's number must follow fd://");
+    number = strtoul(text, NULL, 10);
+    if (number > INT_MAX)
+        return why_refuse(uri, -EINVAL, "there is no descriptor with such a number");
+    *ret = (struct address){ .kind = ADDRESS_FD, .fd = (int)number };
+    return 0;
+}
+
+/* ---- all of them ---- */
+
+int address_parse(const char *uri, struct address *ret, char *why, size_t why_size)
+{
+    const struct why_subject subject = { uri, why, why_size };
+    const char *rest;
+
+    if (*uri == '\0')
+        return why_set(why, why_size, -EINVAL,
+                       "the address is empty (one would be tcp://127.0.0.1:8080)");
+    if ((rest = after_prefix(uri, "tcp://")))
+        return parse_tcp(rest, ret, &subject);
+    if ((rest = after_prefix(uri, "unix:")))
+        return parse_unix(rest, ret, &subject);
+    if ((rest = after_prefix(uri, "fd://")))
+        return parse_fd(rest, ret, &subject);
+    return why_refuse(&subject, -EINVAL,
+                      "an address begins with tcp://, unix:///, unix:@ or fd://");
+}
+
+bool address_is_literal(const char *uri)
+{
+    const char *rest = after_prefix(uri, "tcp://");
+
+    return !rest || is_literal_tcp(rest);
+}
+
+static __attribute__((format(printf, 3, 4))) int print(char *buf, size_t size,
+                                                       const char *format, ...)
+{
+    va_list args;
+    int n;
+
+    va_start(args, format);
+    n = vsnprintf(buf, size, format, args);
+    va_end(args);
+    return n >= 0 && (size_t)n < size ? n : -ENOSPC;
+}
+
+static int print_ip(const struct sockaddr *addr, socklen_t len, const char *prefix,
+                    char *buf, size_t size)
+{
+    char host[INET6_ADDRSTRLEN + IF_NAMESIZE];
+    char port[sizeof("65535")];
+    bool ipv6 = addr->sa_family == AF_INET6;
+
+    if (getnameinfo(addr, len, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return -EAFNOSUPPORT;
+    return print(buf, size, ipv6 ? "%s[%s]:%s" : "%s%s:%s", prefix, host, port);
+}
+
+/* Writes name with its control bytes and percent signs as %XX: at most three times its length. */
+static void encode_name(const char *name, size_t len, char *ret)
+{
+    static const char hex[] = "0123456789ABCDEF";
+
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)name[i];
+        if (c >= 0x20 && c != 0x7f && c != '%') {
+            *ret++ = (char)c;
+            continue;
+        }
+        *ret++ = '%';
+        *ret++ = hex[c >> 4];
+        *ret++ = hex[c & 15];
+    }
+    *ret = '\0';
+}
+
+static int print_unix(const struct sockaddr_un *addr, socklen_t len, const char *path_prefix,
+                      char *buf, size_t size)
+{
+    char encoded[3 * sizeof(addr->sun_path) + 1];
+    size_t name_len = len > UNIX_HEAD ? len - UNIX_HEAD : 0;
+
+    if (name_len == 0)
+        return print(buf, size, "unix:");
+    if (addr->sun_path[0] == '\0') {
+        encode_name(addr->sun_path + 1, name_len - 1, encoded);
+        return print(buf, size, "unix:@%s", encoded);
+    }
+    encode_name(addr->sun_path, strnlen(addr->sun_path, name_len), encoded);
+    return print(buf, size, "%s%s", path_prefix, encoded);
+}
+
+int address_format(const struct sockaddr *addr, socklen_t len, char *buf, size_t size)
+{
+    switch (addr->sa_family) {
+    case AF_INET:
+    case AF_INET6:
+        return print_ip(addr, len, "tcp://", buf, size);
+    case AF_UNIX:
+        return print_unix((const struct sockaddr_un *)addr, len, "unix://", buf, size);
+    default:
+        return -EAFNOSUPPORT;
+    }
+}
+
+/* An IPv4 peer of a socket that takes both families looks like ::ffff:127.0.0.1. */
+static bool unmap(const struct sockaddr *addr, struct sockaddr_in *ret)
+{
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addr;
+
+    if (addr->sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+        return false;
+    *ret = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = in6->sin6_port };
+    memcpy(&ret->sin_addr, &in6->sin6_addr.s6_addr[12], sizeof(ret->sin_addr));
+    return true;
+}
+
+const char *address_text(const struct sockaddr *addr, socklen_t len, char *buf, size_t size)
+{
+    struct sockaddr_in in;
+    int r;
+
+    if (unmap(addr, &in))
+        r = print_ip((const struct sockaddr *)&in, sizeof(in), "", buf, size);
+    else if (addr->sa_family == AF_UNIX)
+        r = print_unix((const struct sockaddr_un *)addr, len, "unix:", buf, size);
+    else
+        r = print_ip(addr, len, "", buf, size);
+    if (r == -EAFNOSUPPORT)
+        (void)print(buf, size, "address family %d", addr->sa_family);
+    return buf;
+}

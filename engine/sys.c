@@ -1,0 +1,182 @@
+#include "engine/sys.h"
+
+#include "engine/clock.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+
+/* Not even link-time optimisation may bring these into a function that switches fibers. */
+#define LEAF __attribute__((noinline))
+
+LEAF ssize_t sys_recv(int fd, void *buf, size_t len)
+{
+    ssize_t n;
+
+    do
+        n = recv(fd, buf, len, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n >= 0 ? n : -errno;
+}
+
+LEAF ssize_t sys_send(int fd, const void *buf, size_t len)
+{
+    ssize_t n;
+
+    do
+        n = send(fd, buf, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n >= 0 ? n : -errno;
+}
+
+LEAF ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len)
+{
+    /* sendmsg only reads the vector; the structure is shared with recvmsg, hence the cast. */
+    const struct msghdr message = { .msg_iov = (struct iovec *)iov, .msg_iovlen = iov_len };
+    ssize_t n;
+
+    do
+        n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n >= 0 ? n : -errno;
+}
+
+LEAF ssize_t sys_sendfile(int fd, int file_fd, off_t offset, size_t len)
+{
+    ssize_t n;
+
+    do
+        n = sendfile(fd, file_fd, &offset, len);
+    while (n < 0 && errno == EINTR);
+    return n >= 0 ? n : -errno;
+}
+
+LEAF int sys_accept(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_len)
+{
+    socklen_t len;
+    int r;
+
+    do {
+        len = sizeof(*ret_addr);
+        r = accept4(fd, (struct sockaddr *)ret_addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    } while (r < 0 && (errno == EINTR || errno == ECONNABORTED));
+    if (r < 0)
+        return -errno;
+    *ret_len = len;
+    return r;
+}
+
+LEAF void sys_close(int fd)
+{
+    close(fd);
+}
+
+LEAF int sys_epoll_create(void)
+{
+    int r = epoll_create1(EPOLL_CLOEXEC);
+
+    return r >= 0 ? r : -errno;
+}
+
+LEAF int sys_epoll_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data)
+{
+    struct epoll_event event = { .events = events, .data.u64 = data };
+
+    return epoll_ctl(epfd, op, fd, &event) == 0 ? 0 : -errno;
+}
+
+LEAF int sys_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
+{
+    int n = epoll_wait(epfd, events, max, timeout_ms);
+
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
+    return n;
+}
+
+LEAF int sys_eventfd(void)
+{
+    int r = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+
+    return r >= 0 ? r : -errno;
+}
+
+LEAF void sys_eventfd_signal(int fd)
+{
+    uint64_t one = 1;
+    ssize_t n;
+
+    /* EAGAIN: the counter is full, so it is readable, which is all that was asked for. */
+    do
+        n = write(fd, &one, sizeof(one));
+    while (n < 0 && errno == EINTR);
+}
+
+LEAF void sys_eventfd_clear(int fd)
+{
+    uint64_t count;
+    ssize_t n;
+
+    /* EAGAIN: there was nothing to clear. */
+    do
+        n = read(fd, &count, sizeof(count));
+    while (n < 0 && errno == EINTR);
+}
+
+LEAF int sys_poll_one(int fd, short events, int timeout_ms)
+{
+    struct pollfd poll_fd = { .fd = fd, .events = events };
+    uint64_t start = clock_ms();
+    int left = timeout_ms;
+
+    for (;;) {
+        int n = poll(&poll_fd, 1, left);
+        if (n >= 0)
+            return n == 0 ? 0 : poll_fd.revents;
+        if (errno != EINTR)
+            return -errno;
+        if (timeout_ms < 0)
+            continue;
+        uint64_t waited = clock_ms() - start;
+        left = waited < (uint64_t)timeout_ms ? timeout_ms - (int)waited : 0;
+    }
+}
+
+LEAF int sys_socket(int family)
+{
+    int r = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    return r >= 0 ? r : -errno;
+}
+
+LEAF int sys_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    /* Not tried again: a non-blocking connect does not wait, so no signal can interrupt it. */
+    return connect(fd, addr, len) == 0 ? 0 : -errno;
+}
+
+LEAF int sys_socket_error(int fd)
+{
+    int error;
+    socklen_t len = sizeof(error);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+        return -errno;
+    return -error;
+}
+
+LEAF int sys_shutdown_write(int fd)
+{
+    return shutdown(fd, SHUT_WR) == 0 ? 0 : -errno;
+}
+
+LEAF int sys_set_nodelay(int fd)
+{
+    const int on = 1;
+
+    return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 ? 0 : -errno;
+}
