@@ -1,0 +1,373 @@
+#include "engine/listener.h"
+
+#include "engine/address.h"
+#include "engine/sys.h"
+#include "engine/why.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* One listener_open: what is wanted, and where to say what went wrong. */
+struct attempt {
+    const struct address *address;
+    const struct listener_options *options;
+    const struct why_subject *uri;
+};
+
+static int set_option(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof(value)) == 0 ? 0 : -errno;
+}
+
+static int get_option(int fd, int name, int *ret_value)
+{
+    socklen_t len = sizeof(*ret_value);
+
+    return getsockopt(fd, SOL_SOCKET, name, ret_value, &len) == 0 ? 0 : -errno;
+}
+
+static bool is_tcp(const struct address *address)
+{
+    return address->kind == ADDRESS_TCP;
+}
+
+/* Has the socket a file in a folder, as opposed to a name in the abstract namespace? */
+static bool has_path(const struct address *address)
+{
+    return address->kind == ADDRESS_UNIX && address->un.sun_path[0] != '\0';
+}
+
+static int set_options(int fd, const struct address *address,
+                       const struct listener_options *options)
+{
+    int r = 0;
+
+    if (!is_tcp(address))
+        return 0;
+    if (address->sa.sa_family == AF_INET6)
+        r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !address->every);
+    if (r == 0 && options->reuse_address)
+        r = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (r == 0 && options->reuse_port)
+        r = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (r == 0 && options->nodelay)
+        r = sys_set_nodelay(fd);
+    return r;
+}
+
+static int bind_address(int fd, const struct address *address)
+{
+    return bind(fd, &address->sa, address->len) == 0 ? 0 : -errno;
+}
+
+/* ---- a Unix path that exists already ---- */
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Connects to see who is there: 0 or -EAGAIN somebody, -ECONNREFUSED nobody. */
+static int probe(const struct address *address)
+{
+    int fd = sys_socket(AF_UNIX);
+    int r;
+
+    if (fd < 0)
+        return fd;
+    r = sys_connect(fd, &address->sa, address->len);
+    sys_close(fd);
+    return r;
+}
+
+static int refuse_path(const struct attempt *attempt, int probed)
+{
+    switch (probed) {
+    case 0:
+    case -EAGAIN:
+        return why_refuse(attempt->uri, -EADDRINUSE, "the path is in use: a server listens there");
+    case -EPROTOTYPE:
+        return why_refuse(attempt->uri, -EADDRINUSE,
+                          "the path is in use by a socket that is not a stream socket");
+    default:
+        return why_refuse(attempt->uri, -EADDRINUSE, "a socket is there already, and whether a "
+                          "server listens on it cannot be found out: %s",
+                          strerrordesc_np(-probed));
+    }
+}
+
+/*
+ * Removes the socket that a server left behind when it was killed, and nothing else. The file is
+ * looked at again after the probe, because another server may take the path over as well. What
+ * remains is a window of two system calls, and that of a server between its bind and its listen.
+ */
+static int remove_stale_path(const struct attempt *attempt)
+{
+    const char *path = attempt->address->un.sun_path;
+    struct stat before, now;
+    int r;
+
+    if (lstat(path, &before) < 0)
+        return 0;   /* gone meanwhile, or bind will say what is wrong with it */
+    if (!S_ISSOCK(before.st_mode))
+        return why_refuse(attempt->uri, -EADDRINUSE, "what is at that path is not a socket: "
+                          "remove it yourself, or choose another path");
+    r = probe(attempt->address);
+    if (r != -ECONNREFUSED && r != -ENOENT)
+        return refuse_path(attempt, r);
+    if (lstat(path, &now) == 0 && !same_file(&before, &now))
+        return refuse_path(attempt, 0);
+    if (unlink(path) < 0 && errno != ENOENT)
+        return why_refuse(attempt->uri, -errno, "nobody listens there any more, but the old "
+                          "socket cannot be removed: %s", strerrordesc_np(errno));
+    return 0;
+}
+
+static int own_path(struct listener *listener, const char *path)
+{
+    struct stat made;
+
+    if (lstat(path, &made) < 0)
+        return -errno;
+    strcpy(listener->path, path);   /* both are as large as sun_path */
+    listener->path_dev = made.st_dev;
+    listener->path_ino = made.st_ino;
+    return 0;
+}
+
+/*
+ * The path goes before the descriptor does: as long as ours is open, the file system cannot give
+ * its inode number to somebody else's socket.
+ */
+static void disown_path(struct listener *listener)
+{
+    struct stat now;
+
+    if (listener->path[0] != '\0' && lstat(listener->path, &now) == 0 &&
+        now.st_dev == listener->path_dev && now.st_ino == listener->path_ino)
+        unlink(listener->path);
+    listener->path[0] = '\0';
+}
+
+/* ---- why bind or listen failed ---- */
+
+/* Would SO_REUSEADDR have helped? Then no other listener is in the way. */
+static bool only_closing_connections(const struct attempt *attempt)
+{
+    struct listener_options reusing = *attempt->options;
+    int fd, r;
+
+    if (reusing.reuse_address)
+        return false;
+    reusing.reuse_address = true;
+    fd = sys_socket(attempt->address->sa.sa_family);
+    if (fd < 0)
+        return false;
+    r = set_options(fd, attempt->address, &reusing);
+    if (r == 0)
+        r = bind_address(fd, attempt->address);
+    sys_close(fd);
+    return r == 0;
+}
+
+static const char *in_use_reason(const struct attempt *attempt)
+{
+    if (!is_tcp(attempt->address))
+        return "the address is in use by another socket: choose another name";
+    if (only_closing_connections(attempt))
+        return "the port is in use by connections that are still closing: wait a minute, "
+               "or set reuse_address";
+    return "the port is in use by another socket: choose another one";
+}
+
+static const char *tcp_reason(const struct attempt *attempt, int error)
+{
+    switch (error) {
+    case -EACCES:
+        return "permission denied: choose a port above 1023";
+    case -EADDRNOTAVAIL:
+        return "this machine does not have that address";
+    case -EAFNOSUPPORT:
+        return "this machine has no IPv6";
+    case -EINVAL:
+        if (attempt->address->sa.sa_family == AF_INET6)
+            return "a link-local address needs its interface, as in [fe80::1%eth0]";
+        break;
+    }
+    return strerrordesc_np(-error);
+}
+
+static const char *unix_reason(int error)
+{
+    switch (error) {
+    case -EACCES:
+        return "permission denied: this user may not create files in that folder";
+    case -ENOENT:
+        return "the folder does not exist";
+    default:
+        return strerrordesc_np(-error);
+    }
+}
+
+static int refuse_address(const struct attempt *attempt, int error)
+{
+    const char *reason;
+
+    if (error == -EADDRINUSE)
+        reason = in_use_reason(attempt);
+    else if (is_tcp(attempt->address))
+        reason = tcp_reason(attempt, error);
+    else
+        reason = unix_reason(error);
+    return why_refuse(attempt->uri, error, "%s", reason);
+}
+
+/* ---- opening ---- */
+
+static int name_listener(struct listener *listener, int fd, const struct why_subject *uri)
+{
+    struct address bound = { .len = sizeof(bound.ss) };
+    int r;
+
+    if (getsockname(fd, &bound.sa, &bound.len) < 0)
+        return why_refuse(uri, -errno, "%s", strerrordesc_np(errno));
+    listener->family = bound.sa.sa_family;
+    r = address_format(&bound.sa, bound.len, listener->uri, sizeof(listener->uri));
+    if (r == -ENOSPC)
+        return why_refuse(uri, -ENAMETOOLONG, "the name has too many bytes that are written %%XX");
+    if (r < 0)
+        return why_refuse(uri, r, "it is neither a TCP nor a Unix socket");
+    return 0;
+}
+
+static int bind_listener(struct listener *listener, const struct attempt *attempt)
+{
+    const struct address *address = attempt->address;
+    int r = bind_address(listener->fd, address);
+
+    if (r == -EADDRINUSE && has_path(address)) {
+        r = remove_stale_path(attempt);
+        if (r < 0)
+            return r;
+        r = bind_address(listener->fd, address);
+    }
+    if (r == 0 && has_path(address))
+        r = own_path(listener, address->un.sun_path);
+    return r < 0 ? refuse_address(attempt, r) : 0;
+}
+
+static int listen_backlog(int fd, uint32_t backlog)
+{
+    if (backlog == 0)
+        backlog = SOMAXCONN;
+    return listen(fd, backlog < INT_MAX ? (int)backlog : INT_MAX) == 0 ? 0 : -errno;
+}
+
+static int open_listener(struct listener *listener, const struct attempt *attempt)
+{
+    int r;
+
+    listener->fd = sys_socket(attempt->address->sa.sa_family);
+    if (listener->fd < 0)
+        return refuse_address(attempt, listener->fd);
+    r = set_options(listener->fd, attempt->address, attempt->options);
+    if (r < 0)
+        return refuse_address(attempt, r);
+    r = bind_listener(listener, attempt);
+    if (r < 0)
+        return r;
+    r = listen_backlog(listener->fd, attempt->options->backlog);
+    if (r < 0)
+        return refuse_address(attempt, r);
+    return name_listener(listener, listener->fd, attempt->uri);
+}
+
+/* ---- adopting an inherited descriptor ---- */
+
+static int check_inherited(int fd, const struct why_subject *uri)
+{
+    int type, listening;
+    int r = get_option(fd, SO_TYPE, &type);
+
+    if (r == -EBADF)
+        return why_refuse(uri, -EINVAL, "descriptor %d is not open", fd);
+    if (r == -ENOTSOCK)
+        return why_refuse(uri, -EINVAL, "descriptor %d is not a socket", fd);
+    if (r == 0)
+        r = get_option(fd, SO_ACCEPTCONN, &listening);
+    if (r < 0)
+        return why_refuse(uri, r, "%s", strerrordesc_np(-r));
+    if (type != SOCK_STREAM)
+        return why_refuse(uri, -EINVAL, "descriptor %d is not a stream socket", fd);
+    if (!listening)
+        return why_refuse(uri, -EINVAL, "descriptor %d does not listen: "
+                          "whoever opens it must call listen(2)", fd);
+    return 0;
+}
+
+static int set_flags(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return -errno;
+    return 0;
+}
+
+/* The descriptor becomes the listener's last, so that a failure leaves it open and the caller's. */
+static int adopt(struct listener *listener, const struct attempt *attempt)
+{
+    int fd = attempt->address->fd;
+    int r = check_inherited(fd, attempt->uri);
+
+    if (r < 0)
+        return r;
+    r = name_listener(listener, fd, attempt->uri);
+    if (r < 0)
+        return r;
+    r = set_flags(fd);
+    if (r == 0 && attempt->options->nodelay && listener->family != AF_UNIX)
+        r = sys_set_nodelay(fd);
+    if (r < 0)
+        return why_refuse(attempt->uri, r, "%s", strerrordesc_np(-r));
+    listener->fd = fd;
+    return 0;
+}
+
+int listener_open(struct listener *ret, const char *uri, const struct listener_options *options,
+                  char *why, size_t why_size)
+{
+    const struct why_subject subject = { uri, why, why_size };
+    struct listener listener = { .fd = -1 };
+    struct address address;
+    const struct attempt attempt = { &address, options, &subject };
+    int r = address_parse(uri, &address, why, why_size);
+
+    if (r < 0)
+        return r;
+    if (address.kind == ADDRESS_FD)
+        r = adopt(&listener, &attempt);
+    else
+        r = open_listener(&listener, &attempt);
+    if (r < 0) {
+        listener_close(&listener);
+        return r;
+    }
+    *ret = listener;
+    return 0;
+}
+
+void listener_close(struct listener *listener)
+{
+    if (listener->fd < 0)
+        return;
+    disown_path(listener);
+    sys_close(listener->fd);
+    listener->fd = -1;
+}
