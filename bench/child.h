@@ -1,0 +1,53 @@
+/*
+ * child.h - a server in a child process of the bench, so that its CPU time and its memory can be
+ * told from the generator's.
+ *
+ * The child is a fork that goes on with code of the same program: nothing is looked up or
+ * executed. Start children before the bench has threads.
+ * Threads: any, one at a time per child.
+ */
+#ifndef WEIR_BENCH_CHILD_H
+#define WEIR_BENCH_CHILD_H
+
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include <weir/weir.h>
+
+#include "bench/bare_loop.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { CHILD_ANY_CPU = -1 };
+
+struct child {
+    pid_t pid;
+    uint16_t port;                          /* on 127.0.0.1 */
+    clockid_t cpu_clock;
+    volatile struct weir_stats *stats;      /* of weir, renewed every poll_interval_ms */
+};
+
+/*
+ * Both start a server whose threads all run on the given CPU, and return once it listens: 0, or
+ * -errno. options.listen, service_actions and user are the child's own and not looked at.
+ */
+int child_start_bare_loop(struct child *ret_child, int cpu, enum bare_loop_mode mode,
+                          unsigned threads);
+int child_start_weir(struct child *ret_child, int cpu, const struct weir_options *options);
+
+/* The CPU time that all threads of the child have used. */
+uint64_t child_cpu_ns(const struct child *child);
+
+/* Its resident memory, to the page. 0: the kernel does not tell. */
+uint64_t child_resident_bytes(const struct child *child);
+
+/* Ends the child, at once, and reaps it. A zeroed child is fine. */
+void child_end(struct child *child);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,125 @@
+/*
+ * throughput_benchmark.cc - what a request costs: handler x connections x workers x dispatch.
+ *
+ * A row is weir with one configuration, against the bare loop with as many threads, taken in the
+ * same run (paired.h). All threads of both servers share CPU 0, the generator has the last one. So
+ * the throughput is often the generator's limit; CPU time per request is the honest figure:
+ *
+ *   rps           requests per second of weir
+ *   cpu_us        server CPU microseconds per request: all of the process's, kernel included
+ *   bare_cpu_us   the same of the bare loop
+ *   ratio         cpu_us / bare_cpu_us, the median of the pairs' ratios; ratio_min, ratio_max
+ *   p50_us p99_us latency as the generator sees it, with every connection always asking
+ */
+#include <benchmark/benchmark.h>
+
+#include <unistd.h>
+
+#include <string>
+
+#include "bench/paired.h"
+#include "handlers/registry.h"
+
+namespace {
+
+struct job {
+    const char *name;
+    const char *handler;
+    load_mode load;
+    bare_loop_mode bare;
+};
+
+const job jobs[] = {
+    { "echo", "echo", LOAD_LINE, BARE_LOOP_LINE },
+    { "upper", "upper", LOAD_UPPER, BARE_LOOP_LINE },
+    { "hello", "hello", LOAD_HTTP, BARE_LOOP_HTTP },
+    { "connect", "hello", LOAD_HTTP_CLOSE, BARE_LOOP_CLOSE },
+};
+
+/* The bare loop only echoes: where weir is to change the line, the yardstick is not asked to. */
+load_mode bare_load(const job &job)
+{
+    return job.load == LOAD_UPPER ? LOAD_LINE : job.load;
+}
+
+const char *start(contender &bare, contender &weir, const job &job, uint32_t connections,
+                  uint32_t workers, weir_dispatch dispatch)
+{
+    struct weir_options options = {};
+    const char *wrong;
+
+    options.size = WEIR_OPTIONS_SIZE;
+    options.handler = handler_find(job.handler);
+    options.workers = workers;
+    options.dispatch = dispatch;
+    if (child_start_bare_loop(&bare.server, paired_server_cpu(), job.bare, workers) < 0 ||
+        child_start_weir(&weir.server, paired_server_cpu(), &options) < 0)
+        return "a server did not start";
+    wrong = paired_open(bare, bare_load(job), connections);
+    return wrong ? wrong : paired_open(weir, job.load, connections);
+}
+
+void throughput(benchmark::State &state, const job &job, uint32_t connections, uint32_t workers,
+                weir_dispatch dispatch)
+{
+    contender bare, weir;
+
+    for (auto _ : state) {
+        const char *wrong = start(bare, weir, job, connections, workers, dispatch);
+
+        if (!wrong)
+            wrong = paired_run(bare, weir);
+        if (!wrong && load_reply_len(bare.load) != load_reply_len(weir.load))
+            wrong = "the yardstick's answer is not as long as weir's";
+        if (wrong) {
+            state.SkipWithError(wrong);
+            return;
+        }
+    }
+
+    const spread ratio = paired_ratio(bare, weir, &slice::cpu_us);
+
+    state.counters["rps"] = paired_median(weir, &slice::rps);
+    state.counters["cpu_us"] = paired_median(weir, &slice::cpu_us);
+    state.counters["bare_cpu_us"] = paired_median(bare, &slice::cpu_us);
+    state.counters["ratio"] = ratio.median;
+    state.counters["ratio_min"] = ratio.min;
+    state.counters["ratio_max"] = ratio.max;
+    state.counters["p50_us"] = static_cast<double>(load_percentile_ns(&weir.total, 0.50)) / 1e3;
+    state.counters["p99_us"] = static_cast<double>(load_percentile_ns(&weir.total, 0.99)) / 1e3;
+}
+
+void register_rows()
+{
+    for (const job &job : jobs)
+        for (uint32_t connections : { 1, 16, 64, 512 })
+            for (uint32_t workers : { 1, 2 })
+                for (weir_dispatch dispatch : { WEIR_DISPATCH_WORKER, WEIR_DISPATCH_ACCEPTOR }) {
+                    std::string name = std::string(job.name) +
+                        "/connections:" + std::to_string(connections) +
+                        "/workers:" + std::to_string(workers) +
+                        "/dispatch:" + (dispatch == WEIR_DISPATCH_WORKER ? "worker" : "acceptor");
+
+                    benchmark::RegisterBenchmark(
+                        name.c_str(),
+                        [=](benchmark::State &state) {
+                            throughput(state, job, connections, workers, dispatch);
+                        })->Iterations(1)->Unit(benchmark::kSecond)->UseRealTime();
+                }
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    paired_flags(&argc, argv);
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv))
+        return 1;
+    if (sysconf(_SC_NPROCESSORS_ONLN) == 1)
+        benchmark::AddCustomContext("note", "one CPU: the generator runs on the server's");
+    paired_pin_generator();
+    register_rows();
+    benchmark::RunSpecifiedBenchmarks();
+    return 0;
+}
