@@ -50,6 +50,19 @@ def weir_cc_test(name, copts = [], deps = [], size = "small", **kwargs):
         **kwargs
     )
 
+def weir_script_test(name, src, size = "medium", **kwargs):
+    """An executable script. What it prints may count cases as cmocka or Python's unittest do."""
+    native.sh_test(
+        name = name,
+        size = size,
+        srcs = [src],
+        **kwargs
+    )
+
+def weir_cxx_library(name, copts = [], **kwargs):
+    """A library that benchmarks share, in C++."""
+    native.cc_library(name = name, testonly = True, copts = _CXX + copts, **kwargs)
+
 def weir_cc_benchmark(name, copts = [], deps = [], **kwargs):
     """A Google Benchmark program, in C++."""
     native.cc_binary(
