@@ -4,10 +4,10 @@
  * A fiber is a struct at the top of its own stack, so a parked fiber costs the pages that it has
  * touched and nothing else:
  *
- *      low address                                                          top
- *     +-------+------------------------------------------+--------------+-----+
- *     | guard |                  <- frames of entry()     | struct fiber | pad |
- *     +-------+------------------------------------------+--------------+-----+
+ *      low address                                                    top
+ *     +-------+-------------------------------------------+--------------+
+ *     | guard |                      <- frames of entry() | struct fiber |
+ *     +-------+-------------------------------------------+--------------+
  *
  * It is in one of three states, and only these calls move it:
  *

@@ -15,7 +15,6 @@
 #define WEIR_OVERFLOW_H
 
 #include <signal.h>
-#include <stddef.h>
 
 /*
  * overflow_install puts the handler in place if it is not; each call needs an overflow_uninstall.
@@ -29,7 +28,6 @@ void overflow_uninstall(void);
 struct overflow_thread {
     stack_t before;             /* the thread's alternate stack, put back at the end */
     void *stack;
-    size_t size;
 };
 
 /* On every thread that runs fibers, around their running. init returns 0 or -errno. */

@@ -23,7 +23,7 @@
 
 #define STACK_SIZE_DEFAULT ((size_t)64 << 10)
 #define STACK_SIZE_MIN ((size_t)16 << 10)
-#define STACK_SIZE_MAX ((size_t)1 << 30)
+#define STACK_SIZE_MAX ((size_t)256 << 20)
 
 struct stack_arena;
 
@@ -40,7 +40,7 @@ void stack_arena_destroy(struct stack_arena *arena);
 /* stack_arena_size is the number of usable bytes of each stack. */
 size_t stack_arena_size(const struct stack_arena *arena);
 
-/* stack_arena_get gives the top of a stack of zeros, or NULL: no memory, or max_stacks in use. */
+/* stack_arena_get gives the top of a stack, or NULL: no memory, or max_stacks in use. */
 void *stack_arena_get(struct stack_arena *arena);
 
 /* stack_arena_put takes a stack back and returns its memory to the kernel. */

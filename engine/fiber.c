@@ -1,0 +1,301 @@
+/*
+ * fiber.c - fibers on Boost.Context's switch.
+ *
+ * A fiber's first frame is the trampoline, which never returns: when entry has, it rests there
+ * until the next fiber_run jumps in again. So a fiber is made once for each stack, however many
+ * entries run on it.
+ *
+ * Built with a sanitizer, it is told of every switch right before and behind the jump, by code
+ * that is not instrumented itself: a function's entry noted on one stack and its exit on another
+ * would unbalance ThreadSanitizer's shadow stack.
+ *
+ * A CPU's shadow stacks (CET) are not switched: this is for processes that run without.
+ */
+#include "engine/fiber.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "engine/compiler.h"
+#include "engine/stack.h"
+
+#if WEIR_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+#if WEIR_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+/* clang instruments a function's entry and exit even under no_sanitize; gcc has only that. */
+#if defined(__has_attribute) && __has_attribute(disable_sanitizer_instrumentation)
+#define UNINSTRUMENTED __attribute__((disable_sanitizer_instrumentation))
+#else
+#define UNINSTRUMENTED __attribute__((no_sanitize("address"), no_sanitize("thread")))
+#endif
+
+/* From libboost_context, as boost/context/detail/fcontext.hpp declares them for C++. */
+struct transfer {
+    void *context;      /* where the jump came from: what to jump to, to go back */
+    void *data;
+};
+struct transfer jump_fcontext(void *to, void *data);
+void *make_fcontext(void *top, size_t size, void (*fn)(struct transfer));
+
+struct fiber {
+    void *context;                      /* not running: where to go on */
+    void *scheduler;                    /* running: the way back. NULL otherwise */
+    void (*entry)(struct fiber *fiber, void *arg);      /* NULL: resting */
+    void *arg;
+    const char *_Atomic label;
+    struct fiber *next;                 /* in its cache */
+#ifndef NDEBUG
+    pthread_t owner;                    /* who ran it */
+#endif
+#if WEIR_ASAN
+    const void *bottom, *scheduler_bottom;
+    size_t size, scheduler_size;
+    void *fake_stack;
+#endif
+#if WEIR_TSAN
+    void *tsan_fiber, *tsan_scheduler;
+#endif
+};
+
+/* ------------------------------------------------------------------ sanitizers -------- */
+
+/* On the scheduler, before and behind its jump. ASan keeps its fake stack in *fake_stack. */
+
+static inline UNINSTRUMENTED void leave_scheduler(struct fiber *fiber, void **fake_stack)
+{
+#if WEIR_ASAN
+    __sanitizer_start_switch_fiber(fake_stack, fiber->bottom, fiber->size);
+#endif
+#if WEIR_TSAN
+    fiber->tsan_scheduler = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(fiber->tsan_fiber, 0);
+#endif
+    (void)fiber;
+    (void)fake_stack;
+}
+
+static inline UNINSTRUMENTED void reach_scheduler(void *fake_stack)
+{
+#if WEIR_ASAN
+    __sanitizer_finish_switch_fiber(fake_stack, NULL, NULL);
+#endif
+    (void)fake_stack;
+}
+
+/*
+ * On the fiber, before and behind its jump. A resting fiber has no frames but the trampoline's,
+ * which is not instrumented: its fake stack is given up, and it starts without one again.
+ */
+
+static inline UNINSTRUMENTED void leave_fiber(struct fiber *fiber, bool to_rest)
+{
+#if WEIR_ASAN
+    fiber->fake_stack = NULL;
+    __sanitizer_start_switch_fiber(to_rest ? NULL : &fiber->fake_stack,
+                                   fiber->scheduler_bottom, fiber->scheduler_size);
+#endif
+#if WEIR_TSAN
+    __tsan_switch_to_fiber(fiber->tsan_scheduler, 0);
+#endif
+    (void)fiber;
+    (void)to_rest;
+}
+
+static inline UNINSTRUMENTED void reach_fiber(struct fiber *fiber)
+{
+#if WEIR_ASAN
+    __sanitizer_finish_switch_fiber(fiber->fake_stack, &fiber->scheduler_bottom,
+                                    &fiber->scheduler_size);
+#endif
+    (void)fiber;
+}
+
+/* When a fiber is made on a stack, and when the stack is given back. */
+
+static void introduce(struct fiber *fiber, void *bottom, size_t size)
+{
+#if WEIR_ASAN
+    fiber->bottom = bottom;
+    fiber->size = size;
+#endif
+#if WEIR_TSAN
+    fiber->tsan_fiber = __tsan_create_fiber(0);
+#endif
+    (void)fiber;
+    (void)bottom;
+    (void)size;
+}
+
+static void dismiss(struct fiber *fiber)
+{
+#if WEIR_ASAN
+    /* Calls that do not return (longjmp, a thread's exit) leave marks on the frames they skip. */
+    __asan_unpoison_memory_region(fiber->bottom, fiber->size);
+#endif
+#if WEIR_TSAN
+    __tsan_destroy_fiber(fiber->tsan_fiber);
+#endif
+    (void)fiber;
+}
+
+/* ------------------------------------------------------------------ switching --------- */
+
+/* On the scheduler: goes to where the fiber stopped. What fiber_run and fiber_resume return. */
+static UNINSTRUMENTED bool enter(struct fiber *fiber)
+{
+    void *fake_stack = NULL;
+    struct transfer from;
+
+    leave_scheduler(fiber, &fake_stack);
+    from = jump_fcontext(fiber->context, fiber);
+    reach_scheduler(fake_stack);
+    fiber->context = from.context;
+    return from.data != NULL;
+}
+
+/* On the fiber: goes back to the scheduler, and returns the way to it when entered again. */
+static UNINSTRUMENTED void *leave(struct fiber *fiber, bool to_rest)
+{
+    void *scheduler = fiber->scheduler;
+    struct transfer from;
+
+    fiber->scheduler = NULL;
+    leave_fiber(fiber, to_rest);
+    from = jump_fcontext(scheduler, to_rest ? fiber : NULL);
+    reach_fiber(fiber);
+    return from.context;
+}
+
+static UNINSTRUMENTED void trampoline(struct transfer from)
+{
+    struct fiber *fiber = from.data;
+
+    reach_fiber(fiber);
+    fiber->scheduler = from.context;
+    for (;;) {
+        fiber->entry(fiber, fiber->arg);
+        fiber->entry = NULL;
+        fiber->scheduler = leave(fiber, true);
+    }
+}
+
+bool fiber_run(struct fiber *fiber, void (*entry)(struct fiber *fiber, void *arg), void *arg)
+{
+    assert(!fiber->entry);
+#ifndef NDEBUG
+    fiber->owner = pthread_self();
+#endif
+    fiber->entry = entry;
+    fiber->arg = arg;
+    return enter(fiber);
+}
+
+bool fiber_resume(struct fiber *fiber)
+{
+    assert(fiber->entry && !fiber->scheduler);
+    assert(pthread_equal(fiber->owner, pthread_self()));
+    return enter(fiber);
+}
+
+void fiber_park(struct fiber *fiber)
+{
+    assert(fiber->scheduler);
+    assert(pthread_equal(fiber->owner, pthread_self()));
+    fiber->scheduler = leave(fiber, false);
+}
+
+/* ------------------------------------------------------------------ making ------------ */
+
+/*
+ * All fibers lie at the same place of their pages. Spreading them over the sets of the CPU's
+ * caches was tried, and gained nothing with 1 to 32,768 fibers in turn (bench/fiber_benchmark.cc).
+ */
+#define HEADER_SIZE ((sizeof(struct fiber) + WEIR_CACHE_LINE - 1) & -(size_t)WEIR_CACHE_LINE)
+
+struct fiber *fiber_on_stack(void *top)
+{
+    return (struct fiber *)((unsigned char *)top - HEADER_SIZE);
+}
+
+static void *top_of(struct fiber *fiber)
+{
+    return (unsigned char *)fiber + HEADER_SIZE;
+}
+
+static struct fiber *fiber_create(struct stack_arena *arena)
+{
+    size_t size = stack_arena_size(arena);
+    void *top = stack_arena_get(arena);
+    struct fiber *fiber;
+
+    if (!top)
+        return NULL;
+    fiber = fiber_on_stack(top);
+    *fiber = (struct fiber){
+        .context = make_fcontext(fiber, size - HEADER_SIZE, trampoline),
+    };
+    introduce(fiber, (unsigned char *)top - size, size);
+    return fiber;
+}
+
+static void fiber_destroy(struct fiber *fiber, struct stack_arena *arena)
+{
+    dismiss(fiber);
+    stack_arena_put(arena, top_of(fiber));
+}
+
+void fiber_cache_init(struct fiber_cache *cache, struct stack_arena *arena, unsigned max_warm)
+{
+    *cache = (struct fiber_cache){ .arena = arena, .max_warm = max_warm };
+}
+
+static struct fiber *pop_warm(struct fiber_cache *cache)
+{
+    struct fiber *fiber = cache->warm;
+
+    cache->warm = fiber->next;
+    cache->warm_len--;
+    return fiber;
+}
+
+void fiber_cache_fini(struct fiber_cache *cache)
+{
+    while (cache->warm)
+        fiber_destroy(pop_warm(cache), cache->arena);
+}
+
+struct fiber *fiber_get(struct fiber_cache *cache)
+{
+    return WEIR_LIKELY(cache->warm) ? pop_warm(cache) : fiber_create(cache->arena);
+}
+
+void fiber_put(struct fiber_cache *cache, struct fiber *fiber)
+{
+    assert(!fiber->entry);
+    if (WEIR_UNLIKELY(cache->warm_len >= cache->max_warm)) {
+        fiber_destroy(fiber, cache->arena);
+        return;
+    }
+    fiber_set_label(fiber, NULL);
+    fiber->next = cache->warm;
+    cache->warm = fiber;
+    cache->warm_len++;
+}
+
+/* relaxed, both: what a label points to was there before the fiber. pairs: none */
+
+void fiber_set_label(struct fiber *fiber, const char *label)
+{
+    atomic_store_explicit(&fiber->label, label, memory_order_relaxed);
+}
+
+const char *fiber_label(const struct fiber *fiber)
+{
+    return atomic_load_explicit(&fiber->label, memory_order_relaxed);
+}
