@@ -156,38 +156,12 @@ static void disown_path(struct listener *listener)
 
 /* ---- why bind or listen failed ---- */
 
-/* Would SO_REUSEADDR have helped? Then no other listener is in the way. */
-static bool only_closing_connections(const struct attempt *attempt)
-{
-    struct listener_options reusing = *attempt->options;
-    int fd, r;
-
-    if (reusing.reuse_address)
-        return false;
-    reusing.reuse_address = true;
-    fd = sys_socket(attempt->address->sa.sa_family);
-    if (fd < 0)
-        return false;
-    r = set_options(fd, attempt->address, &reusing);
-    if (r == 0)
-        r = bind_address(fd, attempt->address);
-    sys_close(fd);
-    return r == 0;
-}
-
-static const char *in_use_reason(const struct attempt *attempt)
-{
-    if (!is_tcp(attempt->address))
-        return "the address is in use by another socket: choose another name";
-    if (only_closing_connections(attempt))
-        return "the port is in use by connections that are still closing: wait a minute, "
-               "or set reuse_address";
-    return "the port is in use by another socket: choose another one";
-}
-
-static const char *tcp_reason(const struct attempt *attempt, int error)
+static const char *tcp_reason(const struct address *address, int error)
 {
     switch (error) {
+    case -EADDRINUSE:
+        return "the port is in use: a server listens on it, or connections of one that ran "
+               "without reuse_address are still closing (wait a minute)";
     case -EACCES:
         return "permission denied: choose a port above 1023";
     case -EADDRNOTAVAIL:
@@ -195,7 +169,7 @@ static const char *tcp_reason(const struct attempt *attempt, int error)
     case -EAFNOSUPPORT:
         return "this machine has no IPv6";
     case -EINVAL:
-        if (attempt->address->sa.sa_family == AF_INET6)
+        if (address->sa.sa_family == AF_INET6)
             return "a link-local address needs its interface, as in [fe80::1%eth0]";
         break;
     }
@@ -205,6 +179,8 @@ static const char *tcp_reason(const struct attempt *attempt, int error)
 static const char *unix_reason(int error)
 {
     switch (error) {
+    case -EADDRINUSE:
+        return "the name is in use by another socket";
     case -EACCES:
         return "permission denied: this user may not create files in that folder";
     case -ENOENT:
@@ -216,15 +192,8 @@ static const char *unix_reason(int error)
 
 static int refuse_address(const struct attempt *attempt, int error)
 {
-    const char *reason;
-
-    if (error == -EADDRINUSE)
-        reason = in_use_reason(attempt);
-    else if (is_tcp(attempt->address))
-        reason = tcp_reason(attempt, error);
-    else
-        reason = unix_reason(error);
-    return why_refuse(attempt->uri, error, "%s", reason);
+    return why_refuse(attempt->uri, error, "%s", is_tcp(attempt->address)
+                      ? tcp_reason(attempt->address, error) : unix_reason(error));
 }
 
 /* ---- opening ---- */

@@ -1,0 +1,596 @@
+/* listener_test.c - binding, taking over and giving back addresses, with real sockets. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "engine/listener.h"
+
+#include "engine/address.h"
+#include "engine/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PLENTY_MS 10000
+
+#define PORT_IN_USE "the port is in use: a server listens on it, or connections of one that ran " \
+                    "without reuse_address are still closing (wait a minute)"
+
+static const struct listener_options defaults = { 0 };
+static const struct listener_options reusing = { .reuse_address = true };
+static char why[400];
+static char folder[] = "/tmp/weir-listener-XXXXXX";
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+/* Fails if a test left anything behind. */
+static int remove_folder(void **state)
+{
+    (void)state;
+    return rmdir(folder);
+}
+
+static struct listener opened_with(const char *uri, const struct listener_options *options)
+{
+    struct listener listener;
+
+    if (listener_open(&listener, uri, options, why, sizeof(why)) < 0)
+        fail_msg("%s", why);
+    return listener;
+}
+
+static struct listener opened(const char *uri)
+{
+    return opened_with(uri, &defaults);
+}
+
+static int lowest_free_fd(void)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    close(fd);
+    return fd;
+}
+
+/* Every refusal leaves the result untouched and no descriptor open. */
+static void assert_refused_with(const char *uri, const struct listener_options *options,
+                                int error, const char *reason)
+{
+    struct listener listener = { .fd = -7 };
+    int free_fd = lowest_free_fd();
+    char sentence[400];
+
+    snprintf(sentence, sizeof(sentence), "%s: %s", uri, reason);
+    assert_int_equal(listener_open(&listener, uri, options, why, sizeof(why)), error);
+    assert_string_equal(why, sentence);
+    assert_int_equal(listener.fd, -7);
+    assert_int_equal(lowest_free_fd(), free_fd);
+}
+
+static void assert_refused(const char *uri, int error, const char *reason)
+{
+    assert_refused_with(uri, &defaults, error, reason);
+}
+
+static const char *path_named(const char *name)
+{
+    static char path[sizeof(folder) + 32];
+
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    return path;
+}
+
+static const char *uri_of(const char *path)
+{
+    static char uri[sizeof(folder) + 64];
+
+    snprintf(uri, sizeof(uri), "unix://%s", path);
+    return uri;
+}
+
+static bool exists(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0;
+}
+
+/* A client's socket, connected to the address of the URI. */
+static int connected(const char *uri)
+{
+    struct address address;
+    int fd, r;
+
+    if (address_parse(uri, &address, why, sizeof(why)) < 0)
+        fail_msg("%s", why);
+    fd = sys_socket(address.sa.sa_family);
+    assert_true(fd >= 0);
+    r = sys_connect(fd, &address.sa, address.len);
+    if (r == -EINPROGRESS) {
+        assert_true(sys_poll_one(fd, POLLOUT, PLENTY_MS) > 0);
+        r = sys_socket_error(fd);
+    }
+    assert_int_equal(r, 0);
+    return fd;
+}
+
+static int accepted(const struct listener *listener, struct sockaddr_storage *peer,
+                    socklen_t *peer_len)
+{
+    int fd;
+
+    assert_true(sys_poll_one(listener->fd, POLLIN, PLENTY_MS) > 0);
+    fd = sys_accept(listener->fd, peer, peer_len);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void assert_serves(const struct listener *listener, const char *uri)
+{
+    struct sockaddr_storage peer;
+    socklen_t peer_len;
+    int client = connected(uri);
+    int server = accepted(listener, &peer, &peer_len);
+
+    close(server);
+    close(client);
+}
+
+static int option_of(int fd, int level, int name)
+{
+    int value;
+    socklen_t len = sizeof(value);
+
+    assert_int_equal(getsockopt(fd, level, name, &value, &len), 0);
+    return value;
+}
+
+static bool has_ipv6_loopback(void)
+{
+    const struct sockaddr_in6 loopback = { .sin6_family = AF_INET6,
+                                           .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    int fd = sys_socket(AF_INET6);
+    bool has = fd >= 0 && bind(fd, (const struct sockaddr *)&loopback, sizeof(loopback)) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
+/* "tcp://host:port" with the port of another listener. */
+static const char *with_port_of(const struct listener *listener, const char *host)
+{
+    static char uri[64];
+
+    snprintf(uri, sizeof(uri), "tcp://%s%s", host, strrchr(listener->uri, ':'));
+    return uri;
+}
+
+/* ---- TCP ---- */
+
+static void port_0_is_resolved(void **state)
+{
+    struct listener listener = opened("tcp://127.0.0.1:0");
+
+    (void)state;
+    assert_int_equal(strncmp(listener.uri, "tcp://127.0.0.1:", 16), 0);
+    assert_int_not_equal(atoi(listener.uri + 16), 0);
+    assert_int_equal(listener.family, AF_INET);
+    assert_serves(&listener, listener.uri);
+    listener_close(&listener);
+}
+
+static void accepting_from_nobody_does_not_wait(void **state)
+{
+    struct listener listener = opened("tcp://127.0.0.1:0");
+    struct sockaddr_storage peer;
+    socklen_t peer_len = 7;
+
+    (void)state;
+    assert_int_equal(sys_accept(listener.fd, &peer, &peer_len), -EAGAIN);
+    assert_int_equal(peer_len, 7);
+    assert_true(fcntl(listener.fd, F_GETFD) & FD_CLOEXEC);
+    listener_close(&listener);
+}
+
+static void an_ipv6_address_takes_ipv6_only(void **state)
+{
+    struct listener listener;
+
+    (void)state;
+    if (!has_ipv6_loopback())
+        skip();
+    listener = opened("tcp://[::]:0");
+    assert_int_equal(listener.family, AF_INET6);
+    assert_int_equal(option_of(listener.fd, IPPROTO_IPV6, IPV6_V6ONLY), 1);
+    assert_serves(&listener, with_port_of(&listener, "[::1]"));
+    listener_close(&listener);
+}
+
+static void no_host_takes_both_families(void **state)
+{
+    struct listener listener = opened("tcp://:0");
+
+    (void)state;
+    assert_serves(&listener, with_port_of(&listener, "127.0.0.1"));
+    if (has_ipv6_loopback())
+        assert_serves(&listener, with_port_of(&listener, "[::1]"));
+    listener_close(&listener);
+}
+
+static void a_port_in_use_is_told(void **state)
+{
+    struct listener listener = opened("tcp://127.0.0.1:0");
+
+    (void)state;
+    assert_refused(listener.uri, -EADDRINUSE, PORT_IN_USE);
+    assert_refused_with(listener.uri, &reusing, -EADDRINUSE, PORT_IN_USE);
+    listener_close(&listener);
+}
+
+/* The end that closes first keeps the port for a while, in TIME_WAIT. */
+static void reuse_address_binds_over_closing_connections(void **state)
+{
+    struct listener listener = opened_with("tcp://127.0.0.1:0", &reusing);
+    struct sockaddr_storage peer;
+    socklen_t peer_len;
+    int client = connected(listener.uri);
+    int server = accepted(&listener, &peer, &peer_len);
+    char uri[WEIR_ADDRESS_SIZE];
+    char byte;
+
+    (void)state;
+    strcpy(uri, listener.uri);
+    close(server);
+    assert_true(sys_poll_one(client, POLLIN, PLENTY_MS) > 0);
+    assert_int_equal(sys_recv(client, &byte, 1), 0);
+    close(client);
+    listener_close(&listener);
+
+    assert_refused(uri, -EADDRINUSE, PORT_IN_USE);
+    listener = opened_with(uri, &reusing);
+    listener_close(&listener);
+}
+
+static void reuse_port_lets_two_listeners_share_a_port(void **state)
+{
+    const struct listener_options sharing = { .reuse_port = true };
+    struct listener first = opened_with("tcp://127.0.0.1:0", &sharing);
+    struct listener second = opened_with(first.uri, &sharing);
+
+    (void)state;
+    assert_string_equal(first.uri, second.uri);
+    listener_close(&first);
+    assert_serves(&second, second.uri);
+    listener_close(&second);
+}
+
+static void accepted_sockets_inherit_nodelay(void **state)
+{
+    struct listener listener = opened_with("tcp://127.0.0.1:0",
+                                           &(struct listener_options){ .nodelay = true });
+    struct sockaddr_storage peer;
+    socklen_t peer_len;
+    int client = connected(listener.uri);
+    int server = accepted(&listener, &peer, &peer_len);
+
+    (void)state;
+    assert_int_not_equal(option_of(server, IPPROTO_TCP, TCP_NODELAY), 0);
+    assert_true(fcntl(server, F_GETFL) & O_NONBLOCK);
+    assert_true(fcntl(server, F_GETFD) & FD_CLOEXEC);
+    close(server);
+    close(client);
+    listener_close(&listener);
+}
+
+static void an_address_of_another_machine_is_refused(void **state)
+{
+    (void)state;
+    assert_refused("tcp://192.0.2.1:0", -EADDRNOTAVAIL, "this machine does not have that address");
+}
+
+static void a_link_local_address_needs_its_interface(void **state)
+{
+    (void)state;
+    if (!has_ipv6_loopback())
+        skip();
+    assert_refused("tcp://[fe80::1]:0", -EINVAL,
+                   "a link-local address needs its interface, as in [fe80::1%eth0]");
+}
+
+static void a_wrong_text_opens_nothing(void **state)
+{
+    (void)state;
+    assert_refused("tcp://127.0.0.1:99999", -EINVAL, "the port must be 0 to 65535");
+}
+
+static void closing_twice_is_harmless(void **state)
+{
+    struct listener listener = opened("tcp://127.0.0.1:0");
+    int free_fd;
+
+    (void)state;
+    listener_close(&listener);
+    assert_int_equal(listener.fd, -1);
+    free_fd = lowest_free_fd();
+    listener_close(&listener);
+    assert_int_equal(lowest_free_fd(), free_fd);
+}
+
+/* ---- Unix ---- */
+
+static void a_path_exists_while_its_listener_is_open(void **state)
+{
+    const char *path = path_named("s");
+    struct listener listener = opened(uri_of(path));
+
+    (void)state;
+    assert_string_equal(listener.uri, uri_of(path));
+    assert_int_equal(listener.family, AF_UNIX);
+    assert_true(exists(path));
+    assert_serves(&listener, listener.uri);
+    listener_close(&listener);
+    assert_false(exists(path));
+}
+
+static void a_client_of_a_path_has_no_name(void **state)
+{
+    struct listener listener = opened(uri_of(path_named("s")));
+    struct sockaddr_storage peer;
+    socklen_t peer_len;
+    int client = connected(listener.uri);
+    int server = accepted(&listener, &peer, &peer_len);
+    char text[32];
+
+    (void)state;
+    address_text((struct sockaddr *)&peer, peer_len, text, sizeof(text));
+    assert_string_equal(text, "unix:");
+    close(server);
+    close(client);
+    listener_close(&listener);
+}
+
+static void a_path_that_is_served_is_in_use(void **state)
+{
+    const char *path = path_named("s");
+    struct listener listener = opened(uri_of(path));
+
+    (void)state;
+    assert_refused(listener.uri, -EADDRINUSE, "the path is in use: a server listens there");
+    listener_close(&listener);
+    assert_false(exists(path));
+}
+
+/* With the backlog full, connecting says "try again", not "nobody there". */
+static void a_busy_server_keeps_its_path(void **state)
+{
+    const char *path = path_named("s");
+    struct listener listener = opened_with(uri_of(path),
+                                           &(struct listener_options){ .backlog = 1 });
+    struct address address;
+    int clients[16], len = 0, r;
+
+    (void)state;
+    assert_int_equal(address_parse(listener.uri, &address, why, sizeof(why)), 0);
+    do {
+        assert_true(len < 16);
+        clients[len] = sys_socket(AF_UNIX);
+        r = sys_connect(clients[len++], &address.sa, address.len);
+    } while (r == 0);
+    assert_int_equal(r, -EAGAIN);
+    assert_refused(listener.uri, -EADDRINUSE, "the path is in use: a server listens there");
+    while (len > 0)
+        close(clients[--len]);
+    listener_close(&listener);
+}
+
+static void a_path_whose_server_died_is_taken_over(void **state)
+{
+    const char *path = path_named("s");
+    struct listener dead = opened(uri_of(path));
+    struct listener listener;
+
+    (void)state;
+    close(dead.fd);     /* as the kernel does for a killed process: the path stays */
+    assert_true(exists(path));
+    listener = opened(uri_of(path));
+    assert_serves(&listener, listener.uri);
+    listener_close(&listener);
+    assert_false(exists(path));
+}
+
+static void a_file_is_never_taken_for_a_stale_socket(void **state)
+{
+    const char *path = path_named("file");
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+    (void)state;
+    close(fd);
+    assert_refused(uri_of(path), -EADDRINUSE, "what is at that path is not a socket: "
+                   "remove it yourself, or choose another path");
+    assert_int_equal(unlink(path), 0);
+
+    assert_int_equal(symlink("nowhere", path), 0);
+    assert_refused(uri_of(path), -EADDRINUSE, "what is at that path is not a socket: "
+                   "remove it yourself, or choose another path");
+    assert_int_equal(unlink(path), 0);
+}
+
+static void a_datagram_socket_keeps_its_path(void **state)
+{
+    const char *path = path_named("d");
+    struct address address;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    (void)state;
+    assert_int_equal(address_parse(uri_of(path), &address, why, sizeof(why)), 0);
+    assert_int_equal(bind(fd, &address.sa, address.len), 0);
+    assert_refused(uri_of(path), -EADDRINUSE,
+                   "the path is in use by a socket that is not a stream socket");
+    close(fd);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void somebody_elses_socket_at_our_path_is_left_alone(void **state)
+{
+    const char *path = path_named("s");
+    struct listener ours = opened(uri_of(path));
+    struct listener theirs;
+
+    (void)state;
+    assert_int_equal(unlink(path), 0);
+    theirs = opened(uri_of(path));
+    listener_close(&ours);
+    assert_true(exists(path));
+    assert_serves(&theirs, theirs.uri);
+    listener_close(&theirs);
+    assert_false(exists(path));
+}
+
+static void a_folder_that_is_missing_is_told(void **state)
+{
+    (void)state;
+    assert_refused("unix:///no/such/folder/s", -ENOENT, "the folder does not exist");
+}
+
+static void an_abstract_name_needs_no_file(void **state)
+{
+    char uri[64];
+    struct listener listener;
+
+    (void)state;
+    snprintf(uri, sizeof(uri), "unix:@weir-test-%d%%01", (int)getpid());
+    listener = opened(uri);
+    assert_string_equal(listener.uri, uri);
+    assert_serves(&listener, uri);
+    assert_refused(uri, -EADDRINUSE, "the name is in use by another socket");
+    listener_close(&listener);
+    listener = opened(uri);
+    listener_close(&listener);
+}
+
+static void a_name_that_has_no_short_uri_is_refused(void **state)
+{
+    char uri[400] = "unix:@";
+
+    (void)state;
+    snprintf(uri, sizeof(uri), "unix:@weir-test-%d", (int)getpid());
+    for (int i = 0; i < 60; i++)
+        strcat(uri, "%01");
+    assert_refused(uri, -ENAMETOOLONG, "the name has too many bytes that are written %XX");
+}
+
+/* ---- inherited descriptors ---- */
+
+static const char *fd_uri(int fd)
+{
+    static char uri[32];
+
+    snprintf(uri, sizeof(uri), "fd://%d", fd);
+    return uri;
+}
+
+static void a_listening_descriptor_is_adopted(void **state)
+{
+    struct listener maker = opened("tcp://127.0.0.1:0");
+    struct listener listener;
+    int fd = fcntl(maker.fd, F_DUPFD, 0);
+
+    (void)state;
+    assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+    listener = opened_with(fd_uri(fd), &(struct listener_options){ .nodelay = true });
+    assert_int_equal(listener.fd, fd);
+    assert_int_equal(listener.family, AF_INET);
+    assert_string_equal(listener.uri, maker.uri);
+    assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    assert_int_not_equal(option_of(fd, IPPROTO_TCP, TCP_NODELAY), 0);
+    assert_serves(&listener, listener.uri);
+    listener_close(&listener);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+    listener_close(&maker);
+}
+
+static void the_path_of_an_inherited_socket_stays(void **state)
+{
+    const char *path = path_named("s");
+    struct listener maker = opened(uri_of(path));
+    struct listener listener = opened(fd_uri(dup(maker.fd)));
+
+    (void)state;
+    assert_string_equal(listener.uri, maker.uri);
+    listener_close(&listener);
+    assert_true(exists(path));
+    listener_close(&maker);
+}
+
+/* The caller's descriptor is open after a refusal as it was before. */
+static void assert_descriptor_refused(int fd, const char *reason)
+{
+    char sentence[100];
+
+    snprintf(sentence, sizeof(sentence), reason, fd);
+    assert_refused(fd_uri(fd), -EINVAL, sentence);
+    assert_int_equal(close(fd), 0);
+}
+
+static void a_descriptor_that_cannot_be_accepted_from_is_refused(void **state)
+{
+    int seqpacket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    (void)state;
+    assert_descriptor_refused(sys_socket(AF_INET), "descriptor %d does not listen: "
+                              "whoever opens it must call listen(2)");
+    assert_descriptor_refused(open("/dev/null", O_RDONLY | O_CLOEXEC),
+                              "descriptor %d is not a socket");
+    assert_descriptor_refused(seqpacket, "descriptor %d is not a stream socket");
+    assert_refused("fd://1000000", -EINVAL, "descriptor 1000000 is not open");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(port_0_is_resolved),
+        cmocka_unit_test(accepting_from_nobody_does_not_wait),
+        cmocka_unit_test(an_ipv6_address_takes_ipv6_only),
+        cmocka_unit_test(no_host_takes_both_families),
+        cmocka_unit_test(a_port_in_use_is_told),
+        cmocka_unit_test(reuse_address_binds_over_closing_connections),
+        cmocka_unit_test(reuse_port_lets_two_listeners_share_a_port),
+        cmocka_unit_test(accepted_sockets_inherit_nodelay),
+        cmocka_unit_test(an_address_of_another_machine_is_refused),
+        cmocka_unit_test(a_link_local_address_needs_its_interface),
+        cmocka_unit_test(a_wrong_text_opens_nothing),
+        cmocka_unit_test(closing_twice_is_harmless),
+        cmocka_unit_test(a_path_exists_while_its_listener_is_open),
+        cmocka_unit_test(a_client_of_a_path_has_no_name),
+        cmocka_unit_test(a_path_that_is_served_is_in_use),
+        cmocka_unit_test(a_busy_server_keeps_its_path),
+        cmocka_unit_test(a_path_whose_server_died_is_taken_over),
+        cmocka_unit_test(a_file_is_never_taken_for_a_stale_socket),
+        cmocka_unit_test(a_datagram_socket_keeps_its_path),
+        cmocka_unit_test(somebody_elses_socket_at_our_path_is_left_alone),
+        cmocka_unit_test(a_folder_that_is_missing_is_told),
+        cmocka_unit_test(an_abstract_name_needs_no_file),
+        cmocka_unit_test(a_name_that_has_no_short_uri_is_refused),
+        cmocka_unit_test(a_listening_descriptor_is_adopted),
+        cmocka_unit_test(the_path_of_an_inherited_socket_stays),
+        cmocka_unit_test(a_descriptor_that_cannot_be_accepted_from_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
