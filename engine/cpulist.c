@@ -52,34 +52,52 @@ static bool take_range(const char **text, struct range *ret)
     return true;
 }
 
-int cpulist_parse(const char *text, int *ret_cpus, size_t max, char *why, size_t why_size)
+/* Reads the whole list: what it says, whether this machine has such CPUs or not. */
+static int read_list(int *cpus, size_t max, const struct why_subject *list)
 {
-    int cpus[CPU_SETSIZE];
+    const char *rest = list->text;
+    struct range range;
     size_t len = 0;
-    cpu_set_t allowed;
-    const char *rest = text;
-    const struct why_subject list = { text, why, why_size };
 
-    if (max > CPU_SETSIZE)
-        max = CPU_SETSIZE;
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
-        return why_refuse(&list, -EINVAL, "this process's CPUs cannot be read: %s",
-                          strerrordesc_np(errno));
-    do {
-        struct range range;
-
-        if (rest != text)
-            rest++;     /* the comma */
+    for (;;) {
         if (!take_range(&rest, &range) || (*rest != ',' && *rest != '\0'))
-            return why_refuse(&list, -EINVAL, "not a list of CPUs such as 0,2-3");
+            return why_refuse(list, -EINVAL, "not a list of CPUs such as 0,2-3");
         for (int cpu = range.first; cpu <= range.last; cpu++) {
-            if (!CPU_ISSET(cpu, &allowed))
-                return why_refuse(&list, -EINVAL, "this process may not run on CPU %d", cpu);
             if (len == max)
-                return why_refuse(&list, -EINVAL, "more than %zu CPUs", max);
+                return why_refuse(list, -EINVAL, "more than %zu CPUs", max);
             cpus[len++] = cpu;
         }
-    } while (*rest == ',');
-    memcpy(ret_cpus, cpus, len * sizeof(*cpus));
-    return (int)len;
+        if (*rest == '\0')
+            return (int)len;
+        rest++;     /* the comma */
+    }
+}
+
+static int check_allowed(const int *cpus, int len, const struct why_subject *list)
+{
+    cpu_set_t allowed;
+
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
+        return why_refuse(list, -EINVAL, "this process's CPUs cannot be read: %s",
+                          strerrordesc_np(errno));
+    for (int i = 0; i < len; i++)
+        if (!CPU_ISSET(cpus[i], &allowed))
+            return why_refuse(list, -EINVAL, "this process may not run on CPU %d", cpus[i]);
+    return 0;
+}
+
+int cpulist_parse(const char *text, int *ret_cpus, size_t max, char *why, size_t why_size)
+{
+    const struct why_subject list = { text, why, why_size };
+    int cpus[CPU_SETSIZE];
+    int len, r;
+
+    len = read_list(cpus, max < CPU_SETSIZE ? max : CPU_SETSIZE, &list);
+    if (len < 0)
+        return len;
+    r = check_allowed(cpus, len, &list);
+    if (r < 0)
+        return r;
+    memcpy(ret_cpus, cpus, (size_t)len * sizeof(*cpus));
+    return len;
 }
