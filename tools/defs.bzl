@@ -27,11 +27,11 @@ def weir_cc_library(name, copts = [], **kwargs):
     """A C library."""
     native.cc_library(name = name, copts = _C + copts, **kwargs)
 
-def weir_module(name, **kwargs):
-    """A module: the library of NAME.h and, unless it is a header alone, NAME.c."""
+def weir_module(name, srcs = [], **kwargs):
+    """A module: the library of NAME.h, of NAME.c unless it is a header alone, and of srcs."""
     weir_cc_library(
         name = name,
-        srcs = native.glob([name + ".c"], allow_empty = True),
+        srcs = native.glob([name + ".c"], allow_empty = True) + srcs,
         hdrs = [name + ".h"],
         **kwargs
     )
