@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,6 +128,13 @@ int child_start_bare_loop(struct child *ret_child, int cpu, enum bare_loop_mode 
 int child_start_weir(struct child *ret_child, int cpu, const struct weir_options *options)
 {
     return child_start(ret_child, &(struct job){ .cpu = cpu, .options = options });
+}
+
+bool child_settled(volatile const uint64_t *figure, uint64_t wanted)
+{
+    for (int i = 0; i < 1000 && *figure != wanted; i++)
+        usleep(10000);
+    return *figure == wanted;
 }
 
 uint64_t child_cpu_ns(const struct child *child)

@@ -9,6 +9,7 @@
 #ifndef WEIR_BENCH_CHILD_H
 #define WEIR_BENCH_CHILD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <time.h>
@@ -37,6 +38,9 @@ struct child {
 int child_start_bare_loop(struct child *ret_child, int cpu, enum bare_loop_mode mode,
                           unsigned threads);
 int child_start_weir(struct child *ret_child, int cpu, const struct weir_options *options);
+
+/* Waits until one of the child's stats has a value. False: ten seconds were not enough. */
+bool child_settled(volatile const uint64_t *figure, uint64_t wanted);
 
 /* The CPU time that all threads of the child have used. */
 uint64_t child_cpu_ns(const struct child *child);

@@ -3,12 +3,16 @@
  */
 #include "bench/paired.h"
 
-#include <sched.h>
+#include <benchmark/benchmark.h>
+
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+
+#include "bench/pinned.h"
 
 namespace {
 
@@ -23,6 +27,27 @@ bool number_flag(const char *arg, const char *name, uint32_t *ret_value)
         return false;
     *ret_value = static_cast<uint32_t>(std::max(1ul, std::strtoul(arg + len, nullptr, 10)));
     return true;
+}
+
+void take_flags(int *argc, char **argv)
+{
+    int kept = 1;
+
+    for (int i = 1; i < *argc; i++) {
+        if (!number_flag(argv[i], "--slices=", &slices_wanted) &&
+            !number_flag(argv[i], "--slice_ms=", &slice_ms))
+            argv[kept++] = argv[i];
+    }
+    *argc = kept;
+}
+
+const char *warm(contender &it)
+{
+    struct load_result result = {};
+
+    if (load_run(it.load, slice_ms / 2, &result) < 0)
+        return "the generator failed";
+    return result.first_error;
 }
 
 const char *run_slice(contender &it)
@@ -58,58 +83,23 @@ contender::~contender()
     child_end(&server);
 }
 
-void paired_flags(int *argc, char **argv)
-{
-    int kept = 1;
-
-    for (int i = 1; i < *argc; i++) {
-        if (!number_flag(argv[i], "--slices=", &slices_wanted) &&
-            !number_flag(argv[i], "--slice_ms=", &slice_ms))
-            argv[kept++] = argv[i];
-    }
-    *argc = kept;
-}
-
-int paired_server_cpu()
-{
-    return 0;
-}
-
-void paired_pin_generator()
-{
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    CPU_SET(static_cast<size_t>(sysconf(_SC_NPROCESSORS_ONLN) - 1), &set);
-    sched_setaffinity(0, sizeof(set), &set);
-}
-
-const char *paired_open(contender &it, load_mode mode, uint32_t connections)
-{
-    const load_options options = { mode, it.server.port, connections, 1 };
-    struct load_result warm = {};
-
-    if (load_create(&it.load, &options) < 0)
-        return "the generator could not connect";
-    if (load_run(it.load, slice_ms / 2, &warm) < 0)
-        return "the generator failed";
-    return warm.first_error;
-}
-
 const char *paired_run(contender &base, contender &other)
 {
-    for (uint32_t i = 0; i < slices_wanted; i++) {
+    pinned here(client_cpu());
+    const char *wrong = warm(base);
+
+    if (!wrong)
+        wrong = warm(other);
+    for (uint32_t i = 0; i < slices_wanted && !wrong; i++) {
         /* Whoever went second goes first next, so that a steady drift cancels out. */
         contender *first = i % 2 ? &other : &base;
         contender *second = i % 2 ? &base : &other;
-        const char *wrong = run_slice(*first);
 
+        wrong = run_slice(*first);
         if (!wrong)
             wrong = run_slice(*second);
-        if (wrong)
-            return wrong;
     }
-    return nullptr;
+    return wrong;
 }
 
 double paired_median(const contender &it, double slice::*figure)
@@ -128,4 +118,22 @@ spread paired_ratio(const contender &base, const contender &other, double slice:
     for (size_t i = 0; i < base.slices.size(); i++)
         ratios.push_back(other.slices[i].*figure / (base.slices[i].*figure));
     return spread_of(ratios);
+}
+
+int paired_main(int argc, char **argv)
+{
+    struct rlimit descriptors;
+
+    getrlimit(RLIMIT_NOFILE, &descriptors);
+    descriptors.rlim_cur = descriptors.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &descriptors);
+
+    take_flags(&argc, argv);
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv))
+        return 1;
+    if (sysconf(_SC_NPROCESSORS_ONLN) == 1)
+        benchmark::AddCustomContext("note", "one CPU: the generator runs on the servers'");
+    benchmark::RunSpecifiedBenchmarks();
+    return 0;
 }

@@ -39,21 +39,20 @@ struct spread {
     double median, min, max;
 };
 
-/* --slices=N and --slice_ms=N of the command line, taken out of it. */
-void paired_flags(int *argc, char **argv);
-
-/* The generator keeps to the last CPU and servers to the first; with one CPU they share it. */
-int paired_server_cpu();
-void paired_pin_generator();
-
-/* Opens the load on a server that is up, and warms both. Returns nullptr, or what went wrong. */
-const char *paired_open(contender &it, load_mode mode, uint32_t connections);
-
-/* Runs both in turn. Returns nullptr, or what went wrong. */
+/*
+ * Runs both in turn, after a warm-up, on client_cpu() (pinned.h).
+ * Returns nullptr, or what went wrong.
+ */
 const char *paired_run(contender &base, contender &other);
 
 /* A figure's median, and its ratio other / base, slice by slice. */
 double paired_median(const contender &it, double slice::*figure);
 spread paired_ratio(const contender &base, const contender &other, double slice::*figure);
+
+/*
+ * What main() does in a bench with servers in children: takes --slices=N and --slice_ms=N out of
+ * the command line, lets the process have as many descriptors as it may, runs the benchmarks.
+ */
+int paired_main(int argc, char **argv);
 
 #endif

@@ -13,11 +13,10 @@
  */
 #include <benchmark/benchmark.h>
 
-#include <unistd.h>
-
 #include <string>
 
 #include "bench/paired.h"
+#include "bench/pinned.h"
 #include "handlers/registry.h"
 
 namespace {
@@ -46,17 +45,21 @@ const char *start(contender &bare, contender &weir, const job &job, uint32_t con
                   uint32_t workers, weir_dispatch dispatch)
 {
     struct weir_options options = {};
-    const char *wrong;
 
     options.size = WEIR_OPTIONS_SIZE;
     options.handler = handler_find(job.handler);
     options.workers = workers;
     options.dispatch = dispatch;
-    if (child_start_bare_loop(&bare.server, paired_server_cpu(), job.bare, workers) < 0 ||
-        child_start_weir(&weir.server, paired_server_cpu(), &options) < 0)
+    if (child_start_bare_loop(&bare.server, SERVER_CPU, job.bare, workers) < 0 ||
+        child_start_weir(&weir.server, SERVER_CPU, &options) < 0)
         return "a server did not start";
-    wrong = paired_open(bare, bare_load(job), connections);
-    return wrong ? wrong : paired_open(weir, job.load, connections);
+
+    const load_options bare_options = { bare_load(job), bare.server.port, connections, 1 };
+    const load_options weir_options = { job.load, weir.server.port, connections, 1 };
+
+    if (load_create(&bare.load, &bare_options) < 0 || load_create(&weir.load, &weir_options) < 0)
+        return "the generator could not connect";
+    return nullptr;
 }
 
 void throughput(benchmark::State &state, const job &job, uint32_t connections, uint32_t workers,
@@ -112,14 +115,6 @@ void register_rows()
 
 int main(int argc, char **argv)
 {
-    paired_flags(&argc, argv);
-    benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv))
-        return 1;
-    if (sysconf(_SC_NPROCESSORS_ONLN) == 1)
-        benchmark::AddCustomContext("note", "one CPU: the generator runs on the server's");
-    paired_pin_generator();
     register_rows();
-    benchmark::RunSpecifiedBenchmarks();
-    return 0;
+    return paired_main(argc, argv);
 }

@@ -1,0 +1,327 @@
+/*
+ * isolation_benchmark.cc - what clients suffer from others that hold a worker, or stall.
+ *
+ * stuck: a handler holds its worker for a second without ever waiting; another worker is idle.
+ * Meanwhile other connections that the stuck worker waits for become ready: how long until they are
+ * answered? "spaced" asks on one after the other, "burst" on all at once, and "free" is spaced
+ * without a stuck worker: what the machine alone does. The threads are on whatever CPU is free; with
+ * two CPUs one of them spins, and the rest of the server shares the other with the client.
+ *
+ * stalled: the throughput of 64 clients while 2,000 others stay in the middle of a request, against
+ * the same server without those (paired.h).
+ */
+#include <benchmark/benchmark.h>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include "bench/paired.h"
+#include "bench/pinned.h"
+#include "handlers/registry.h"
+
+namespace {
+
+using steady = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+/* ------------------------------------------------------------- a stuck worker ---------- */
+
+constexpr auto HOLD = milliseconds(1000);
+constexpr int PROBERS = 200;
+constexpr int EPISODES = 3;
+constexpr auto GAP = std::chrono::duration_cast<steady::duration>(HOLD * 9 / 10) / PROBERS;
+constexpr auto PATIENCE = std::chrono::seconds(5);
+
+/*
+ * Answers each line with the worker that runs it, as two bytes. On "hold\n" it answers, and then
+ * keeps its worker busy before it answers again.
+ */
+int tell_worker(struct weir_request *req)
+{
+    const char answer[] = { static_cast<char>('0' + weir_worker_number(req)), '\n' };
+    char *line;
+    ssize_t n = weir_readline(req, &line, 64);
+
+    if (n <= 0)
+        return static_cast<int>(n);
+    if (n == 5 && std::memcmp(line, "hold\n", 5) == 0) {
+        const steady::time_point end = steady::now() + HOLD;
+
+        weir_write(req, answer, sizeof(answer));
+        weir_flush(req);
+        while (steady::now() < end)
+            continue;
+    }
+    weir_write(req, answer, sizeof(answer));
+    return WEIR_KEEP;
+}
+
+struct prober {
+    int fd = -1;
+    char home = 0;      /* the worker that answered last */
+    steady::time_point asked;
+};
+
+class probers {
+public:
+    probers() : all(PROBERS) {}
+    ~probers()
+    {
+        for (prober &it : all)
+            if (it.fd >= 0)
+                close(it.fd);
+    }
+    bool connect(uint16_t port);
+    bool learn_homes();
+    std::vector<prober *> largest_household();
+
+private:
+    std::vector<prober> all;
+};
+
+bool ask(prober &it, const char *line)
+{
+    it.asked = steady::now();
+    return send(it.fd, line, std::strlen(line), MSG_NOSIGNAL) > 0;
+}
+
+bool hear(prober &it)
+{
+    char answer[2];
+
+    if (recv(it.fd, answer, sizeof(answer), MSG_WAITALL) != sizeof(answer))
+        return false;
+    it.home = answer[0];
+    return true;
+}
+
+bool probers::connect(uint16_t port)
+{
+    struct sockaddr_in address = {};
+    const struct timeval patience = { PATIENCE.count(), 0 };
+    const int yes = 1;
+
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port);
+    for (prober &it : all) {
+        it.fd = socket(AF_INET, SOCK_STREAM, 0);
+        setsockopt(it.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+        setsockopt(it.fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+        if (::connect(it.fd, reinterpret_cast<sockaddr *>(&address), sizeof(address)) < 0)
+            return false;
+    }
+    return true;
+}
+
+/* All ask before the first is heard, so that both workers have something to do. */
+bool probers::learn_homes()
+{
+    for (int i = 0; i < 2; i++) {
+        for (prober &it : all)
+            if (!ask(it, "who?\n"))
+                return false;
+        for (prober &it : all)
+            if (!hear(it))
+                return false;
+    }
+    return true;
+}
+
+std::vector<prober *> probers::largest_household()
+{
+    std::vector<prober *> households[2];
+
+    for (prober &it : all)
+        households[it.home & 1].push_back(&it);
+    return households[households[1].size() > households[0].size()];
+}
+
+enum class probing { free, spaced, burst };
+
+/*
+ * Everyone in the household asks at a moment fixed in advance, whether or not those before have
+ * been answered: a single long wait must not hide the others'.
+ */
+bool probe(const std::vector<prober *> &household, steady::duration gap,
+           std::vector<double> *delays_ms)
+{
+    std::vector<struct pollfd> polled(household.size(), { -1, POLLIN, 0 });
+    steady::time_point next = steady::now();
+    size_t asked = 0, heard = 0;
+
+    while (heard < household.size()) {
+        steady::duration wait = PATIENCE;
+
+        for (; asked < household.size() && steady::now() >= next; asked++, next += gap) {
+            if (!ask(*household[asked], "who?\n"))
+                return false;
+            polled[asked].fd = household[asked]->fd;
+        }
+        if (asked < household.size())
+            wait = next - steady::now();
+
+        const int64_t ns = std::max<int64_t>(0, std::chrono::nanoseconds(wait).count());
+        const struct timespec timeout = { ns / 1000000000, ns % 1000000000 };
+
+        if (ppoll(polled.data(), asked, &timeout, nullptr) <= 0 && asked == household.size())
+            return false;
+        for (size_t i = 0; i < asked; i++) {
+            if (polled[i].revents == 0)
+                continue;
+            delays_ms->push_back(std::chrono::duration<double, std::milli>(
+                steady::now() - household[i]->asked).count());
+            if (!hear(*household[i]))
+                return false;
+            polled[i].fd = -1;
+            heard++;
+        }
+    }
+    return true;
+}
+
+/* One prober holds its worker, the rest of its household asks. False: an answer did not come. */
+bool episode(probers &clients, probing how, std::vector<double> *delays_ms, uint64_t *moved)
+{
+    if (!clients.learn_homes())
+        return false;
+
+    std::vector<prober *> household = clients.largest_household();
+    prober *holder = household.back();
+    const char stuck = holder->home;
+
+    household.pop_back();
+    if (how != probing::free && (!ask(*holder, "hold\n") || !hear(*holder)))
+        return false;
+    if (!probe(household, how == probing::burst ? steady::duration(0) : GAP, delays_ms))
+        return false;
+    for (const prober *it : household)
+        *moved += it->home != stuck;
+    return how == probing::free || hear(*holder);
+}
+
+double percentile(const std::vector<double> &sorted, double share)
+{
+    size_t i = static_cast<size_t>(static_cast<double>(sorted.size()) * share);
+
+    return sorted[std::min(i, sorted.size() - 1)];
+}
+
+void stuck(benchmark::State &state, probing how)
+{
+    struct weir_handler handler = {};
+    struct weir_options options = {};
+    std::vector<double> delays_ms;
+    uint64_t moved = 0;
+    contender weir;
+
+    handler.name = "tell_worker";
+    handler.handle = tell_worker;
+    options.size = WEIR_OPTIONS_SIZE;
+    options.handler = &handler;
+    options.workers = 2;
+    for (auto _ : state) {
+        probers clients;
+
+        if (child_start_weir(&weir.server, CHILD_ANY_CPU, &options) < 0 ||
+            !clients.connect(weir.server.port)) {
+            state.SkipWithError("the server did not start");
+            return;
+        }
+        for (int i = 0; i < EPISODES; i++) {
+            if (!episode(clients, how, &delays_ms, &moved)) {
+                state.SkipWithError("an answer did not come");
+                return;
+            }
+        }
+    }
+    std::sort(delays_ms.begin(), delays_ms.end());
+    state.counters["probes"] = static_cast<double>(delays_ms.size());
+    state.counters["moved"] = static_cast<double>(moved);
+    state.counters["p50_ms"] = percentile(delays_ms, 0.50);
+    state.counters["p99_ms"] = percentile(delays_ms, 0.99);
+    state.counters["max_ms"] = delays_ms.back();
+}
+
+BENCHMARK_CAPTURE(stuck, free, probing::free)->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK_CAPTURE(stuck, spaced, probing::spaced)->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK_CAPTURE(stuck, burst, probing::burst)->Iterations(1)->Unit(benchmark::kSecond);
+
+/* ------------------------------------------------------------- stalled clients --------- */
+
+constexpr uint32_t CLIENTS = 64;
+constexpr uint32_t STALLED = 2000;
+
+const char *start(contender &it, const char *handler, load_mode mode)
+{
+    struct weir_options options = {};
+
+    options.size = WEIR_OPTIONS_SIZE;
+    options.handler = handler_find(handler);
+    options.workers = 2;
+    options.poll_interval_ms = 50;      /* renews child.stats */
+    if (child_start_weir(&it.server, SERVER_CPU, &options) < 0)
+        return "a server did not start";
+
+    const load_options load = { mode, it.server.port, CLIENTS, 1 };
+
+    return load_create(&it.load, &load) < 0 ? "the generator could not connect" : nullptr;
+}
+
+const char *stall(contender &stallers, const contender &beside, load_mode mode)
+{
+    const load_options load = { mode, beside.server.port, STALLED, 1 };
+
+    if (load_create(&stallers.load, &load) < 0 || load_stall(stallers.load) < 0)
+        return "the generator could not connect";
+    if (!child_settled(&beside.server.stats->parked, STALLED))
+        return "the stalled clients are not parked";
+    return nullptr;
+}
+
+void stalled(benchmark::State &state, const char *handler, load_mode mode)
+{
+    contender without, with, stallers;
+
+    for (auto _ : state) {
+        const char *wrong = start(without, handler, mode);
+
+        if (!wrong)
+            wrong = start(with, handler, mode);
+        if (!wrong)
+            wrong = stall(stallers, with, mode);
+        if (!wrong)
+            wrong = paired_run(without, with);
+        if (wrong) {
+            state.SkipWithError(wrong);
+            return;
+        }
+    }
+
+    const spread kept = paired_ratio(without, with, &slice::rps);
+
+    state.counters["rps"] = paired_median(with, &slice::rps);
+    state.counters["kept"] = kept.median;
+    state.counters["kept_min"] = kept.min;
+    state.counters["kept_max"] = kept.max;
+    state.counters["cpu_ratio"] = paired_ratio(without, with, &slice::cpu_us).median;
+}
+
+BENCHMARK_CAPTURE(stalled, upper, "upper", LOAD_UPPER)->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK_CAPTURE(stalled, hello, "hello", LOAD_HTTP)->Iterations(1)->Unit(benchmark::kSecond);
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    return paired_main(argc, argv);
+}

@@ -1,0 +1,79 @@
+/*
+ * memory_benchmark.cc - what a client that does nothing costs in resident memory.
+ *
+ *   kept      between two requests: it has had one answered, and its handler returned WEIR_KEEP
+ *   stalled   in the middle of a request: its handler waits on a parked fiber for the rest
+ *
+ * The figure is the growth of the server's resident memory (all of it: heap, stacks, tables, but not
+ * the kernel's socket) divided by the clients. The server has served some others before, so that
+ * what it needs anyway is not counted.
+ */
+#include <benchmark/benchmark.h>
+
+#include "bench/paired.h"
+#include "handlers/registry.h"
+
+namespace {
+
+constexpr uint32_t CLIENTS = 5000;
+constexpr uint32_t OTHERS = 64;
+
+const char *measure(const struct child &server, bool stalled, load_mode mode, double *ret_bytes)
+{
+    const load_options few = { mode, server.port, OTHERS, 1 };
+    const load_options many = { mode, server.port, CLIENTS, 1 };
+    contender others, clients;
+    uint64_t before;
+
+    if (load_create(&others.load, &few) < 0 || load_run(others.load, 100, &others.total) < 0 ||
+        !child_settled(&server.stats->idle, OTHERS))
+        return "the server does not keep its connections";
+    before = child_resident_bytes(&server);
+    if (load_create(&clients.load, &many) < 0)
+        return "the generator could not connect";
+    if (stalled) {
+        if (load_stall(clients.load) < 0 || !child_settled(&server.stats->parked, CLIENTS))
+            return "the clients are not all parked";
+    } else {
+        if (load_run(clients.load, 0, &clients.total) < 0 || clients.total.requests != CLIENTS ||
+            !child_settled(&server.stats->idle, OTHERS + CLIENTS))
+            return "the clients are not all kept";
+    }
+    *ret_bytes = static_cast<double>(child_resident_bytes(&server) - before) / CLIENTS;
+    return nullptr;
+}
+
+void memory(benchmark::State &state, const char *handler, load_mode mode, bool stalled)
+{
+    struct weir_options options = {};
+    contender weir;
+    double bytes = 0;
+
+    options.size = WEIR_OPTIONS_SIZE;
+    options.handler = handler_find(handler);
+    options.workers = 2;
+    options.poll_interval_ms = 10;
+    for (auto _ : state) {
+        const char *wrong = child_start_weir(&weir.server, CHILD_ANY_CPU, &options) < 0
+            ? "the server did not start" : measure(weir.server, stalled, mode, &bytes);
+
+        if (wrong) {
+            state.SkipWithError(wrong);
+            return;
+        }
+    }
+    state.counters["clients"] = CLIENTS;
+    state.counters["bytes_per_client"] = bytes;
+}
+
+BENCHMARK_CAPTURE(memory, kept/upper, "upper", LOAD_UPPER, false)->Iterations(1);
+BENCHMARK_CAPTURE(memory, kept/hello, "hello", LOAD_HTTP, false)->Iterations(1);
+BENCHMARK_CAPTURE(memory, stalled/upper, "upper", LOAD_UPPER, true)->Iterations(1);
+BENCHMARK_CAPTURE(memory, stalled/hello, "hello", LOAD_HTTP, true)->Iterations(1);
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    return paired_main(argc, argv);
+}
