@@ -288,14 +288,14 @@ void fiber_put(struct fiber_cache *cache, struct fiber *fiber)
     cache->warm_len++;
 }
 
-/* relaxed, both: what a label points to was there before the fiber. pairs: none */
-
 void fiber_set_label(struct fiber *fiber, const char *label)
 {
+    /* relaxed: what it points to was there before any fiber. pairs: none */
     atomic_store_explicit(&fiber->label, label, memory_order_relaxed);
 }
 
 const char *fiber_label(const struct fiber *fiber)
 {
+    /* relaxed: as above. pairs: none */
     return atomic_load_explicit(&fiber->label, memory_order_relaxed);
 }

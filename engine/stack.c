@@ -113,6 +113,7 @@ static void record_give_back(struct segment *record)
 /* Lets the fault handler know of the segment. */
 static void record_publish(struct segment *record, const struct stack_arena *arena, void *base)
 {
+    /* relaxed: the base carries them. pairs: guarded_in() */
     atomic_store_explicit(&record->reach, record->length, memory_order_relaxed);
     atomic_store_explicit(&record->stack_size, arena->stack_size, memory_order_relaxed);
     atomic_store_explicit(&record->stride, arena->stride, memory_order_relaxed);

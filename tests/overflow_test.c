@@ -1,0 +1,382 @@
+/*
+ * overflow_test.c - every fault happens in a child process, whose last words and whose end tell.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/fiber.h"
+#include "engine/overflow.h"
+#include "engine/stack.h"
+
+/* How a child ended, and what it wrote to standard error. */
+struct end {
+    int status;
+    char said[2048];
+};
+
+static void read_all(int fd, char *buf, size_t size)
+{
+    size_t len = 0;
+    ssize_t n;
+
+    while (len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) > 0)
+        len += (size_t)n;
+    buf[len] = '\0';
+}
+
+static struct end run_in_child(void (*body)(void))
+{
+    const struct rlimit no_core = { 0 };
+    struct end end;
+    int ends[2];
+    pid_t child;
+
+    assert_int_equal(pipe(ends), 0);
+    child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        close(ends[1]);
+        setrlimit(RLIMIT_CORE, &no_core);
+        signal(SIGSEGV, SIG_DFL);       /* a sanitizer and cmocka have handlers of their own */
+        signal(SIGABRT, SIG_DFL);
+        body();
+        _exit(0);
+    }
+    close(ends[1]);
+    read_all(ends[0], end.said, sizeof(end.said));
+    close(ends[0]);
+    assert_int_equal(waitpid(child, &end.status, 0), child);
+    return end;
+}
+
+static void assert_killed_by(const struct end *end, int signal_number)
+{
+    assert_true(WIFSIGNALED(end->status));
+    assert_int_equal(WTERMSIG(end->status), signal_number);
+}
+
+/* In the child: what must not fail there. */
+static void must(int result)
+{
+    if (result != 0)
+        _exit(99);
+}
+
+/* ------------------------------------------------------------------ overflowing ------- */
+
+static volatile int depth_wanted = 1 << 30;
+
+static int recurse(int depth)
+{
+    volatile char frame[512];
+
+    frame[0] = (char)depth;
+    return depth < depth_wanted ? recurse(depth + 1) + frame[0] : frame[0];
+}
+
+static void recurse_for_ever(struct fiber *self, void *label)
+{
+    fiber_set_label(self, label);
+    fiber_park(self);
+    recurse(0);
+}
+
+static void overflow_a_fiber(size_t stack_size, char *label)
+{
+    struct overflow_thread thread;
+    struct stack_arena *arena;
+    struct fiber_cache cache;
+    struct fiber *fiber;
+
+    must(stack_arena_create(stack_size, 0, &arena));
+    must(overflow_install());
+    must(overflow_thread_init(&thread));
+    fiber_cache_init(&cache, arena, 1);
+    fiber = fiber_get(&cache);
+    must(fiber_run(fiber, recurse_for_ever, label));
+    fiber_resume(fiber);
+}
+
+static void overflow_upper(void)
+{
+    overflow_a_fiber(0, "upper");
+}
+
+static void an_overflow_is_one_line_and_an_abort(void **state)
+{
+    struct end end = run_in_child(overflow_upper);
+
+    (void)state;
+    assert_killed_by(&end, SIGABRT);
+    assert_string_equal(end.said, "weir: stack overflow in handler 'upper': "
+                                  "65536 bytes are not enough; raise stack_size\n");
+}
+
+static void overflow_nameless(void)
+{
+    overflow_a_fiber(STACK_SIZE_MIN, NULL);
+}
+
+static void an_overflow_without_a_label_says_so(void **state)
+{
+    struct end end = run_in_child(overflow_nameless);
+
+    (void)state;
+    assert_killed_by(&end, SIGABRT);
+    assert_string_equal(end.said, "weir: stack overflow in handler '?': "
+                                  "16384 bytes are not enough; raise stack_size\n");
+}
+
+static void overflow_longwinded(void)
+{
+    static char label[1000];
+
+    memset(label, 'x', sizeof(label) - 1);
+    overflow_a_fiber(0, label);
+}
+
+static void a_long_label_is_cut_and_the_line_is_whole(void **state)
+{
+    struct end end = run_in_child(overflow_longwinded);
+
+    (void)state;
+    assert_killed_by(&end, SIGABRT);
+    assert_non_null(strstr(end.said, "xxx': 65536 bytes are not enough; raise stack_size\n"));
+}
+
+static void *overflow_on_a_thread(void *unused)
+{
+    overflow_a_fiber(0, "threaded");
+    return unused;
+}
+
+static void overflow_elsewhere(void)
+{
+    pthread_t thread;
+
+    must(pthread_create(&thread, NULL, overflow_on_a_thread, NULL));
+    pthread_join(thread, NULL);
+}
+
+static void an_overflow_on_any_thread_is_told(void **state)
+{
+    struct end end = run_in_child(overflow_elsewhere);
+
+    (void)state;
+    assert_killed_by(&end, SIGABRT);
+    assert_non_null(strstr(end.said, "in handler 'threaded'"));
+}
+
+/* ------------------------------------------------------------------ other faults ------ */
+
+static volatile char *forbidden;
+
+static void touch_forbidden(void)
+{
+    forbidden = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    must(forbidden == MAP_FAILED);
+    *forbidden = 1;
+}
+
+static void fault_with_the_default_below(void)
+{
+    must(overflow_install());
+    touch_forbidden();
+}
+
+static void another_fault_kills_as_it_would_have(void **state)
+{
+    struct end end = run_in_child(fault_with_the_default_below);
+
+    (void)state;
+    assert_killed_by(&end, SIGSEGV);
+    assert_string_equal(end.said, "");
+}
+
+static void exit_if_told_the_address(int signal_number, siginfo_t *info, void *context)
+{
+    _exit(signal_number == SIGSEGV && info->si_addr == forbidden && context ? 42 : 43);
+}
+
+static void fault_with_a_handler_below(void)
+{
+    struct sigaction action = { .sa_flags = SA_SIGINFO };
+
+    action.sa_sigaction = exit_if_told_the_address;
+    must(sigaction(SIGSEGV, &action, NULL));
+    must(overflow_install());
+    touch_forbidden();
+}
+
+static void another_fault_reaches_the_handler_from_before(void **state)
+{
+    struct end end = run_in_child(fault_with_a_handler_below);
+
+    (void)state;
+    assert_true(WIFEXITED(end.status));
+    assert_int_equal(WEXITSTATUS(end.status), 42);
+}
+
+static void exit_44(int signal_number)
+{
+    _exit(signal_number == SIGSEGV ? 44 : 45);
+}
+
+static void fault_with_a_plain_handler_below(void)
+{
+    signal(SIGSEGV, exit_44);
+    must(overflow_install());
+    touch_forbidden();
+}
+
+static void a_handler_without_siginfo_is_reached_too(void **state)
+{
+    struct end end = run_in_child(fault_with_a_plain_handler_below);
+
+    (void)state;
+    assert_true(WIFEXITED(end.status));
+    assert_int_equal(WEXITSTATUS(end.status), 44);
+}
+
+static void send_with_the_default_below(void)
+{
+    must(overflow_install());
+    raise(SIGSEGV);
+}
+
+static void a_signal_that_was_sent_kills_as_well(void **state)
+{
+    struct end end = run_in_child(send_with_the_default_below);
+
+    (void)state;
+    assert_killed_by(&end, SIGSEGV);
+}
+
+static void send_to_one_who_ignores_it(void)
+{
+    signal(SIGSEGV, SIG_IGN);
+    must(overflow_install());
+    raise(SIGSEGV);
+    raise(SIGSEGV);
+    _exit(46);
+}
+
+static void a_signal_that_was_sent_is_ignored_if_it_was_before(void **state)
+{
+    struct end end = run_in_child(send_to_one_who_ignores_it);
+
+    (void)state;
+    assert_true(WIFEXITED(end.status));
+    assert_int_equal(WEXITSTATUS(end.status), 46);
+}
+
+/* ------------------------------------------------------------------ coming and going -- */
+
+static struct sigaction current(void)
+{
+    struct sigaction action;
+
+    must(sigaction(SIGSEGV, NULL, &action));
+    return action;
+}
+
+static void uninstall_restores(void)
+{
+    signal(SIGSEGV, exit_44);
+    must(overflow_install());
+    must(overflow_install());
+    overflow_uninstall();
+    must(current().sa_handler == exit_44);
+    overflow_uninstall();
+    must(current().sa_handler != exit_44);
+    _exit(47);
+}
+
+static void the_last_uninstall_restores_the_handler_from_before(void **state)
+{
+    struct end end = run_in_child(uninstall_restores);
+
+    (void)state;
+    assert_true(WIFEXITED(end.status));
+    assert_int_equal(WEXITSTATUS(end.status), 47);
+}
+
+static struct sigaction covered;
+
+static void pass_down(int signal_number, siginfo_t *info, void *context)
+{
+    covered.sa_sigaction(signal_number, info, context);
+}
+
+/* A program puts its handler on ours, and a server comes and goes and comes below it. */
+static void cover_and_come_again(void)
+{
+    struct sigaction action = { .sa_flags = SA_SIGINFO | SA_ONSTACK };
+
+    signal(SIGSEGV, exit_44);
+    must(overflow_install());
+    action.sa_sigaction = pass_down;
+    must(sigaction(SIGSEGV, &action, &covered));
+    overflow_uninstall();
+    must(current().sa_sigaction != pass_down);
+    must(overflow_install());
+    touch_forbidden();
+}
+
+static void a_handler_put_on_top_stays_and_makes_no_circle(void **state)
+{
+    struct end end = run_in_child(cover_and_come_again);
+
+    (void)state;
+    assert_true(WIFEXITED(end.status));
+    assert_int_equal(WEXITSTATUS(end.status), 44);
+}
+
+static void a_thread_gets_its_alternate_stack_back(void **state)
+{
+    struct overflow_thread thread;
+    stack_t before, during, after;
+
+    (void)state;
+    assert_int_equal(sigaltstack(NULL, &before), 0);
+    assert_int_equal(overflow_thread_init(&thread), 0);
+    assert_int_equal(sigaltstack(NULL, &during), 0);
+    assert_int_equal(during.ss_flags & SS_DISABLE, 0);
+    assert_ptr_not_equal(during.ss_sp, before.ss_sp);
+    overflow_thread_fini(&thread);
+    assert_int_equal(sigaltstack(NULL, &after), 0);
+    assert_ptr_equal(after.ss_sp, before.ss_sp);
+    assert_int_equal(after.ss_flags, before.ss_flags);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_overflow_is_one_line_and_an_abort),
+        cmocka_unit_test(an_overflow_without_a_label_says_so),
+        cmocka_unit_test(a_long_label_is_cut_and_the_line_is_whole),
+        cmocka_unit_test(an_overflow_on_any_thread_is_told),
+        cmocka_unit_test(another_fault_kills_as_it_would_have),
+        cmocka_unit_test(another_fault_reaches_the_handler_from_before),
+        cmocka_unit_test(a_handler_without_siginfo_is_reached_too),
+        cmocka_unit_test(a_signal_that_was_sent_kills_as_well),
+        cmocka_unit_test(a_signal_that_was_sent_is_ignored_if_it_was_before),
+        cmocka_unit_test(the_last_uninstall_restores_the_handler_from_before),
+        cmocka_unit_test(a_handler_put_on_top_stays_and_makes_no_circle),
+        cmocka_unit_test(a_thread_gets_its_alternate_stack_back),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
