@@ -19,16 +19,19 @@
 #include <unistd.h>
 
 /* What weir's hello answers, byte for byte but for the time: the same work for the kernel. */
-#define REPLY \
+#define REPLY(connection) \
     "HTTP/1.1 200 OK\r\n" \
     "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n" \
     "Content-Type: text/plain\r\n" \
     "Content-Length: 14\r\n" \
-    "\r\n" \
+    connection "\r\n" \
     "Hello, world!\n"
 
+static const char keep_reply[] = REPLY("");
+static const char close_reply[] = REPLY("Connection: close\r\n");
+
 enum {
-    REPLY_LEN = sizeof(REPLY) - 1,
+    REPLY_LEN = sizeof(keep_reply) - 1,
     REPLIES_MAX = 16,           /* answered by one send when requests come pipelined */
     EVENTS_MAX = 256,
     RECV_SIZE = 16384,
@@ -67,10 +70,15 @@ static bool answer(struct loop *loop, int fd, size_t len)
 
     size_t left = requests_in(loop->input, len);
 
+    if (loop->mode == BARE_LOOP_CLOSE) {
+        if (left > 0)
+            send_all(fd, close_reply, sizeof(close_reply) - 1);
+        return left == 0;
+    }
     while (left > 0) {
         size_t batch = left < REPLIES_MAX ? left : REPLIES_MAX;
 
-        if (!send_all(fd, loop->replies, batch * REPLY_LEN) || loop->mode == BARE_LOOP_CLOSE)
+        if (!send_all(fd, loop->replies, batch * REPLY_LEN))
             return false;
         left -= batch;
     }
@@ -154,7 +162,7 @@ static int loop_init(struct loop *loop, enum bare_loop_mode mode, uint16_t *port
 {
     loop->mode = mode;
     for (size_t i = 0; i < REPLIES_MAX; i++)
-        memcpy(loop->replies + i * REPLY_LEN, REPLY, REPLY_LEN);
+        memcpy(loop->replies + i * REPLY_LEN, keep_reply, REPLY_LEN);
 
     loop->listen_fd = listener_open(port);
     if (loop->listen_fd < 0)

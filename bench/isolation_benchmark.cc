@@ -26,7 +26,8 @@
 
 #include "bench/paired.h"
 #include "bench/pinned.h"
-#include "handlers/registry.h"
+#include "handlers/hello.h"
+#include "handlers/upper.h"
 
 namespace {
 
@@ -261,12 +262,12 @@ BENCHMARK_CAPTURE(stuck, burst, probing::burst)->Iterations(1)->Unit(benchmark::
 constexpr uint32_t CLIENTS = 64;
 constexpr uint32_t STALLED = 2000;
 
-const char *start(contender &it, const char *handler, load_mode mode)
+const char *start(contender &it, const struct weir_handler *handler, load_mode mode)
 {
     struct weir_options options = {};
 
     options.size = WEIR_OPTIONS_SIZE;
-    options.handler = handler_find(handler);
+    options.handler = handler;
     options.workers = 2;
     options.poll_interval_ms = 50;      /* renews child.stats */
     if (child_start_weir(&it.server, SERVER_CPU, &options) < 0)
@@ -288,7 +289,7 @@ const char *stall(contender &stallers, const contender &beside, load_mode mode)
     return nullptr;
 }
 
-void stalled(benchmark::State &state, const char *handler, load_mode mode)
+void stalled(benchmark::State &state, const struct weir_handler *handler, load_mode mode)
 {
     contender without, with, stallers;
 
@@ -316,8 +317,8 @@ void stalled(benchmark::State &state, const char *handler, load_mode mode)
     state.counters["cpu_ratio"] = paired_ratio(without, with, &slice::cpu_us).median;
 }
 
-BENCHMARK_CAPTURE(stalled, upper, "upper", LOAD_UPPER)->Iterations(1)->Unit(benchmark::kSecond);
-BENCHMARK_CAPTURE(stalled, hello, "hello", LOAD_HTTP)->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK_CAPTURE(stalled, upper, &upper_handler, LOAD_UPPER)->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK_CAPTURE(stalled, hello, &hello_handler, LOAD_HTTP)->Iterations(1)->Unit(benchmark::kSecond);
 
 } // namespace
 

@@ -11,7 +11,8 @@
 #include <benchmark/benchmark.h>
 
 #include "bench/paired.h"
-#include "handlers/registry.h"
+#include "handlers/hello.h"
+#include "handlers/upper.h"
 
 namespace {
 
@@ -43,14 +44,14 @@ const char *measure(const struct child &server, bool stalled, load_mode mode, do
     return nullptr;
 }
 
-void memory(benchmark::State &state, const char *handler, load_mode mode, bool stalled)
+void memory(benchmark::State &state, const struct weir_handler *handler, load_mode mode, bool stalled)
 {
     struct weir_options options = {};
     contender weir;
     double bytes = 0;
 
     options.size = WEIR_OPTIONS_SIZE;
-    options.handler = handler_find(handler);
+    options.handler = handler;
     options.workers = 2;
     options.poll_interval_ms = 10;
     for (auto _ : state) {
@@ -66,10 +67,10 @@ void memory(benchmark::State &state, const char *handler, load_mode mode, bool s
     state.counters["bytes_per_client"] = bytes;
 }
 
-BENCHMARK_CAPTURE(memory, kept/upper, "upper", LOAD_UPPER, false)->Iterations(1);
-BENCHMARK_CAPTURE(memory, kept/hello, "hello", LOAD_HTTP, false)->Iterations(1);
-BENCHMARK_CAPTURE(memory, stalled/upper, "upper", LOAD_UPPER, true)->Iterations(1);
-BENCHMARK_CAPTURE(memory, stalled/hello, "hello", LOAD_HTTP, true)->Iterations(1);
+BENCHMARK_CAPTURE(memory, kept/upper, &upper_handler, LOAD_UPPER, false)->Iterations(1);
+BENCHMARK_CAPTURE(memory, kept/hello, &hello_handler, LOAD_HTTP, false)->Iterations(1);
+BENCHMARK_CAPTURE(memory, stalled/upper, &upper_handler, LOAD_UPPER, true)->Iterations(1);
+BENCHMARK_CAPTURE(memory, stalled/hello, &hello_handler, LOAD_HTTP, true)->Iterations(1);
 
 } // namespace
 

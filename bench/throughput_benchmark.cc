@@ -17,22 +17,24 @@
 
 #include "bench/paired.h"
 #include "bench/pinned.h"
-#include "handlers/registry.h"
+#include "handlers/echo.h"
+#include "handlers/hello.h"
+#include "handlers/upper.h"
 
 namespace {
 
 struct job {
     const char *name;
-    const char *handler;
+    const struct weir_handler *handler;
     load_mode load;
     bare_loop_mode bare;
 };
 
 const job jobs[] = {
-    { "echo", "echo", LOAD_LINE, BARE_LOOP_LINE },
-    { "upper", "upper", LOAD_UPPER, BARE_LOOP_LINE },
-    { "hello", "hello", LOAD_HTTP, BARE_LOOP_HTTP },
-    { "connect", "hello", LOAD_HTTP_CLOSE, BARE_LOOP_CLOSE },
+    { "echo", &echo_handler, LOAD_LINE, BARE_LOOP_LINE },
+    { "upper", &upper_handler, LOAD_UPPER, BARE_LOOP_LINE },
+    { "hello", &hello_handler, LOAD_HTTP, BARE_LOOP_HTTP },
+    { "connect", &hello_handler, LOAD_HTTP_CLOSE, BARE_LOOP_CLOSE },
 };
 
 /* The bare loop only echoes: where weir is to change the line, the yardstick is not asked to. */
@@ -47,7 +49,7 @@ const char *start(contender &bare, contender &weir, const job &job, uint32_t con
     struct weir_options options = {};
 
     options.size = WEIR_OPTIONS_SIZE;
-    options.handler = handler_find(job.handler);
+    options.handler = job.handler;
     options.workers = workers;
     options.dispatch = dispatch;
     if (child_start_bare_loop(&bare.server, SERVER_CPU, job.bare, workers) < 0 ||
