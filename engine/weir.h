@@ -1,0 +1,372 @@
+/*
+ * weir.h - the public face of weir, a thread-pool server engine.
+ *
+ * You write a blocking-style handler (weir_readline, weir_write, return). An acceptor thread
+ * hands ready connections to a lock-free queue; a fixed pool of threads runs the handlers on
+ * fibers, so that a client which stalls costs no thread.
+ *
+ * Conventions
+ *   Errors   0 or a count on success, -errno on failure; a ret_ parameter is left alone then.
+ *   Units    are in the names: _ms milliseconds, _size and len bytes.
+ *   Parks    a call that "parks" gives its worker to other connections while it waits.
+ *   Threads  a call on a request belongs to the handler that was given the request, and is made
+ *            from that handler's own fiber; every other call names its threads.
+ *   Options  zero is always the default.
+ */
+#ifndef WEIR_H
+#define WEIR_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WEIR_VERSION "0.1.0"
+
+struct weir_server;
+struct weir_request;
+
+/* ------------------------------------------------------------------ handlers ---------- */
+
+enum {
+    /*
+     * handle() may return this: "call me again when more input arrives". Between the calls the
+     * connection holds no fiber, no stack and no buffer. State from weir_state() stays.
+     */
+    WEIR_KEEP = 1,
+    /* handle() may return this: close the connection and shut the server down (SystemExit). */
+    WEIR_STOP_SERVER = 2,
+};
+
+enum weir_stack {
+    WEIR_STACK_FIBER = 0,   /* a fiber of stack_size bytes: waiting parks it */
+    WEIR_STACK_THREAD = 1,  /* the worker's own stack: waiting blocks the worker */
+};
+
+/*
+ * What is done for a connection, after StreamRequestHandler. The structure must outlive the server.
+ *
+ * setup    once, first. Negative: handle_error is told, handle and finish are not called.
+ * handle   until it returns something other than WEIR_KEEP. 0: done. Negative errno:
+ *          handle_error is told. Either way what was written is flushed and the connection closed.
+ * finish   once, if setup succeeded; status is what handle returned. A negative return is
+ *          told to handle_error (in place of handle's, as in Python).
+ */
+struct weir_handler {
+    const char *name;                            /* for messages; required */
+    int (*setup)(struct weir_request *req);      /* may be NULL */
+    int (*handle)(struct weir_request *req);     /* required */
+    int (*finish)(struct weir_request *req, int status); /* may be NULL */
+    size_t state_size;                           /* bytes of zeroed state per connection */
+    const void *data;                            /* yours: weir_handler_data() */
+    enum weir_stack stack;
+    uint32_t reserved;
+};
+
+/* ------------------------------------------------------------------ options ----------- */
+
+/*
+ * One address to listen on, and the handler that serves it. Addresses are URIs:
+ *   tcp://127.0.0.1:8080   tcp://[::1]:0   tcp://localhost:http   tcp://:9999 (every address)
+ *   unix:///run/x.sock     unix:@abstract  fd://3 (an inherited, listening descriptor)
+ */
+struct weir_listen {
+    const char *address;
+    const struct weir_handler *handler;          /* NULL: options.handler */
+};
+
+enum weir_dispatch {
+    WEIR_DISPATCH_WORKER = 0,   /* a connection waits in the epoll set of the worker that ran it */
+    WEIR_DISPATCH_ACCEPTOR = 1, /* every readiness goes acceptor -> ready queue -> a free worker */
+};
+
+enum weir_choice { WEIR_DEFAULT = 0, WEIR_YES = 1, WEIR_NO = 2 };
+
+#define WEIR_UNBUFFERED ((size_t)-1)
+
+/* Who asked: what verify_request sees of a connection. */
+struct weir_peer {
+    const struct sockaddr *address;
+    socklen_t address_len;
+    int fd;                                      /* the accepted socket, still the server's */
+    const char *listen;                          /* the address it came in on, as a URI */
+};
+
+enum weir_phase {
+    WEIR_PHASE_VERIFY, WEIR_PHASE_SETUP, WEIR_PHASE_HANDLE, WEIR_PHASE_FINISH,
+};
+
+/* What went wrong with one connection: the argument of handle_error, valid during the call. */
+struct weir_failure {
+    enum weir_phase phase;
+    int error;                                   /* negative errno */
+    const char *peer;                            /* "127.0.0.1:51234", as text */
+    const char *handler;                         /* the handler's name */
+    struct weir_request *req;                    /* NULL in WEIR_PHASE_VERIFY */
+};
+
+/*
+ * Everything a server can be told. `size` is set by WEIR_OPTIONS and is the version of the
+ * structure: fields are only ever added at its end. Nothing is kept by reference but the
+ * handlers: strings and arrays may go once weir_server_create has returned.
+ */
+struct weir_options {
+    size_t size;
+
+    const char *listen;                          /* one address; or use listeners */
+    const struct weir_handler *handler;
+    const struct weir_listen *listeners;
+    size_t listeners_len;
+    void *user;                                  /* yours: weir_user(), weir_server_user() */
+
+    /*
+     * Hooks; NULL is the default.
+     * verify_request   1 serve, 0 refuse, negative: refuse and tell handle_error. Runs on an
+     *                  acceptor thread and must not block.
+     * handle_error     default: one line on standard error. Runs where the error happened.
+     * service_actions  every poll_interval_ms, on the first acceptor's thread.
+     */
+    int (*verify_request)(struct weir_server *server, const struct weir_peer *peer);
+    void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);
+    void (*service_actions)(struct weir_server *server);
+
+    const char *worker_cpus;        /* "0,2-3": worker i is bound to the i-th of these, in turn */
+
+    size_t stack_size;              /* of a fiber; 0: 64 KiB. Rounded up to pages, >= 16 KiB */
+    size_t rbufsize;                /* rfile's buffer; 0: 8 KiB */
+    size_t wbufsize;                /* wfile's buffer; 0: 8 KiB; WEIR_UNBUFFERED: write through */
+
+    uint32_t workers;               /* 0: one per CPU this process may use; at most 256 */
+    uint32_t acceptors;             /* 0: 1; more: each has its own SO_REUSEPORT TCP listeners */
+    uint32_t backlog;               /* listen(2)'s; 0: SOMAXCONN */
+    uint32_t max_connections;       /* 0: what RLIMIT_NOFILE allows; beyond it accepting pauses */
+
+    uint32_t read_timeout_ms;       /* one read waits this long; then -ETIMEDOUT. 0: for ever */
+    uint32_t write_timeout_ms;      /* one write or flush, in total; 0: for ever */
+    uint32_t idle_timeout_ms;       /* a kept connection with no input is closed; 0: never */
+    uint32_t request_timeout_ms;    /* one call of handle(), in total; 0: for ever */
+    uint32_t drain_timeout_ms;      /* close() waits this long, then cancels; 0: for ever */
+    uint32_t poll_interval_ms;      /* between service_actions; 0: 500 */
+    uint32_t stall_warn_ms;         /* log a handler that holds its worker longer; 0: never */
+
+    enum weir_dispatch dispatch;
+    enum weir_choice block_on_close;/* default yes: see weir_server_close */
+    bool daemon_threads;            /* see weir_server_close */
+    bool disable_nagle_algorithm;   /* TCP_NODELAY on every connection */
+    bool reuse_address;             /* SO_REUSEADDR: bind over TIME_WAIT */
+    bool reuse_port;                /* SO_REUSEPORT: several servers on one port */
+    uint8_t reserved[4];
+};
+
+#ifdef __cplusplus
+#define WEIR_OPTIONS_SIZE sizeof(struct weir_options)
+#else
+#define WEIR_OPTIONS(...) (&(const struct weir_options){ \
+        .size = sizeof(struct weir_options), __VA_ARGS__ })
+#endif
+
+/* ------------------------------------------------------------------ the server -------- */
+
+/*
+ * weir_server_create checks the options, binds and listens. Nothing runs yet, and no thread
+ * exists; clients that connect wait in the backlog.
+ * Threads: any. Parks: no (it resolves names: getaddrinfo may block).
+ * Returns 0, or -errno with the reason as a sentence in weir_why(): -EINVAL an option or address
+ * is wrong, -E2BIG an option this version does not know is set, -EADDRINUSE and other errors of
+ * bind(2) and listen(2), -ENOMEM.
+ */
+int weir_server_create(struct weir_server **ret_server, const struct weir_options *options);
+
+/*
+ * weir_why is the sentence for the calling thread's last failed weir_server_ call: it names the
+ * option or address and what to change. Valid until that thread's next such call.
+ */
+const char *weir_why(void);
+
+/*
+ * weir_serve_forever makes the calling thread the acceptor and returns when the server has been
+ * shut down: 0, or -errno if it could not start (-EBUSY: it runs already; -EBADF: it is closed).
+ * Like Python's, it returns with handlers possibly still running: weir_server_close waits.
+ * It may be called again after a shutdown. Threads: any but a handler (-EDEADLK).
+ */
+int weir_serve_forever(struct weir_server *server);
+
+/* weir_server_start does the same on a thread of its own and returns once it accepts. */
+int weir_server_start(struct weir_server *server);
+
+/*
+ * weir_server_shutdown ends serving and waits until the acceptor has left its loop; handlers go
+ * on, listeners stay bound. Before serving began, the next weir_serve_forever returns at once.
+ * Threads: any, except from a handler or a hook (-EDEADLK: use weir_server_stop there).
+ */
+int weir_server_shutdown(struct weir_server *server);
+
+/* weir_server_stop asks for the same and does not wait. Any thread, handlers, signal handlers. */
+void weir_server_stop(struct weir_server *server);
+
+/*
+ * weir_server_close closes the listeners, then treats the connections by the close policy:
+ *
+ *   daemon_threads  block_on_close   kept idle connections are closed, and ...
+ *   false           yes (default)    queued and running handlers finish; waits for them,
+ *                                    drain_timeout_ms at most, then cancels and waits
+ *   true            any              cancels: a parked handler's calls return -ECANCELED and its
+ *                                    finish() runs; a running one is left; returns at once
+ *   false           no               returns at once; weir_server_destroy waits
+ *
+ * A drained server answers a kept connection's last request and closes it. Twice is harmless.
+ * A second caller, while one waits, hurries it: everything still parked is cancelled.
+ * Threads: any, except from a handler (-EDEADLK). Returns 0, or -EBUSY while it still serves.
+ */
+int weir_server_close(struct weir_server *server);
+
+/*
+ * weir_server_cancel makes every parked handler's call return -ECANCELED. Does not wait.
+ * Threads: any, handlers, signal handlers.
+ */
+void weir_server_cancel(struct weir_server *server);
+
+/* weir_server_destroy closes, waits for every handler, joins the pool, frees. NULL is fine. */
+void weir_server_destroy(struct weir_server *server);
+
+/*
+ * weir_server_address writes the i-th listening address as a URI, a port 0 resolved, into
+ * buf (always terminated; WEIR_ADDRESS_SIZE is enough). Returns its length, -ERANGE when there
+ * is no i-th one, -ENOSPC. Threads: any.
+ */
+#define WEIR_ADDRESS_SIZE 160
+int weir_server_address(struct weir_server *server, size_t i, char *buf, size_t size);
+
+void *weir_server_user(struct weir_server *server);
+
+/* What a server has done and is doing; the counts are consistent one by one, not together. */
+struct weir_stats {
+    uint64_t accepted;      /* connections taken from the kernel */
+    uint64_t refused;       /* by verify_request, or for want of memory */
+    uint64_t handled;       /* calls of handle() that returned */
+    uint64_t closed;        /* connections ended */
+    uint64_t active;        /* open now; = idle + parked + queued + running */
+    uint64_t idle;          /* kept between two calls of handle() */
+    uint64_t parked;        /* a handler waits for its peer */
+    uint64_t queued;        /* ready, waiting for a worker */
+    uint64_t running;       /* on a worker right now */
+    uint64_t setup_errors, handle_errors, finish_errors, verify_errors;
+    uint64_t timeouts;      /* read, write, idle and request deadlines that passed */
+    uint64_t cancelled;     /* handlers whose call returned -ECANCELED */
+    uint64_t accept_errors; /* accept(2) failing: descriptors or memory ran out */
+    uint64_t bytes_in, bytes_out;
+    uint64_t busy_ns;       /* summed over the workers: time not asleep */
+    uint64_t wakeups;       /* a sleeping worker was woken by another thread */
+    uint64_t rescued;       /* ready connections taken over from a worker that was stuck */
+    uint64_t stalls;        /* handlers that held a worker longer than stall_warn_ms */
+    uint64_t workers;
+};
+
+/* weir_server_stats fills in the first size bytes. Threads: any. Returns 0 or -EINVAL. */
+int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size);
+
+/* ------------------------------------------------------------------ rfile ------------- */
+
+/*
+ * Reads flush what was written before they wait, so that a peer is never left waiting for an
+ * answer that sits in our buffer. All of them park until there is something to return.
+ * Besides what each says: -ETIMEDOUT (read_timeout_ms or request_timeout_ms; sticky: every later
+ * read fails the same way), -ECANCELED, -ECONNRESET and other errors of recv(2), -ENOMEM.
+ */
+
+/*
+ * weir_readline gives the next line with its '\n': at most limit bytes of it (the rest comes with
+ * the next call), or what there is at end of file. *ret_line is a view into the buffer: it may be
+ * changed in place, is not terminated, and is valid until the next read. Returns its length, 0 at
+ * end of file, -EINVAL for a limit of 0.
+ */
+ssize_t weir_readline(struct weir_request *req, char **ret_line, size_t limit);
+
+/* weir_read reads what has arrived, 1 to len bytes. 0 at end of file. */
+ssize_t weir_read(struct weir_request *req, void *buf, size_t len);
+
+/* weir_read_exact reads len bytes; fewer only at end of file. */
+ssize_t weir_read_exact(struct weir_request *req, void *buf, size_t len);
+
+/*
+ * weir_peek waits until at least min bytes (0: does not wait) are buffered or the file ends, and
+ * gives a view of all that is buffered, which may be more, or less at end of file. The view is
+ * valid until the next read; weir_consume moves past bytes of it and leaves the view valid.
+ */
+ssize_t weir_peek(struct weir_request *req, char **ret_data, size_t min);
+void weir_consume(struct weir_request *req, size_t len);
+
+/* ------------------------------------------------------------------ wfile ------------- */
+
+/*
+ * Writes are gathered in the buffer. It is sent when it is full, when the fiber is about to wait
+ * for input, when handle() returns, and by weir_flush. All of them park while the peer does not
+ * take what is sent. Each returns the number of bytes given, all of them, or -ETIMEDOUT
+ * (write_timeout_ms in total, or request_timeout_ms), -ECANCELED, -EPIPE, -ECONNRESET and other
+ * errors of send(2); no SIGPIPE. After an error every later write returns it again.
+ */
+ssize_t weir_write(struct weir_request *req, const void *buf, size_t len);
+ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_len);
+ssize_t weir_printf(struct weir_request *req, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+ssize_t weir_vprintf(struct weir_request *req, const char *format, va_list args);
+int weir_flush(struct weir_request *req);
+
+/*
+ * weir_sendfile sends len bytes of a file from offset, behind what was written before, without
+ * copying them through user space. Returns the bytes sent: fewer than len only if the file ends.
+ */
+ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len);
+
+/* ------------------------------------------------------------------ the request ------- */
+
+/* The addresses of both ends. Return 0, or the error of getpeername(2) and getsockname(2). */
+int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len);
+int weir_local_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len);
+
+/* weir_peer_text writes the peer as text ("127.0.0.1:51234", "unix:"), always terminated. */
+const char *weir_peer_text(struct weir_request *req, char *buf, size_t size);
+
+int weir_request_fd(struct weir_request *req);        /* the socket; do not close it */
+void *weir_state(struct weir_request *req);           /* state_size zeroed bytes, or NULL */
+const void *weir_handler_data(struct weir_request *req);
+void *weir_user(struct weir_request *req);            /* options.user */
+struct weir_server *weir_request_server(struct weir_request *req);
+uint32_t weir_worker_number(struct weir_request *req);/* which worker runs it: 0 and up */
+bool weir_draining(struct weir_request *req);         /* the server is closing: keep nothing */
+
+/* weir_sleep parks for at least ms. Returns 0, -ECANCELED, or -ETIMEDOUT (request_timeout_ms). */
+int weir_sleep(struct weir_request *req, uint32_t ms);
+
+/* weir_yield lets the worker's other ready connections go first. Returns 0 or -ECANCELED. */
+int weir_yield(struct weir_request *req);
+
+/*
+ * weir_offload runs fn(arg) on a thread that may block and parks until it has returned: for
+ * getaddrinfo, a database driver, a long computation. Returns what fn returned; -EAGAIN when no
+ * thread could be had. Nothing cuts it short: arg stays valid until fn has ended.
+ */
+int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
+
+/*
+ * weir_connect opens a stream to another server ("tcp://host:port", "unix:///path", "unix:@name";
+ * names are resolved by an offload thread) and gives it as a request of its own: every call above
+ * works on it and parks the same fiber. timeout_ms bounds the connecting (0: read_timeout_ms).
+ * It is closed by weir_hangup, or when the handler's handle() returns.
+ * Returns 0, -ETIMEDOUT, -ECONNREFUSED and other errors of connect(2), -EINVAL a bad address.
+ */
+int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
+                 struct weir_request **ret_peer);
+void weir_hangup(struct weir_request *peer);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
