@@ -2,15 +2,25 @@
 
 #include <time.h>
 
-uint64_t clock_ns(void)
+static uint64_t read_ns(clockid_t clock)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail: the clock exists, the pointer is good */
+    clock_gettime(clock, &now); /* cannot fail: the clock exists, the pointer is good */
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+uint64_t clock_ns(void)
+{
+    return read_ns(CLOCK_MONOTONIC);
 }
 
 uint64_t clock_ms(void)
 {
     return clock_ns() / 1000000;
+}
+
+uint64_t clock_coarse_ms(void)
+{
+    return read_ns(CLOCK_MONOTONIC_COARSE) / 1000000;
 }

@@ -1,0 +1,36 @@
+/*
+ * reclaim.h - memory that other threads may still be looking at: freed after a grace period.
+ *
+ * A thin naming of liburcu's memb flavour, which needs no quiescent states: a handler that runs
+ * for a minute stalls no grace period. It adds what ThreadSanitizer can't see for itself, since
+ * liburcu's fences are inline assembly and a membarrier(2).
+ *
+ * Threads: reclaim_enter to reclaim_exit by a thread between reclaim_thread_init and _fini.
+ * Blocks:  never, but reclaim_barrier.
+ * Never:   park inside a section. Read-side nesting belongs to a pthread, not to a fiber.
+ */
+#ifndef WEIR_RECLAIM_H
+#define WEIR_RECLAIM_H
+
+#include <urcu/urcu-memb.h>
+
+#define reclaim_head rcu_head
+
+/* Nest freely: the outermost pair registers the thread. */
+void reclaim_thread_init(void);
+void reclaim_thread_fini(void);
+
+/* What is reached between the two stays allocated until reclaim_exit. */
+void reclaim_enter(void);
+void reclaim_exit(void);
+
+/* Calls fn(head) on liburcu's own thread when every section that has begun by now has ended. */
+void reclaim_defer(struct reclaim_head *head, void (*fn)(struct reclaim_head *head));
+
+/* To be called first in such an fn: everything that readers did comes before this. */
+void reclaim_settle(void);
+
+/* Waits until everything deferred so far has been called. */
+void reclaim_barrier(void);
+
+#endif
