@@ -1,0 +1,25 @@
+/*
+ * offload.h - threads that may block, so that no worker does.
+ *
+ * None until the first job; then as many as there are jobs at once, up to a bound; a thread that
+ * found nothing to do for a while ends. A lock and a condition are good enough here: what is
+ * offloaded takes longer.
+ *
+ * Threads: offload_run from a task's fiber; create and destroy before and after all tasks.
+ * Owns:    its threads. A job lives on the fiber's stack, which waits for it.
+ */
+#ifndef WEIR_OFFLOAD_H
+#define WEIR_OFFLOAD_H
+
+#define OFFLOAD_THREADS_MAX 64
+
+struct offload;
+struct task;
+
+struct offload *offload_create(void);           /* NULL: no memory */
+void offload_destroy(struct offload *offload);  /* waits for its threads; NULL is fine */
+
+/* Parks until fn(arg) has returned. What it returned, or -EAGAIN: no thread could be had. */
+int offload_run(struct offload *offload, struct task *task, int (*fn)(void *arg), void *arg);
+
+#endif

@@ -1,0 +1,286 @@
+#include "engine/pool.h"
+
+#include "engine/overflow.h"
+#include "engine/stack.h"
+#include "engine/sys.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A worker that has not looked at its epoll set for so many ticks is stuck, idle helpers or not. */
+#define TICKS_STUCK 4
+
+/* ------------------------------------------------------------------ begin and end ----- */
+
+static int crew_init(struct crew *crew, const struct pool_config *config)
+{
+    bool watched = config->workers > 1 || config->stall_warn_ms > 0;
+    int r;
+
+    crew->rbufsize = config->rbufsize;
+    crew->wbufsize = config->wbufsize;
+    crew->shared_fd = -1;
+    crew->serve = config->serve;
+    crew->service = config->service;
+    r = connection_table_init(&crew->table);
+    if (r < 0)
+        return r;
+    r = stack_arena_create(config->stack_size, 0, &crew->arena);
+    if (r < 0)
+        goto fail_arena;
+    r = handoff_init(&crew->handoff, config->workers, crew->table.size, watched);
+    if (r < 0)
+        goto fail_handoff;
+    if (!config->shared_set)
+        return 0;
+    crew->shared_fd = sys_epoll_create();
+    if (crew->shared_fd >= 0)
+        return 0;
+    r = crew->shared_fd;
+    handoff_fini(&crew->handoff);
+fail_handoff:
+    stack_arena_destroy(crew->arena);
+fail_arena:
+    connection_table_fini(&crew->table);
+    return r;
+}
+
+static void crew_fini(struct crew *crew)
+{
+    if (crew->shared_fd >= 0)
+        sys_close(crew->shared_fd);
+    handoff_fini(&crew->handoff);
+    stack_arena_destroy(crew->arena);
+    connection_table_fini(&crew->table);
+}
+
+static void free_pool(struct pool *pool)
+{
+    free(pool->threads);
+    free(pool->watches);
+    free(pool->workers);
+    free(pool);
+}
+
+static struct pool *allocate(unsigned workers)
+{
+    struct pool *pool = aligned_alloc(WEIR_CACHE_LINE, sizeof(*pool));
+
+    if (!pool)
+        return NULL;
+    *pool = (struct pool){ 0 };
+    pool->workers = aligned_alloc(WEIR_CACHE_LINE, workers * sizeof(*pool->workers));
+    pool->watches = calloc(workers, sizeof(*pool->watches));
+    pool->threads = calloc(workers, sizeof(*pool->threads));
+    if (pool->workers && pool->watches && pool->threads)
+        return pool;
+    free_pool(pool);
+    return NULL;
+}
+
+static void fini_workers(struct pool *pool)
+{
+    while (pool->workers_len > 0)
+        worker_fini(&pool->workers[--pool->workers_len]);
+}
+
+int pool_create(const struct pool_config *config, struct pool **ret_pool)
+{
+    struct pool *pool = allocate(config->workers);
+    int r;
+
+    if (!pool)
+        return -ENOMEM;
+    pool->config = *config;
+    r = crew_init(&pool->crew, config);
+    if (r < 0) {
+        free_pool(pool);
+        return r;
+    }
+    while (pool->workers_len < config->workers) {
+        r = worker_init(&pool->workers[pool->workers_len], &pool->crew, pool->workers_len);
+        if (r < 0)
+            goto fail;
+        pool->workers_len++;
+    }
+    pool_return_shared_set(pool, -1);
+    *ret_pool = pool;
+    return 0;
+
+fail:
+    fini_workers(pool);
+    crew_fini(&pool->crew);
+    free_pool(pool);
+    return r;
+}
+
+void pool_destroy(struct pool *pool)
+{
+    if (!pool)
+        return;
+    fini_workers(pool);
+    crew_fini(&pool->crew);
+    free_pool(pool);
+}
+
+/* ------------------------------------------------------------------ threads ----------- */
+
+static int start_worker(struct pool *pool, unsigned i)
+{
+    const struct pool_config *config = &pool->config;
+    pthread_attr_t attr;
+    int r;
+
+    pthread_attr_init(&attr);
+    if (config->cpus_len > 0) {
+        cpu_set_t cpus;
+
+        CPU_ZERO(&cpus);
+        CPU_SET(config->cpus[i % config->cpus_len], &cpus);
+        pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
+    }
+    r = pthread_create(&pool->threads[i], &attr, worker_main, &pool->workers[i]);
+    pthread_attr_destroy(&attr);
+    return -r;
+}
+
+int pool_start(struct pool *pool)
+{
+    sigset_t all;
+    sigset_t before;
+    int r;
+
+    if (pool->threads_len > 0)
+        return 0;
+    r = overflow_install();
+    if (r < 0)
+        return r;
+    /* Signals are the program's; its own threads take them. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (r == 0 && pool->threads_len < pool->workers_len) {
+        r = start_worker(pool, pool->threads_len);
+        if (r == 0)
+            pool->threads_len++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (r < 0) {
+        if (pool->threads_len > 0)
+            pool_stop(pool);
+        else
+            overflow_uninstall();
+    }
+    return r;
+}
+
+void pool_stop(struct pool *pool)
+{
+    if (pool->threads_len == 0)
+        return;
+    /* release: what was done before; a worker that misses it is woken. pairs: stopping() */
+    atomic_store_explicit(&pool->crew.stopping, true, memory_order_release);
+    handoff_wake_all(&pool->crew.handoff);
+    while (pool->threads_len > 0)
+        pthread_join(pool->threads[--pool->threads_len], NULL);
+    atomic_store_explicit(&pool->crew.stopping, false, memory_order_relaxed); /* pairs: none */
+    overflow_uninstall();
+}
+
+/* ------------------------------------------------------------------ the shared set ---- */
+
+int pool_lend_shared_set(struct pool *pool, int epoll_fd, uint64_t token)
+{
+    int shared_fd = pool->crew.shared_fd;
+
+    if (shared_fd < 0)
+        return 0;
+    sys_epoll_ctl(pool->workers[0].epoll_fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
+    return sys_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, token);
+}
+
+void pool_return_shared_set(struct pool *pool, int epoll_fd)
+{
+    int shared_fd = pool->crew.shared_fd;
+
+    if (shared_fd < 0)
+        return;
+    if (epoll_fd >= 0)
+        sys_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
+    sys_epoll_ctl(pool->workers[0].epoll_fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, WORKER_SHARED);
+}
+
+/* ------------------------------------------------------------------ the tick ---------- */
+
+/* Is it high time that somebody else looked after what is ready behind this worker? */
+static bool is_stuck(struct pool *pool, struct worker *worker, struct pool_watch *watch)
+{
+    /* relaxed: a hint, looked at again in a millisecond. pairs: none */
+    uint64_t turns = atomic_load_explicit(&worker->turns, memory_order_relaxed);
+
+    if (turns != watch->turns) {
+        watch->turns = turns;
+        watch->ticks = 0;
+        return false;
+    }
+    watch->ticks++;
+    return watch->ticks >= TICKS_STUCK || handoff_anyone_asleep(&pool->crew.handoff);
+}
+
+static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_watch *watch,
+                          uint64_t now_ms)
+{
+    /* relaxed: for people. pairs: none */
+    uint64_t steps = atomic_load_explicit(&worker->steps, memory_order_relaxed);
+    const char *inside = atomic_load_explicit(&worker->inside, memory_order_relaxed);
+
+    if (steps != watch->steps || !inside) {
+        watch->steps = steps;
+        watch->steps_since_ms = now_ms;
+        watch->warned = false;
+        return;
+    }
+    if (watch->warned || now_ms - watch->steps_since_ms < pool->config.stall_warn_ms)
+        return;
+    watch->warned = true;
+    tally_add(&pool->tally, TALLY_STALLS, 1);
+    fprintf(stderr, "weir: handler '%s' has held worker %u for %llu ms without waiting\n", inside,
+            worker->index, (unsigned long long)(now_ms - watch->steps_since_ms));
+}
+
+void pool_tick(struct pool *pool, uint64_t now_ms)
+{
+    for (unsigned i = 0; i < pool->workers_len; i++) {
+        struct worker *worker = &pool->workers[i];
+        struct pool_watch *watch = &pool->watches[i];
+
+        if (handoff_asleep(&pool->crew.handoff, i)) {
+            watch->ticks = 0;
+            watch->steps_since_ms = now_ms;
+            continue;
+        }
+        if (pool->workers_len > 1 && is_stuck(pool, worker, watch))
+            tally_add(&pool->tally, TALLY_RESCUED, worker_rescue(worker));
+        if (pool->config.stall_warn_ms > 0)
+            warn_of_stall(pool, worker, watch, now_ms);
+    }
+}
+
+/* ------------------------------------------------------------------ the end ----------- */
+
+void pool_drain(struct pool *pool)
+{
+    /* seq_cst, then the walk: who keeps a connection that we walked past sees this. Store
+     * buffering. pairs: worker.c's settle() */
+    atomic_store_explicit(&pool->crew.draining, true, memory_order_seq_cst);
+    crew_queue_idle(&pool->crew, NULL, NULL);
+}
+
+void pool_cancel(struct pool *pool)
+{
+    /* release: before the wake-ups below. pairs: crew_cancelled() */
+    atomic_store_explicit(&pool->crew.cancelled, true, memory_order_release);
+    handoff_wake_all(&pool->crew.handoff);
+}
