@@ -1,0 +1,403 @@
+/*
+ * request.c - what happens around a handler, and the calls of weir.h's request section.
+ */
+#include "engine/request.h"
+
+#include "engine/address.h"
+#include "engine/clock.h"
+#include "engine/sys.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void hang_up_all(struct weir_request *req);
+
+/* ------------------------------------------------------------------ waiting ----------- */
+
+uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms)
+{
+    uint64_t deadline_ms;
+
+    if (timeout_ms == 0)
+        return req->deadline_ms;
+    /* clock_ms rounds down: one more, so that no less than timeout_ms passes. */
+    deadline_ms = clock_ms() + timeout_ms + 1;
+    return req->deadline_ms != 0 && req->deadline_ms < deadline_ms ? req->deadline_ms
+                                                                    : deadline_ms;
+}
+
+int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms)
+{
+    int r = worker_wait(req->task, req->conn, events, deadline_ms);
+
+    if (WEIR_UNLIKELY(r == -ETIMEDOUT))
+        tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
+    return r;
+}
+
+/* ------------------------------------------------------------------ serving ----------- */
+
+static void tell_error(struct weir_request *req, enum weir_phase phase, int error)
+{
+    static const enum tally_kind kinds[] = {
+        [WEIR_PHASE_VERIFY] = TALLY_VERIFY_ERRORS, [WEIR_PHASE_SETUP] = TALLY_SETUP_ERRORS,
+        [WEIR_PHASE_HANDLE] = TALLY_HANDLE_ERRORS, [WEIR_PHASE_FINISH] = TALLY_FINISH_ERRORS,
+    };
+    const struct service *service = req->service;
+    struct tally *tally = &req->task->worker->tally;
+    char peer[WEIR_ADDRESS_SIZE];
+
+    tally_add(tally, kinds[phase], 1);
+    if (error == -ECANCELED)
+        tally_add(tally, TALLY_CANCELLED, 1);
+    service->handle_error(service->server, &(struct weir_failure){
+        .phase = phase,
+        .error = error,
+        .peer = weir_peer_text(req, peer, sizeof(peer)),
+        .handler = req->conn->handler->name,
+        .req = req,
+    });
+}
+
+static bool peer_is_gone(int error)
+{
+    return error == -EPIPE || error == -ECONNRESET;
+}
+
+/* One call of handle(), and what it wrote. WEIR_KEEP, 0, or a negative errno. */
+static int handle(struct weir_request *req)
+{
+    const struct service *service = req->service;
+    int flushed;
+    int r;
+
+    req->deadline_ms = 0;
+    req->deadline_ms = request_deadline_ms(req, service->request_timeout_ms);
+    r = req->conn->handler->handle(req);
+    hang_up_all(req);
+    /* What was written goes out even if handle() failed: it may say why. */
+    flushed = weir_flush(req);
+    tally_add(&req->task->worker->tally, TALLY_HANDLED, 1);
+    if (WEIR_UNLIKELY(r == WEIR_STOP_SERVER)) {
+        service->stop(service->server);
+        return 0;
+    }
+    /* A peer that went without its last answer is nobody's error: socketserver ignores it too. */
+    if (r >= 0 && flushed < 0)
+        return peer_is_gone(flushed) ? 0 : flushed;
+    return r;
+}
+
+/* handle() until it's done, or the connection may rest. What handle returned at last. */
+static int handle_while_there_is_input(struct weir_request *req)
+{
+    struct connection *conn = req->conn;
+    int r;
+
+    do {
+        r = handle(req);
+        if (r != WEIR_KEEP)
+            return r;
+        if (req->rfile.eof || req->rfile.error)
+            return 0;
+    } while (rfile_has_more(req));
+    if (crew_draining(req->service->crew))
+        return 0;
+    r = worker_watch(req->task);
+    if (r < 0)
+        return r;
+    conn->kept = true;
+    return WEIR_KEEP;
+}
+
+/* The connection has begun and ends: finish, and the one error that is told. */
+static void finish(struct weir_request *req, int status)
+{
+    const struct weir_handler *handler = req->conn->handler;
+    enum weir_phase phase = WEIR_PHASE_HANDLE;
+    int error = status < 0 ? status : 0;
+
+    req->deadline_ms = 0;
+    if (handler->finish) {
+        int r = handler->finish(req, status);
+        int flushed = weir_flush(req);
+
+        if (r == 0 && flushed < 0 && !peer_is_gone(flushed))
+            r = flushed;
+        if (r < 0) {
+            error = r;
+            phase = WEIR_PHASE_FINISH;
+        }
+    }
+    if (error < 0)
+        tell_error(req, phase, error);
+}
+
+static int setup(struct weir_request *req)
+{
+    const struct weir_handler *handler = req->conn->handler;
+    int r = handler->setup ? handler->setup(req) : 0;
+
+    if (r < 0) {
+        weir_flush(req);
+        tell_error(req, WEIR_PHASE_SETUP, r);
+        return r;
+    }
+    req->conn->began = true;
+    return 0;
+}
+
+static void serve_accepted(struct weir_request *req)
+{
+    struct connection *conn = req->conn;
+    bool was_kept = conn->kept;
+    int status = 0;
+
+    conn->kept = false;
+    if (!conn->began && (conn->expired || setup(req) < 0))
+        return;
+    if (conn->expired)
+        tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
+    else if (!was_kept || !crew_draining(req->service->crew) || rfile_has_more(req))
+        status = handle_while_there_is_input(req);
+    if (!conn->kept)
+        finish(req, status);
+    else if (req->service->note_idle)
+        /* relaxed: for the sweep, which isn't exact. pairs: server.c's idle_for_too_long() */
+        atomic_store_explicit(&conn->idle_since_ms, clock_coarse_ms(), memory_order_relaxed);
+}
+
+void request_serve(struct task *task)
+{
+    struct weir_request req = {
+        .service = task->worker->crew->service, .task = task, .conn = task->conn,
+    };
+
+    serve_accepted(&req);
+    hang_up_all(&req);
+    wfile_fini(&req);
+    rfile_fini(&req);
+}
+
+/* ------------------------------------------------------------------ who and where ----- */
+
+/* The accepted request, whose handler is at work. */
+static struct weir_request *root_of(struct weir_request *req)
+{
+    return req->opener ? req->opener : req;
+}
+
+int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len)
+{
+    socklen_t len = sizeof(*ret);
+
+    if (!req->conn->opened && req->conn->family != AF_UNIX) {
+        connection_peer(req->conn, ret, ret_len);
+        return 0;
+    }
+    if (getpeername(req->conn->fd, (struct sockaddr *)ret, &len) < 0)
+        return -errno;
+    *ret_len = len;
+    return 0;
+}
+
+int weir_local_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len)
+{
+    socklen_t len = sizeof(*ret);
+
+    if (getsockname(req->conn->fd, (struct sockaddr *)ret, &len) < 0)
+        return -errno;
+    *ret_len = len;
+    return 0;
+}
+
+const char *weir_peer_text(struct weir_request *req, char *buf, size_t size)
+{
+    struct sockaddr_storage peer;
+    socklen_t len;
+
+    if (weir_peer_address(req, &peer, &len) < 0)
+        connection_peer(req->conn, &peer, &len);
+    return address_text((const struct sockaddr *)&peer, len, buf, size);
+}
+
+int weir_request_fd(struct weir_request *req)
+{
+    return req->conn->fd;
+}
+
+void *weir_state(struct weir_request *req)
+{
+    struct connection *conn = root_of(req)->conn;
+
+    return conn->handler->state_size > 0 ? conn->user_state : NULL;
+}
+
+const void *weir_handler_data(struct weir_request *req)
+{
+    return root_of(req)->conn->handler->data;
+}
+
+void *weir_user(struct weir_request *req)
+{
+    return req->service->user;
+}
+
+struct weir_server *weir_request_server(struct weir_request *req)
+{
+    return req->service->server;
+}
+
+uint32_t weir_worker_number(struct weir_request *req)
+{
+    return req->task->worker->index;
+}
+
+bool weir_draining(struct weir_request *req)
+{
+    return crew_draining(req->service->crew);
+}
+
+/* ------------------------------------------------------------------ other waits ------- */
+
+int weir_sleep(struct weir_request *req, uint32_t ms)
+{
+    uint64_t until_ms = clock_ms() + ms + 1;
+    uint64_t limit_ms = root_of(req)->deadline_ms;
+    bool cut = limit_ms != 0 && limit_ms < until_ms;
+    int r = worker_sleep(req->task, cut ? limit_ms : until_ms);
+
+    if (r < 0 || !cut)
+        return r;
+    tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
+    return -ETIMEDOUT;
+}
+
+int weir_yield(struct weir_request *req)
+{
+    return worker_yield(req->task);
+}
+
+int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg)
+{
+    return offload_run(req->service->offload, req->task, fn, arg);
+}
+
+/* ------------------------------------------------------------------ outgoing ---------- */
+
+struct resolving {
+    const char *uri;
+    struct address address;
+};
+
+static int resolve(void *arg)
+{
+    struct resolving *resolving = arg;
+
+    return address_parse(resolving->uri, &resolving->address, NULL, 0);
+}
+
+/* A Unix listener whose backlog is full refuses a non-blocking connect: asks again until it's in. */
+static int connect_by(struct weir_request *peer, const struct address *address,
+                      uint64_t deadline_ms)
+{
+    int r;
+
+    for (;;) {
+        r = sys_connect(peer->conn->fd, &address->sa, address->len);
+        if (r != -EAGAIN)
+            break;
+        if (deadline_ms != 0 && clock_ms() >= deadline_ms)
+            return -ETIMEDOUT;
+        r = worker_sleep(peer->task, clock_ms() + 2);
+        if (r < 0)
+            return r;
+    }
+    while (r == -EINPROGRESS) {
+        r = request_wait(peer, EPOLLOUT, deadline_ms);
+        if (r < 0)
+            return r;
+        r = sys_socket_error(peer->conn->fd);
+        /* A false alarm, if it still has no peer. */
+        if (r == 0 && sys_connect(peer->conn->fd, &address->sa, address->len) == -EALREADY)
+            r = -EINPROGRESS;
+    }
+    return r;
+}
+
+static int open_request(struct weir_request *root, int family, struct weir_request **ret)
+{
+    struct weir_request *peer = calloc(1, sizeof(*peer));
+    int fd;
+
+    if (!peer)
+        return -ENOMEM;
+    fd = sys_socket(family);
+    if (fd < 0) {
+        free(peer);
+        return fd;
+    }
+    peer->conn = connection_create_opened(&root->service->crew->table, fd, family, root->task);
+    if (!peer->conn) {
+        sys_close(fd);
+        free(peer);
+        return -ENOMEM;
+    }
+    peer->service = root->service;
+    peer->task = root->task;
+    peer->deadline_ms = root->deadline_ms;
+    peer->opener = root;
+    peer->next_opened = root->opened;
+    root->opened = peer;
+    *ret = peer;
+    return 0;
+}
+
+int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
+                 struct weir_request **ret_peer)
+{
+    struct weir_request *root = root_of(req);
+    struct resolving resolving = { .uri = address };
+    struct weir_request *peer;
+    int r;
+
+    r = address_is_literal(address) ? resolve(&resolving) : weir_offload(req, resolve, &resolving);
+    if (r < 0)
+        return r;
+    if (resolving.address.kind == ADDRESS_FD)
+        return -EINVAL;
+    r = open_request(root, resolving.address.sa.sa_family, &peer);
+    if (r < 0)
+        return r;
+    r = connect_by(peer, &resolving.address,
+                   request_deadline_ms(root, timeout_ms ? timeout_ms
+                                                        : root->service->read_timeout_ms));
+    if (r < 0) {
+        weir_hangup(peer);
+        return r;
+    }
+    *ret_peer = peer;
+    return 0;
+}
+
+void weir_hangup(struct weir_request *peer)
+{
+    struct weir_request **link = &peer->opener->opened;
+
+    while (*link != peer)
+        link = &(*link)->next_opened;
+    *link = peer->next_opened;
+    weir_flush(peer);
+    wfile_fini(peer);
+    rfile_fini(peer);
+    connection_close(&peer->service->crew->table, peer->conn);
+    free(peer);
+}
+
+static void hang_up_all(struct weir_request *req)
+{
+    while (req->opened)
+        weir_hangup(req->opened);
+}

@@ -1,0 +1,82 @@
+/*
+ * request.h - what a handler holds: one conversation, its rfile and its wfile.
+ *
+ * The public struct weir_request. One that was accepted lives on its fiber's stack while its
+ * handler is at work; one that weir_connect opened lives in the heap, hung to the first.
+ * rfile.c and wfile.c implement the calls that read and write, request.c all others, and what
+ * happens around them: setup, handle, finish.
+ *
+ * Threads: the fiber's.
+ */
+#ifndef WEIR_REQUEST_H
+#define WEIR_REQUEST_H
+
+#include "engine/offload.h"
+#include "engine/weir.h"
+#include "engine/worker.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What all requests of a server share. */
+struct service {
+    struct crew *crew;
+    struct offload *offload;
+    struct weir_server *server;
+    void (*stop)(struct weir_server *server);
+    void *user;
+    void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);
+    uint32_t read_timeout_ms;
+    uint32_t write_timeout_ms;
+    uint32_t request_timeout_ms;
+    bool note_idle;             /* somebody sweeps the idle ones */
+    bool unbuffered;            /* wfile writes through */
+};
+
+/* Bytes that have arrived: data[start] to data[end - 1]. No buffer is held for none. */
+struct rfile {
+    char *data;
+    size_t size;
+    size_t start;
+    size_t end;
+    size_t scanned;             /* so many from start on hold no '\n' */
+    bool eof;
+    int error;                  /* sticky */
+};
+
+/* Bytes that wait to be sent. */
+struct wfile {
+    char *data;
+    size_t len;
+    int error;                  /* sticky */
+};
+
+struct weir_request {
+    const struct service *service;
+    struct task *task;
+    struct connection *conn;
+    struct rfile rfile;
+    struct wfile wfile;
+    uint64_t deadline_ms;       /* of this call of handle(); 0: none */
+    struct weir_request *opened;/* weir_connect's, a list */
+    struct weir_request *next_opened;
+    struct weir_request *opener;/* of one that weir_connect opened */
+};
+
+/* crew->serve: everything that happens to a connection between two rests. */
+void request_serve(struct task *task);
+
+/* Waits, until whichever comes first: timeout_ms (0: none) from now, or the request's deadline. */
+uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms);
+int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms);
+
+/*
+ * Is there input that no event will tell of? Reads what is there, without waiting. True: the
+ * handler must be called again; false: the connection may be kept.
+ */
+bool rfile_has_more(struct weir_request *req);
+void rfile_fini(struct weir_request *req);
+void wfile_fini(struct weir_request *req);
+
+#endif

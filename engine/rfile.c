@@ -1,0 +1,310 @@
+/*
+ * rfile.c - buffered reading: the calls of weir.h's rfile section.
+ *
+ * I/O first, park second: a read tries the socket and waits only when there is nothing. When the
+ * last read has drained the socket, it doesn't even try: the edge that tells of more is still to
+ * come, so a request costs one recv(2).
+ *
+ * While a fiber waits it holds no buffer, or a small one: ten thousand stalled clients have
+ * ten thousand times the bytes that they have sent.
+ */
+#include "engine/request.h"
+#include "engine/sys.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A waiting remainder up to this fraction of its buffer is moved to a block of its own size. */
+#define SMALL_FRACTION 4
+
+/* ------------------------------------------------------------------ the buffer -------- */
+
+static struct buffers *rbufs(const struct weir_request *req)
+{
+    return &req->task->worker->rbufs;
+}
+
+static size_t buffered(const struct rfile *rfile)
+{
+    return rfile->end - rfile->start;
+}
+
+static void release(struct weir_request *req)
+{
+    struct rfile *rfile = &req->rfile;
+
+    if (rfile->size == rbufs(req)->size)
+        buffers_put(rbufs(req), rfile->data);
+    else
+        free(rfile->data);
+    rfile->data = NULL;
+    rfile->size = 0;
+}
+
+/* What is buffered, at the start of another block. */
+static void move_to(struct weir_request *req, char *data, size_t size)
+{
+    struct rfile *rfile = &req->rfile;
+    size_t len = buffered(rfile);
+
+    if (rfile->data) {
+        memcpy(data, rfile->data + rfile->start, len);
+        release(req);
+    }
+    rfile->data = data;
+    rfile->size = size;
+    rfile->start = 0;
+    rfile->end = len;
+}
+
+/* Room for another byte at least, where at most limit bytes need to be side by side. */
+static int make_room(struct weir_request *req, size_t limit)
+{
+    struct rfile *rfile = &req->rfile;
+    size_t usual = rbufs(req)->size;
+    size_t size;
+    char *data;
+
+    if (rfile->end < rfile->size && rfile->size >= usual)
+        return 0;
+    if (rfile->size >= usual && rfile->start > 0) {
+        memmove(rfile->data, rfile->data + rfile->start, buffered(rfile));
+        rfile->end -= rfile->start;
+        rfile->start = 0;
+        return 0;
+    }
+    if (buffered(rfile) < usual) {
+        data = buffers_get(rbufs(req));
+        size = usual;
+    } else {
+        size = limit / 2 < rfile->size ? limit : rfile->size * 2;
+        data = malloc(size);
+    }
+    if (!data)
+        return -ENOMEM;
+    move_to(req, data, size);
+    return 0;
+}
+
+/* Before a wait: holds no more than what has arrived. */
+static void make_small(struct weir_request *req)
+{
+    struct rfile *rfile = &req->rfile;
+    size_t len = buffered(rfile);
+    char *data;
+
+    if (!rfile->data)
+        return;
+    if (len == 0) {
+        rfile->start = 0;
+        rfile->end = 0;
+        release(req);
+        return;
+    }
+    if (len > rfile->size / SMALL_FRACTION)
+        return;
+    data = malloc(len);
+    if (data)
+        move_to(req, data, len);
+}
+
+/* ------------------------------------------------------------------ filling ----------- */
+
+static ssize_t fail(struct rfile *rfile, ssize_t error)
+{
+    rfile->error = (int)error;
+    return error;
+}
+
+/* One recv(2). Bytes, 0 at end of file, -EAGAIN, or an error that stays. */
+static ssize_t receive(struct weir_request *req)
+{
+    struct rfile *rfile = &req->rfile;
+    struct connection *conn = req->conn;
+    size_t room = rfile->size - rfile->end;
+    ssize_t n = sys_recv(conn->fd, rfile->data + rfile->end, room);
+
+    if (n > 0) {
+        rfile->end += (size_t)n;
+        /* A Unix socket may stop short of what it has, where descriptors were sent along. */
+        conn->drained = (size_t)n < room && conn->family != AF_UNIX;
+        tally_add(&req->task->worker->tally, TALLY_BYTES_IN, (uint64_t)n);
+        return n;
+    }
+    if (n == 0)
+        rfile->eof = true;
+    else if (n != -EAGAIN)
+        fail(rfile, n);
+    return n;
+}
+
+/* Waits for more. Bytes, 0 at end of file, or an error. At most limit need to be side by side. */
+static ssize_t fill(struct weir_request *req, size_t limit)
+{
+    struct rfile *rfile = &req->rfile;
+    struct connection *conn = req->conn;
+    uint64_t deadline_ms;
+
+    if (rfile->error)
+        return rfile->error;
+    if (rfile->eof)
+        return 0;
+    for (;;) {
+        int r;
+
+        if (!conn->drained || connection_alerted(conn)) {
+            ssize_t n;
+
+            r = make_room(req, limit);
+            if (r < 0)
+                return r;
+            n = receive(req);
+            if (n != -EAGAIN)
+                return n;
+        }
+        r = weir_flush(req);
+        if (r < 0)
+            return r;
+        make_small(req);
+        deadline_ms = request_deadline_ms(req, req->service->read_timeout_ms);
+        r = request_wait(req, EPOLLIN, deadline_ms);
+        if (r < 0)
+            return fail(rfile, r);
+    }
+}
+
+bool rfile_has_more(struct weir_request *req)
+{
+    struct rfile *rfile = &req->rfile;
+    struct connection *conn = req->conn;
+
+    if (buffered(rfile) > 0)
+        return true;
+    /* The handler has seen the end, or the error, and wants to be kept all the same. */
+    if (rfile->eof || rfile->error)
+        return false;
+    if (conn->drained && !connection_alerted(conn))
+        return false;
+    if (make_room(req, 1) < 0)
+        return true;
+    return receive(req) != -EAGAIN;
+}
+
+void rfile_fini(struct weir_request *req)
+{
+    if (req->rfile.data)
+        release(req);
+}
+
+/* ------------------------------------------------------------------ the calls --------- */
+
+static void take(struct rfile *rfile, size_t len)
+{
+    rfile->start += len;
+    rfile->scanned = 0;
+}
+
+/* The length of the line that ends in the first len bytes, or 0. Looks at no byte twice. */
+static size_t line_within(struct rfile *rfile, size_t len)
+{
+    const char *from;
+    const char *end;
+
+    if (len <= rfile->scanned)
+        return 0;
+    from = rfile->data + rfile->start;
+    end = memchr(from + rfile->scanned, '\n', len - rfile->scanned);
+    if (end)
+        return (size_t)(end - from) + 1;
+    rfile->scanned = len;
+    return 0;
+}
+
+ssize_t weir_readline(struct weir_request *req, char **ret_line, size_t limit)
+{
+    struct rfile *rfile = &req->rfile;
+    size_t len;
+
+    if (limit == 0)
+        return -EINVAL;
+    for (;;) {
+        size_t have = buffered(rfile) < limit ? buffered(rfile) : limit;
+        ssize_t n;
+
+        len = line_within(rfile, have);
+        if (len > 0)
+            break;
+        len = have;
+        if (have == limit)
+            break;
+        n = fill(req, limit);
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+    }
+    if (len == 0)
+        return 0;
+    *ret_line = rfile->data + rfile->start;
+    take(rfile, len);
+    return (ssize_t)len;
+}
+
+ssize_t weir_peek(struct weir_request *req, char **ret_data, size_t min)
+{
+    struct rfile *rfile = &req->rfile;
+
+    while (buffered(rfile) < min) {
+        ssize_t n = fill(req, min);
+
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+    }
+    *ret_data = buffered(rfile) > 0 ? rfile->data + rfile->start : NULL;
+    return (ssize_t)buffered(rfile);
+}
+
+void weir_consume(struct weir_request *req, size_t len)
+{
+    size_t have = buffered(&req->rfile);
+
+    take(&req->rfile, len < have ? len : have);
+}
+
+ssize_t weir_read(struct weir_request *req, void *buf, size_t len)
+{
+    struct rfile *rfile = &req->rfile;
+
+    if (len == 0)
+        return 0;
+    if (buffered(rfile) == 0) {
+        ssize_t n = fill(req, 1);
+
+        if (n <= 0)
+            return n;
+    }
+    if (len > buffered(rfile))
+        len = buffered(rfile);
+    memcpy(buf, rfile->data + rfile->start, len);
+    take(rfile, len);
+    return (ssize_t)len;
+}
+
+ssize_t weir_read_exact(struct weir_request *req, void *buf, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = weir_read(req, (char *)buf + done, len - done);
+
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}

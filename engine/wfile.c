@@ -1,0 +1,249 @@
+/*
+ * wfile.c - gathered writing: the calls of weir.h's wfile section.
+ *
+ * What is written waits in the buffer until that is full, the fiber is about to wait for input,
+ * or handle() returns: the answers to a pipelined batch of requests leave in one send(2). What
+ * is too large for the buffer goes past it, together with what waits there, in one sendmsg(2).
+ */
+#include "engine/request.h"
+#include "engine/sys.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Parts per sendmsg(2); what is above it goes in several. */
+#define PARTS_MAX 16
+
+static struct buffers *wbufs(const struct weir_request *req)
+{
+    return &req->task->worker->wbufs;
+}
+
+static size_t room(const struct weir_request *req)
+{
+    return req->service->unbuffered ? 0 : wbufs(req)->size - req->wfile.len;
+}
+
+static void release(struct weir_request *req)
+{
+    if (req->wfile.data)
+        buffers_put(wbufs(req), req->wfile.data);
+    req->wfile.data = NULL;
+    req->wfile.len = 0;
+}
+
+/* Whatever fails, stays failed, and takes with it what had waited. */
+static int fail(struct weir_request *req, int error)
+{
+    req->wfile.error = error;
+    release(req);
+    return error;
+}
+
+/* Parts less their first n bytes. */
+static void advance(struct iovec **parts, size_t *parts_len, size_t n)
+{
+    while (*parts_len > 0 && n >= (*parts)->iov_len) {
+        n -= (*parts)->iov_len;
+        (*parts)++;
+        (*parts_len)--;
+    }
+    if (*parts_len > 0) {
+        (*parts)->iov_base = (char *)(*parts)->iov_base + n;
+        (*parts)->iov_len -= n;
+    }
+}
+
+/* Waits until the peer takes more. deadline_ms is that of the whole write, set by the first wait. */
+static int wait_for_room(struct weir_request *req, uint64_t *deadline_ms)
+{
+    int r;
+
+    if (*deadline_ms == 0)
+        *deadline_ms = request_deadline_ms(req, req->service->write_timeout_ms);
+    r = request_wait(req, EPOLLOUT, *deadline_ms);
+    return r < 0 ? fail(req, r) : 0;
+}
+
+static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_len)
+{
+    uint64_t deadline_ms = 0;
+
+    while (parts_len > 0) {
+        ssize_t n = parts_len == 1 ? sys_send(req->conn->fd, parts->iov_base, parts->iov_len)
+                                   : sys_sendv(req->conn->fd, parts, parts_len);
+
+        if (n >= 0) {
+            tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
+            advance(&parts, &parts_len, (size_t)n);
+            continue;
+        }
+        if (n != -EAGAIN)
+            return fail(req, (int)n);
+        n = wait_for_room(req, &deadline_ms);
+        if (n < 0)
+            return (int)n;
+    }
+    return 0;
+}
+
+int weir_flush(struct weir_request *req)
+{
+    struct wfile *wfile = &req->wfile;
+    struct iovec part = { .iov_base = wfile->data, .iov_len = wfile->len };
+    int r;
+
+    if (wfile->error)
+        return wfile->error;
+    if (wfile->len == 0)
+        return 0;
+    r = send_all(req, &part, 1);
+    if (r == 0)
+        release(req);
+    return r;
+}
+
+static int have_buffer(struct weir_request *req)
+{
+    if (!req->wfile.data)
+        req->wfile.data = buffers_get(wbufs(req));
+    return req->wfile.data ? 0 : -ENOMEM;
+}
+
+/* len bytes fit into the buffer: gathers them there. */
+static int gather(struct weir_request *req, const void *buf, size_t len)
+{
+    int r;
+
+    if (len == 0)
+        return 0;
+    r = have_buffer(req);
+    if (r < 0)
+        return r;
+    memcpy(req->wfile.data + req->wfile.len, buf, len);
+    req->wfile.len += len;
+    return 0;
+}
+
+/* What is gathered, and behind it the parts, past the buffer. */
+static int send_through(struct weir_request *req, const struct iovec *iov, size_t iov_len)
+{
+    struct iovec parts[PARTS_MAX];
+    size_t parts_len = 0;
+
+    if (req->wfile.len > 0)
+        parts[parts_len++] = (struct iovec){ req->wfile.data, req->wfile.len };
+    while (iov_len > 0) {
+        int r;
+
+        while (iov_len > 0 && parts_len < PARTS_MAX) {
+            parts[parts_len++] = *iov++;
+            iov_len--;
+        }
+        r = send_all(req, parts, parts_len);
+        if (r < 0)
+            return r;
+        parts_len = 0;
+    }
+    release(req);
+    return 0;
+}
+
+ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_len)
+{
+    size_t len = 0;
+    int r = 0;
+
+    if (req->wfile.error)
+        return req->wfile.error;
+    if (iov_len < 0)
+        return -EINVAL;
+    for (int i = 0; i < iov_len; i++) {
+        if (iov[i].iov_len > SSIZE_MAX - len)
+            return -EINVAL;
+        len += iov[i].iov_len;
+    }
+    if (len > room(req))
+        r = send_through(req, iov, (size_t)iov_len);
+    else
+        for (int i = 0; i < iov_len && r == 0; i++)
+            r = gather(req, iov[i].iov_base, iov[i].iov_len);
+    return r < 0 ? r : (ssize_t)len;
+}
+
+ssize_t weir_write(struct weir_request *req, const void *buf, size_t len)
+{
+    struct iovec part = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+
+    return weir_writev(req, &part, 1);
+}
+
+ssize_t weir_vprintf(struct weir_request *req, const char *format, va_list args)
+{
+    va_list again;
+    size_t have = room(req);
+    ssize_t n;
+    char *text;
+    int len;
+
+    if (req->wfile.error)
+        return req->wfile.error;
+    if (have > 0 && have_buffer(req) < 0)
+        return -ENOMEM;
+    va_copy(again, args);
+    len = vsnprintf(have > 0 ? req->wfile.data + req->wfile.len : NULL, have, format, again);
+    va_end(again);
+    if (len < 0)
+        return -EINVAL;
+    if ((size_t)len < have) {
+        req->wfile.len += (size_t)len;
+        return len;
+    }
+    text = malloc((size_t)len + 1);
+    if (!text)
+        return -ENOMEM;
+    vsnprintf(text, (size_t)len + 1, format, args);
+    n = weir_write(req, text, (size_t)len);
+    free(text);
+    return n;
+}
+
+ssize_t weir_printf(struct weir_request *req, const char *format, ...)
+{
+    va_list args;
+    ssize_t n;
+
+    va_start(args, format);
+    n = weir_vprintf(req, format, args);
+    va_end(args);
+    return n;
+}
+
+ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len)
+{
+    uint64_t deadline_ms = 0;
+    size_t done = 0;
+    int r = weir_flush(req);
+
+    while (r == 0 && done < len) {
+        ssize_t n = sys_sendfile(req->conn->fd, file_fd, offset + (off_t)done, len - done);
+
+        if (n == 0)
+            break;
+        if (n > 0) {
+            tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
+            done += (size_t)n;
+        } else {
+            r = n == -EAGAIN ? wait_for_room(req, &deadline_ms) : fail(req, (int)n);
+        }
+    }
+    return r < 0 ? r : (ssize_t)done;
+}
+
+void wfile_fini(struct weir_request *req)
+{
+    release(req);
+}
