@@ -1,0 +1,409 @@
+#include "engine/acceptor.h"
+
+#include "engine/address.h"
+#include "engine/clock.h"
+#include "engine/sys.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Connections per listener and turn, so that one port's flood does not starve another's. */
+#define ACCEPT_BATCH 64
+#define EVENTS_MAX 64
+
+/* For want of descriptors or memory: nothing is accepted for so long, or until a close. */
+#define REST_MS 50
+
+#define TICK_MS 1
+#define TICK_WATCHDOG_MAX_MS 100
+#define TICKS_UNTIL_QUIET 50
+#define SWEEP_MIN_MS 10
+#define SWEEP_MAX_MS 1000
+
+#define NEVER UINT64_MAX
+
+/* Tokens: below 2^32, where no connection's is. Listeners count on from the last. */
+enum { TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_LISTENER };
+
+static _Thread_local const struct acceptor *self_acceptor;
+
+WEIR_NOINLINE const struct acceptor *acceptor_self(void)
+{
+    return self_acceptor;
+}
+
+/* ------------------------------------------------------------------ begin and end ----- */
+
+static int watch(struct acceptor *acceptor, int fd, uint32_t events, uint64_t token)
+{
+    return sys_epoll_ctl(acceptor->epoll_fd, EPOLL_CTL_ADD, fd, events, token);
+}
+
+static int watch_all(struct acceptor *acceptor)
+{
+    int r = watch(acceptor, acceptor->stop_fd, EPOLLIN, TOKEN_STOP);
+
+    if (r == 0)
+        r = watch(acceptor, acceptor->pool->crew.table.room_fd, EPOLLIN | EPOLLET, TOKEN_ROOM);
+    if (r == 0 && acceptor->first)
+        r = watch(acceptor, acceptor->pool->crew.handoff.watch_fd, EPOLLIN | EPOLLET,
+                  TOKEN_WATCH);
+    return r;
+}
+
+int acceptor_init(struct acceptor *acceptor, const struct acceptor_config *config,
+                  struct pool *pool, bool first)
+{
+    int r;
+
+    memset(acceptor, 0, sizeof(*acceptor));
+    acceptor->config = config;
+    acceptor->pool = pool;
+    acceptor->first = first;
+    acceptor->stop_fd = -EBADF;
+    acceptor->epoll_fd = sys_epoll_create();
+    if (acceptor->epoll_fd < 0)
+        return acceptor->epoll_fd;
+    acceptor->stop_fd = sys_eventfd();
+    r = acceptor->stop_fd < 0 ? acceptor->stop_fd : watch_all(acceptor);
+    if (r < 0)
+        acceptor_fini(acceptor);
+    return r;
+}
+
+void acceptor_fini(struct acceptor *acceptor)
+{
+    acceptor_close_listeners(acceptor);
+    free(acceptor->listening);
+    if (acceptor->stop_fd >= 0)
+        sys_close(acceptor->stop_fd);
+    sys_close(acceptor->epoll_fd);
+}
+
+int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
+                 const struct weir_handler *handler)
+{
+    size_t len = acceptor->listening_len;
+    struct listening *listening = realloc(acceptor->listening, (len + 1) * sizeof(*listening));
+    int r;
+
+    if (!listening)
+        return -ENOMEM;
+    acceptor->listening = listening;
+    r = watch(acceptor, listener->fd, EPOLLIN | EPOLLET, TOKEN_LISTENER + len);
+    if (r < 0)
+        return r;
+    listening[len] = (struct listening){ .listener = *listener, .handler = handler };
+    acceptor->listening_len++;
+    return 0;
+}
+
+void acceptor_close_listeners(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        listener_close(&acceptor->listening[i].listener);
+        acceptor->listening[i].ready = false;
+    }
+}
+
+/* ------------------------------------------------------------------ accepting --------- */
+
+static void refuse(struct acceptor *acceptor, int fd)
+{
+    tally_add(&acceptor->tally, TALLY_REFUSED, 1);
+    sys_shutdown_write(fd);
+    sys_close(fd);
+}
+
+static bool verified(struct acceptor *acceptor, const struct listening *listening, int fd,
+                     const struct sockaddr *peer, socklen_t peer_len)
+{
+    const struct acceptor_config *config = acceptor->config;
+    char text[WEIR_ADDRESS_SIZE];
+    int r;
+
+    if (!config->verify_request)
+        return true;
+    r = config->verify_request(config->server, &(const struct weir_peer){
+        .address = peer, .address_len = peer_len, .fd = fd, .listen = listening->listener.uri,
+    });
+    if (r >= 0)
+        return r > 0;
+    tally_add(&acceptor->tally, TALLY_VERIFY_ERRORS, 1);
+    config->handle_error(config->server, &(const struct weir_failure){
+        .phase = WEIR_PHASE_VERIFY,
+        .error = r,
+        .peer = address_text(peer, peer_len, text, sizeof(text)),
+        .handler = listening->handler->name,
+    });
+    return false;
+}
+
+static void admit(struct acceptor *acceptor, const struct listening *listening, int fd,
+                  const struct sockaddr *peer, socklen_t peer_len)
+{
+    struct crew *crew = &acceptor->pool->crew;
+    struct connection *conn;
+
+    tally_add(&acceptor->tally, TALLY_ACCEPTED, 1);
+    if (!verified(acceptor, listening, fd, peer, peer_len)) {
+        refuse(acceptor, fd);
+        return;
+    }
+    conn = connection_create(&crew->table, fd, peer, peer_len, listening->handler,
+                             listening->listener.uri);
+    if (!conn) {
+        refuse(acceptor, fd);
+        return;
+    }
+    handoff_push(&crew->handoff, conn);
+}
+
+static bool is_full(const struct acceptor *acceptor)
+{
+    return connection_table_open(&acceptor->pool->crew.table) >= acceptor->config->max_connections;
+}
+
+/* Nothing more now: until a connection is closed, or in a moment. */
+static void rest(struct acceptor *acceptor, uint64_t until_ms)
+{
+    acceptor->rest_until_ms = until_ms;
+    connection_table_want_room(&acceptor->pool->crew.table, SIZE_MAX);
+}
+
+static void rest_while_full(struct acceptor *acceptor)
+{
+    rest(acceptor, NEVER);
+    /* One that was closed just before we asked told nobody. */
+    if (!is_full(acceptor))
+        acceptor->rest_until_ms = 0;
+}
+
+static void rest_for_shortage(struct acceptor *acceptor, const struct listening *listening,
+                              int error)
+{
+    tally_add(&acceptor->tally, TALLY_ACCEPT_ERRORS, 1);
+    if (!acceptor->complained)
+        fprintf(stderr, "weir: %s: accepting pauses: %s\n", listening->listener.uri,
+                strerror(-error));
+    acceptor->complained = true;
+    rest(acceptor, clock_ms() + REST_MS);
+}
+
+static void accept_batch(struct acceptor *acceptor, struct listening *listening)
+{
+    for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
+        struct sockaddr_storage peer;
+        socklen_t peer_len = sizeof(peer);
+        int fd;
+
+        if (is_full(acceptor)) {
+            rest_while_full(acceptor);
+            return;
+        }
+        fd = sys_accept(listening->listener.fd, &peer, &peer_len);
+        if (fd == -EAGAIN) {
+            listening->ready = false;
+            return;
+        }
+        if (fd < 0) {
+            rest_for_shortage(acceptor, listening, fd);
+            return;
+        }
+        acceptor->complained = false;
+        admit(acceptor, listening, fd, (const struct sockaddr *)&peer, peer_len);
+    }
+}
+
+static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)
+{
+    if (now_ms < acceptor->rest_until_ms)
+        return;
+    acceptor->rest_until_ms = 0;
+    for (size_t i = 0; i < acceptor->listening_len && acceptor->rest_until_ms == 0; i++)
+        if (acceptor->listening[i].ready)
+            accept_batch(acceptor, &acceptor->listening[i]);
+}
+
+static bool accepts_now(const struct acceptor *acceptor)
+{
+    if (acceptor->rest_until_ms != 0)
+        return false;
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        if (acceptor->listening[i].ready)
+            return true;
+    return false;
+}
+
+/* ------------------------------------------------------------------ the tick ---------- */
+
+static bool idle_for_too_long(struct connection *conn, void *arg)
+{
+    const uint64_t *limit_ms = arg;
+    /* relaxed: a hint; connection_claim decides whether it is idle. pairs: request.c's serve */
+    uint64_t since_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
+
+    return since_ms != 0 && since_ms < *limit_ms && connection_state(conn) == CONNECTION_IDLE;
+}
+
+static void sweep(struct acceptor *acceptor, uint64_t now_ms)
+{
+    uint32_t timeout_ms = acceptor->config->idle_timeout_ms;
+    uint64_t interval_ms = timeout_ms / 8;
+    uint64_t limit_ms = now_ms - timeout_ms;
+
+    if (interval_ms < SWEEP_MIN_MS)
+        interval_ms = SWEEP_MIN_MS;
+    if (interval_ms > SWEEP_MAX_MS)
+        interval_ms = SWEEP_MAX_MS;
+    acceptor->sweep_at_ms = now_ms + interval_ms;
+    if (now_ms > timeout_ms && connection_table_open(&acceptor->pool->crew.table) > 0)
+        crew_queue_idle(&acceptor->pool->crew, idle_for_too_long, &limit_ms);
+}
+
+static uint64_t tick_interval_ms(const struct pool *pool)
+{
+    uint64_t interval_ms = pool->config.stall_warn_ms / 4;
+
+    if (pool->workers_len > 1)
+        return TICK_MS;
+    if (interval_ms > TICK_WATCHDOG_MAX_MS)
+        return TICK_WATCHDOG_MAX_MS;
+    return interval_ms > 0 ? interval_ms : TICK_MS;
+}
+
+static void tick(struct acceptor *acceptor, uint64_t now_ms)
+{
+    struct handoff *handoff = &acceptor->pool->crew.handoff;
+
+    acceptor->tick_at_ms = now_ms + tick_interval_ms(acceptor->pool);
+    pool_tick(acceptor->pool, now_ms);
+    acceptor->quiet_ticks = handoff_everyone_asleep(handoff) ? acceptor->quiet_ticks + 1 : 0;
+    if (acceptor->quiet_ticks >= TICKS_UNTIL_QUIET)
+        acceptor->ticking = !handoff_unwatch(handoff);
+}
+
+static void do_what_is_due(struct acceptor *acceptor, uint64_t now_ms)
+{
+    const struct acceptor_config *config = acceptor->config;
+
+    if (!acceptor->first)
+        return;
+    if (acceptor->ticking && now_ms >= acceptor->tick_at_ms)
+        tick(acceptor, now_ms);
+    if (config->idle_timeout_ms > 0 && now_ms >= acceptor->sweep_at_ms)
+        sweep(acceptor, now_ms);
+    if (config->service_actions && now_ms >= acceptor->service_at_ms) {
+        acceptor->service_at_ms = now_ms + config->poll_interval_ms;
+        config->service_actions(config->server);
+    }
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int until_next_duty_ms(const struct acceptor *acceptor, uint64_t now_ms)
+{
+    const struct acceptor_config *config = acceptor->config;
+    uint64_t next_ms = acceptor->rest_until_ms != 0 ? acceptor->rest_until_ms : NEVER;
+
+    if (accepts_now(acceptor))
+        return 0;
+    if (acceptor->first && acceptor->ticking)
+        next_ms = earlier(next_ms, acceptor->tick_at_ms);
+    if (acceptor->first && config->idle_timeout_ms > 0)
+        next_ms = earlier(next_ms, acceptor->sweep_at_ms);
+    if (acceptor->first && config->service_actions)
+        next_ms = earlier(next_ms, acceptor->service_at_ms);
+    if (next_ms == NEVER)
+        return -1;
+    if (next_ms <= now_ms)
+        return 0;
+    return next_ms - now_ms > INT_MAX ? INT_MAX : (int)(next_ms - now_ms);
+}
+
+/* ------------------------------------------------------------------ the loop ---------- */
+
+static void note_event(struct acceptor *acceptor, uint64_t token)
+{
+    uint64_t tokens = 0;
+
+    switch (token) {
+    case TOKEN_STOP:
+        break;
+    case TOKEN_ROOM:
+        acceptor->rest_until_ms = 0;
+        break;
+    case TOKEN_WATCH:
+        acceptor->ticking = true;
+        acceptor->quiet_ticks = 0;
+        break;
+    case TOKEN_SHARED:
+        worker_dispatch_all(&acceptor->pool->crew, acceptor->pool->crew.shared_fd, &tokens);
+        break;
+    default:
+        acceptor->listening[token - TOKEN_LISTENER].ready = true;
+    }
+}
+
+static bool stopping(const struct acceptor *acceptor)
+{
+    /* acquire: what was done before the stop. pairs: acceptor_stop() */
+    return atomic_load_explicit(&acceptor->stopping, memory_order_acquire);
+}
+
+static void accept_until_stopped(struct acceptor *acceptor)
+{
+    struct epoll_event events[EVENTS_MAX];
+    uint64_t now_ms = clock_ms();
+
+    while (!stopping(acceptor)) {
+        int n = sys_epoll_wait(acceptor->epoll_fd, events, EVENTS_MAX,
+                               until_next_duty_ms(acceptor, now_ms));
+
+        /* What is ready when the stop is seen is not served any more (bpo-35017). */
+        if (stopping(acceptor))
+            break;
+        for (int i = 0; i < n; i++)
+            note_event(acceptor, events[i].data.u64);
+        now_ms = clock_ms();
+        do_what_is_due(acceptor, now_ms);
+        accept_ready(acceptor, now_ms);
+    }
+}
+
+int acceptor_run(struct acceptor *acceptor)
+{
+    int r = 0;
+
+    self_acceptor = acceptor;
+    reclaim_thread_init();
+    if (acceptor->first)
+        r = pool_lend_shared_set(acceptor->pool, acceptor->epoll_fd, TOKEN_SHARED);
+    if (r == 0)
+        accept_until_stopped(acceptor);
+    if (acceptor->first)
+        pool_return_shared_set(acceptor->pool, acceptor->epoll_fd);
+    reclaim_thread_fini();
+    self_acceptor = NULL;
+    acceptor_forget_stop(acceptor);
+    return r;
+}
+
+void acceptor_forget_stop(struct acceptor *acceptor)
+{
+    sys_eventfd_clear(acceptor->stop_fd);
+    atomic_store_explicit(&acceptor->stopping, false, memory_order_relaxed); /* pairs: none */
+}
+
+void acceptor_stop(struct acceptor *acceptor)
+{
+    /* release: before the wake-up that follows. pairs: stopping() */
+    atomic_store_explicit(&acceptor->stopping, true, memory_order_release);
+    sys_eventfd_signal(acceptor->stop_fd);
+}

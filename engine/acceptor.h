@@ -1,0 +1,85 @@
+/*
+ * acceptor.h - a thread that accepts: its listeners, and the first one's tick.
+ *
+ * Edge-triggered: a listener that is ready stays marked so until accept says that there is no
+ * more. It is served in bounded batches, in turn with the others. When descriptors, memory
+ * or max_connections are used up it stays marked and rests, until a connection is closed or a
+ * moment has passed: the kernel's backlog holds the clients back.
+ *
+ * Threads: init, fini, open and close by the server; run by the accepting thread; stop from any,
+ *          and from signal handlers.
+ * Owns:    its listeners.
+ * Blocks:  run, in epoll_wait.
+ */
+#ifndef WEIR_ACCEPTOR_H
+#define WEIR_ACCEPTOR_H
+
+#include "engine/listener.h"
+#include "engine/pool.h"
+#include "engine/tally.h"
+#include "engine/weir.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct listening {
+    struct listener listener;
+    const struct weir_handler *handler;
+    bool ready;                 /* accept has not said yet that there is no more */
+};
+
+/* What all acceptors of a server share. */
+struct acceptor_config {
+    struct weir_server *server;
+    size_t max_connections;
+    uint32_t poll_interval_ms;
+    uint32_t idle_timeout_ms;
+    int (*verify_request)(struct weir_server *server, const struct weir_peer *peer);
+    void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);
+    void (*service_actions)(struct weir_server *server);
+};
+
+struct acceptor {
+    const struct acceptor_config *config;
+    struct pool *pool;
+    bool first;                 /* the one that ticks */
+    int epoll_fd;
+    int stop_fd;                /* eventfd */
+    struct listening *listening;
+    size_t listening_len;
+    bool ticking;
+    unsigned quiet_ticks;
+    uint64_t rest_until_ms;     /* nothing is accepted before; 0: now */
+    bool complained;            /* of this shortage */
+    uint64_t tick_at_ms;        /* each: 0 for as soon as may be */
+    uint64_t service_at_ms;
+    uint64_t sweep_at_ms;
+    _Atomic bool stopping;
+    struct tally tally;
+};
+
+/* 0 or -errno. fini closes the listeners. */
+int acceptor_init(struct acceptor *acceptor, const struct acceptor_config *config,
+                  struct pool *pool, bool first);
+void acceptor_fini(struct acceptor *acceptor);
+
+/* Takes over an open listener. 0, or -errno and the listener is still the caller's. */
+int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
+                 const struct weir_handler *handler);
+void acceptor_close_listeners(struct acceptor *acceptor);
+
+/* Accepts until it is stopped. 0 or -errno. */
+int acceptor_run(struct acceptor *acceptor);
+
+/* Makes the run that is on, or the next one, return. */
+void acceptor_stop(struct acceptor *acceptor);
+
+/* Before a run: takes a stop back that nobody has obeyed yet. */
+void acceptor_forget_stop(struct acceptor *acceptor);
+
+/* The acceptor whose run the calling thread is in, or NULL. */
+const struct acceptor *acceptor_self(void);
+
+#endif

@@ -1,0 +1,181 @@
+#include "engine/options.h"
+
+#include "engine/handoff.h"
+#include "engine/why.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define RBUFSIZE_DEFAULT 8192
+#define WBUFSIZE_DEFAULT 8192
+#define BUFSIZE_MAX ((size_t)1 << 30)
+#define POLL_INTERVAL_DEFAULT_MS 500
+
+/* Descriptors that are not connections: sets, eventfds, listeners, files, and a margin. */
+#define DESCRIPTORS_ASIDE 64
+#define DESCRIPTORS_PER_WORKER 2
+
+/* Fields that the first version ended with. */
+#define SIZE_V1 sizeof(struct weir_options)
+
+static_assert(sizeof(struct weir_options) % 8 == 0, "no padding that tomorrow would read");
+
+struct reading {
+    struct weir_options *options;
+    char *why;
+    size_t why_size;
+};
+
+#define REFUSE(reading, ...) \
+    why_set((reading)->why, (reading)->why_size, -EINVAL, __VA_ARGS__)
+
+static int copy(const struct weir_options *in, struct reading *reading)
+{
+    const unsigned char *bytes = (const unsigned char *)in;
+    size_t known = sizeof(*reading->options);
+
+    if (in->size < SIZE_V1)
+        return REFUSE(reading, "options.size is %zu: use WEIR_OPTIONS(...), which sets it",
+                      in->size);
+    for (size_t i = known; i < in->size; i++)
+        if (bytes[i] != 0)
+            return why_set(reading->why, reading->why_size, -E2BIG,
+                           "an option is set that this version of weir does not know "
+                           "(byte %zu of the options)", i);
+    memcpy(reading->options, in, known);
+    return 0;
+}
+
+static int check_handler(const struct weir_handler *handler, const char *address,
+                         struct reading *reading)
+{
+    if (!handler)
+        return REFUSE(reading, "%s: no handler: set options.handler or the listener's", address);
+    if (!handler->name || !handler->handle)
+        return REFUSE(reading, "%s: its handler needs a name and a handle function", address);
+    if (handler->stack != WEIR_STACK_FIBER && handler->stack != WEIR_STACK_THREAD)
+        return REFUSE(reading, "handler '%s': stack %d is neither WEIR_STACK_FIBER nor "
+                      "WEIR_STACK_THREAD", handler->name, (int)handler->stack);
+    return 0;
+}
+
+static int check_listens(struct reading *reading)
+{
+    const struct weir_options *options = reading->options;
+
+    if (options->listen && options->listeners_len > 0)
+        return REFUSE(reading, "listen and listeners are both set: use one of them");
+    if (!options->listen && options->listeners_len == 0)
+        return REFUSE(reading, "no address: set options.listen, e.g. \"tcp://127.0.0.1:8080\"");
+    for (size_t i = 0; i < options_listens(options); i++) {
+        struct weir_listen listen = options_listen(options, i);
+        int r;
+
+        if (!listen.address)
+            return REFUSE(reading, "listeners[%zu] has no address", i);
+        r = check_handler(listen.handler, listen.address, reading);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int check_range(struct reading *reading, const char *name, size_t value, size_t max)
+{
+    return value <= max ? 0 : REFUSE(reading, "%s is %zu: at most %zu", name, value, max);
+}
+
+static int check_sizes(struct reading *reading)
+{
+    struct weir_options *options = reading->options;
+    size_t wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize;
+    int r = check_range(reading, "workers", options->workers, HANDOFF_WORKERS_MAX);
+
+    if (r == 0)
+        r = check_range(reading, "acceptors", options->acceptors, OPTIONS_ACCEPTORS_MAX);
+    if (r == 0)
+        r = check_range(reading, "backlog", options->backlog, INT32_MAX);
+    if (r == 0)
+        r = check_range(reading, "rbufsize", options->rbufsize, BUFSIZE_MAX);
+    if (r == 0)
+        r = check_range(reading, "wbufsize", wbufsize, BUFSIZE_MAX);
+    if (r == 0)
+        r = check_range(reading, "dispatch", options->dispatch, WEIR_DISPATCH_ACCEPTOR);
+    if (r == 0)
+        r = check_range(reading, "block_on_close", options->block_on_close, WEIR_NO);
+    return r;
+}
+
+static uint32_t usable_cpus(void)
+{
+    cpu_set_t cpus;
+
+    if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
+        return 1;
+    return (uint32_t)CPU_COUNT(&cpus);
+}
+
+static uint32_t usable_descriptors(const struct weir_options *options)
+{
+    size_t aside = DESCRIPTORS_ASIDE + options->workers * DESCRIPTORS_PER_WORKER +
+                   options_listens(options) * options->acceptors;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur > INT32_MAX)
+        return INT32_MAX;
+    return limit.rlim_cur > aside ? (uint32_t)(limit.rlim_cur - aside) : 1;
+}
+
+static void complete(struct weir_options *options)
+{
+    if (options->workers == 0)
+        options->workers = usable_cpus();
+    if (options->workers > HANDOFF_WORKERS_MAX)
+        options->workers = HANDOFF_WORKERS_MAX;
+    if (options->acceptors == 0)
+        options->acceptors = 1;
+    if (options->max_connections == 0)
+        options->max_connections = usable_descriptors(options);
+    if (options->rbufsize == 0)
+        options->rbufsize = RBUFSIZE_DEFAULT;
+    if (options->wbufsize == 0)
+        options->wbufsize = WBUFSIZE_DEFAULT;
+    if (options->poll_interval_ms == 0)
+        options->poll_interval_ms = POLL_INTERVAL_DEFAULT_MS;
+}
+
+int options_read(const struct weir_options *in, struct weir_options *ret, char *why,
+                 size_t why_size)
+{
+    struct reading reading = { .options = ret, .why = why, .why_size = why_size };
+    int r = copy(in, &reading);
+
+    if (r == 0)
+        r = check_listens(&reading);
+    if (r == 0)
+        r = check_sizes(&reading);
+    if (r == 0)
+        complete(ret);
+    return r;
+}
+
+size_t options_listens(const struct weir_options *options)
+{
+    return options->listen ? 1 : options->listeners_len;
+}
+
+struct weir_listen options_listen(const struct weir_options *options, size_t i)
+{
+    struct weir_listen listen = { .address = options->listen };
+
+    if (!options->listen)
+        listen = options->listeners[i];
+    if (!listen.handler)
+        listen.handler = options->handler;
+    return listen;
+}

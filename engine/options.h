@@ -1,0 +1,27 @@
+/*
+ * options.h - what the caller of weir_server_create said, checked and completed.
+ *
+ * Threads: any. Owns: nothing.
+ */
+#ifndef WEIR_ENGINE_OPTIONS_H
+#define WEIR_ENGINE_OPTIONS_H
+
+#include "engine/weir.h"
+
+#include <stddef.h>
+
+#define OPTIONS_ACCEPTORS_MAX 64
+
+/*
+ * Copies the caller's options, of whatever version, and puts the defaults' values in place of
+ * zeros. The pointers in it are still the caller's.
+ * Returns 0; -EINVAL or -E2BIG, and the reason in why.
+ */
+int options_read(const struct weir_options *in, struct weir_options *ret, char *why,
+                 size_t why_size);
+
+/* The i-th address to listen on, and its handler. */
+size_t options_listens(const struct weir_options *options);
+struct weir_listen options_listen(const struct weir_options *options, size_t i);
+
+#endif

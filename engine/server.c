@@ -1,0 +1,629 @@
+/*
+ * server.c - the server: put together, served, shut down, closed, taken apart.
+ *
+ *   state      entered by                              leaves by
+ *   FRESH      weir_server_create                      serving -> SERVING; close -> CLOSED
+ *   SERVING    weir_serve_forever, weir_server_start   the acceptor's return -> STOPPED
+ *   STOPPED    the acceptor's return                   serving -> SERVING; close -> CLOSED
+ *   CLOSED     weir_server_close                       weir_server_destroy
+ *
+ * A stop that comes while FRESH is kept: the next serving returns at once. One that comes while
+ * STOPPED is nothing, so that it can't poison the next serving, as Python's does.
+ */
+#include "engine/weir.h"
+
+#include "engine/acceptor.h"
+#include "engine/clock.h"
+#include "engine/cpulist.h"
+#include "engine/offload.h"
+#include "engine/options.h"
+#include "engine/pool.h"
+#include "engine/request.h"
+#include "engine/sys.h"
+#include "engine/why.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum server_state { FRESH, SERVING, STOPPED, CLOSED };
+
+struct weir_server {
+    struct weir_options options;
+    struct acceptor_config acceptor_config;
+    struct service service;
+    struct pool *pool;
+    struct offload *offload;
+    struct acceptor *acceptors;
+    size_t acceptors_len;
+    int cpus[HANDOFF_WORKERS_MAX];
+    size_t cpus_len;
+    pthread_mutex_t lock;           /* of state and closing */
+    pthread_cond_t changed;         /* state has */
+    _Atomic enum server_state state;/* written under the lock, read by weir_server_stop too */
+    bool closing;                   /* somebody is in weir_server_close */
+    bool thread_started;            /* weir_server_start's has to be joined */
+    pthread_t thread;
+};
+
+static _Thread_local char last_why[512];
+
+const char *weir_why(void)
+{
+    return last_why;
+}
+
+/* ------------------------------------------------------------------ putting together -- */
+
+static void default_handle_error(struct weir_server *server, const struct weir_failure *failure)
+{
+    static const char *const phases[] = {
+        [WEIR_PHASE_VERIFY] = "verify_request", [WEIR_PHASE_SETUP] = "setup",
+        [WEIR_PHASE_HANDLE] = "handle", [WEIR_PHASE_FINISH] = "finish",
+    };
+
+    (void)server;
+    fprintf(stderr, "weir: request from %s: %s of handler '%s' failed: %s\n", failure->peer,
+            phases[failure->phase], failure->handler, strerror(-failure->error));
+}
+
+static int parse_cpus(struct weir_server *server)
+{
+    char why[256];
+    int n;
+
+    if (!server->options.worker_cpus)
+        return 0;
+    n = cpulist_parse(server->options.worker_cpus, server->cpus, HANDOFF_WORKERS_MAX, why,
+                      sizeof(why));
+    if (n < 0)
+        return why_set(last_why, sizeof(last_why), n, "worker_cpus: %s", why);
+    server->cpus_len = (size_t)n;
+    return 0;
+}
+
+static void fill_in_shared(struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+
+    if (!server->options.handle_error)
+        server->options.handle_error = default_handle_error;
+    server->acceptor_config = (struct acceptor_config){
+        .server = server,
+        .max_connections = options->max_connections,
+        .poll_interval_ms = options->poll_interval_ms,
+        .idle_timeout_ms = options->idle_timeout_ms,
+        .verify_request = options->verify_request,
+        .handle_error = options->handle_error,
+        .service_actions = options->service_actions,
+    };
+    server->service = (struct service){
+        .crew = &server->pool->crew,
+        .offload = server->offload,
+        .server = server,
+        .stop = weir_server_stop,
+        .user = options->user,
+        .handle_error = options->handle_error,
+        .read_timeout_ms = options->read_timeout_ms,
+        .write_timeout_ms = options->write_timeout_ms,
+        .request_timeout_ms = options->request_timeout_ms,
+        .note_idle = options->idle_timeout_ms > 0,
+        .unbuffered = options->wbufsize == WEIR_UNBUFFERED,
+    };
+}
+
+static int create_pool(struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+    int r = pool_create(&(const struct pool_config){
+        .workers = options->workers,
+        .stack_size = options->stack_size,
+        .rbufsize = options->rbufsize,
+        .wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize,
+        .shared_set = options->dispatch == WEIR_DISPATCH_ACCEPTOR,
+        .stall_warn_ms = options->stall_warn_ms,
+        .cpus = server->cpus,
+        .cpus_len = server->cpus_len,
+        .serve = request_serve,
+        .service = &server->service,
+    }, &server->pool);
+
+    if (r == -EINVAL)
+        return why_set(last_why, sizeof(last_why), r,
+                       "stack_size is %zu: it must be 16 KiB to 1 GiB", options->stack_size);
+    if (r < 0)
+        return why_set(last_why, sizeof(last_why), r, "the pool of workers: %s", strerror(-r));
+    return 0;
+}
+
+/* What a listener of acceptor i is opened with. Several acceptors share a port by SO_REUSEPORT. */
+static struct listener_options listener_options(const struct weir_options *options)
+{
+    return (struct listener_options){
+        .backlog = options->backlog,
+        .reuse_address = options->reuse_address,
+        .reuse_port = options->reuse_port || options->acceptors > 1,
+        .nodelay = options->disable_nagle_algorithm,
+    };
+}
+
+static int open_listener(struct weir_server *server, struct acceptor *acceptor, const char *uri,
+                         const struct weir_handler *handler)
+{
+    struct listener_options options = listener_options(&server->options);
+    struct listener listener;
+    int r = listener_open(&listener, uri, &options, last_why, sizeof(last_why));
+
+    if (r < 0)
+        return r;
+    r = acceptor_add(acceptor, &listener, handler);
+    if (r < 0) {
+        listener_close(&listener);
+        return why_set(last_why, sizeof(last_why), r, "%s: %s", uri, strerror(-r));
+    }
+    return 0;
+}
+
+/* Only a TCP port that we have bound ourselves can be shared by SO_REUSEPORT. */
+static bool can_be_joined(const struct weir_listen *listen)
+{
+    return strncmp(listen->address, "tcp:", 4) == 0;
+}
+
+/* The first acceptor binds everything; the others join its TCP ports, as they were resolved. */
+static int open_listeners(struct weir_server *server)
+{
+    struct acceptor *first = &server->acceptors[0];
+    int r = 0;
+
+    for (size_t i = 0; i < options_listens(&server->options) && r == 0; i++) {
+        struct weir_listen listen = options_listen(&server->options, i);
+
+        r = open_listener(server, first, listen.address, listen.handler);
+        for (size_t a = 1; a < server->acceptors_len && r == 0 && can_be_joined(&listen); a++)
+            r = open_listener(server, &server->acceptors[a], first->listening[i].listener.uri,
+                              listen.handler);
+    }
+    return r;
+}
+
+static int create_acceptors(struct weir_server *server)
+{
+    server->acceptors = calloc(server->options.acceptors, sizeof(*server->acceptors));
+    if (!server->acceptors)
+        return -ENOMEM;
+    while (server->acceptors_len < server->options.acceptors) {
+        size_t i = server->acceptors_len;
+        int r = acceptor_init(&server->acceptors[i], &server->acceptor_config, server->pool,
+                              i == 0);
+
+        if (r < 0)
+            return r;
+        server->acceptors_len++;
+    }
+    return 0;
+}
+
+static void free_server(struct weir_server *server)
+{
+    while (server->acceptors_len > 0)
+        acceptor_fini(&server->acceptors[--server->acceptors_len]);
+    free(server->acceptors);
+    offload_destroy(server->offload);
+    pool_destroy(server->pool);
+    pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->lock);
+    free(server);
+}
+
+static int build(struct weir_server *server)
+{
+    int r = parse_cpus(server);
+
+    if (r < 0)
+        return r;
+    r = create_pool(server);
+    if (r < 0)
+        return r;
+    server->offload = offload_create();
+    fill_in_shared(server);
+    r = server->offload ? create_acceptors(server) : -ENOMEM;
+    if (r < 0)
+        return why_set(last_why, sizeof(last_why), r, "the server: %s", strerror(-r));
+    return open_listeners(server);
+}
+
+int weir_server_create(struct weir_server **ret_server, const struct weir_options *options)
+{
+    struct weir_server *server = calloc(1, sizeof(*server));
+    int r;
+
+    if (!server)
+        return why_set(last_why, sizeof(last_why), -ENOMEM, "the server: %s", strerror(ENOMEM));
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_cond_init(&server->changed, NULL);
+    r = options_read(options, &server->options, last_why, sizeof(last_why));
+    if (r == 0)
+        r = build(server);
+    if (r < 0) {
+        free_server(server);
+        return r;
+    }
+    *ret_server = server;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ serving ----------- */
+
+static enum server_state state_of(const struct weir_server *server)
+{
+    /* acquire: what the thread that changed it did before. pairs: enter_state() */
+    return atomic_load_explicit(&server->state, memory_order_acquire);
+}
+
+static void enter_state_locked(struct weir_server *server, enum server_state state)
+{
+    /* release: see state_of(). pairs: state_of() */
+    atomic_store_explicit(&server->state, state, memory_order_release);
+    pthread_cond_broadcast(&server->changed);
+}
+
+/* On one of this server's workers, that is: in a handler. */
+static bool called_from_handler(const struct weir_server *server)
+{
+    const struct worker *worker = worker_self();
+
+    return worker && worker->crew == &server->pool->crew;
+}
+
+static bool called_from_hook(const struct weir_server *server)
+{
+    const struct acceptor *acceptor = acceptor_self();
+
+    return acceptor && acceptor->config == &server->acceptor_config;
+}
+
+static void *acceptor_main(void *acceptor)
+{
+    acceptor_run(acceptor);
+    return NULL;
+}
+
+/* The first acceptor on this thread, each further one on its own. */
+static int run_acceptors(struct weir_server *server)
+{
+    pthread_t threads[OPTIONS_ACCEPTORS_MAX];
+    sigset_t all;
+    sigset_t before;
+    size_t started = 1;
+    int r = 0;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (r == 0 && started < server->acceptors_len) {
+        r = -pthread_create(&threads[started], NULL, acceptor_main, &server->acceptors[started]);
+        if (r == 0)
+            started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (r == 0)
+        r = acceptor_run(&server->acceptors[0]);
+    for (size_t i = 1; i < started; i++) {
+        acceptor_stop(&server->acceptors[i]);
+        pthread_join(threads[i], NULL);
+    }
+    return r;
+}
+
+static int begin_serving(struct weir_server *server)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&server->lock);
+    if (state_of(server) == SERVING)
+        r = -EBUSY;
+    else if (state_of(server) == CLOSED || server->closing)
+        r = -EBADF;
+    else
+        r = pool_start(server->pool);
+    if (r == 0) {
+        /* A stop that came too late for the last serving is not for this one. */
+        if (state_of(server) == STOPPED)
+            acceptor_forget_stop(&server->acceptors[0]);
+        enter_state_locked(server, SERVING);
+    }
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+static int serve(struct weir_server *server)
+{
+    int r = run_acceptors(server);
+
+    pthread_mutex_lock(&server->lock);
+    enter_state_locked(server, STOPPED);
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+static int could_not_start(int r)
+{
+    return why_set(last_why, sizeof(last_why), r, "the server can't serve: %s",
+                   r == -EBUSY ? "it does already" :
+                   r == -EBADF ? "it was closed" :
+                   r == -EDEADLK ? "this is one of its handlers" : strerror(-r));
+}
+
+int weir_serve_forever(struct weir_server *server)
+{
+    int r = called_from_handler(server) ? -EDEADLK : begin_serving(server);
+
+    if (r == 0)
+        r = serve(server);
+    return r < 0 ? could_not_start(r) : 0;
+}
+
+static void *serve_main(void *server)
+{
+    serve(server);
+    return NULL;
+}
+
+static void join_thread(struct weir_server *server)
+{
+    if (server->thread_started)
+        pthread_join(server->thread, NULL);
+    server->thread_started = false;
+}
+
+int weir_server_start(struct weir_server *server)
+{
+    sigset_t all;
+    sigset_t before;
+    int r = called_from_handler(server) ? -EDEADLK : begin_serving(server);
+
+    if (r < 0)
+        return could_not_start(r);
+    join_thread(server);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    r = -pthread_create(&server->thread, NULL, serve_main, server);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    server->thread_started = r == 0;
+    if (r == 0)
+        return 0;
+    pthread_mutex_lock(&server->lock);
+    enter_state_locked(server, STOPPED);
+    pthread_mutex_unlock(&server->lock);
+    return could_not_start(r);
+}
+
+void weir_server_stop(struct weir_server *server)
+{
+    enum server_state state = state_of(server);
+
+    if (state == FRESH || state == SERVING)
+        acceptor_stop(&server->acceptors[0]);
+}
+
+int weir_server_shutdown(struct weir_server *server)
+{
+    if (called_from_handler(server) || called_from_hook(server))
+        return -EDEADLK;
+    weir_server_stop(server);
+    pthread_mutex_lock(&server->lock);
+    while (state_of(server) == SERVING)
+        pthread_cond_wait(&server->changed, &server->lock);
+    pthread_mutex_unlock(&server->lock);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ closing ----------- */
+
+void weir_server_cancel(struct weir_server *server)
+{
+    pool_cancel(server->pool);
+}
+
+/* Until no accepted connection is left (0), or until_ms (-ETIMEDOUT); 0: for ever. */
+static int wait_until_empty(struct weir_server *server, uint64_t until_ms)
+{
+    struct connection_table *table = &server->pool->crew.table;
+
+    for (;;) {
+        uint64_t now_ms = clock_ms();
+        int timeout_ms = -1;
+
+        connection_table_want_room(table, 1);
+        if (connection_table_open(table) == 0)
+            return 0;
+        if (until_ms != 0) {
+            if (now_ms >= until_ms)
+                return -ETIMEDOUT;
+            timeout_ms = until_ms - now_ms < INT_MAX ? (int)(until_ms - now_ms) : INT_MAX;
+        }
+        sys_poll_one(table->room_fd, POLLIN, timeout_ms);
+        sys_eventfd_clear(table->room_fd);
+    }
+}
+
+static void wait_for_handlers(struct weir_server *server)
+{
+    uint32_t timeout_ms = server->options.drain_timeout_ms;
+
+    if (timeout_ms > 0 && wait_until_empty(server, clock_ms() + timeout_ms) < 0)
+        weir_server_cancel(server);
+    wait_until_empty(server, 0);
+}
+
+/* By the close policy: see weir.h. */
+static void end_connections(struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+
+    pool_drain(server->pool);
+    if (options->daemon_threads)
+        weir_server_cancel(server);
+    else if (options->block_on_close != WEIR_NO)
+        wait_for_handlers(server);
+}
+
+static int begin_closing(struct weir_server *server)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&server->lock);
+    if (state_of(server) == SERVING)
+        r = -EBUSY;
+    else if (server->closing)
+        r = -EALREADY;
+    else
+        server->closing = true;
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+int weir_server_close(struct weir_server *server)
+{
+    int r;
+
+    if (called_from_handler(server))
+        return -EDEADLK;
+    r = begin_closing(server);
+    if (r == -EALREADY) {
+        if (state_of(server) != CLOSED)
+            weir_server_cancel(server);
+        return 0;
+    }
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_close_listeners(&server->acceptors[i]);
+    end_connections(server);
+    pthread_mutex_lock(&server->lock);
+    enter_state_locked(server, CLOSED);
+    pthread_mutex_unlock(&server->lock);
+    return 0;
+}
+
+static void *wait_and_free(void *arg)
+{
+    struct weir_server *server = arg;
+
+    wait_until_empty(server, 0);
+    pool_stop(server->pool);
+    free_server(server);
+    return NULL;
+}
+
+/* Daemon handlers that still run are left behind: a thread of its own waits for them, and frees. */
+static int leave_behind(struct weir_server *server)
+{
+    pthread_attr_t detached;
+    pthread_t thread;
+    int r;
+
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    r = pthread_create(&thread, &detached, wait_and_free, server);
+    pthread_attr_destroy(&detached);
+    return -r;
+}
+
+void weir_server_destroy(struct weir_server *server)
+{
+    if (!server)
+        return;
+    weir_server_shutdown(server);
+    join_thread(server);
+    weir_server_close(server);
+    if (server->options.daemon_threads &&
+        connection_table_open(&server->pool->crew.table) > 0 && leave_behind(server) == 0)
+        return;
+    wait_and_free(server);
+}
+
+/* ------------------------------------------------------------------ asking ------------ */
+
+void *weir_server_user(struct weir_server *server)
+{
+    return server->options.user;
+}
+
+int weir_server_address(struct weir_server *server, size_t i, char *buf, size_t size)
+{
+    const struct acceptor *first = &server->acceptors[0];
+    int len;
+
+    if (i >= first->listening_len)
+        return -ERANGE;
+    len = snprintf(buf, size, "%s", first->listening[i].listener.uri);
+    return (size_t)len < size ? len : -ENOSPC;
+}
+
+static void add_tally(struct weir_stats *stats, const struct tally *tally)
+{
+    stats->accepted += tally_read(tally, TALLY_ACCEPTED);
+    stats->refused += tally_read(tally, TALLY_REFUSED);
+    stats->handled += tally_read(tally, TALLY_HANDLED);
+    stats->closed += tally_read(tally, TALLY_CLOSED);
+    stats->setup_errors += tally_read(tally, TALLY_SETUP_ERRORS);
+    stats->handle_errors += tally_read(tally, TALLY_HANDLE_ERRORS);
+    stats->finish_errors += tally_read(tally, TALLY_FINISH_ERRORS);
+    stats->verify_errors += tally_read(tally, TALLY_VERIFY_ERRORS);
+    stats->timeouts += tally_read(tally, TALLY_TIMEOUTS);
+    stats->cancelled += tally_read(tally, TALLY_CANCELLED);
+    stats->accept_errors += tally_read(tally, TALLY_ACCEPT_ERRORS);
+    stats->bytes_in += tally_read(tally, TALLY_BYTES_IN);
+    stats->bytes_out += tally_read(tally, TALLY_BYTES_OUT);
+    stats->busy_ns += tally_read(tally, TALLY_BUSY_NS);
+    stats->rescued += tally_read(tally, TALLY_RESCUED);
+    stats->stalls += tally_read(tally, TALLY_STALLS);
+}
+
+static void add_connection(struct connection *conn, void *arg)
+{
+    struct weir_stats *stats = arg;
+
+    if (conn->opened)
+        return;
+    switch (connection_state(conn)) {
+    case CONNECTION_QUEUED:
+        stats->queued++;
+        break;
+    case CONNECTION_RUNNING:
+        stats->running++;
+        break;
+    case CONNECTION_PARKED:
+        stats->parked++;
+        break;
+    case CONNECTION_IDLE:
+        stats->idle++;
+        break;
+    case CONNECTION_CLOSED:
+        break;
+    }
+}
+
+int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size)
+{
+    struct weir_stats stats = { .workers = server->pool->workers_len };
+
+    if (size > sizeof(stats))
+        return -EINVAL;
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        add_tally(&stats, &server->acceptors[i].tally);
+    for (unsigned i = 0; i < server->pool->workers_len; i++)
+        add_tally(&stats, &server->pool->workers[i].tally);
+    add_tally(&stats, &server->pool->tally);
+    stats.wakeups = handoff_wakeups(&server->pool->crew.handoff);
+    connection_table_each(&server->pool->crew.table, add_connection, &stats);
+    stats.active = stats.queued + stats.running + stats.parked + stats.idle;
+    memcpy(ret_stats, &stats, size);
+    return 0;
+}
