@@ -1,0 +1,135 @@
+/*
+ * http.h - an HTTP/1.1 server handler: a table of routes, and a callback for each.
+ *
+ *     static int hello(struct weir_http *ex)
+ *     {
+ *         return weir_http_reply(ex, 200, "text/plain", "Hello, world!\n", 14);
+ *     }
+ *
+ *     static const struct weir_http_route routes[] = { { "GET", "/", hello, NULL } };
+ *     static const struct weir_http_site site = { .routes = routes, .routes_len = 1 };
+ *     static const struct weir_handler handler = WEIR_HTTP_HANDLER("hello", &site);
+ *
+ * An exchange, struct weir_http, is one request and its reply. It lives for one call of a
+ * callback, on that callback's fiber. Keep-alive, pipelining, HEAD, Date, lengths, chunks and bad
+ * requests are settled here: docs/http.md says how.
+ *
+ * Conventions are weir.h's: 0 or a count, -errno on failure; a call that "parks" gives its worker
+ * to other connections. Every call belongs to the callback that was given the exchange.
+ */
+#ifndef WEIR_HTTP_H
+#define WEIR_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <weir/weir.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct weir_http;
+
+/*
+ * Who answers what. The first route that fits, in the table's order, is taken; a path that only
+ * routes of other methods fit is answered with 405 and Allow, one that none fits with 404.
+ *
+ * The callback returns 0 when it has replied; or, having begun no reply, a status from 400 to 599,
+ * for which a short page is sent; or -errno: handle_error is told, the peer gets 500 if no reply
+ * was begun, and the connection is closed. Errors of the peer's own making that a call of this
+ * header gave are returned the same way: they become 400, 408 or 413, and handle_error is not told.
+ */
+struct weir_http_route {
+    const char *method;             /* "GET" answers HEAD too; NULL: any */
+    const char *path;               /* "/a" is that path; "/a/" + "*" is all that begins with "/a/" */
+    int (*call)(struct weir_http *ex);
+    const void *data;               /* yours: weir_http_data() */
+};
+
+/* What a handler serves. It must outlive the server. */
+struct weir_http_site {
+    const struct weir_http_route *routes;
+    size_t routes_len;
+    uint64_t body_limit;            /* bytes of a request's body; 0: 1 MiB. Beyond it: 413 */
+};
+
+/* WEIR_HTTP_HANDLER initialises a struct weir_handler that serves a site. */
+#define WEIR_HTTP_HANDLER(name_, site_) \
+    { .name = (name_), .handle = weir_http_handle, .data = (site_) }
+
+/* weir_http_handle is the handle() of such a handler. Parks. */
+int weir_http_handle(struct weir_request *req);
+
+/* ------------------------------------------------------------------ the request ------- */
+
+/*
+ * Strings are terminated, may be changed in place, and are valid until the callback returns. They
+ * are as the peer sent them: nothing is percent-decoded, no "." or ".." is resolved.
+ */
+const char *weir_http_method(const struct weir_http *ex);   /* "GET" */
+char *weir_http_path(struct weir_http *ex);                 /* "/a/b", or "*" */
+char *weir_http_query(struct weir_http *ex);                /* what follows '?'; NULL: no '?' */
+
+/* weir_http_header is the value of the first field of that name, in any case; NULL: none. */
+char *weir_http_header(struct weir_http *ex, const char *name);
+
+/* weir_http_header_at gives the i-th field, in the order sent. False when there is no such. */
+bool weir_http_header_at(struct weir_http *ex, size_t i, char **ret_name, char **ret_value);
+
+const void *weir_http_data(const struct weir_http *ex);     /* the route's */
+
+/*
+ * weir_http_request is the request underneath, for addresses, weir_user, weir_sleep, weir_offload
+ * and weir_connect. Its own reads and writes would come between those of the exchange.
+ */
+struct weir_request *weir_http_request(const struct weir_http *ex);
+
+/*
+ * weir_http_read_body reads 1 to len bytes of the request's body as they arrive, its chunks put
+ * together; 0 at its end. The first call sends "100 Continue" to a peer that waits for it. Parks.
+ * Besides the errors of weir_read: -EFBIG longer than body_limit, -EBADMSG malformed or cut short.
+ * A body that is left unread is skipped after the reply, or the connection closed if it is long.
+ */
+ssize_t weir_http_read_body(struct weir_http *ex, void *buf, size_t len);
+
+/* ------------------------------------------------------------------ the reply --------- */
+
+/*
+ * weir_http_add_header adds a field to the reply that is still to be made. Date, Connection,
+ * Content-Length, Transfer-Encoding and Content-Type are made by the calls below.
+ * Returns 0, -EINVAL a character that may not be in a field, -EALREADY, -ENOMEM.
+ */
+int weir_http_add_header(struct weir_http *ex, const char *name, const char *value);
+
+/*
+ * weir_http_reply sends the whole reply; type is the Content-Type, NULL for none. To a HEAD
+ * request, and with 204 and 304, the body is left out. Parks when the buffer is full.
+ * Returns 0; -EALREADY a reply has begun, -EINVAL a status outside 200 to 599 or a bad type;
+ * or an error of weir_writev.
+ */
+int weir_http_reply(struct weir_http *ex, int status, const char *type,
+                    const void *body, size_t len);
+
+/*
+ * weir_http_reply_file does the same with len bytes of a file from offset, by weir_sendfile.
+ * Returns -EIO when the file ends early: the peer, who was promised more, is then cut off.
+ */
+int weir_http_reply_file(struct weir_http *ex, int status, const char *type,
+                         int file_fd, off_t offset, size_t len);
+
+/*
+ * weir_http_begin begins a reply whose length is not known: weir_http_write sends its pieces, each
+ * as a chunk, and the callback's return of 0 ends it. An HTTP/1.0 peer gets no chunks, but the end
+ * of the connection. If the callback returns -errno, the reply is left visibly unfinished.
+ * Returns as weir_http_reply does; weir_http_write 0, -EINVAL no such reply was begun, or an error
+ * of weir_writev. Pieces are gathered in the buffer: weir_flush(weir_http_request(ex)) sends them.
+ */
+int weir_http_begin(struct weir_http *ex, int status, const char *type);
+int weir_http_write(struct weir_http *ex, const void *buf, size_t len);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,391 @@
+/*
+ * http_parse.c - the adapter of http-parser 2.9.
+ *
+ * Debian builds the library without its strict mode. Tried on that build, it accepts: bare LF as
+ * a line's end, folded lines, a space before the colon and inside names, NUL in values, several
+ * spaces in the request line, any byte from 128 up in the target, requests without a version,
+ * and anything in the place of the CRLF behind a chunk. So it does what it does well, splitting
+ * the head in one pass, and every piece that it hands out is held against the grammar here. Chunks
+ * are read line by line by http_parse_chunk: there is nothing left of them to hand to a library.
+ */
+#include "handlers/http_parse.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <http_parser.h>
+#include <string.h>
+
+static_assert(HTTP_HEAD_MAX <= UINT16_MAX, "fields are 16-bit offsets");
+
+/* ------------------------------------------------------------------ bytes ------------- */
+
+enum {
+    TOKEN = 1,                      /* may be in a method or field name */
+    TARGET = 2,                     /* may be in a request target: visible, and no fragment */
+    HOST = 4,                       /* may be in a Host value: RFC 3986's host and port */
+};
+
+#define ALNUM (TOKEN | TARGET | HOST)
+
+static const unsigned char classes[256] = {
+    ['0' ... '9'] = ALNUM, ['A' ... 'Z'] = ALNUM, ['a' ... 'z'] = ALNUM,
+    ['!'] = ALNUM, ['$'] = ALNUM, ['%'] = ALNUM, ['&'] = ALNUM, ['\''] = ALNUM, ['*'] = ALNUM,
+    ['+'] = ALNUM, ['-'] = ALNUM, ['.'] = ALNUM, ['_'] = ALNUM, ['~'] = ALNUM,
+    ['#'] = TOKEN, ['^'] = TOKEN | TARGET, ['`'] = TOKEN | TARGET, ['|'] = TOKEN | TARGET,
+    ['('] = TARGET | HOST, [')'] = TARGET | HOST, [','] = TARGET | HOST, [':'] = TARGET | HOST,
+    [';'] = TARGET | HOST, ['='] = TARGET | HOST, ['['] = TARGET | HOST, [']'] = TARGET | HOST,
+    ['"'] = TARGET, ['/'] = TARGET, ['<'] = TARGET, ['>'] = TARGET, ['?'] = TARGET,
+    ['@'] = TARGET, ['\\'] = TARGET, ['{'] = TARGET, ['}'] = TARGET,
+};
+
+static bool all_are(const char *text, size_t len, unsigned int class)
+{
+    for (size_t i = 0; i < len; i++)
+        if (!(classes[(unsigned char)text[i]] & class))
+            return false;
+    return true;
+}
+
+bool http_is_token(const char *text, size_t len)
+{
+    return len > 0 && all_are(text, len, TOKEN);
+}
+
+bool http_is_value(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        if ((c < ' ' && c != '\t') || c == 127)
+            return false;
+    }
+    return true;
+}
+
+bool http_name_equal(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    if (a_len != b_len)
+        return false;
+    for (size_t i = 0; i < a_len; i++) {
+        unsigned char x = (unsigned char)a[i], y = (unsigned char)b[i];
+
+        /* Token characters that differ in this bit alone are letters, but for ^ ~ and ` @. */
+        if (x != y && ((x ^ y) != 0x20 || (x | 0x20) < 'a' || (x | 0x20) > 'z'))
+            return false;
+    }
+    return true;
+}
+
+/* ------------------------------------------------------------------ lines ------------- */
+
+/* The limits on sizes, with the head known up to `end`. */
+static int scan_limits(const struct http_scan *scan, size_t end)
+{
+    if (scan->lines == 0)
+        return end - scan->start > HTTP_LINE_MAX ? HTTP_STATUS_URI_TOO_LONG : 0;
+    return end - scan->fields > HTTP_FIELDS_SIZE_MAX ?
+        HTTP_STATUS_REQUEST_HEADER_FIELDS_TOO_LARGE : 0;
+}
+
+/* Takes the line that ends before `end`, and is not the head's last. */
+static int scan_line(struct http_scan *scan, const char *data, uint32_t end)
+{
+    bool empty = end - scan->line == 2;
+    int status = scan_limits(scan, end);
+
+    if (status != 0)
+        return status;
+    if (data[scan->line] == ' ' || data[scan->line] == '\t' || (empty && scan->start > 0))
+        return HTTP_STATUS_BAD_REQUEST;
+    if (scan->lines > HTTP_FIELDS_MAX)
+        return HTTP_STATUS_REQUEST_HEADER_FIELDS_TOO_LARGE;
+    scan->line = end;
+    if (empty) {
+        scan->start = end;
+        return 0;
+    }
+    if (scan->lines++ == 0)
+        scan->fields = end;
+    return 0;
+}
+
+int http_scan(struct http_scan *scan, const char *data, size_t len, size_t *ret_len)
+{
+    const char *lf;
+    int status;
+
+    while ((lf = memchr(data + scan->seen, '\n', len - scan->seen))) {
+        uint32_t end = (uint32_t)(lf - data) + 1;
+
+        if (end - scan->line < 2 || lf[-1] != '\r')
+            return HTTP_STATUS_BAD_REQUEST;
+        if (end - scan->line == 2 && scan->lines > 0) {
+            *ret_len = end;
+            return scan_limits(scan, end);
+        }
+        status = scan_line(scan, data, end);
+        if (status != 0)
+            return status;
+        scan->seen = end;
+    }
+    scan->seen = (uint32_t)len;
+    status = scan_limits(scan, len);
+    return status != 0 ? status : -EAGAIN;
+}
+
+/* ------------------------------------------------------------------ the head ---------- */
+
+struct reading {
+    const char *data;
+    struct http_head *head;
+    const char *target;
+    size_t target_len;
+    int status;                     /* why a callback stopped the parser */
+    bool host, length, coding;      /* seen */
+    bool value_next;
+};
+
+static int refuse(struct reading *r, int status)
+{
+    r->status = status;
+    return 1;
+}
+
+static int on_url(http_parser *parser, const char *at, size_t len)
+{
+    struct reading *r = parser->data;
+
+    if (r->target)
+        return refuse(r, HTTP_STATUS_BAD_REQUEST);
+    r->target = at;
+    r->target_len = len;
+    return 0;
+}
+
+static int on_header_field(http_parser *parser, const char *at, size_t len)
+{
+    struct reading *r = parser->data;
+    struct http_head *head = r->head;
+
+    if (r->value_next || !http_is_token(at, len))
+        return refuse(r, HTTP_STATUS_BAD_REQUEST);
+    if (head->fields_len == HTTP_FIELDS_MAX)
+        return refuse(r, HTTP_STATUS_REQUEST_HEADER_FIELDS_TOO_LARGE);
+    head->fields[head->fields_len] = (struct http_field){
+        .name = (uint16_t)(at - r->data), .name_len = (uint16_t)len };
+    r->value_next = true;
+    return 0;
+}
+
+static int read_host(struct reading *r, const char *value, size_t len)
+{
+    if (r->host || !all_are(value, len, HOST))
+        return refuse(r, HTTP_STATUS_BAD_REQUEST);
+    r->host = true;
+    return 0;
+}
+
+static int read_length(struct reading *r, const char *value, size_t len)
+{
+    uint64_t n = 0;
+
+    /* 18 digits cannot overflow, and are more than anyone will send. */
+    if (r->length || r->coding || len == 0 || len > 18)
+        return refuse(r, HTTP_STATUS_BAD_REQUEST);
+    for (size_t i = 0; i < len; i++) {
+        if (value[i] < '0' || value[i] > '9')
+            return refuse(r, HTTP_STATUS_BAD_REQUEST);
+        n = n * 10 + (uint64_t)(value[i] - '0');
+    }
+    r->length = true;
+    r->head->body = n > 0 ? HTTP_BODY_LENGTH : HTTP_BODY_NONE;
+    r->head->body_len = n;
+    return 0;
+}
+
+static int read_coding(struct reading *r, const http_parser *parser, const char *value, size_t len)
+{
+    if (r->length || r->coding || (parser->http_major == 1 && parser->http_minor == 0))
+        return refuse(r, HTTP_STATUS_BAD_REQUEST);
+    if (!http_name_equal(value, len, "chunked", 7))
+        return refuse(r, HTTP_STATUS_NOT_IMPLEMENTED);
+    r->coding = true;
+    r->head->body = HTTP_BODY_CHUNKED;
+    return 0;
+}
+
+static int read_expect(struct reading *r, const char *value, size_t len)
+{
+    if (!http_name_equal(value, len, "100-continue", 12))
+        return refuse(r, HTTP_STATUS_EXPECTATION_FAILED);
+    r->head->expect = true;
+    return 0;
+}
+
+static int on_header_value(http_parser *parser, const char *at, size_t len)
+{
+    struct reading *r = parser->data;
+    struct http_field *field = &r->head->fields[r->head->fields_len];
+    const char *name = r->data + field->name;
+    size_t name_len = field->name_len;
+
+    if (!r->value_next || !http_is_value(at, len))
+        return refuse(r, HTTP_STATUS_BAD_REQUEST);
+    while (len > 0 && (at[len - 1] == ' ' || at[len - 1] == '\t'))
+        len--;
+    field->value = (uint16_t)(at - r->data);
+    field->value_len = (uint16_t)len;
+    r->value_next = false;
+    r->head->fields_len++;
+
+    if (http_name_equal(name, name_len, "Host", 4))
+        return read_host(r, at, len);
+    if (http_name_equal(name, name_len, "Expect", 6))
+        return read_expect(r, at, len);
+    if (http_name_equal(name, name_len, "Content-Length", 14))
+        return read_length(r, at, len);
+    if (http_name_equal(name, name_len, "Transfer-Encoding", 17))
+        return read_coding(r, parser, at, len);
+    return 0;
+}
+
+static int on_headers_complete(http_parser *parser)
+{
+    struct reading *r = parser->data;
+
+    r->head->keep = http_should_keep_alive(parser);
+    return 2;   /* neither body nor another message: the rest of the stream is ours */
+}
+
+static const http_parser_settings settings = {
+    .on_url = on_url,
+    .on_header_field = on_header_field,
+    .on_header_value = on_header_value,
+    .on_headers_complete = on_headers_complete,
+};
+
+/* A method that the library does not know is 501; what is no method at all is 400. */
+static int refuse_method(const char *data, size_t len)
+{
+    const char *space = memchr(data, ' ', len);
+
+    return space && http_is_token(data, (size_t)(space - data)) ?
+        HTTP_STATUS_NOT_IMPLEMENTED : HTTP_STATUS_BAD_REQUEST;
+}
+
+/* The library skips runs of spaces and takes a missing version, and ICE's, for HTTP. */
+static int check_request_line(const struct reading *r, const http_parser *parser)
+{
+    const char *version = r->target + r->target_len;
+
+    if (r->target != r->data + strlen(r->head->method) + 1 ||
+            memcmp(version, " HTTP/", 6) != 0 ||
+            !all_are(r->target, r->target_len, TARGET))
+        return HTTP_STATUS_BAD_REQUEST;
+    if (parser->http_major != 1)
+        return HTTP_STATUS_HTTP_VERSION_NOT_SUPPORTED;
+    return 0;
+}
+
+/* Splits "/path?query", "*" of OPTIONS, or the absolute form, of which the Host field is enough. */
+static int split_target(struct reading *r, const http_parser *parser)
+{
+    struct http_head *head = r->head;
+    const char *path = r->target, *end = path + r->target_len, *mark;
+
+    if (parser->method == HTTP_CONNECT)
+        return HTTP_STATUS_NOT_IMPLEMENTED;
+    if (*path == '*' && (parser->method != HTTP_OPTIONS || r->target_len != 1))
+        return HTTP_STATUS_BAD_REQUEST;
+    if (*path != '/' && *path != '*') {
+        path = memchr(path, ':', r->target_len);
+        if (!path || end - path < 4 || memcmp(path, "://", 3) != 0)
+            return HTTP_STATUS_BAD_REQUEST;
+        path += 3;
+        while (path < end && *path != '/' && *path != '?')
+            path++;
+    }
+    mark = memchr(path, '?', (size_t)(end - path));
+    head->path = (uint16_t)(path - r->data);
+    head->path_len = (uint16_t)((mark ? mark : end) - path);
+    if (head->path_len == 0) {
+        head->path = (uint16_t)((const char *)memchr(r->target, '/', r->target_len) - r->data);
+        head->path_len = 1;     /* "http://host" asks for "/": the first one will do */
+    }
+    if (mark) {
+        head->query = (uint16_t)(mark + 1 - r->data);
+        head->query_len = (uint16_t)(end - mark - 1);
+    }
+    return 0;
+}
+
+int http_parse_head(struct http_head *ret_head, const char *data, size_t len)
+{
+    struct reading r = { .data = data, .head = ret_head };
+    http_parser parser;
+    enum http_errno error;
+    int status;
+
+    *ret_head = (struct http_head){ .fields = ret_head->fields };
+    http_parser_init(&parser, HTTP_REQUEST);
+    parser.data = &r;
+    http_parser_execute(&parser, &settings, data, len);
+
+    error = HTTP_PARSER_ERRNO(&parser);
+    if (error == HPE_INVALID_METHOD)
+        return refuse_method(data, len);
+    if (r.status != 0)
+        return r.status;
+    if (error != HPE_OK || !r.target)
+        return HTTP_STATUS_BAD_REQUEST;
+
+    ret_head->method = http_method_str((enum http_method)parser.method);
+    ret_head->one_one = parser.http_minor >= 1;
+    status = check_request_line(&r, &parser);
+    if (status != 0)
+        return status;
+    if (ret_head->one_one && !r.host)
+        return HTTP_STATUS_BAD_REQUEST;
+    if (!ret_head->one_one)
+        ret_head->expect = false;   /* a 1.0 client cannot read a 100 */
+    return split_target(&r, &parser);
+}
+
+/* ------------------------------------------------------------------ chunks ------------ */
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
+        return (c | 0x20) - 'a' + 10;
+    return -1;
+}
+
+int http_parse_chunk(const char *line, size_t len, uint64_t *ret_size, size_t *ret_extension)
+{
+    uint64_t size = 0;
+    size_t i = 0;
+
+    if (len < 3 || line[len - 1] != '\n' || line[len - 2] != '\r')
+        return HTTP_STATUS_BAD_REQUEST;
+    len -= 2;
+    /* 15 digits cannot overflow, nor can the sums of what they announce. */
+    for (; i < len && i < 15 && hex_digit(line[i]) >= 0; i++)
+        size = size << 4 | (uint64_t)hex_digit(line[i]);
+    if (i == 0)
+        return HTTP_STATUS_BAD_REQUEST;
+    if (i < len && (line[i] != ';' || !http_is_value(line + i, len - i)))
+        return HTTP_STATUS_BAD_REQUEST;
+    *ret_size = size;
+    *ret_extension = len - i;
+    return 0;
+}
+
+bool http_is_trailer(const char *line, size_t len)
+{
+    const char *colon = memchr(line, ':', len);
+
+    return colon && http_is_token(line, (size_t)(colon - line)) &&
+        http_is_value(colon + 1, len - (size_t)(colon - line) - 1);
+}
