@@ -1,0 +1,70 @@
+/*
+ * weir.c - the command. Results go to standard output, everything else to standard error; a usage
+ * error is one line there and exit status 2.
+ */
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <weir/weir.h>
+
+#include "handlers/registry.h"
+#include "tools/weir_serve.h"
+
+static int print_help(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    puts("usage: weir serve [OPTION...]   serve a bundled handler; weir serve --help has options\n"
+         "       weir handlers            list the bundled handlers\n"
+         "       weir --version           print the version\n"
+         "       weir --help              print this");
+    return 0;
+}
+
+static int print_version(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    puts("weir " WEIR_VERSION);
+    return 0;
+}
+
+static int print_handlers(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    for (size_t i = 0; i < registry_len; i++)
+        printf("%-8s %s\n", registry[i].handler->name, registry[i].summary);
+    return 0;
+}
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    bool takes_arguments;
+} commands[] = {
+    { "serve", weir_serve, true },
+    { "handlers", print_handlers, false },
+    { "--version", print_version, false },
+    { "--help", print_help, false },
+    { "-h", print_help, false },
+};
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fputs("weir: say what to do, such as `weir serve`; see `weir --help`\n", stderr);
+        return 2;
+    }
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(argv[1], commands[i].name) != 0)
+            continue;
+        if (argc > 2 && !commands[i].takes_arguments) {
+            fprintf(stderr, "weir: %s takes no arguments\n", argv[1]);
+            return 2;
+        }
+        return commands[i].run(argc - 1, argv + 1);
+    }
+    fprintf(stderr, "weir: there is no command '%s'; see `weir --help`\n", argv[1]);
+    return 2;
+}

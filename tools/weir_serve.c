@@ -1,0 +1,168 @@
+/*
+ * weir_serve.c - one server in a process: signals in, addresses and statistics out.
+ *
+ * Every thread blocks the signals that mean something here, and one thread waits for them: so
+ * what a signal does is ordinary code, which may print.
+ *
+ *   signal            while it serves      while it drains, or again
+ *   SIGTERM, SIGINT   stop, then drain     cancel: what is parked ends at once
+ *   SIGUSR1           statistics           statistics
+ */
+#include "tools/weir_serve.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <weir/weir.h>
+
+#include "tools/weir_settings.h"
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+struct attendant {
+    struct weir_server *server;
+    sigset_t signals;
+    pthread_t thread;
+    atomic_bool dismissed;
+};
+
+/* ------------------------------------------------------------------ what it says ------ */
+
+static void print_listening(struct weir_server *server)
+{
+    char address[WEIR_ADDRESS_SIZE];
+
+    for (size_t i = 0; weir_server_address(server, i, address, sizeof(address)) >= 0; i++)
+        fprintf(stderr, "weir: listening on %s\n", address);
+}
+
+/* Only for who gave no option, and so is served hello over HTTP. */
+static void print_try(struct weir_server *server)
+{
+    char address[WEIR_ADDRESS_SIZE];
+
+    if (weir_server_address(server, 0, address, sizeof(address)) >= 0)
+        fprintf(stderr, "try: curl http%s/\n", strchr(address, ':'));
+}
+
+static void print_stats(struct weir_server *server)
+{
+    struct weir_stats s;
+
+    if (weir_server_stats(server, &s, sizeof(s)) < 0)
+        return;
+    fprintf(stderr,
+            "weir: stats accepted=%" PRIu64 " refused=%" PRIu64 " closed=%" PRIu64
+            " active=%" PRIu64 " idle=%" PRIu64 " parked=%" PRIu64 " queued=%" PRIu64
+            " running=%" PRIu64 " handled=%" PRIu64 " errors=%" PRIu64 " timeouts=%" PRIu64
+            " cancelled=%" PRIu64 " accept_errors=%" PRIu64 " rescued=%" PRIu64 " stalls=%" PRIu64
+            " wakeups=%" PRIu64 " bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " busy_ms=%" PRIu64
+            " workers=%" PRIu64 "\n",
+            s.accepted, s.refused, s.closed, s.active, s.idle, s.parked, s.queued, s.running,
+            s.handled, s.setup_errors + s.handle_errors + s.finish_errors + s.verify_errors,
+            s.timeouts, s.cancelled, s.accept_errors, s.rescued, s.stalls, s.wakeups, s.bytes_in,
+            s.bytes_out, s.busy_ns / 1000000, s.workers);
+}
+
+/* ------------------------------------------------------------------ signals ----------- */
+
+static void *attend(void *arg)
+{
+    struct attendant *attendant = arg;
+    bool stopped = false;
+    int signal_number;
+
+    while (sigwait(&attendant->signals, &signal_number) == 0) {
+        /* acquire: nothing is read behind it; for the pair. pairs: attendant_dismiss() */
+        if (atomic_load_explicit(&attendant->dismissed, memory_order_acquire))
+            break;
+        if (signal_number == SIGUSR1) {
+            print_stats(attendant->server);
+        } else if (stopped) {
+            weir_server_cancel(attendant->server);
+        } else {
+            weir_server_stop(attendant->server);
+            stopped = true;
+        }
+    }
+    return NULL;
+}
+
+static void attendant_init(struct attendant *attendant)
+{
+    *attendant = (struct attendant){ .server = NULL };
+    sigemptyset(&attendant->signals);
+    sigaddset(&attendant->signals, SIGTERM);
+    sigaddset(&attendant->signals, SIGINT);
+    sigaddset(&attendant->signals, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &attendant->signals, NULL);
+    signal(SIGPIPE, SIG_IGN);   /* standard error may be a pipe that has closed */
+}
+
+static int attendant_start(struct attendant *attendant, struct weir_server *server)
+{
+    attendant->server = server;
+    return -pthread_create(&attendant->thread, NULL, attend, attendant);
+}
+
+/* After it the server may be destroyed. Signals that still come stay pending. */
+static void attendant_dismiss(struct attendant *attendant)
+{
+    /* release: see attend(). pairs: attend() */
+    atomic_store_explicit(&attendant->dismissed, true, memory_order_release);
+    pthread_kill(attendant->thread, SIGUSR1);
+    pthread_join(attendant->thread, NULL);
+}
+
+/* ------------------------------------------------------------------ serving ----------- */
+
+static int failed(int error, const char *why)
+{
+    fprintf(stderr, "weir serve: %s\n", why && *why ? why : strerror(-error));
+    return EXIT_FAILED;
+}
+
+/* Serves until a signal says otherwise, then drains. */
+static int run(struct attendant *attendant, struct weir_server *server)
+{
+    int r = attendant_start(attendant, server);
+    int status = EXIT_OK;
+
+    if (r < 0)
+        return failed(r, NULL);
+    r = weir_serve_forever(server);
+    if (r < 0)
+        status = failed(r, weir_why());
+    weir_server_close(server);
+    attendant_dismiss(attendant);
+    return status;
+}
+
+int weir_serve(int argc, char **argv)
+{
+    struct settings settings;
+    struct attendant attendant;
+    struct weir_server *server;
+    int status;
+
+    if (settings_read(&settings, argc, argv) < 0)
+        return EXIT_USAGE;
+    if (settings.help) {
+        settings_help(stdout);
+        return EXIT_OK;
+    }
+    attendant_init(&attendant);
+    if (weir_server_create(&server, &settings.options) < 0) {
+        fprintf(stderr, "weir serve: %s\n", weir_why());
+        return EXIT_USAGE;
+    }
+    print_listening(server);
+    if (argc == 1)
+        print_try(server);
+    status = run(&attendant, server);
+    weir_server_destroy(server);
+    return status;
+}

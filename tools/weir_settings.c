@@ -1,0 +1,320 @@
+/*
+ * weir_settings.c - the table of options, and the reading of each kind of value.
+ *
+ * A value that weir_server_create would refuse is mostly left for it to refuse: its sentences are
+ * as good. What is refused here is what could not even be written into struct weir_options.
+ */
+#include "tools/weir_settings.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "tools/weir_values.h"
+
+enum kind {
+    LISTEN, HANDLER, HELP,
+    NUMBER,                     /* uint32_t, up to max */
+    TIME,                       /* uint32_t milliseconds */
+    SIZE,                       /* size_t bytes, or "unbuffered" where max allows it */
+    TEXT,                       /* const char * */
+    DISPATCH,
+    YES,                        /* bool, made true */
+    NO,                         /* bool, made false */
+    DO_NOT,                     /* enum weir_choice, made WEIR_NO */
+};
+
+struct setting {
+    const char *name;
+    const char *value;          /* what --help calls it; NULL: the option takes none */
+    enum kind kind;
+    size_t at;                  /* in struct weir_options */
+    uint64_t max;
+    const char *help;
+};
+
+#define AT(field) offsetof(struct weir_options, field)
+
+static const struct setting table[] = {
+    { "listen", "URI", LISTEN, 0, 0,
+      "an address to serve, as often as wanted: tcp://HOST:PORT (port 0: any), unix:///PATH, "
+      "unix:@NAME, fd://NUMBER; default tcp://127.0.0.1:8080" },
+    { "handler", "NAME", HANDLER, 0, 0,
+      "what serves the --listen options behind it, and the first --handler also those before; "
+      "see `weir handlers`; default hello" },
+    { "workers", "N", NUMBER, AT(workers), 256, "threads of the pool; default one per CPU" },
+    { "worker-cpus", "LIST", TEXT, AT(worker_cpus), 0,
+      "CPUs to bind the workers to in turn, such as 0,2-3; default none" },
+    { "dispatch", "HOW", DISPATCH, AT(dispatch), 0,
+      "who waits for a connection's next input, worker or acceptor; default worker" },
+    { "acceptors", "N", NUMBER, AT(acceptors), 64, "accepting threads; default 1" },
+    { "backlog", "N", NUMBER, AT(backlog), INT32_MAX, "of listen(2); default as many as it takes" },
+    { "max-connections", "N", NUMBER, AT(max_connections), UINT32_MAX,
+      "open at once; default what the limit on descriptors allows" },
+    { "stack-size", "SIZE", SIZE, AT(stack_size), SIZE_MAX - 1, "of a handler; default 64K" },
+    { "rbufsize", "SIZE", SIZE, AT(rbufsize), SIZE_MAX - 1, "of a read buffer; default 8K" },
+    { "wbufsize", "SIZE", SIZE, AT(wbufsize), SIZE_MAX,
+      "of a write buffer, or unbuffered; default 8K" },
+    { "read-timeout", "TIME", TIME, AT(read_timeout_ms), 0, "of one read; default none" },
+    { "write-timeout", "TIME", TIME, AT(write_timeout_ms), 0, "of one write; default none" },
+    { "request-timeout", "TIME", TIME, AT(request_timeout_ms), 0,
+      "of one request in total; default 60s" },
+    { "idle-timeout", "TIME", TIME, AT(idle_timeout_ms), 0, "between two requests; default 75s" },
+    { "drain-timeout", "TIME", TIME, AT(drain_timeout_ms), 0,
+      "for the requests that run when SIGTERM comes; default 5s" },
+    { "stall-warn", "TIME", TIME, AT(stall_warn_ms), 0,
+      "report a handler that holds its thread longer; default 1s" },
+    { "no-delay", NULL, YES, AT(disable_nagle_algorithm), 0, "set TCP_NODELAY" },
+    { "reuse-port", NULL, YES, AT(reuse_port), 0, "set SO_REUSEPORT: share the port" },
+    { "no-reuse-address", NULL, NO, AT(reuse_address), 0,
+      "don't set SO_REUSEADDR, which is set otherwise" },
+    { "daemon-threads", NULL, YES, AT(daemon_threads), 0,
+      "end without waiting for requests that run" },
+    { "no-block-on-close", NULL, DO_NOT, AT(block_on_close), 0,
+      "close without waiting; the end of the process still waits" },
+    { "help", NULL, HELP, 0, 0, "print this" },
+};
+
+enum { TABLE_LEN = sizeof(table) / sizeof(table[0]) };
+
+/* ------------------------------------------------------------------ complaining ------- */
+
+/* What is wrong, on a line of its own. Returns -EINVAL. */
+static __attribute__((format(printf, 1, 2))) int refuse(const char *format, ...)
+{
+    va_list args;
+
+    fputs("weir serve: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return -EINVAL;
+}
+
+/* ------------------------------------------------------------------ values ------------ */
+
+static void *field(struct settings *settings, const struct setting *setting)
+{
+    return (char *)&settings->options + setting->at;
+}
+
+static int read_listen(struct settings *settings, const char *uri)
+{
+    struct weir_options *options = &settings->options;
+
+    if (options->listeners_len == SETTINGS_LISTENERS_MAX)
+        return refuse("--listen: more than %d addresses", SETTINGS_LISTENERS_MAX);
+    settings->listeners[options->listeners_len++] = (struct weir_listen){
+        .address = uri, .handler = options->handler };
+    return 0;
+}
+
+static int read_handler(struct settings *settings, const char *name)
+{
+    const struct registry_entry *entry = registry_find(name);
+
+    if (!entry)
+        return refuse("--handler: there is no handler '%s'; `weir handlers` lists them", name);
+    settings->options.handler = entry->handler;
+    if (!settings->first_handler)
+        settings->first_handler = entry;
+    return 0;
+}
+
+static int read_number(struct settings *settings, const struct setting *setting, const char *text)
+{
+    uint64_t n;
+
+    if (value_number(text, setting->max, &n) < 0)
+        return refuse("--%s: '%s' is not a number from 0 to %llu", setting->name, text,
+                      (unsigned long long)setting->max);
+    *(uint32_t *)field(settings, setting) = (uint32_t)n;
+    return 0;
+}
+
+static int read_time(struct settings *settings, const struct setting *setting, const char *text)
+{
+    uint64_t ms;
+
+    if (value_time(text, UINT32_MAX, &ms) < 0)
+        return refuse("--%s: '%s' is not a time such as 500ms, 10s or 2m (0: none, at most 49 "
+                      "days)", setting->name, text);
+    *(uint32_t *)field(settings, setting) = (uint32_t)ms;
+    return 0;
+}
+
+static int read_size(struct settings *settings, const struct setting *setting, const char *text)
+{
+    bool may_be_unbuffered = setting->max == WEIR_UNBUFFERED;
+    uint64_t size;
+
+    if (may_be_unbuffered && strcmp(text, "unbuffered") == 0)
+        size = WEIR_UNBUFFERED;
+    else if (value_size(text, SIZE_MAX - 1, &size) < 0)
+        return refuse("--%s: '%s' is not a size such as 8192, 64K or 1M%s", setting->name, text,
+                      may_be_unbuffered ? ", or unbuffered" : "");
+    *(size_t *)field(settings, setting) = (size_t)size;
+    return 0;
+}
+
+static int read_dispatch(struct settings *settings, const char *text)
+{
+    if (strcmp(text, "worker") == 0)
+        settings->options.dispatch = WEIR_DISPATCH_WORKER;
+    else if (strcmp(text, "acceptor") == 0)
+        settings->options.dispatch = WEIR_DISPATCH_ACCEPTOR;
+    else
+        return refuse("--dispatch: '%s' is neither worker nor acceptor", text);
+    return 0;
+}
+
+static int read_setting(struct settings *settings, const struct setting *setting, const char *text)
+{
+    switch (setting->kind) {
+    case LISTEN:
+        return read_listen(settings, text);
+    case HANDLER:
+        return read_handler(settings, text);
+    case HELP:
+        settings->help = true;
+        return 0;
+    case NUMBER:
+        return read_number(settings, setting, text);
+    case TIME:
+        return read_time(settings, setting, text);
+    case SIZE:
+        return read_size(settings, setting, text);
+    case TEXT:
+        *(const char **)field(settings, setting) = text;
+        return 0;
+    case DISPATCH:
+        return read_dispatch(settings, text);
+    case YES:
+    case NO:
+        *(bool *)field(settings, setting) = setting->kind == YES;
+        return 0;
+    case DO_NOT:
+        *(enum weir_choice *)field(settings, setting) = WEIR_NO;
+        return 0;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ the line ---------- */
+
+/* getopt_long returns the place in the table, above what it returns for mistakes. */
+enum { PLACE = 256 };
+
+static void long_options(struct option *options)
+{
+    for (size_t i = 0; i < TABLE_LEN; i++)
+        options[i] = (struct option){
+            .name = table[i].name,
+            .has_arg = table[i].value ? required_argument : no_argument,
+            .val = PLACE + (int)i,
+        };
+    options[TABLE_LEN] = (struct option){ 0 };
+}
+
+/* What getopt_long did not like: it leaves the option in optopt, or 0 if it is none of ours. */
+static int refuse_option(int mistake, char **argv)
+{
+    if (optopt < PLACE)
+        return refuse("there is no option '%s'; see `weir serve --help`", argv[optind - 1]);
+    if (mistake == ':')
+        return refuse("--%s needs a value, %s", table[optopt - PLACE].name,
+                      table[optopt - PLACE].value);
+    return refuse("--%s takes no value", table[optopt - PLACE].name);
+}
+
+static void complete(struct settings *settings)
+{
+    struct weir_options *options = &settings->options;
+
+    if (!settings->first_handler)
+        settings->first_handler = registry_find("hello");
+    if (options->listeners_len == 0)
+        read_listen(settings, "tcp://127.0.0.1:8080");
+    for (size_t i = 0; i < options->listeners_len; i++)
+        if (!settings->listeners[i].handler)
+            settings->listeners[i].handler = settings->first_handler->handler;
+}
+
+int settings_read(struct settings *ret_settings, int argc, char **argv)
+{
+    struct option options[TABLE_LEN + 1];
+    int place;
+
+    *ret_settings = (struct settings){
+        .options = {
+            .size = sizeof(struct weir_options),
+            .listeners = ret_settings->listeners,
+            .idle_timeout_ms = 75 * 1000,
+            .request_timeout_ms = 60 * 1000,
+            .drain_timeout_ms = 5 * 1000,
+            .stall_warn_ms = 1000,
+            .reuse_address = true,
+        },
+    };
+    long_options(options);
+    opterr = 0;
+    while ((place = getopt_long(argc, argv, "+:", options, NULL)) != -1) {
+        int r = place < PLACE ? refuse_option(place, argv)
+                              : read_setting(ret_settings, &table[place - PLACE], optarg);
+
+        if (r < 0)
+            return r;
+    }
+    if (optind < argc)
+        return refuse("'%s' is not an option; see `weir serve --help`", argv[optind]);
+    complete(ret_settings);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ help -------------- */
+
+enum { HELP_INDENT = 30, HELP_WIDTH = 90 };
+
+/* Prints text from a column on, broken at blanks. */
+static void print_wrapped(FILE *to, const char *text)
+{
+    int column = HELP_INDENT;
+
+    while (*text) {
+        int len = (int)strcspn(text, " ");
+
+        if (column > HELP_INDENT && column + 1 + len > HELP_WIDTH) {
+            fprintf(to, "\n%*s", HELP_INDENT, "");
+            column = HELP_INDENT;
+        } else if (column > HELP_INDENT) {
+            fputc(' ', to);
+            column++;
+        }
+        fprintf(to, "%.*s", len, text);
+        column += len;
+        text += len + (text[len] == ' ');
+    }
+    fputc('\n', to);
+}
+
+void settings_help(FILE *to)
+{
+    fputs("usage: weir serve [OPTION...]\n"
+          "\n"
+          "Serves until SIGTERM or SIGINT, which let the requests that run finish; a second one\n"
+          "ends them at once. SIGUSR1 prints a line of statistics.\n"
+          "\n", to);
+    for (size_t i = 0; i < TABLE_LEN; i++) {
+        int len = fprintf(to, "  --%s%s%s", table[i].name, table[i].value ? " " : "",
+                          table[i].value ? table[i].value : "");
+
+        fprintf(to, "%*s", HELP_INDENT - len, "");
+        print_wrapped(to, table[i].help);
+    }
+    fputs("\n"
+          "TIME is 500ms, 10s, 2m or a number of seconds, 0 for none; SIZE is 8192, 64K or 1M.\n",
+          to);
+}
