@@ -35,10 +35,11 @@
  * very lap, one in four million, that wears the same number. Even then no connection is lost or
  * doubled: its push lands in front of its turn and is found once the tail has got there.
  */
-#ifndef WEIR_ENGINE_READY_QUEUE_H
-#define WEIR_ENGINE_READY_QUEUE_H
+#ifndef WEIR_READY_QUEUE_H
+#define WEIR_READY_QUEUE_H
 
-#include <stdalign.h>
+#include "engine/compiler.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -55,9 +56,9 @@ struct connection;
 
 /* Producers and consumers each have a line of their own; the third one is only ever read. */
 struct ready_queue {
-    alignas(64) _Atomic uint64_t tail;   /* the position that the next push tries */
-    alignas(64) _Atomic uint64_t head;   /* the position that the next pop tries */
-    alignas(64) _Atomic uint64_t *slots;
+    _Alignas(WEIR_CACHE_LINE) _Atomic uint64_t tail;   /* the position that the next push tries */
+    _Alignas(WEIR_CACHE_LINE) _Atomic uint64_t head;   /* the position that the next pop tries */
+    _Alignas(WEIR_CACHE_LINE) _Atomic uint64_t *slots;
     uint64_t mask;                       /* capacity - 1 */
     uint32_t lap_shift;                  /* log2(capacity) */
 };
@@ -78,7 +79,7 @@ void ready_queue_fini(struct ready_queue *queue);
  */
 bool ready_queue_push(struct ready_queue *queue, struct connection *conn);
 
-/* ready_queue_pop takes the oldest connection, or returns NULL: there was an instant without any. */
+/* ready_queue_pop takes the oldest connection; NULL means that for an instant there was none. */
 struct connection *ready_queue_pop(struct ready_queue *queue);
 
 /*
@@ -89,7 +90,7 @@ struct connection *ready_queue_pop(struct ready_queue *queue);
  */
 bool ready_queue_empty(const struct ready_queue *queue);
 
-/* ready_queue_len counts what is queued: a hint for statistics, exact while nobody pushes or pops. */
+/* ready_queue_len counts what is queued: a hint, for statistics; exact while all is quiet. */
 size_t ready_queue_len(const struct ready_queue *queue);
 
 #endif

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdalign.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -19,7 +18,7 @@
 
 /* The queue knows connections by address only, so the tests may say what one is. */
 struct connection {
-    alignas(READY_QUEUE_ALIGNMENT) uint32_t producer;
+    _Alignas(READY_QUEUE_ALIGNMENT) uint32_t producer;
     uint32_t number;
     uint32_t pops;
 };

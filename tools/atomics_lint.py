@@ -2,7 +2,7 @@
 """atomics_lint.py - keeps the atomics of the engine explained.
 
 Two rules, for every C11 atomic operation and fence:
-  1. It names its order: atomic_load_explicit, not atomic_load (nor an __atomic_ or __sync_ builtin).
+  1. It names its order: atomic_load_explicit, not atomic_load, nor an __atomic_ or __sync_ builtin.
   2. A comment in the same paragraph (no blank line in between), at or above it, says why the order
      suffices and which operation elsewhere it works with: "acquire: ... pairs: queue_push()", or
      "pairs: none, a hint".
