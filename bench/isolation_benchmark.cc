@@ -275,7 +275,10 @@ const char *start(contender &it, const struct weir_handler *handler, load_mode m
 
     const load_options load = { mode, it.server.port, CLIENTS, 1 };
 
-    return load_create(&it.load, &load) < 0 ? "the generator could not connect" : nullptr;
+    /* One request each, so that all of them are kept and what is parked are the stalled. */
+    if (load_create(&it.load, &load) < 0 || load_run(it.load, 0, &it.total) < 0)
+        return "the generator could not connect";
+    return it.total.first_error;
 }
 
 const char *stall(contender &stallers, const contender &beside, load_mode mode)
