@@ -1,0 +1,260 @@
+#include "tests/support.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------ servers ----------- */
+
+struct weir_server *support_create(const struct weir_options *options)
+{
+    struct weir_server *server;
+
+    if (weir_server_create(&server, options) < 0)
+        fail_msg("%s", weir_why());
+    return server;
+}
+
+struct weir_server *support_start(const struct weir_options *options)
+{
+    struct weir_server *server = support_create(options);
+
+    if (weir_server_start(server) < 0)
+        fail_msg("%s", weir_why());
+    return server;
+}
+
+struct weir_stats support_stats(struct weir_server *server)
+{
+    struct weir_stats stats;
+
+    assert_int_equal(weir_server_stats(server, &stats, sizeof(stats)), 0);
+    return stats;
+}
+
+/* ------------------------------------------------------------------ clients ----------- */
+
+/* The address in a listener's URI, whose host is a number: all that a server tells. */
+static socklen_t parse_uri(const char *uri, struct sockaddr_storage *ret)
+{
+    struct sockaddr_un *un = (struct sockaddr_un *)ret;
+    struct sockaddr_in *in = (struct sockaddr_in *)ret;
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
+    char host[WEIR_ADDRESS_SIZE];
+    unsigned port;
+
+    memset(ret, 0, sizeof(*ret));
+    if (strncmp(uri, "unix:", 5) == 0) {
+        const char *name = strncmp(uri, "unix://", 7) == 0 ? uri + 7 : uri + 5;
+        size_t len = strlen(name);
+
+        un->sun_family = AF_UNIX;
+        assert_true(len < sizeof(un->sun_path));
+        memcpy(un->sun_path, name, len);
+        if (name[0] != '@')
+            return sizeof(*un);
+        un->sun_path[0] = '\0';
+        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+    }
+    if (sscanf(uri, "tcp://[%159[^]]]:%u", host, &port) == 2) {
+        in6->sin6_family = AF_INET6;
+        in6->sin6_port = htons((uint16_t)port);
+        assert_int_equal(inet_pton(AF_INET6, host, &in6->sin6_addr), 1);
+        return sizeof(*in6);
+    }
+    if (sscanf(uri, "tcp://%159[^:]:%u", host, &port) != 2)
+        fail_msg("%s is no address to connect to", uri);
+    in->sin_family = AF_INET;
+    in->sin_port = htons((uint16_t)port);
+    assert_int_equal(inet_pton(AF_INET, host, &in->sin_addr), 1);
+    return sizeof(*in);
+}
+
+int support_connect(struct weir_server *server, size_t i)
+{
+    const struct timeval plenty = { .tv_sec = PLENTY_MS / 1000 };
+    struct sockaddr_storage address;
+    char uri[WEIR_ADDRESS_SIZE];
+    socklen_t len;
+    int fd;
+
+    assert_true(weir_server_address(server, i, uri, sizeof(uri)) > 0);
+    len = parse_uri(uri, &address);
+    fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &plenty, sizeof(plenty));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &plenty, sizeof(plenty));
+    if (connect(fd, (const struct sockaddr *)&address, len) < 0)
+        fail_msg("connecting to %s: %s", uri, strerror(errno));
+    return fd;
+}
+
+void support_send(int fd, const void *data, size_t len)
+{
+    assert_int_equal(send(fd, data, len, MSG_NOSIGNAL), len);
+}
+
+void support_say(int fd, const char *text)
+{
+    support_send(fd, text, strlen(text));
+}
+
+size_t support_read_all(int fd, char *buf, size_t size)
+{
+    size_t len = 0;
+
+    while (len < size) {
+        ssize_t n = recv(fd, buf + len, size - len, 0);
+
+        if (n == 0 || (n < 0 && errno == ECONNRESET))
+            break;
+        if (n < 0)
+            fail_msg("reading: %s", strerror(errno));
+        len += (size_t)n;
+    }
+    return len;
+}
+
+void support_expect(int fd, const char *text)
+{
+    size_t len = strlen(text);
+    char *got = test_malloc(len + 1);
+
+    got[support_read_all(fd, got, len)] = '\0';
+    assert_string_equal(got, text);
+    test_free(got);
+}
+
+void support_expect_end(int fd)
+{
+    char byte;
+
+    if (support_read_all(fd, &byte, 1) > 0)
+        fail_msg("expected the end, got '%c'", byte);
+}
+
+bool support_is_silent(int fd)
+{
+    char byte;
+
+    return recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) < 0 && errno == EAGAIN;
+}
+
+void support_half_close(int fd)
+{
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+}
+
+void support_reset(int fd)
+{
+    const struct linger none = { .l_onoff = 1 };
+
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+    close(fd);
+}
+
+void support_talk(struct weir_server *server, size_t i, const char *say, const char *expect)
+{
+    int fd = support_connect(server, i);
+
+    support_say(fd, say);
+    support_half_close(fd);
+    support_expect(fd, expect);
+    support_expect_end(fd);
+    close(fd);
+}
+
+/* ------------------------------------------------------------------ waiting ----------- */
+
+uint64_t support_now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+struct support_patience support_patience(void)
+{
+    return (struct support_patience){ .until_ms = support_now_ms() + PLENTY_MS };
+}
+
+void support_be_patient(const struct support_patience *patience, const char *what,
+                        const char *file, int line)
+{
+    if (support_now_ms() > patience->until_ms)
+        fail_msg("%s:%d: it never came true: %s", file, line, what);
+    poll(NULL, 0, 1);
+}
+
+size_t support_open_descriptors(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    size_t count = 0;
+
+    assert_non_null(folder);
+    while (readdir(folder))
+        count++;
+    closedir(folder);
+    return count - 3;   /* ".", ".." and the folder's own */
+}
+
+void gate_init(struct gate *gate)
+{
+    gate->fd = eventfd(0, EFD_CLOEXEC);
+    assert_true(gate->fd >= 0);
+}
+
+void gate_fini(struct gate *gate)
+{
+    close(gate->fd);
+}
+
+void gate_open(const struct gate *gate)
+{
+    eventfd_write(gate->fd, 1);
+}
+
+void gate_pass(const struct gate *gate)
+{
+    struct pollfd waits = { .fd = gate->fd, .events = POLLIN };
+
+    poll(&waits, 1, PLENTY_MS);
+}
+
+/* ------------------------------------------------------------------ standard error ---- */
+
+void capture_begin(struct capture *capture)
+{
+    fflush(stderr);
+    capture->saved_fd = dup(STDERR_FILENO);
+    capture->file_fd = memfd_create("stderr", MFD_CLOEXEC);
+    assert_true(capture->saved_fd >= 0 && capture->file_fd >= 0);
+    dup2(capture->file_fd, STDERR_FILENO);
+}
+
+size_t capture_end(struct capture *capture, char *buf, size_t size)
+{
+    ssize_t n;
+
+    fflush(stderr);
+    dup2(capture->saved_fd, STDERR_FILENO);
+    close(capture->saved_fd);
+    n = pread(capture->file_fd, buf, size - 1, 0);
+    close(capture->file_fd);
+    assert_true(n >= 0);
+    buf[n] = '\0';
+    return (size_t)n;
+}

@@ -1,0 +1,94 @@
+/*
+ * support.h - what the tests of a running server share: clients, and waiting for what must happen.
+ *
+ * Every wait is for an event and has a deadline, PLENTY, that only a failure reaches. What cannot
+ * be done fails the test that asked for it, so that nothing here needs its result checked.
+ *
+ * Threads: the test's own, and clients that it started; a failure is told from the test's only.
+ */
+#ifndef WEIR_TESTS_SUPPORT_H
+#define WEIR_TESTS_SUPPORT_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <weir/weir.h>
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define PLENTY_MS 20000
+
+/* A server that serves, on a thread of its own. */
+struct weir_server *support_start(const struct weir_options *options);
+struct weir_server *support_create(const struct weir_options *options);
+
+/* A blocking client of the i-th address, whose reads and writes fail after PLENTY. */
+int support_connect(struct weir_server *server, size_t i);
+
+void support_send(int fd, const void *data, size_t len);
+void support_say(int fd, const char *text);
+
+/* Up to size bytes, until the peer has closed or reset. */
+size_t support_read_all(int fd, char *buf, size_t size);
+
+void support_expect(int fd, const char *text);  /* exactly these bytes come next */
+void support_expect_end(int fd);                /* nothing more comes: FIN or RST */
+bool support_is_silent(int fd);                 /* nothing has come, and it is open */
+void support_half_close(int fd);
+void support_reset(int fd);                     /* closes it with a RST */
+
+/* One conversation: connects, says, expects, waits for the end, closes. */
+void support_talk(struct weir_server *server, size_t i, const char *say, const char *expect);
+
+/* The statistics now; the whole structure. */
+struct weir_stats support_stats(struct weir_server *server);
+
+/* Until a count has reached a value: SUPPORT_AWAIT(server, handled, >= 3). */
+#define SUPPORT_AWAIT(server, field, ...) do { \
+        struct support_patience patience_ = support_patience(); \
+        while (!(support_stats(server).field __VA_ARGS__)) \
+            support_be_patient(&patience_, #field " " #__VA_ARGS__, __FILE__, __LINE__); \
+    } while (0)
+
+/* Until a condition of the test's own holds. */
+#define SUPPORT_UNTIL(...) do { \
+        struct support_patience patience_ = support_patience(); \
+        while (!(__VA_ARGS__)) \
+            support_be_patient(&patience_, #__VA_ARGS__, __FILE__, __LINE__); \
+    } while (0)
+
+struct support_patience {
+    uint64_t until_ms;
+};
+
+struct support_patience support_patience(void);
+void support_be_patient(const struct support_patience *patience, const char *what,
+                        const char *file, int line);
+
+uint64_t support_now_ms(void);
+size_t support_open_descriptors(void);
+
+/* A gate between threads: closed until somebody opens it, then open for all. */
+struct gate {
+    int fd;
+};
+
+void gate_init(struct gate *gate);
+void gate_fini(struct gate *gate);
+void gate_open(const struct gate *gate);        /* any thread, any handler */
+void gate_pass(const struct gate *gate);        /* blocks the thread until it is open */
+
+/* Standard error into a file, for a while. end gives what was written, terminated. */
+struct capture {
+    int saved_fd;
+    int file_fd;
+};
+
+void capture_begin(struct capture *capture);
+size_t capture_end(struct capture *capture, char *buf, size_t size);
+
+#endif
