@@ -13,8 +13,9 @@ _WARNINGS = [
     "-Wvla",
 ]
 
-# newer compilers reject liburcu's headers without _GNU_SOURCE
-_C = ["-std=c17", "-D_GNU_SOURCE"] + _WARNINGS + [
+# Newer compilers reject liburcu's headers without _GNU_SOURCE. Bazel compiles with -fPIC, which must
+# not stop the compiler from inlining a function that another library could replace.
+_C = ["-std=c17", "-D_GNU_SOURCE", "-fno-semantic-interposition"] + _WARNINGS + [
     "-Wstrict-prototypes",
     "-Wmissing-prototypes",
     "-Wconversion",
@@ -24,8 +25,8 @@ _C = ["-std=c17", "-D_GNU_SOURCE"] + _WARNINGS + [
 _CXX = ["-std=c++17"] + _WARNINGS
 
 def weir_cc_library(name, copts = [], **kwargs):
-    """A C library."""
-    native.cc_library(name = name, copts = _C + copts, **kwargs)
+    """A C library, whose objects go into programs directly."""
+    native.cc_library(name = name, copts = _C + copts, linkstatic = True, **kwargs)
 
 def weir_module(name, srcs = [], **kwargs):
     """A module: the library of NAME.h, of NAME.c unless it is a header alone, and of srcs."""
@@ -61,7 +62,13 @@ def weir_script_test(name, src, size = "medium", **kwargs):
 
 def weir_cxx_library(name, copts = [], **kwargs):
     """A library that benchmarks share, in C++."""
-    native.cc_library(name = name, testonly = True, copts = _CXX + copts, **kwargs)
+    native.cc_library(
+        name = name,
+        testonly = True,
+        copts = _CXX + copts,
+        linkstatic = True,
+        **kwargs
+    )
 
 def weir_cc_benchmark(name, copts = [], deps = [], **kwargs):
     """A Google Benchmark program, in C++."""
