@@ -55,26 +55,28 @@ enum connection_next {
 };
 
 struct connection {
+    /* What every event needs, in one cache line. */
     _Alignas(WEIR_CACHE_LINE) _Atomic uint32_t state;   /* a connection_state and marks */
     int fd;
     uint32_t generation;    /* tells it from the one that had the same descriptor before */
     uint32_t watched;       /* the events it is registered for */
     int home_fd;            /* ... in this epoll set; -1: in none yet */
+    sa_family_t family;
     bool drained;           /* the socket had no more at the last read, and no edge came since */
     bool opened;            /* weir_connect made it: not counted, no handler of its own */
     bool began;             /* setup() has run */
     bool kept;              /* handle() returned WEIR_KEEP: IDLE is next */
     bool expired;           /* only finish() is left to do: idle for too long, or no memory */
-    sa_family_t family;
-    uint16_t peer_port;     /* the peer in network order; a Unix peer's name is asked for anew */
-    uint32_t peer_scope;
-    struct in6_addr peer_host;      /* AF_INET: its first four bytes */
     const struct weir_handler *handler;
-    const char *listen;     /* the listener's URI */
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
     _Atomic uint64_t idle_since_ms; /* the sweep looks at it */
+    const char *listen;     /* the listener's URI */
+
     struct message woken;   /* "your task is runnable", to its worker's inbox */
     struct reclaim_head reclaim;
+    struct in6_addr peer_host;      /* AF_INET: its first four bytes */
+    uint32_t peer_scope;
+    uint16_t peer_port;     /* in network order; a Unix peer's name is asked for anew */
     _Alignas(max_align_t) unsigned char user_state[];
 };
 
