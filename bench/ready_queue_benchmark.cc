@@ -1,12 +1,12 @@
 // ready_queue_benchmark.cc - the ready queue beside other queues that could do its job.
 //
-// Rows are candidate/producers+consumers, and candidate/N threads that each pop and push back. Items
-// behave like connections: there are few, each is in the queue at most once, its pusher has
-// written to it before, and its popper writes to it afterwards. A row fails if an item is lost or
-// doubled.
+// Rows are candidate/producers+consumers, and candidate/round:N for N threads that each pop and push
+// back. Items behave like connections: there are few, each is in the queue at most once, its pusher
+// has written to it before, and its popper writes to it afterwards. A row fails if an item is lost
+// or doubled.
 //
-// items_per_second is by the clock; cpu_ns is what an item cost all the threads of the process, those
-// included that liburcu runs on the side.
+// items_per_second is by the clock; cpu_ns is what an item cost all the threads of the process,
+// those included that liburcu runs on the side.
 
 #include "bench/queue_candidates.h"
 
@@ -24,6 +24,7 @@ namespace {
 
 constexpr unsigned window = 64;         // items that circulate, for each thread that pushes
 constexpr uint64_t hand_overs = 100000; // in one round
+constexpr std::chrono::seconds patience{10};    // a round takes milliseconds; a lost item, for ever
 
 struct Shape {
     unsigned producers, consumers;      // no consumers: each thread pops and pushes back
@@ -76,6 +77,7 @@ public:
         while (arrived_.load() < threads.size())
             sched_yield();
         auto begin = std::chrono::steady_clock::now();
+        deadline_ = begin + patience;
         go_.store(true);
         for (auto &thread : threads)
             thread.join();
@@ -87,6 +89,8 @@ public:
     {
         uint64_t left = 0, missing = 0;
 
+        if (gave_up_)
+            return "waited in vain for an item";
         candidate_.enter(queue_);
         while (queue_item *item = candidate_.pop(queue_, 0)) {
             item->pops++;
@@ -111,12 +115,23 @@ private:
         candidate_.leave(queue_);
     }
 
-    void push(unsigned thread, queue_item &item)
+    // Lets others run. False when they have had time enough and something must be wrong.
+    bool wait()
+    {
+        sched_yield();
+        if (std::chrono::steady_clock::now() > deadline_)
+            gave_up_ = true;
+        return !gave_up_;
+    }
+
+    bool push(unsigned thread, queue_item &item)
     {
         item.pushes++;
         __atomic_store_n(&item.in_queue, 1, __ATOMIC_RELAXED);
         while (!candidate_.push(queue_, thread, &item))
-            sched_yield();
+            if (!wait())
+                return false;
+        return true;
     }
 
     void take(queue_item &item)
@@ -129,7 +144,7 @@ private:
     {
         candidate_.enter(queue_);
         for (queue_item &item : items_)
-            push(0, item);
+            push(0, item);      // there is room for all of them
         candidate_.leave(queue_);
         pushed_ += items_.size();
     }
@@ -143,8 +158,10 @@ private:
             queue_item &item = items_[thread * window + i % window];
 
             while (in_queue(item))
-                sched_yield();
-            push(thread, item);
+                if (!wait())
+                    return;
+            if (!push(thread, item))
+                return;
         }
         pushed_ += quota;
     }
@@ -158,10 +175,10 @@ private:
         while (popped < quota) {
             queue_item *item = candidate_.pop(queue_, thread);
 
-            if (!item) {
-                sched_yield();
+            if (!item && wait())
                 continue;
-            }
+            if (!item)
+                return;
             take(*item);
             popped++;
         }
@@ -175,12 +192,13 @@ private:
         while (popped < quota) {
             queue_item *item = candidate_.pop(queue_, thread);
 
-            if (!item) {
-                sched_yield();
+            if (!item && wait())
                 continue;
-            }
+            if (!item)
+                return;
             take(*item);
-            push(thread, *item);
+            if (!push(thread, *item))
+                return;
             popped++;
         }
         popped_ += popped;
@@ -191,7 +209,8 @@ private:
     Shape shape_;
     std::vector<queue_item> items_;
     void *queue_;
-    std::atomic<bool> go_{false};
+    std::chrono::steady_clock::time_point deadline_ = std::chrono::steady_clock::time_point::max();
+    std::atomic<bool> go_{false}, gave_up_{false};
     std::atomic<size_t> arrived_{0};
     std::atomic<uint64_t> pushed_{0}, popped_{0};
 };
