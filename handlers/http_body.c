@@ -24,8 +24,9 @@ int http_body_init(struct http_body_reader *body, struct weir_request *req,
         .kind = head->body,
         .first_chunk = true,
         .expect = head->expect && head->body != HTTP_BODY_NONE,
+        .fault = head->body_len > limit ? 413 : 0,
     };
-    return head->body_len > limit ? 413 : 0;
+    return body->fault;
 }
 
 static int fail(struct http_body_reader *body, int status)

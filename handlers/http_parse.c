@@ -2,11 +2,12 @@
  * http_parse.c - the adapter of http-parser 2.9.
  *
  * Debian builds the library without its strict mode. Tried on that build, it accepts: bare LF as
- * a line's end, folded lines, a space before the colon and inside names, NUL in values, several
- * spaces in the request line, any byte from 128 up in the target, requests without a version,
- * and anything in the place of the CRLF behind a chunk. So it does what it does well, splitting
- * the head in one pass, and every piece that it hands out is held against the grammar here. Chunks
- * are read line by line by http_parse_chunk: there is nothing left of them to hand to a library.
+ * a line's end and bare CR as the head's, folded lines, a space before the colon and inside names,
+ * NUL in values, several spaces in the request line, any byte from 128 up in the target, requests
+ * without a version, and anything in the place of the CRLF behind a chunk. So it does what it does
+ * well, splitting the head in one pass, and every piece that it hands out is held against the
+ * grammar here. Chunks are read line by line by http_parse_chunk: there is nothing left of them to
+ * hand to a library.
  */
 #include "handlers/http_parse.h"
 
@@ -117,7 +118,7 @@ int http_scan(struct http_scan *scan, const char *data, size_t len, size_t *ret_
     while ((lf = memchr(data + scan->seen, '\n', len - scan->seen))) {
         uint32_t end = (uint32_t)(lf - data) + 1;
 
-        if (end - scan->line < 2 || lf[-1] != '\r')
+        if (memchr(data + scan->line, '\r', end - scan->line) != lf - 1)
             return HTTP_STATUS_BAD_REQUEST;
         if (end - scan->line == 2 && scan->lines > 0) {
             *ret_len = end;
@@ -233,7 +234,8 @@ static int on_header_value(http_parser *parser, const char *at, size_t len)
         return refuse(r, HTTP_STATUS_BAD_REQUEST);
     while (len > 0 && (at[len - 1] == ' ' || at[len - 1] == '\t'))
         len--;
-    field->value = (uint16_t)(at - r->data);
+    /* For an empty value the library points into the next line. */
+    field->value = len > 0 ? (uint16_t)(at - r->data) : (uint16_t)(field->name + name_len);
     field->value_len = (uint16_t)len;
     r->value_next = false;
     r->head->fields_len++;
@@ -279,7 +281,7 @@ static int check_request_line(const struct reading *r, const http_parser *parser
     const char *version = r->target + r->target_len;
 
     if (r->target != r->data + strlen(r->head->method) + 1 ||
-            memcmp(version, " HTTP/", 6) != 0 ||
+            strncmp(version, " HTTP/", 6) != 0 ||
             !all_are(r->target, r->target_len, TARGET))
         return HTTP_STATUS_BAD_REQUEST;
     if (parser->http_major != 1)
@@ -324,19 +326,20 @@ int http_parse_head(struct http_head *ret_head, const char *data, size_t len)
     struct reading r = { .data = data, .head = ret_head };
     http_parser parser;
     enum http_errno error;
+    size_t read;
     int status;
 
     *ret_head = (struct http_head){ .fields = ret_head->fields };
     http_parser_init(&parser, HTTP_REQUEST);
     parser.data = &r;
-    http_parser_execute(&parser, &settings, data, len);
+    read = http_parser_execute(&parser, &settings, data, len);
 
     error = HTTP_PARSER_ERRNO(&parser);
     if (error == HPE_INVALID_METHOD)
         return refuse_method(data, len);
     if (r.status != 0)
         return r.status;
-    if (error != HPE_OK || !r.target)
+    if (error != HPE_OK || read != len || !r.target)
         return HTTP_STATUS_BAD_REQUEST;
 
     ret_head->method = http_method_str((enum http_method)parser.method);

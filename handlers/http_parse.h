@@ -38,13 +38,13 @@ struct http_scan {
 /*
  * http_scan looks at the bytes that came since the last call; data is the head from its first
  * byte. Returns 0 when it is complete, in ret_len bytes; -EAGAIN when more must come; or a status:
- * 400 for a line that ends with a bare LF or begins with a space, 414 and 431 for the limits.
+ * 400 for a bare CR or LF or a line that begins with a space, 414 and 431 for the limits.
  */
 int http_scan(struct http_scan *scan, const char *data, size_t len, size_t *ret_len);
 
 struct http_field {
     uint16_t name, name_len;
-    uint16_t value, value_len;      /* without the white space around it */
+    uint16_t value, value_len;      /* without the white space around it; an empty one is the ':' */
 };
 
 enum http_body { HTTP_BODY_NONE, HTTP_BODY_LENGTH, HTTP_BODY_CHUNKED };

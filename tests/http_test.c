@@ -1,0 +1,1045 @@
+/*
+ * http_test.c - the HTTP handler over a request of memory: no socket, no fiber, no engine.
+ *
+ * The fake below stands in for the calls of weir.h that the handler makes. It is stricter than the
+ * engine: every time more input arrives, the view moves to a new block of exactly its size, so that
+ * a view kept across a read, or read beyond its end, is found by the address sanitizer.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <weir/weir.h>
+
+#include "handlers/http.h"
+
+/* ------------------------------------------------------------------ the fake ---------- */
+
+struct weir_request {
+    const struct weir_handler *handler;
+    const char *input;          /* all that the peer will ever send */
+    size_t input_len;
+    size_t step;                /* bytes that arrive at a time */
+    size_t arrived;             /* of the input */
+    int ending;                 /* what a read finds behind it: 0 is the end of file */
+    char *view;                 /* the buffered bytes */
+    size_t view_len;
+    char *block;                /* where view points into */
+    char output[128 * 1024];
+    size_t output_len;
+    int write_error;
+    unsigned waits;
+    bool draining;
+};
+
+/* More input, in a new block. Bytes, or the ending. */
+static ssize_t arrive(struct weir_request *req)
+{
+    size_t len = req->input_len - req->arrived;
+    char *block;
+
+    req->waits++;
+    if (len == 0)
+        return req->ending;
+    if (len > req->step)
+        len = req->step;
+    block = malloc(req->view_len + len);
+    assert_non_null(block);
+    if (req->view_len > 0)
+        memcpy(block, req->view, req->view_len);
+    memcpy(block + req->view_len, req->input + req->arrived, len);
+    free(req->block);
+    req->block = block;
+    req->view = block;
+    req->view_len += len;
+    req->arrived += len;
+    return (ssize_t)len;
+}
+
+ssize_t weir_peek(struct weir_request *req, char **ret_data, size_t min)
+{
+    while (req->view_len < min) {
+        ssize_t n = arrive(req);
+
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+    }
+    *ret_data = req->view;
+    return (ssize_t)req->view_len;
+}
+
+void weir_consume(struct weir_request *req, size_t len)
+{
+    assert_true(len <= req->view_len);
+    req->view += len;
+    req->view_len -= len;
+}
+
+ssize_t weir_readline(struct weir_request *req, char **ret_line, size_t limit)
+{
+    const char *lf = NULL;
+    size_t len;
+
+    for (;;) {
+        ssize_t n;
+
+        len = req->view_len < limit ? req->view_len : limit;
+        lf = len > 0 ? memchr(req->view, '\n', len) : NULL;
+        if (lf || len == limit)
+            break;
+        n = arrive(req);
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+    }
+    if (lf)
+        len = (size_t)(lf - req->view) + 1;
+    *ret_line = req->view;
+    weir_consume(req, len);
+    return (ssize_t)len;
+}
+
+ssize_t weir_read(struct weir_request *req, void *buf, size_t len)
+{
+    char *data;
+    ssize_t n = weir_peek(req, &data, 1);
+
+    if (n <= 0)
+        return n;
+    if (len > (size_t)n)
+        len = (size_t)n;
+    memcpy(buf, data, len);
+    weir_consume(req, len);
+    return (ssize_t)len;
+}
+
+ssize_t weir_write(struct weir_request *req, const void *buf, size_t len)
+{
+    if (req->write_error != 0)
+        return req->write_error;
+    assert_true(len < sizeof(req->output) - req->output_len);
+    memcpy(req->output + req->output_len, buf, len);
+    req->output_len += len;
+    req->output[req->output_len] = '\0';
+    return (ssize_t)len;
+}
+
+ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_len)
+{
+    ssize_t sum = 0;
+
+    for (int i = 0; i < iov_len; i++) {
+        ssize_t n = iov[i].iov_len > 0 ? weir_write(req, iov[i].iov_base, iov[i].iov_len) : 0;
+
+        if (n < 0)
+            return n;
+        sum += n;
+    }
+    return sum;
+}
+
+int weir_flush(struct weir_request *req)
+{
+    return req->write_error;
+}
+
+ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len)
+{
+    char buf[64];
+    ssize_t n = pread(file_fd, buf, len < sizeof(buf) ? len : sizeof(buf), offset);
+
+    assert_true(n >= 0);
+    return weir_write(req, buf, (size_t)n);
+}
+
+int weir_request_fd(struct weir_request *req)
+{
+    (void)req;
+    return -1;
+}
+
+const void *weir_handler_data(struct weir_request *req)
+{
+    return req->handler->data;
+}
+
+bool weir_draining(struct weir_request *req)
+{
+    return req->draining;
+}
+
+/* ------------------------------------------------------------------ a site ------------ */
+
+static int hello(struct weir_http *ex)
+{
+    return weir_http_reply(ex, 200, "text/plain", "hello\n", 6);
+}
+
+/* Answers a body with the body. */
+static int mirror(struct weir_http *ex)
+{
+    char body[8192];
+    size_t len = 0;
+    ssize_t n;
+
+    while ((n = weir_http_read_body(ex, body + len, sizeof(body) - len)) > 0)
+        len += (size_t)n;
+    return n < 0 ? (int)n : weir_http_reply(ex, 200, NULL, body, len);
+}
+
+/* Tells what it was asked, after reading the body: the strings must outlive that. */
+static int describe(struct weir_http *ex)
+{
+    const char *path = weir_http_path(ex), *query = weir_http_query(ex);
+    const char *host = weir_http_header(ex, "hOST"), *none = weir_http_header(ex, "X-None");
+    static char text[16 * 1024];
+    char body[64], *name, *value;
+    int len;
+
+    while (weir_http_read_body(ex, body, sizeof(body)) > 0)
+        ;
+    len = snprintf(text, sizeof(text), "%s|%s|%s|%s|%s", weir_http_method(ex), path,
+                   query ? query : "-", host ? host : "-", none ? none : "-");
+    for (size_t i = 0; weir_http_header_at(ex, i, &name, &value); i++)
+        len += snprintf(text + len, sizeof(text) - (size_t)len, "|%s=%s", name, value);
+    return weir_http_reply(ex, 200, NULL, text, (size_t)len);
+}
+
+static int stream(struct weir_http *ex)
+{
+    int r = weir_http_begin(ex, 200, "text/plain");
+
+    if (r == 0)
+        r = weir_http_write(ex, "one", 3);
+    if (r == 0)
+        r = weir_http_write(ex, "", 0);
+    if (r == 0)
+        r = weir_http_write(ex, "twenty-six characters long", 26);
+    return r;
+}
+
+static int break_off(struct weir_http *ex)
+{
+    int r = weir_http_begin(ex, 200, NULL);
+
+    return r < 0 ? r : -EIO;
+}
+
+static int send_file(struct weir_http *ex)
+{
+    FILE *file = tmpfile();
+    int r;
+
+    assert_non_null(file);
+    fputs("0123456789", file);
+    fflush(file);
+    r = weir_http_reply_file(ex, 200, NULL, fileno(file), 2, *(const size_t *)weir_http_data(ex));
+    fclose(file);
+    return r;
+}
+
+static int add_headers(struct weir_http *ex)
+{
+    int r = weir_http_add_header(ex, "X-One", "1");
+
+    assert_int_equal(weir_http_add_header(ex, "X-Two\r\nX-Bad", "2"), -EINVAL);
+    assert_int_equal(weir_http_add_header(ex, "X-Two", "2\r\nX-Bad: 1"), -EINVAL);
+    assert_int_equal(weir_http_add_header(ex, "", "2"), -EINVAL);
+    assert_int_equal(weir_http_reply(ex, 200, "text/plain\r\nX-Bad: 1", "", 0), -EINVAL);
+    assert_int_equal(weir_http_reply(ex, 199, NULL, "", 0), -EINVAL);
+    assert_int_equal(weir_http_reply(ex, 600, NULL, "", 0), -EINVAL);
+    assert_int_equal(weir_http_write(ex, "x", 1), -EINVAL);
+    if (r == 0)
+        r = weir_http_add_header(ex, "X-Two", "2");
+    if (r == 0)
+        r = weir_http_reply(ex, 299, NULL, "", 0);
+    assert_int_equal(weir_http_reply(ex, 200, NULL, "", 0), -EALREADY);
+    assert_int_equal(weir_http_add_header(ex, "X-Three", "3"), -EALREADY);
+    return r;
+}
+
+static int answer_number(struct weir_http *ex)
+{
+    return *(const int *)weir_http_data(ex);
+}
+
+static int no_content(struct weir_http *ex)
+{
+    return weir_http_reply(ex, 204, NULL, "ignored", 7);
+}
+
+static const size_t within = 5, beyond = 9;
+static const int nothing = 0, teapot = 418, busy = 503, broken = -EIO, reset = -ECONNRESET, odd = 7;
+
+static const struct weir_http_route routes[] = {
+    { "GET", "/", hello, NULL },
+    { "POST", "/", hello, NULL },
+    { "POST", "/mirror", mirror, NULL },
+    { NULL, "/describe", describe, NULL },
+    { NULL, "/below/*", describe, NULL },
+    { "OPTIONS", "*", describe, NULL },
+    { "GET", "/stream", stream, NULL },
+    { "GET", "/break-off", break_off, NULL },
+    { "GET", "/file", send_file, &within },
+    { "GET", "/short-file", send_file, &beyond },
+    { "GET", "/headers", add_headers, NULL },
+    { "GET", "/no-content", no_content, NULL },
+    { "GET", "/nothing", answer_number, &nothing },
+    { "GET", "/teapot", answer_number, &teapot },
+    { "GET", "/busy", answer_number, &busy },
+    { "GET", "/broken", answer_number, &broken },
+    { "GET", "/upstream-reset", answer_number, &reset },
+    { "GET", "/odd", answer_number, &odd },
+};
+
+static const struct weir_http_site site = {
+    .routes = routes, .routes_len = sizeof(routes) / sizeof(routes[0]), .body_limit = 4096 };
+
+static const struct weir_handler handler = WEIR_HTTP_HANDLER("test", &site);
+
+/* ------------------------------------------------------------------ exchanges --------- */
+
+/* What came of some input. */
+struct outcome {
+    char text[128 * 1024];      /* the replies, without their Date fields */
+    int status;                 /* what handle returned at last */
+    unsigned waits;
+};
+
+static void copy_without_dates(char *to, char *text)
+{
+    static const char shape[] = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    char *date;
+
+    while ((date = strstr(text, "Date: "))) {
+        to = mempcpy(to, text, (size_t)(date - text));
+        text = date + sizeof(shape) - 1;
+        assert_memory_equal(text - 6, " GMT\r\n", 6);
+    }
+    strcpy(to, text);
+}
+
+struct weather {
+    size_t step;                /* 0: all at once */
+    int ending, write_error;
+    bool draining;
+};
+
+static void serve(struct outcome *ret, const char *input, size_t len, struct weather weather)
+{
+    struct weir_request *req = calloc(1, sizeof(*req));
+
+    assert_non_null(req);
+    req->handler = &handler;
+    req->input = input;
+    req->input_len = len;
+    req->step = weather.step ? weather.step : len + 1;
+    req->ending = weather.ending;
+    req->write_error = weather.write_error;
+    req->draining = weather.draining;
+    do
+        ret->status = handler.handle(req);
+    while (ret->status == WEIR_KEEP && (req->view_len > 0 || req->arrived < len));
+    copy_without_dates(ret->text, req->output);
+    ret->waits = req->waits;
+    free(req->block);
+    free(req);
+}
+
+static struct outcome outcome, again;
+
+/* The replies to input, which must not depend on how it is cut into pieces. */
+static const char *replies_to_bytes(const char *input, size_t len)
+{
+    static const size_t steps[] = { 1, 2, 7, 64 };
+
+    serve(&outcome, input, len, (struct weather){ 0 });
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        serve(&again, input, len, (struct weather){ .step = steps[i] });
+        assert_string_equal(again.text, outcome.text);
+        assert_int_equal(again.status, outcome.status);
+    }
+    return outcome.text;
+}
+
+static const char *replies_to(const char *input)
+{
+    return replies_to_bytes(input, strlen(input));
+}
+
+#define HELLO "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Type: text/plain\r\n\r\nhello\n"
+#define REFUSAL(status, length) "HTTP/1.1 " status "\r\nConnection: close\r\nContent-Length: " \
+        #length "\r\nContent-Type: text/plain\r\n\r\n" status "\n"
+#define BAD_REQUEST REFUSAL("400 Bad Request", 16)
+
+static void assert_reply(const char *input, const char *reply)
+{
+    assert_string_equal(replies_to(input), reply);
+}
+
+/* The input is refused, the connection closed, and nothing behind it served. */
+static void assert_refused(const char *input, const char *reply)
+{
+    char longer[1024];
+
+    assert_reply(input, reply);
+    assert_int_equal(outcome.status, 0);
+    assert_true(strlen(input) < sizeof(longer) - 64);
+    sprintf(longer, "%s%s", input, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_reply(longer, reply);
+    assert_int_equal(outcome.status, 0);
+}
+
+static void assert_bad(const char *input)
+{
+    assert_refused(input, BAD_REQUEST);
+}
+
+/* ------------------------------------------------------------------ good requests ----- */
+
+static void a_request_is_answered_and_the_connection_kept(void **state)
+{
+    (void)state;
+    assert_reply("GET / HTTP/1.1\r\nHost: x\r\n\r\n", HELLO);
+    assert_int_equal(outcome.status, WEIR_KEEP);
+}
+
+static void a_whole_request_needs_one_wait(void **state)
+{
+    static const char input[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    (void)state;
+    serve(&outcome, input, strlen(input), (struct weather){ 0 });
+    assert_int_equal(outcome.waits, 1);
+}
+
+static void pipelined_requests_are_answered_in_order(void **state)
+{
+    (void)state;
+    assert_reply("GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+                 "GET /teapot HTTP/1.1\r\nHost: x\r\n\r\n"
+                 "POST /mirror HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+                 "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                 HELLO
+                 "HTTP/1.1 418 \r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\n418 \n"
+                 "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc" HELLO);
+    assert_int_equal(outcome.status, WEIR_KEEP);
+}
+
+static void connection_close_is_obeyed_and_announced(void **state)
+{
+    (void)state;
+    assert_reply("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n"
+                 "Content-Type: text/plain\r\n\r\nhello\n");
+    assert_int_equal(outcome.status, 0);
+}
+
+static void http_1_0_closes_unless_it_asks_to_be_kept(void **state)
+{
+    (void)state;
+    assert_reply("GET / HTTP/1.0\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n"
+                 "Content-Type: text/plain\r\n\r\nhello\n");
+    assert_int_equal(outcome.status, 0);
+    assert_reply("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 6\r\n"
+                 "Content-Type: text/plain\r\n\r\nhello\n");
+    assert_int_equal(outcome.status, WEIR_KEEP);
+}
+
+static void a_draining_server_answers_and_closes(void **state)
+{
+    static const char input[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    (void)state;
+    serve(&outcome, input, strlen(input), (struct weather){ .draining = true });
+    assert_non_null(strstr(outcome.text, "Connection: close\r\n"));
+    assert_int_equal(outcome.status, 0);
+}
+
+static void head_gets_the_headers_of_get_and_no_body(void **state)
+{
+    (void)state;
+    assert_reply("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Type: text/plain\r\n\r\n");
+    assert_reply("HEAD /stream HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+                 "Content-Type: text/plain\r\n\r\n");
+    assert_reply("HEAD /file HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+    assert_reply("HEAD /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 404 Not Found\r\nContent-Length: 14\r\n"
+                 "Content-Type: text/plain\r\n\r\n");
+    assert_int_equal(outcome.status, WEIR_KEEP);
+}
+
+static void one_empty_line_before_a_request_is_skipped(void **state)
+{
+    (void)state;
+    assert_reply("\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                 HELLO HELLO);
+    assert_bad("\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+}
+
+static void a_request_is_told_apart_into_its_pieces(void **state)
+{
+    (void)state;
+    assert_non_null(strstr(replies_to("GET /describe?a=1?b HTTP/1.1\r\nHOST:\t x:1 \t\r\n"
+                                      "A:\r\nB: b\xe4 b\r\n\r\n"),
+                           "\r\n\r\nGET|/describe|a=1?b|x:1|-|HOST=x:1|A=|B=b\xe4 b"));
+    assert_non_null(strstr(replies_to("PUT /below/x/y? HTTP/1.1\r\nHost:\r\n\r\n"),
+                           "\r\n\r\nPUT|/below/x/y|||-|Host="));
+    assert_non_null(strstr(replies_to("GET http://x:1/describe?q HTTP/1.1\r\nHost: x:1\r\n\r\n"),
+                           "\r\n\r\nGET|/describe|q|x:1|-|"));
+    assert_non_null(strstr(replies_to("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"),
+                           "\r\n\r\nOPTIONS|*|-|x|-|"));
+}
+
+static void an_absolute_target_without_a_path_asks_for_the_root(void **state)
+{
+    (void)state;
+    assert_reply("GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", HELLO);
+    assert_reply("GET http://x?q HTTP/1.1\r\nHost: x\r\n\r\n", HELLO);
+}
+
+static void strings_of_a_request_outlive_the_reading_of_its_body(void **state)
+{
+    (void)state;
+    assert_non_null(strstr(replies_to("POST /describe?q HTTP/1.1\r\nHost: there\r\n"
+                                      "Content-Length: 10\r\n\r\n0123456789"),
+                           "\r\n\r\nPOST|/describe|q|there|-|Host=there|Content-Length=10"));
+}
+
+/* ------------------------------------------------------------------ bodies ------------ */
+
+static void a_body_of_a_given_length_is_read(void **state)
+{
+    (void)state;
+    assert_reply("POST /mirror HTTP/1.1\r\nHost: x\r\nContent-Length: 0005\r\n\r\nhelloGET",
+                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" BAD_REQUEST);
+    assert_reply("POST /mirror HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+}
+
+#define CHUNKED "POST /mirror HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n"
+
+static void a_chunked_body_is_put_together(void **state)
+{
+    (void)state;
+    assert_reply(CHUNKED "5\r\nhello\r\n00A;x=\"y z\"\r\n, my world\r\n0\r\n\r\n"
+                 "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\nhello, my world" HELLO);
+}
+
+static void trailers_are_skipped(void **state)
+{
+    (void)state;
+    assert_reply(CHUNKED "1\r\na\r\n0\r\nX: y\r\nContent-Length: 7\r\n\r\n"
+                 "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na" HELLO);
+}
+
+static void malformed_chunks_are_refused(void **state)
+{
+    static const char *const chunks[] = {
+        "\r\n", "x\r\n", "-1\r\n", "+1\r\n", "0x1\r\n", " 1\r\n", "1 \r\na\r\n0\r\n\r\n",
+        "1\na\r\n0\r\n\r\n", "1\r\naXX0\r\n\r\n", "1\r\na\n0\r\n\r\n", "1\r\nab\r\n0\r\n\r\n",
+        "1;a\x01\r\na\r\n0\r\n\r\n", "1;a\rb\r\na\r\n0\r\n\r\n", "10000000000000000\r\n",
+        "ffffffffffffffff\r\n", "0\r\nno field\r\n\r\n", "0\r\nX: a\nY: b\r\n\r\n",
+        "0\r\n folded\r\n\r\n", "0\r\nA : b\r\n\r\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
+        char input[256];
+
+        sprintf(input, CHUNKED "%s", chunks[i]);
+        assert_bad(input);
+    }
+}
+
+static void extensions_and_trailers_have_a_limit(void **state)
+{
+    static char input[32 * 1024];
+    char *end = stpcpy(input, CHUNKED);
+
+    (void)state;
+    for (int i = 0; i < 50; i++)
+        end += sprintf(end, "1;%0200d\r\na\r\n", 0);
+    stpcpy(end, "0\r\n\r\n");
+    assert_reply(input, BAD_REQUEST);
+
+    sprintf(input, CHUNKED "1;%0300d\r\na\r\n0\r\n\r\n", 0);
+    assert_reply(input, BAD_REQUEST);
+
+    end = stpcpy(input, CHUNKED "0\r\n");
+    for (int i = 0; i < 100; i++)
+        end += sprintf(end, "X: %0100d\r\n", 0);
+    stpcpy(end, "\r\n");
+    assert_reply(input, BAD_REQUEST);
+}
+
+static void a_body_cut_short_is_a_bad_request(void **state)
+{
+    (void)state;
+    assert_reply("POST /mirror HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhell", BAD_REQUEST);
+    assert_reply(CHUNKED "5\r\nhell", BAD_REQUEST);
+    assert_reply(CHUNKED "5\r\nhello\r\n", BAD_REQUEST);
+    assert_int_equal(outcome.status, 0);
+}
+
+static void a_body_beyond_the_limit_is_refused(void **state)
+{
+    (void)state;
+    assert_refused("POST /mirror HTTP/1.1\r\nHost: x\r\nContent-Length: 4097\r\n\r\n",
+                   REFUSAL("413 Content Too Large", 22));
+    assert_refused(CHUNKED "1\r\na\r\n1000\r\n", REFUSAL("413 Content Too Large", 22));
+}
+
+static void a_body_that_nobody_reads_is_skipped(void **state)
+{
+    (void)state;
+    assert_reply("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+                 "GET / HTTP/1.1\r\nHost: x\r\n\r\n", HELLO HELLO);
+    assert_reply("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                 "5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", HELLO HELLO);
+    assert_int_equal(outcome.status, WEIR_KEEP);
+    assert_reply("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                 "5\r\nhelloXX0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", HELLO);
+    assert_int_equal(outcome.status, 0);
+}
+
+#define EXPECT "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n"
+
+static void continue_is_sent_when_the_body_is_wanted_and_not_there(void **state)
+{
+    char input[256];
+    int head = sprintf(input, EXPECT, "/mirror");
+
+    (void)state;
+    strcpy(input + head, "hello");
+    serve(&outcome, input, strlen(input), (struct weather){ .step = (size_t)head });
+    assert_string_equal(outcome.text, "HTTP/1.1 100 Continue\r\n\r\n"
+                        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    serve(&outcome, input, strlen(input), (struct weather){ 0 });
+    assert_string_equal(outcome.text, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+}
+
+static void continue_is_not_sent_for_a_body_that_is_not_wanted(void **state)
+{
+    char input[256];
+
+    (void)state;
+    sprintf(input, EXPECT, "/");
+    assert_reply(input, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n"
+                 "Content-Type: text/plain\r\n\r\nhello\n");
+    assert_int_equal(outcome.status, 0);
+}
+
+static void other_expectations_fail(void **state)
+{
+    (void)state;
+    assert_refused("GET / HTTP/1.1\r\nHost: x\r\nExpect: wonders\r\n\r\n",
+                   REFUSAL("417 Expectation Failed", 23));
+}
+
+/* ------------------------------------------------------------------ replies ----------- */
+
+static void a_stream_is_sent_in_chunks(void **state)
+{
+    (void)state;
+    assert_reply("GET /stream HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/plain\r\n"
+                 "\r\n3\r\none\r\n1a\r\ntwenty-six characters long\r\n0\r\n\r\n");
+    assert_int_equal(outcome.status, WEIR_KEEP);
+}
+
+static void a_stream_to_http_1_0_ends_with_the_connection(void **state)
+{
+    (void)state;
+    assert_reply("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+                 "\r\nonetwenty-six characters long");
+    assert_int_equal(outcome.status, 0);
+}
+
+static void a_stream_that_fails_is_left_visibly_unfinished(void **state)
+{
+    (void)state;
+    assert_reply("GET /break-off HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert_int_equal(outcome.status, -EIO);
+}
+
+static void a_file_is_sent_from_its_offset(void **state)
+{
+    (void)state;
+    assert_reply("GET /file HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n23456");
+    assert_int_equal(outcome.status, WEIR_KEEP);
+    assert_reply("GET /short-file HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n23456789");
+    assert_int_equal(outcome.status, -EIO);
+}
+
+static void added_headers_are_sent_and_cannot_be_split(void **state)
+{
+    (void)state;
+    assert_reply("GET /headers HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 299 \r\nContent-Length: 0\r\nX-One: 1\r\nX-Two: 2\r\n\r\n");
+}
+
+static void no_content_has_neither_body_nor_length(void **state)
+{
+    (void)state;
+    assert_reply("GET /no-content HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n");
+    assert_int_equal(outcome.status, WEIR_KEEP);
+}
+
+static void a_status_that_a_callback_returns_becomes_a_page(void **state)
+{
+    (void)state;
+    assert_reply("GET /busy HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 24\r\n"
+                 "Content-Type: text/plain\r\n\r\n503 Service Unavailable\n");
+    assert_int_equal(outcome.status, WEIR_KEEP);
+}
+
+static void a_callback_that_fails_is_told_and_answered_with_500(void **state)
+{
+    static const struct { const char *input; int error; } rows[] = {
+        { "GET /broken HTTP/1.1\r\nHost: x\r\n\r\n", -EIO },
+        { "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", -ENOMSG },
+        { "GET /odd HTTP/1.1\r\nHost: x\r\n\r\n", -ENOMSG },
+        { "GET /upstream-reset HTTP/1.1\r\nHost: x\r\n\r\n", -ECONNRESET },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_reply(rows[i].input, REFUSAL("500 Internal Server Error", 26));
+        assert_int_equal(outcome.status, rows[i].error);
+    }
+}
+
+/* ------------------------------------------------------------------ refusals ---------- */
+
+static void unknown_paths_and_methods_are_refused_and_the_connection_kept(void **state)
+{
+    (void)state;
+    assert_reply("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 404 Not Found\r\nContent-Length: 14\r\n"
+                 "Content-Type: text/plain\r\n\r\n404 Not Found\n");
+    assert_reply("GET /below HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 404 Not Found\r\nContent-Length: 14\r\n"
+                 "Content-Type: text/plain\r\n\r\n404 Not Found\n");
+    assert_reply("PUT / HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 23\r\n"
+                 "Content-Type: text/plain\r\nAllow: GET, HEAD, POST\r\n\r\n"
+                 "405 Method Not Allowed\n");
+    assert_int_equal(outcome.status, WEIR_KEEP);
+}
+
+static void methods_and_versions_that_are_not_implemented_are_named_so(void **state)
+{
+    (void)state;
+    assert_refused("BREW / HTTP/1.1\r\nHost: x\r\n\r\n", REFUSAL("501 Not Implemented", 20));
+    assert_refused("CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n",
+                   REFUSAL("501 Not Implemented", 20));
+    assert_refused("GET / HTTP/2.0\r\nHost: x\r\n\r\n",
+                   REFUSAL("505 HTTP Version Not Supported", 31));
+    assert_refused("GET / HTTP/0.9\r\nHost: x\r\n\r\n",
+                   REFUSAL("505 HTTP Version Not Supported", 31));
+    assert_reply("GET / HTTP/1.7\r\nHost: x\r\n\r\n", HELLO);
+}
+
+static void malformed_request_lines_are_refused(void **state)
+{
+    static const char *const lines[] = {
+        "GET /\r\n", "GET\r\n", " GET / HTTP/1.1\r\n", "GET  / HTTP/1.1\r\n",
+        "GET /  HTTP/1.1\r\n", "GET / HTTP/1.1 \r\n", "GET\t/ HTTP/1.1\r\n",
+        "GET / HTTP/1\r\n", "GET / HTTP/11.1\r\n", "GET / HTTP/1.10\r\n", "GET / http/1.1\r\n",
+        "GET / HTTP/x.y\r\n", "GET / ICE/1.0\r\n", "SOURCE / ICE/1.0\r\n", "GET x HTTP/1.1\r\n",
+        "GET * HTTP/1.1\r\n", "GET /\x80 HTTP/1.1\r\n", "GET /a b HTTP/1.1\r\n",
+        "GET /#a HTTP/1.1\r\n", "GET /\x7f HTTP/1.1\r\n", "GET /\x01 HTTP/1.1\r\n",
+        "G\x01T / HTTP/1.1\r\n", "GET / HTTP/1.1\n", "GET / HTTP/1.1\r\r\n",
+        "GET /\r HTTP/1.1\r\n", "OPTIONS *x HTTP/1.1\r\n", "\x16\x03\x01\r\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        char input[256];
+
+        sprintf(input, "%sHost: x\r\n\r\n", lines[i]);
+        assert_bad(input);
+        sprintf(input, "%s\r\n", lines[i]);
+        assert_bad(input);
+    }
+}
+
+static void malformed_fields_are_refused(void **state)
+{
+    static const char *const fields[] = {
+        "A : b\r\n", "A\t: b\r\n", " A: b\r\n", "A b: c\r\n", ": b\r\n", "A\r\n", "A\x01: b\r\n",
+        "A\xe4: b\r\n", "A(: b\r\n", "A: b\r\n c\r\n", "A: b\r\n\tc\r\n", "A:\r\n \r\n",
+        "A: b\n", "A: b\rc\r\n", "A: b\r\r\n", "A: b\x01\r\n", "A: b\x7f\r\n", "A: b\n\r\n",
+        "\rA: b\r\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        char input[256];
+
+        sprintf(input, "GET / HTTP/1.1\r\nHost: x\r\n%s\r\n", fields[i]);
+        assert_bad(input);
+        sprintf(input, "GET / HTTP/1.1\r\n%sHost: x\r\n\r\n", fields[i]);
+        assert_bad(input);
+    }
+}
+
+static void nul_bytes_are_refused_anywhere_in_a_head(void **state)
+{
+    static const char input[] = "GET /?a HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n";
+    char bytes[sizeof(input)];
+
+    (void)state;
+    for (size_t i = 1; i < sizeof(input) - 3; i++) {
+        memcpy(bytes, input, sizeof(input));
+        bytes[i] = '\0';
+        assert_string_equal(replies_to_bytes(bytes, sizeof(input) - 1), BAD_REQUEST);
+    }
+}
+
+static void the_host_must_be_there_once_and_be_one(void **state)
+{
+    static const char *const fields[] = {
+        "", "A: Host\r\n", "Host: x\r\nHost: x\r\n", "Host: x\r\nhost: y\r\n", "Host: a b\r\n",
+        "Host: a/b\r\n", "Host: a@b\r\n", "Host: a\"b\r\n", "Host: \xe4\r\n", "Host: a?b\r\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        char input[256];
+
+        sprintf(input, "GET / HTTP/1.1\r\n%s\r\n", fields[i]);
+        assert_bad(input);
+    }
+    assert_reply("GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", HELLO);
+}
+
+static void lengths_that_two_programs_could_read_differently_are_refused(void **state)
+{
+    static const char *const fields[] = {
+        "Content-Length: 1\r\nContent-Length: 1\r\n",
+        "Content-Length: 1\r\nContent-Length: 2\r\n",
+        "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: \r\n", "Content-Length: +1\r\n", "Content-Length: -1\r\n",
+        "Content-Length: 0x1\r\n", "Content-Length: 1,1\r\n", "Content-Length: 1, 1\r\n",
+        "Content-Length: 1 1\r\n", "Content-Length: 1a\r\n", "Content-Length: a1\r\n",
+        "Content-Length: 1.0\r\n", "Content-Length: 18446744073709551617\r\n",
+        "Content-Length: 99999999999999999999999999\r\n", "Content-Length: 1;\r\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        char input[256];
+
+        sprintf(input, "POST /mirror HTTP/1.1\r\nHost: x\r\n%s\r\n", fields[i]);
+        assert_bad(input);
+    }
+    assert_bad("POST /mirror HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n");
+}
+
+static void transfer_codings_but_chunked_are_not_implemented(void **state)
+{
+    static const char *const codings[] = {
+        "gzip", "gzip, chunked", "chunked, gzip", "chunked, chunked", "identity", "xchunked",
+        "chunkedx", "chunked;q=1", "\"chunked\"", "", ",chunked", "chun ked", "\013chunked",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(codings) / sizeof(codings[0]); i++) {
+        bool control = codings[i][0] == '\013';
+        char input[256];
+
+        sprintf(input, "POST /mirror HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: %s\r\n\r\n",
+                codings[i]);
+        assert_refused(input, control ? BAD_REQUEST : REFUSAL("501 Not Implemented", 20));
+    }
+}
+
+static char *fill(char *at, char c, size_t len)
+{
+    memset(at, c, len);
+    at[len] = '\0';
+    return at + len;
+}
+
+static void a_request_line_has_a_limit(void **state)
+{
+    static char input[64 * 1024];
+    char *end = stpcpy(input, "GET /below/");
+
+    (void)state;
+    end = fill(end, 'a', 8192 - strlen("GET /below/ HTTP/1.1\r\n"));
+    stpcpy(end, " HTTP/1.0\r\n\r\n");
+    assert_memory_equal(replies_to(input), "HTTP/1.1 200 OK\r\n", 17);
+    stpcpy(end, "a HTTP/1.0\r\n\r\n");
+    assert_reply(input, REFUSAL("414 URI Too Long", 17));
+    fill(end, 'a', 10000);      /* the line never ends */
+    assert_reply(input, REFUSAL("414 URI Too Long", 17));
+}
+
+static void fields_have_limits_in_number_and_size(void **state)
+{
+    static const char start[] = "GET / HTTP/1.1\r\n";
+    static char input[128 * 1024];
+    char *end = stpcpy(input, start);
+    char *fields = end;
+
+    (void)state;
+    end = stpcpy(end, "Host: x\r\n");
+    for (int i = 1; i < 100; i++)
+        end = stpcpy(end, "A: b\r\n");
+    stpcpy(end, "\r\n");
+    assert_reply(input, HELLO);
+    stpcpy(end, "A: b\r\n\r\n");
+    assert_reply(input, REFUSAL("431 Request Header Fields Too Large", 36));
+
+    end = stpcpy(fields, "Host: x\r\nA: ");
+    end = fill(end, 'a', 32768 - (size_t)(end - fields) - 4);
+    stpcpy(end, "\r\n\r\n");
+    assert_reply(input, HELLO);
+    stpcpy(end, "a\r\n\r\n");
+    assert_reply(input, REFUSAL("431 Request Header Fields Too Large", 36));
+    fill(end, 'a', 40000);
+    assert_reply(input, REFUSAL("431 Request Header Fields Too Large", 36));
+}
+
+/* ------------------------------------------------------------------ bad weather ------- */
+
+static void a_head_cut_short_is_a_bad_request(void **state)
+{
+    (void)state;
+    assert_reply("GET / HT", BAD_REQUEST);
+    assert_reply("GET / HTTP/1.1\r\nHost: x\r\n", BAD_REQUEST);
+    assert_int_equal(outcome.status, 0);
+}
+
+static void a_peer_that_leaves_between_requests_gets_no_reply(void **state)
+{
+    (void)state;
+    serve(&outcome, "", 0, (struct weather){ 0 });
+    assert_string_equal(outcome.text, "");
+    assert_int_equal(outcome.status, 0);
+}
+
+static void a_timeout_is_answered_only_if_a_request_had_begun(void **state)
+{
+    static const char head[] = "GET / HT";
+    static const char body[] = "POST /mirror HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel";
+    struct weather weather = { .ending = -ETIMEDOUT };
+
+    (void)state;
+    serve(&outcome, "", 0, weather);
+    assert_string_equal(outcome.text, "");
+    assert_int_equal(outcome.status, 0);
+    serve(&outcome, head, strlen(head), weather);
+    assert_string_equal(outcome.text, REFUSAL("408 Request Timeout", 20));
+    assert_int_equal(outcome.status, 0);
+    serve(&outcome, body, strlen(body), weather);
+    assert_string_equal(outcome.text, REFUSAL("408 Request Timeout", 20));
+    assert_int_equal(outcome.status, 0);
+}
+
+static void a_peer_that_resets_is_not_reported(void **state)
+{
+    static const char head[] = "GET / HT";
+    static const char body[] = "POST /mirror HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel";
+    static const char whole[] = "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    (void)state;
+    serve(&outcome, head, strlen(head), (struct weather){ .ending = -ECONNRESET });
+    assert_int_equal(outcome.status, 0);
+    serve(&outcome, body, strlen(body), (struct weather){ .ending = -ECONNRESET });
+    assert_int_equal(outcome.status, 0);
+    serve(&outcome, whole, strlen(whole), (struct weather){ .write_error = -EPIPE });
+    assert_int_equal(outcome.status, 0);
+}
+
+static void a_cancelled_request_stays_cancelled(void **state)
+{
+    static const char head[] = "GET / HT";
+
+    (void)state;
+    serve(&outcome, head, strlen(head), (struct weather){ .ending = -ECANCELED });
+    assert_string_equal(outcome.text, "");
+    assert_int_equal(outcome.status, -ECANCELED);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_request_is_answered_and_the_connection_kept),
+        cmocka_unit_test(a_whole_request_needs_one_wait),
+        cmocka_unit_test(pipelined_requests_are_answered_in_order),
+        cmocka_unit_test(connection_close_is_obeyed_and_announced),
+        cmocka_unit_test(http_1_0_closes_unless_it_asks_to_be_kept),
+        cmocka_unit_test(a_draining_server_answers_and_closes),
+        cmocka_unit_test(head_gets_the_headers_of_get_and_no_body),
+        cmocka_unit_test(one_empty_line_before_a_request_is_skipped),
+        cmocka_unit_test(a_request_is_told_apart_into_its_pieces),
+        cmocka_unit_test(an_absolute_target_without_a_path_asks_for_the_root),
+        cmocka_unit_test(strings_of_a_request_outlive_the_reading_of_its_body),
+        cmocka_unit_test(a_body_of_a_given_length_is_read),
+        cmocka_unit_test(a_chunked_body_is_put_together),
+        cmocka_unit_test(trailers_are_skipped),
+        cmocka_unit_test(malformed_chunks_are_refused),
+        cmocka_unit_test(extensions_and_trailers_have_a_limit),
+        cmocka_unit_test(a_body_cut_short_is_a_bad_request),
+        cmocka_unit_test(a_body_beyond_the_limit_is_refused),
+        cmocka_unit_test(a_body_that_nobody_reads_is_skipped),
+        cmocka_unit_test(continue_is_sent_when_the_body_is_wanted_and_not_there),
+        cmocka_unit_test(continue_is_not_sent_for_a_body_that_is_not_wanted),
+        cmocka_unit_test(other_expectations_fail),
+        cmocka_unit_test(a_stream_is_sent_in_chunks),
+        cmocka_unit_test(a_stream_to_http_1_0_ends_with_the_connection),
+        cmocka_unit_test(a_stream_that_fails_is_left_visibly_unfinished),
+        cmocka_unit_test(a_file_is_sent_from_its_offset),
+        cmocka_unit_test(added_headers_are_sent_and_cannot_be_split),
+        cmocka_unit_test(no_content_has_neither_body_nor_length),
+        cmocka_unit_test(a_status_that_a_callback_returns_becomes_a_page),
+        cmocka_unit_test(a_callback_that_fails_is_told_and_answered_with_500),
+        cmocka_unit_test(unknown_paths_and_methods_are_refused_and_the_connection_kept),
+        cmocka_unit_test(methods_and_versions_that_are_not_implemented_are_named_so),
+        cmocka_unit_test(malformed_request_lines_are_refused),
+        cmocka_unit_test(malformed_fields_are_refused),
+        cmocka_unit_test(nul_bytes_are_refused_anywhere_in_a_head),
+        cmocka_unit_test(the_host_must_be_there_once_and_be_one),
+        cmocka_unit_test(lengths_that_two_programs_could_read_differently_are_refused),
+        cmocka_unit_test(transfer_codings_but_chunked_are_not_implemented),
+        cmocka_unit_test(a_request_line_has_a_limit),
+        cmocka_unit_test(fields_have_limits_in_number_and_size),
+        cmocka_unit_test(a_head_cut_short_is_a_bad_request),
+        cmocka_unit_test(a_peer_that_leaves_between_requests_gets_no_reply),
+        cmocka_unit_test(a_timeout_is_answered_only_if_a_request_had_begun),
+        cmocka_unit_test(a_peer_that_resets_is_not_reported),
+        cmocka_unit_test(a_cancelled_request_stays_cancelled),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
