@@ -38,7 +38,7 @@ using std::chrono::milliseconds;
 
 constexpr auto HOLD = milliseconds(1000);
 constexpr int PROBERS = 200;
-constexpr int EPISODES = 3;
+constexpr int EPISODES = 5;
 constexpr auto GAP = std::chrono::duration_cast<steady::duration>(HOLD * 9 / 10) / PROBERS;
 constexpr auto PATIENCE = std::chrono::seconds(5);
 
@@ -68,13 +68,17 @@ int tell_worker(struct weir_request *req)
 
 struct prober {
     int fd = -1;
-    char home = 0;      /* the worker that answered last */
+    char home = 0;          /* the worker that waits for it */
+    char answered_by = 0;   /* the worker that answered last */
+    double delay_ms = 0;    /* ... after so long */
     steady::time_point asked;
 };
 
 class probers {
 public:
     probers() : all(PROBERS) {}
+    probers(const probers &) = delete;
+    probers &operator=(const probers &) = delete;
     ~probers()
     {
         for (prober &it : all)
@@ -83,9 +87,7 @@ public:
     }
     bool connect(uint16_t port);
     bool learn_homes();
-    std::vector<prober *> largest_household();
 
-private:
     std::vector<prober> all;
 };
 
@@ -101,7 +103,8 @@ bool hear(prober &it)
 
     if (recv(it.fd, answer, sizeof(answer), MSG_WAITALL) != sizeof(answer))
         return false;
-    it.home = answer[0];
+    it.answered_by = answer[0];
+    it.delay_ms = std::chrono::duration<double, std::milli>(steady::now() - it.asked).count();
     return true;
 }
 
@@ -131,57 +134,58 @@ bool probers::learn_homes()
         for (prober &it : all)
             if (!ask(it, "who?\n"))
                 return false;
-        for (prober &it : all)
+        for (prober &it : all) {
             if (!hear(it))
                 return false;
+            it.home = it.answered_by;
+        }
     }
     return true;
 }
 
-std::vector<prober *> probers::largest_household()
+/* One of those whose worker has the most. */
+prober *typical(std::vector<prober> &all)
 {
-    std::vector<prober *> households[2];
+    prober *last[2] = {};
+    int counts[2] = {};
 
-    for (prober &it : all)
-        households[it.home & 1].push_back(&it);
-    return households[households[1].size() > households[0].size()];
+    for (prober &it : all) {
+        last[it.home & 1] = &it;
+        counts[it.home & 1]++;
+    }
+    return last[counts[1] > counts[0]];
 }
 
-enum class probing { free, spaced, burst };
-
 /*
- * Everyone in the household asks at a moment fixed in advance, whether or not those before have
- * been answered: a single long wait must not hide the others'.
+ * Everyone asks at a moment fixed in advance, whether or not those before have been answered: a
+ * single long wait must not hide the others'.
  */
-bool probe(const std::vector<prober *> &household, steady::duration gap,
-           std::vector<double> *delays_ms)
+bool probe(const std::vector<prober *> &asking, steady::duration gap)
 {
-    std::vector<struct pollfd> polled(household.size(), { -1, POLLIN, 0 });
+    std::vector<struct pollfd> polled(asking.size(), { -1, POLLIN, 0 });
     steady::time_point next = steady::now();
     size_t asked = 0, heard = 0;
 
-    while (heard < household.size()) {
+    while (heard < asking.size()) {
         steady::duration wait = PATIENCE;
 
-        for (; asked < household.size() && steady::now() >= next; asked++, next += gap) {
-            if (!ask(*household[asked], "who?\n"))
+        for (; asked < asking.size() && steady::now() >= next; asked++, next += gap) {
+            if (!ask(*asking[asked], "who?\n"))
                 return false;
-            polled[asked].fd = household[asked]->fd;
+            polled[asked].fd = asking[asked]->fd;
         }
-        if (asked < household.size())
+        if (asked < asking.size())
             wait = next - steady::now();
 
         const int64_t ns = std::max<int64_t>(0, std::chrono::nanoseconds(wait).count());
         const struct timespec timeout = { ns / 1000000000, ns % 1000000000 };
 
-        if (ppoll(polled.data(), asked, &timeout, nullptr) <= 0 && asked == household.size())
+        if (ppoll(polled.data(), asked, &timeout, nullptr) <= 0 && asked == asking.size())
             return false;
         for (size_t i = 0; i < asked; i++) {
             if (polled[i].revents == 0)
                 continue;
-            delays_ms->push_back(std::chrono::duration<double, std::milli>(
-                steady::now() - household[i]->asked).count());
-            if (!hear(*household[i]))
+            if (!hear(*asking[i]))
                 return false;
             polled[i].fd = -1;
             heard++;
@@ -190,39 +194,47 @@ bool probe(const std::vector<prober *> &household, steady::duration gap,
     return true;
 }
 
-/* One prober holds its worker, the rest of its household asks. False: an answer did not come. */
-bool episode(probers &clients, probing how, std::vector<double> *delays_ms, uint64_t *moved)
+struct delays {
+    std::vector<double> stuck_ms;       /* of those whose worker was stuck */
+    std::vector<double> control_ms;     /* of the others */
+    uint64_t moved = 0;                 /* of the first: answered by another worker */
+};
+
+/* One client holds its worker, all others ask. False: an answer did not come. */
+bool episode(probers &clients, steady::duration gap, delays *ret)
 {
     if (!clients.learn_homes())
         return false;
 
-    std::vector<prober *> household = clients.largest_household();
-    prober *holder = household.back();
+    prober *holder = typical(clients.all);
     const char stuck = holder->home;
+    std::vector<prober *> asking;
 
-    household.pop_back();
-    if (how != probing::free && (!ask(*holder, "hold\n") || !hear(*holder)))
+    for (prober &it : clients.all)
+        if (&it != holder)
+            asking.push_back(&it);
+    if (!ask(*holder, "hold\n") || !hear(*holder) || !probe(asking, gap))
         return false;
-    if (!probe(household, how == probing::burst ? steady::duration(0) : GAP, delays_ms))
-        return false;
-    for (const prober *it : household)
-        *moved += it->home != stuck;
-    return how == probing::free || hear(*holder);
+    for (const prober *it : asking) {
+        (it->home == stuck ? ret->stuck_ms : ret->control_ms).push_back(it->delay_ms);
+        ret->moved += it->home == stuck && it->answered_by != stuck;
+    }
+    return hear(*holder);
 }
 
-double percentile(const std::vector<double> &sorted, double share)
+double percentile(std::vector<double> values, double share)
 {
-    size_t i = static_cast<size_t>(static_cast<double>(sorted.size()) * share);
-
-    return sorted[std::min(i, sorted.size() - 1)];
+    if (values.empty())
+        return 0;
+    std::sort(values.begin(), values.end());
+    return values[static_cast<size_t>(static_cast<double>(values.size() - 1) * share)];
 }
 
-void stuck(benchmark::State &state, probing how)
+void stuck(benchmark::State &state, steady::duration gap)
 {
     struct weir_handler handler = {};
     struct weir_options options = {};
-    std::vector<double> delays_ms;
-    uint64_t moved = 0;
+    struct delays delays;
     contender weir;
 
     handler.name = "tell_worker";
@@ -239,23 +251,23 @@ void stuck(benchmark::State &state, probing how)
             return;
         }
         for (int i = 0; i < EPISODES; i++) {
-            if (!episode(clients, how, &delays_ms, &moved)) {
+            if (!episode(clients, gap, &delays)) {
                 state.SkipWithError("an answer did not come");
                 return;
             }
         }
     }
-    std::sort(delays_ms.begin(), delays_ms.end());
-    state.counters["probes"] = static_cast<double>(delays_ms.size());
-    state.counters["moved"] = static_cast<double>(moved);
-    state.counters["p50_ms"] = percentile(delays_ms, 0.50);
-    state.counters["p99_ms"] = percentile(delays_ms, 0.99);
-    state.counters["max_ms"] = delays_ms.back();
+    state.counters["probes"] = static_cast<double>(delays.stuck_ms.size());
+    state.counters["moved"] = static_cast<double>(delays.moved);
+    state.counters["p50_ms"] = percentile(delays.stuck_ms, 0.50);
+    state.counters["p99_ms"] = percentile(delays.stuck_ms, 0.99);
+    state.counters["max_ms"] = percentile(delays.stuck_ms, 1);
+    state.counters["control_p50_ms"] = percentile(delays.control_ms, 0.50);
+    state.counters["control_p99_ms"] = percentile(delays.control_ms, 0.99);
 }
 
-BENCHMARK_CAPTURE(stuck, free, probing::free)->Iterations(1)->Unit(benchmark::kSecond);
-BENCHMARK_CAPTURE(stuck, spaced, probing::spaced)->Iterations(1)->Unit(benchmark::kSecond);
-BENCHMARK_CAPTURE(stuck, burst, probing::burst)->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK_CAPTURE(stuck, spaced, GAP)->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK_CAPTURE(stuck, burst, steady::duration(0))->Iterations(1)->Unit(benchmark::kSecond);
 
 /* ------------------------------------------------------------- stalled clients --------- */
 
