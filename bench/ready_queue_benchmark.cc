@@ -1,9 +1,9 @@
 // ready_queue_benchmark.cc - the ready queue beside other queues that could do its job.
 //
-// Rows are candidate/producers+consumers, and candidate/round:N for N threads that each pop and push
-// back. Items behave like connections: there are few, each is in the queue at most once, its pusher
-// has written to it before, and its popper writes to it afterwards. A row fails if an item is lost
-// or doubled.
+// Rows are candidate/producers+consumers, and candidate/round:N for N threads that each pop and
+// push back. Items behave like connections: there are few, each is in the queue at most once, its
+// pusher has written to it before, and its popper writes to it afterwards. A row fails if an item
+// is lost or doubled.
 //
 // items_per_second is by the clock; cpu_ns is what an item cost all the threads of the process,
 // those included that liburcu runs on the side.
