@@ -366,11 +366,12 @@ static void accept_until_stopped(struct acceptor *acceptor)
         int n = sys_epoll_wait(acceptor->epoll_fd, events, EVENTS_MAX,
                                until_next_duty_ms(acceptor, now_ms));
 
-        /* What is ready when the stop is seen is not served any more (bpo-35017). */
-        if (stopping(acceptor))
-            break;
         for (int i = 0; i < n; i++)
             note_event(acceptor, events[i].data.u64);
+        /* What is ready when the stop is seen is not served any more (bpo-35017): the next run
+         * does that, and gets no second edge for it. */
+        if (stopping(acceptor))
+            break;
         now_ms = clock_ms();
         do_what_is_due(acceptor, now_ms);
         accept_ready(acceptor, now_ms);

@@ -66,7 +66,7 @@ static bool peer_is_gone(int error)
     return error == -EPIPE || error == -ECONNRESET;
 }
 
-/* One call of handle(), and what it wrote. WEIR_KEEP, 0, or a negative errno. */
+/* One call of handle(), and what it wrote: what handle returned, or the error of its flush. */
 static int handle(struct weir_request *req)
 {
     const struct service *service = req->service;
@@ -80,10 +80,8 @@ static int handle(struct weir_request *req)
     /* What was written goes out even if handle() failed: it may say why. */
     flushed = weir_flush(req);
     tally_add(&req->task->worker->tally, TALLY_HANDLED, 1);
-    if (WEIR_UNLIKELY(r == WEIR_STOP_SERVER)) {
+    if (WEIR_UNLIKELY(r == WEIR_STOP_SERVER))
         service->stop(service->server);
-        return 0;
-    }
     /* A peer that went without its last answer is nobody's error: socketserver ignores it too. */
     if (r >= 0 && flushed < 0)
         return peer_is_gone(flushed) ? 0 : flushed;

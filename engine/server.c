@@ -135,7 +135,7 @@ static int create_pool(struct weir_server *server)
 
     if (r == -EINVAL)
         return why_set(last_why, sizeof(last_why), r,
-                       "stack_size is %zu: it must be 16 KiB to 1 GiB", options->stack_size);
+                       "stack_size is %zu: it must be 16 KiB to 256 MiB", options->stack_size);
     if (r < 0)
         return why_set(last_why, sizeof(last_why), r, "the pool of workers: %s", strerror(-r));
     return 0;
@@ -414,7 +414,8 @@ void weir_server_stop(struct weir_server *server)
 int weir_server_shutdown(struct weir_server *server)
 {
     if (called_from_handler(server) || called_from_hook(server))
-        return -EDEADLK;
+        return why_set(last_why, sizeof(last_why), -EDEADLK, "the server can't be shut down by "
+                       "its own handler or hook: use weir_server_stop");
     weir_server_stop(server);
     pthread_mutex_lock(&server->lock);
     while (state_of(server) == SERVING)
@@ -493,7 +494,8 @@ int weir_server_close(struct weir_server *server)
     int r;
 
     if (called_from_handler(server))
-        return -EDEADLK;
+        return why_set(last_why, sizeof(last_why), -EDEADLK, "the server can't be closed by its "
+                       "own handler: use weir_server_stop");
     r = begin_closing(server);
     if (r == -EALREADY) {
         if (state_of(server) != CLOSED)
@@ -501,7 +503,8 @@ int weir_server_close(struct weir_server *server)
         return 0;
     }
     if (r < 0)
-        return r;
+        return why_set(last_why, sizeof(last_why), r, "the server can't be closed: it serves; "
+                       "shut it down first");
     for (size_t i = 0; i < server->acceptors_len; i++)
         acceptor_close_listeners(&server->acceptors[i]);
     end_connections(server);
