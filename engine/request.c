@@ -88,26 +88,32 @@ static int handle(struct weir_request *req)
     return r;
 }
 
-/* handle() until it's done, or the connection may rest. What handle returned at last. */
-static int handle_while_there_is_input(struct weir_request *req)
+/* There is no input: the connection is kept, unless the server drains. */
+static int rest(struct weir_request *req)
 {
-    struct connection *conn = req->conn;
     int r;
 
-    do {
-        r = handle(req);
-        if (r != WEIR_KEEP)
-            return r;
-        if (req->rfile.eof || req->rfile.error)
-            return 0;
-    } while (rfile_has_more(req));
     if (crew_draining(req->service->crew))
         return 0;
     r = worker_watch(req->task);
     if (r < 0)
         return r;
-    conn->kept = true;
+    req->conn->kept = true;
     return WEIR_KEEP;
+}
+
+/* handle() until it's done, or the connection may rest. What handle returned at last. */
+static int handle_while_there_is_input(struct weir_request *req)
+{
+    do {
+        int r = handle(req);
+
+        if (r != WEIR_KEEP)
+            return r;
+        if (req->rfile.eof || req->rfile.error)
+            return 0;
+    } while (rfile_has_more(req));
+    return rest(req);
 }
 
 /* The connection has begun and ends: finish, and the one error that is told. */
@@ -158,7 +164,10 @@ static void serve_accepted(struct weir_request *req)
         return;
     if (conn->expired)
         tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
-    else if (!was_kept || !crew_draining(req->service->crew) || rfile_has_more(req))
+    else if (was_kept && !rfile_has_more(req))
+        /* Drained, or a false alarm: the event told of what the last call has read already. */
+        status = rest(req);
+    else
         status = handle_while_there_is_input(req);
     if (!conn->kept)
         finish(req, status);
