@@ -2,6 +2,7 @@
 
 #include "engine/address.h"
 #include "engine/clock.h"
+#include "engine/dispatch.h"
 #include "engine/sys.h"
 
 #include <errno.h>
@@ -344,7 +345,7 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
         acceptor->quiet_ticks = 0;
         break;
     case TOKEN_SHARED:
-        worker_dispatch_all(&acceptor->pool->crew, acceptor->pool->crew.shared_fd, &tokens);
+        dispatch_all(&acceptor->pool->crew, acceptor->pool->crew.shared_fd, &tokens);
         break;
     default:
         acceptor->listening[token - TOKEN_LISTENER].ready = true;
@@ -399,7 +400,8 @@ int acceptor_run(struct acceptor *acceptor)
 void acceptor_forget_stop(struct acceptor *acceptor)
 {
     sys_eventfd_clear(acceptor->stop_fd);
-    atomic_store_explicit(&acceptor->stopping, false, memory_order_relaxed); /* pairs: none */
+    /* relaxed: the run that it is for begins on this thread, or behind a lock. pairs: none */
+    atomic_store_explicit(&acceptor->stopping, false, memory_order_relaxed);
 }
 
 void acceptor_stop(struct acceptor *acceptor)

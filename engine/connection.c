@@ -82,9 +82,8 @@ void connection_table_each(struct connection_table *table,
 
 static void note_used(struct connection_table *table, size_t end)
 {
-    size_t used = atomic_load_explicit(&table->used, memory_order_relaxed);
-
     /* relaxed: it only grows, and the slots carry their own order. pairs: none */
+    size_t used = atomic_load_explicit(&table->used, memory_order_relaxed);
     while (used < end && !atomic_compare_exchange_weak_explicit(&table->used, &used, end,
                                                                 memory_order_relaxed,
                                                                 memory_order_relaxed))
@@ -269,15 +268,14 @@ void connection_start(struct connection *conn)
     conn->drained = false;
 }
 
-/*
- * RUNNING -> to, unless an event has left its mark: then the mark is taken off. release: the
- * fiber and the fields, to whoever sees the state. pairs: connection_ready(), _claim(), _unpark()
- * seq_cst: in IDLE the drain must not be missed; store buffering. pairs: worker's settle()
- */
+/* RUNNING -> to, unless an event has left its mark: then the mark is taken off. */
 static bool let_go(struct connection *conn, enum connection_state to)
 {
+    /*
+     * release: the fiber and the fields, to whoever sees the state. seq_cst: IDLE, then the look
+     * whether there's a drain; store buffering. pairs: connection_ready(), take(), pool_drain()
+     */
     uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
-
     for (;;) {
         if (WEIR_UNLIKELY(word & READY)) {
             /* acquire: the edge that the mark tells of. pairs: connection_ready() */
@@ -303,11 +301,11 @@ bool connection_keep(struct connection *conn)
     return let_go(conn, CONNECTION_IDLE);
 }
 
-/* from -> to, keeping the marks. acquire: what the last owner left. pairs: let_go() */
+/* from -> to, keeping the marks. */
 static bool take(struct connection *conn, enum connection_state from, enum connection_state to)
 {
+    /* seq_cst: what the last owner left, and IDLE before a drain's look. pairs: let_go() */
     uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
-
     while ((word & STATE) == from)
         if (atomic_compare_exchange_weak_explicit(&conn->state, &word, (word & ~STATE) | to,
                                                   memory_order_seq_cst, memory_order_relaxed))
@@ -328,10 +326,10 @@ bool connection_claim(struct connection *conn)
 enum connection_next connection_ready(struct connection *conn, uint32_t events)
 {
     uint32_t alert = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI) ? ALERT : 0;
-    uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
     enum connection_next next;
     uint32_t to;
-
+    /* acquire: what the last owner left; release: our sight of the edge. pairs: let_go() */
+    uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
     do {
         switch (word & STATE) {
         case CONNECTION_PARKED:
@@ -348,7 +346,6 @@ enum connection_next connection_ready(struct connection *conn, uint32_t events)
             to = word | READY;
             next = CONNECTION_NOTHING;
         }
-        /* acquire: what the last owner left; release: our sight of the edge. pairs: let_go() */
     } while (!atomic_compare_exchange_weak_explicit(&conn->state, &word, to | alert,
                                                     memory_order_acq_rel,
                                                     memory_order_relaxed));

@@ -108,28 +108,44 @@ void handoff_wake_all(const struct handoff *handoff)
         sys_eventfd_signal(handoff->wake_fds[i]);
 }
 
+void handoff_pass_on(struct handoff *handoff)
+{
+    /* No fence: the call that we pass on has shown us the push. pairs: handoff_push() */
+    if (!ready_queue_empty(&handoff->queue))
+        wake_one(handoff);
+}
+
 void handoff_sleep(struct handoff *handoff, unsigned i)
 {
-    atomic_fetch_or_explicit(&handoff->sleeping[i / 64], bit_of(i), memory_order_relaxed);
     /*
      * Store buffering: we announce, then our caller looks at the queue and its inbox; the waker
      * puts, then looks at the announcement. pairs: handoff_push(), handoff_wake()
      */
+    atomic_fetch_or_explicit(&handoff->sleeping[i / 64], bit_of(i), memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
 }
 
-void handoff_awake(struct handoff *handoff, unsigned i)
+/* Calls the acceptor if it has stopped looking. */
+static void call_watcher(struct handoff *handoff)
 {
-    /* seq_cst, before the look at watching: store buffering again. pairs: handoff_unwatch() */
-    atomic_fetch_and_explicit(&handoff->sleeping[i / 64], ~bit_of(i), memory_order_seq_cst);
-    if (!handoff->watched)
-        return;
-    /* seq_cst: as above. pairs: handoff_unwatch() */
+    /* seq_cst, behind the change of sleeping: store buffering. pairs: handoff_unwatch() */
     if (WEIR_LIKELY(atomic_load_explicit(&handoff->watching, memory_order_seq_cst)))
         return;
     /* relaxed: of several that wake, one calls; a second call would do no harm. pairs: none */
     if (!atomic_exchange_explicit(&handoff->watching, true, memory_order_relaxed))
         sys_eventfd_signal(handoff->watch_fd);
+}
+
+bool handoff_awake(struct handoff *handoff, unsigned i)
+{
+    /* seq_cst, before the look at watching: store buffering again. And acquire: if we were
+     * called, the push that we were called for. pairs: handoff_unwatch(), wake_if_asleep() */
+    uint64_t old = atomic_fetch_and_explicit(&handoff->sleeping[i / 64], ~bit_of(i),
+                                             memory_order_seq_cst);
+
+    if (handoff->watched)
+        call_watcher(handoff);
+    return !(old & bit_of(i));
 }
 
 bool handoff_asleep(const struct handoff *handoff, unsigned i)

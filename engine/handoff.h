@@ -48,8 +48,14 @@ void handoff_wake_all(const struct handoff *handoff);
 /* Announces that worker i is about to sleep. It must look for work once more before it does. */
 void handoff_sleep(struct handoff *handoff, unsigned i);
 
-/* Worker i goes on. */
-void handoff_awake(struct handoff *handoff, unsigned i);
+/*
+ * Worker i goes on. True: it was called, and owes the queue a look. Before it goes into any
+ * handler, which may keep it for long, it must have popped or passed the call on.
+ */
+bool handoff_awake(struct handoff *handoff, unsigned i);
+
+/* Wakes another worker if the queue is not empty. */
+void handoff_pass_on(struct handoff *handoff);
 
 /* Hints for the acceptor's tick. */
 bool handoff_asleep(const struct handoff *handoff, unsigned i);

@@ -1,6 +1,7 @@
 #include "engine/offload.h"
 
 #include "engine/inbox.h"
+#include "engine/thread.h"
 #include "engine/worker.h"
 
 #include <errno.h>
@@ -69,7 +70,7 @@ void offload_destroy(struct offload *offload)
 static void deliver_done(struct worker *worker, struct message *message)
 {
     (void)worker;
-    worker_resume(caa_container_of(message, struct job, done)->task);
+    task_unpark(caa_container_of(message, struct job, done)->task, 0);
 }
 
 /* The next job, or NULL when none has come for a while. Locked. */
@@ -119,15 +120,7 @@ static void *thread_main(void *arg)
 
 static int start_thread_locked(struct offload *offload)
 {
-    pthread_attr_t detached;
-    pthread_t thread;
-    int r;
-
-    pthread_attr_init(&detached);
-    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-    r = pthread_create(&thread, &detached, thread_main, offload);
-    pthread_attr_destroy(&detached);
-    if (r != 0)
+    if (thread_start_detached(thread_main, offload) < 0)
         return -EAGAIN;
     offload->threads++;
     return 0;
@@ -163,6 +156,6 @@ int offload_run(struct offload *offload, struct task *task, int (*fn)(void *arg)
     r = submit(offload, &job);
     if (r < 0)
         return r;
-    worker_await(task);
+    task_await(task);
     return job.result;
 }

@@ -1,12 +1,11 @@
 #include "engine/pool.h"
 
+#include "engine/dispatch.h"
 #include "engine/overflow.h"
-#include "engine/stack.h"
 #include "engine/sys.h"
+#include "engine/thread.h"
 
 #include <errno.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,48 +13,6 @@
 #define TICKS_STUCK 4
 
 /* ------------------------------------------------------------------ begin and end ----- */
-
-static int crew_init(struct crew *crew, const struct pool_config *config)
-{
-    bool watched = config->workers > 1 || config->stall_warn_ms > 0;
-    int r;
-
-    crew->rbufsize = config->rbufsize;
-    crew->wbufsize = config->wbufsize;
-    crew->shared_fd = -1;
-    crew->serve = config->serve;
-    crew->service = config->service;
-    r = connection_table_init(&crew->table);
-    if (r < 0)
-        return r;
-    r = stack_arena_create(config->stack_size, 0, &crew->arena);
-    if (r < 0)
-        goto fail_arena;
-    r = handoff_init(&crew->handoff, config->workers, crew->table.size, watched);
-    if (r < 0)
-        goto fail_handoff;
-    if (!config->shared_set)
-        return 0;
-    crew->shared_fd = sys_epoll_create();
-    if (crew->shared_fd >= 0)
-        return 0;
-    r = crew->shared_fd;
-    handoff_fini(&crew->handoff);
-fail_handoff:
-    stack_arena_destroy(crew->arena);
-fail_arena:
-    connection_table_fini(&crew->table);
-    return r;
-}
-
-static void crew_fini(struct crew *crew)
-{
-    if (crew->shared_fd >= 0)
-        sys_close(crew->shared_fd);
-    handoff_fini(&crew->handoff);
-    stack_arena_destroy(crew->arena);
-    connection_table_fini(&crew->table);
-}
 
 static void free_pool(struct pool *pool)
 {
@@ -95,7 +52,16 @@ int pool_create(const struct pool_config *config, struct pool **ret_pool)
     if (!pool)
         return -ENOMEM;
     pool->config = *config;
-    r = crew_init(&pool->crew, config);
+    r = crew_init(&pool->crew, &(const struct crew_config){
+        .workers = config->workers,
+        .stack_size = config->stack_size,
+        .rbufsize = config->rbufsize,
+        .wbufsize = config->wbufsize,
+        .shared_set = config->shared_set,
+        .watched = config->workers > 1 || config->stall_warn_ms > 0,
+        .serve = config->serve,
+        .service = config->service,
+    });
     if (r < 0) {
         free_pool(pool);
         return r;
@@ -131,26 +97,24 @@ void pool_destroy(struct pool *pool)
 static int start_worker(struct pool *pool, unsigned i)
 {
     const struct pool_config *config = &pool->config;
-    pthread_attr_t attr;
-    int r;
+    int cpu = config->cpus_len > 0 ? config->cpus[i % config->cpus_len] : -1;
 
-    pthread_attr_init(&attr);
-    if (config->cpus_len > 0) {
-        cpu_set_t cpus;
+    return thread_start(&pool->threads[i], cpu, worker_main, &pool->workers[i]);
+}
 
-        CPU_ZERO(&cpus);
-        CPU_SET(config->cpus[i % config->cpus_len], &cpus);
-        pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
-    }
-    r = pthread_create(&pool->threads[i], &attr, worker_main, &pool->workers[i]);
-    pthread_attr_destroy(&attr);
-    return -r;
+static void end_threads(struct pool *pool)
+{
+    /* release: what was done before; a worker that misses it is woken. pairs: crew_stopping() */
+    atomic_store_explicit(&pool->crew.stopping, true, memory_order_release);
+    handoff_wake_all(&pool->crew.handoff);
+    while (pool->threads_len > 0)
+        pthread_join(pool->threads[--pool->threads_len], NULL);
+    atomic_store_explicit(&pool->crew.stopping, false, memory_order_relaxed); /* pairs: none */
+    overflow_uninstall();
 }
 
 int pool_start(struct pool *pool)
 {
-    sigset_t all;
-    sigset_t before;
     int r;
 
     if (pool->threads_len > 0)
@@ -158,35 +122,21 @@ int pool_start(struct pool *pool)
     r = overflow_install();
     if (r < 0)
         return r;
-    /* Signals are the program's; its own threads take them. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (r == 0 && pool->threads_len < pool->workers_len) {
+    while (pool->threads_len < pool->workers_len) {
         r = start_worker(pool, pool->threads_len);
-        if (r == 0)
-            pool->threads_len++;
+        if (r < 0) {
+            end_threads(pool);
+            return r;
+        }
+        pool->threads_len++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (r < 0) {
-        if (pool->threads_len > 0)
-            pool_stop(pool);
-        else
-            overflow_uninstall();
-    }
-    return r;
+    return 0;
 }
 
 void pool_stop(struct pool *pool)
 {
-    if (pool->threads_len == 0)
-        return;
-    /* release: what was done before; a worker that misses it is woken. pairs: stopping() */
-    atomic_store_explicit(&pool->crew.stopping, true, memory_order_release);
-    handoff_wake_all(&pool->crew.handoff);
-    while (pool->threads_len > 0)
-        pthread_join(pool->threads[--pool->threads_len], NULL);
-    atomic_store_explicit(&pool->crew.stopping, false, memory_order_relaxed); /* pairs: none */
-    overflow_uninstall();
+    if (pool->threads_len > 0)
+        end_threads(pool);
 }
 
 /* ------------------------------------------------------------------ the shared set ---- */
@@ -209,7 +159,7 @@ void pool_return_shared_set(struct pool *pool, int epoll_fd)
         return;
     if (epoll_fd >= 0)
         sys_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
-    sys_epoll_ctl(pool->workers[0].epoll_fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, WORKER_SHARED);
+    sys_epoll_ctl(pool->workers[0].epoll_fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, DISPATCH_SHARED);
 }
 
 /* ------------------------------------------------------------------ the tick ---------- */
@@ -262,7 +212,7 @@ void pool_tick(struct pool *pool, uint64_t now_ms)
             continue;
         }
         if (pool->workers_len > 1 && is_stuck(pool, worker, watch))
-            tally_add(&pool->tally, TALLY_RESCUED, worker_rescue(worker));
+            tally_add(&pool->tally, TALLY_RESCUED, dispatch_rescue(worker));
         if (pool->config.stall_warn_ms > 0)
             warn_of_stall(pool, worker, watch, now_ms);
     }

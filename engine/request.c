@@ -30,7 +30,7 @@ uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms
 
 int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms)
 {
-    int r = worker_wait(req->task, req->conn, events, deadline_ms);
+    int r = task_wait(req->task, req->conn, events, deadline_ms);
 
     if (WEIR_UNLIKELY(r == -ETIMEDOUT))
         tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
@@ -95,7 +95,7 @@ static int rest(struct weir_request *req)
 
     if (crew_draining(req->service->crew))
         return 0;
-    r = worker_watch(req->task);
+    r = task_watch(req->task);
     if (r < 0)
         return r;
     req->conn->kept = true;
@@ -274,7 +274,7 @@ int weir_sleep(struct weir_request *req, uint32_t ms)
     uint64_t until_ms = clock_ms() + ms + 1;
     uint64_t limit_ms = root_of(req)->deadline_ms;
     bool cut = limit_ms != 0 && limit_ms < until_ms;
-    int r = worker_sleep(req->task, cut ? limit_ms : until_ms);
+    int r = task_sleep(req->task, cut ? limit_ms : until_ms);
 
     if (r < 0 || !cut)
         return r;
@@ -284,7 +284,7 @@ int weir_sleep(struct weir_request *req, uint32_t ms)
 
 int weir_yield(struct weir_request *req)
 {
-    return worker_yield(req->task);
+    return task_yield(req->task);
 }
 
 int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg)
@@ -318,7 +318,7 @@ static int connect_by(struct weir_request *peer, const struct address *address,
             break;
         if (deadline_ms != 0 && clock_ms() >= deadline_ms)
             return -ETIMEDOUT;
-        r = worker_sleep(peer->task, clock_ms() + 2);
+        r = task_sleep(peer->task, clock_ms() + 2);
         if (r < 0)
             return r;
     }

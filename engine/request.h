@@ -43,6 +43,7 @@ struct rfile {
     size_t scanned;             /* so many from start on hold no '\n' */
     bool eof;
     int error;                  /* sticky */
+    unsigned streak;            /* reads since the fiber last gave its worker away */
 };
 
 /* Bytes that wait to be sent. */

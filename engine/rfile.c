@@ -18,6 +18,9 @@
 /* A waiting remainder up to this fraction of its buffer is moved to a block of its own size. */
 #define SMALL_FRACTION 4
 
+/* A peer that sends as fast as we read lets others go first after so many reads. */
+#define STREAK_MAX 16
+
 /* ------------------------------------------------------------------ the buffer -------- */
 
 static struct buffers *rbufs(const struct weir_request *req)
@@ -139,6 +142,14 @@ static ssize_t receive(struct weir_request *req)
     return n;
 }
 
+static int give_way(struct weir_request *req)
+{
+    if (++req->rfile.streak < STREAK_MAX)
+        return 0;
+    req->rfile.streak = 0;
+    return task_yield(req->task);
+}
+
 /* Waits for more. Bytes, 0 at end of file, or an error. At most limit need to be side by side. */
 static ssize_t fill(struct weir_request *req, size_t limit)
 {
@@ -156,7 +167,9 @@ static ssize_t fill(struct weir_request *req, size_t limit)
         if (!conn->drained || connection_alerted(conn)) {
             ssize_t n;
 
-            r = make_room(req, limit);
+            r = give_way(req);
+            if (r == 0)
+                r = make_room(req, limit);
             if (r < 0)
                 return r;
             n = receive(req);
@@ -171,6 +184,7 @@ static ssize_t fill(struct weir_request *req, size_t limit)
         r = request_wait(req, EPOLLIN, deadline_ms);
         if (r < 0)
             return fail(rfile, r);
+        rfile->streak = 0;
     }
 }
 
@@ -186,7 +200,7 @@ bool rfile_has_more(struct weir_request *req)
         return false;
     if (conn->drained && !connection_alerted(conn))
         return false;
-    if (make_room(req, 1) < 0)
+    if (give_way(req) < 0 || make_room(req, 1) < 0)
         return true;
     return receive(req) != -EAGAIN;
 }

@@ -20,13 +20,13 @@
 #include "engine/pool.h"
 #include "engine/request.h"
 #include "engine/sys.h"
+#include "engine/thread.h"
 #include "engine/why.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -298,19 +298,14 @@ static void *acceptor_main(void *acceptor)
 static int run_acceptors(struct weir_server *server)
 {
     pthread_t threads[OPTIONS_ACCEPTORS_MAX];
-    sigset_t all;
-    sigset_t before;
     size_t started = 1;
     int r = 0;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (r == 0 && started < server->acceptors_len) {
-        r = -pthread_create(&threads[started], NULL, acceptor_main, &server->acceptors[started]);
+        r = thread_start(&threads[started], -1, acceptor_main, &server->acceptors[started]);
         if (r == 0)
             started++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (r == 0)
         r = acceptor_run(&server->acceptors[0]);
     for (size_t i = 1; i < started; i++) {
@@ -383,17 +378,12 @@ static void join_thread(struct weir_server *server)
 
 int weir_server_start(struct weir_server *server)
 {
-    sigset_t all;
-    sigset_t before;
     int r = called_from_handler(server) ? -EDEADLK : begin_serving(server);
 
     if (r < 0)
         return could_not_start(r);
     join_thread(server);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = -pthread_create(&server->thread, NULL, serve_main, server);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    r = thread_start(&server->thread, -1, serve_main, server);
     server->thread_started = r == 0;
     if (r == 0)
         return 0;
@@ -524,20 +514,6 @@ static void *wait_and_free(void *arg)
     return NULL;
 }
 
-/* Daemon handlers that still run are left behind: a thread of its own waits for them, and frees. */
-static int leave_behind(struct weir_server *server)
-{
-    pthread_attr_t detached;
-    pthread_t thread;
-    int r;
-
-    pthread_attr_init(&detached);
-    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-    r = pthread_create(&thread, &detached, wait_and_free, server);
-    pthread_attr_destroy(&detached);
-    return -r;
-}
-
 void weir_server_destroy(struct weir_server *server)
 {
     if (!server)
@@ -545,8 +521,10 @@ void weir_server_destroy(struct weir_server *server)
     weir_server_shutdown(server);
     join_thread(server);
     weir_server_close(server);
+    /* Daemon handlers that still run are left behind, with a thread that waits for them. */
     if (server->options.daemon_threads &&
-        connection_table_open(&server->pool->crew.table) > 0 && leave_behind(server) == 0)
+        connection_table_open(&server->pool->crew.table) > 0 &&
+        thread_start_detached(wait_and_free, server) == 0)
         return;
     wait_and_free(server);
 }

@@ -1,13 +1,12 @@
 #include "engine/worker.h"
 
 #include "engine/clock.h"
+#include "engine/dispatch.h"
 #include "engine/overflow.h"
 #include "engine/sys.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <string.h>
 
 /* Started from the ready queue per turn, so that others find some there too. */
@@ -15,9 +14,6 @@
 
 /* Fibers that keep their stacks' memory while they rest. */
 #define WARM_FIBERS 64
-
-/* A task on the worker's own stack looks this often whether it was cancelled. */
-#define BLOCKING_SLICE_MS 100
 
 static _Thread_local struct worker *self_worker;
 
@@ -40,7 +36,7 @@ int worker_init(struct worker *worker, struct crew *crew, unsigned index)
     if (worker->epoll_fd < 0)
         return worker->epoll_fd;
     r = sys_epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, crew->handoff.wake_fds[index],
-                      EPOLLIN | EPOLLET, WORKER_WAKE);
+                      EPOLLIN | EPOLLET, DISPATCH_WAKE);
     if (r < 0) {
         sys_close(worker->epoll_fd);
         return r;
@@ -63,138 +59,12 @@ void worker_fini(struct worker *worker)
     sys_close(worker->epoll_fd);
 }
 
-/* ------------------------------------------------------------------ tasks ------------- */
-
-static void make_runnable(struct task *task, int outcome)
-{
-    struct worker *worker = task->worker;
-
-    task->outcome = outcome;
-    task->next = NULL;
-    *worker->runnable_end = task;
-    worker->runnable_end = &task->next;
-}
-
-static void unpark(struct task *task, int outcome)
-{
-    timer_disarm(&task->worker->timers, &task->timer);
-    *task->parked_link = task->parked_next;
-    if (task->parked_next)
-        task->parked_next->parked_link = task->parked_link;
-    task->parked_link = NULL;
-    make_runnable(task, outcome);
-}
-
-/* Off the stack until somebody has called unpark(). */
-static int park(struct task *task, uint64_t deadline_ms)
-{
-    struct worker *worker = task->worker;
-
-    task->parked_next = worker->parked;
-    task->parked_link = &worker->parked;
-    if (worker->parked)
-        worker->parked->parked_link = &task->parked_next;
-    worker->parked = task;
-    if (deadline_ms != 0)
-        timer_arm(&worker->timers, &task->timer, deadline_ms);
-    fiber_park(task->fiber);
-    return task->outcome;
-}
-
-/* On the worker's own stack nobody parks: the worker waits, with all that it has. */
-static int wait_blocking(struct task *task, int fd, short events, uint64_t deadline_ms)
-{
-    for (;;) {
-        uint64_t now_ms = clock_ms();
-        uint64_t left_ms = deadline_ms != 0 ? deadline_ms - now_ms : BLOCKING_SLICE_MS;
-        int r;
-
-        if (crew_cancelled(task->worker->crew))
-            return -ECANCELED;
-        if (deadline_ms != 0 && deadline_ms <= now_ms)
-            return -ETIMEDOUT;
-        if (left_ms > BLOCKING_SLICE_MS)
-            left_ms = BLOCKING_SLICE_MS;
-        r = sys_poll_one(fd, events, (int)left_ms);
-        if (r != 0)
-            return r < 0 ? r : 0;
-    }
-}
-
-int worker_wait(struct task *task, struct connection *conn, uint32_t events, uint64_t deadline_ms)
-{
-    int r;
-
-    if (crew_cancelled(task->worker->crew))
-        return -ECANCELED;
-    if (!task->fiber) {
-        conn->drained = false;
-        return wait_blocking(task, conn->fd, events & EPOLLIN ? POLLIN : POLLOUT, deadline_ms);
-    }
-    r = connection_watch(conn, task->worker->watch_fd, events);
-    if (r < 0)
-        return r;
-    if (!connection_park(conn))
-        return 0;
-    task->waits_for = conn;
-    r = park(task, deadline_ms);
-    task->waits_for = NULL;
-    return r;
-}
-
-int worker_sleep(struct task *task, uint64_t deadline_ms)
-{
-    int r;
-
-    if (crew_cancelled(task->worker->crew))
-        return -ECANCELED;
-    r = task->fiber ? park(task, deadline_ms) : wait_blocking(task, -1, 0, deadline_ms);
-    return r == -ETIMEDOUT ? 0 : r;
-}
-
-int worker_yield(struct task *task)
-{
-    if (crew_cancelled(task->worker->crew))
-        return -ECANCELED;
-    if (!task->fiber)
-        return 0;
-    make_runnable(task, 0);
-    fiber_park(task->fiber);
-    return 0;
-}
-
-void worker_await(struct task *task)
-{
-    task->patient = true;
-    park(task, 0);
-    task->patient = false;
-}
-
-void worker_resume(struct task *task)
-{
-    unpark(task, 0);
-}
-
-int worker_watch(struct task *task)
-{
-    return connection_watch(task->conn, task->worker->watch_fd, EPOLLIN);
-}
-
-/* ------------------------------------------------------------------ messages ---------- */
+/* ------------------------------------------------------------------ what it is told --- */
 
 void worker_tell(struct worker *worker, struct message *message)
 {
     inbox_put(&worker->inbox, message);
     handoff_wake(&worker->crew->handoff, worker->index);
-}
-
-static void deliver_woken(struct worker *worker, struct message *message)
-{
-    struct connection *conn = caa_container_of(message, struct connection, woken);
-
-    (void)worker;
-    conn->drained = false;
-    unpark(conn->task, 0);
 }
 
 static void read_inbox(struct worker *worker)
@@ -205,103 +75,10 @@ static void read_inbox(struct worker *worker)
         message->deliver(worker, message);
 }
 
-/* ------------------------------------------------------------------ events ------------ */
-
-/* A task that waits for conn is runnable again: here, or over there. */
-static void resume_task_of(struct connection *conn, struct worker *self)
+struct connection *worker_take_from_batch(struct worker *worker, unsigned i)
 {
-    struct task *task = conn->task;
-
-    if (task->worker == self) {
-        conn->drained = false;
-        unpark(task, 0);
-        return;
-    }
-    conn->woken.deliver = deliver_woken;
-    worker_tell(task->worker, &conn->woken);
-}
-
-/* release: conn, to whoever exchanges it out. pairs: take_from_batch() */
-static void put_into_batch(struct worker *self, struct connection *conn)
-{
-    atomic_store_explicit(&self->batch[self->batch_len++], conn, memory_order_release);
-}
-
-/* acq_rel: of owner and rescuer exactly one gets it. pairs: put_into_batch() */
-static struct connection *take_from_batch(struct worker *worker, unsigned i)
-{
+    /* acq_rel: of owner and rescuer exactly one gets it. pairs: dispatch.c's put_into_batch() */
     return atomic_exchange_explicit(&worker->batch[i], NULL, memory_order_acq_rel);
-}
-
-uint64_t worker_dispatch(struct crew *crew, struct worker *self, const struct epoll_event *events,
-                         int n)
-{
-    uint64_t tokens = 0;
-
-    reclaim_enter();
-    for (int i = 0; i < n; i++) {
-        struct connection *conn;
-
-        if (events[i].data.u64 <= UINT32_MAX) {
-            tokens |= events[i].data.u64;
-            continue;
-        }
-        conn = connection_of_event(&crew->table, events[i].data.u64);
-        if (!conn)
-            continue;
-        switch (connection_ready(conn, events[i].events)) {
-        case CONNECTION_RESUME:
-            resume_task_of(conn, self);
-            break;
-        case CONNECTION_QUEUE:
-            if (self)
-                put_into_batch(self, conn);
-            else
-                handoff_push(&crew->handoff, conn);
-            break;
-        case CONNECTION_NOTHING:
-            break;
-        }
-    }
-    reclaim_exit();
-    return tokens;
-}
-
-unsigned worker_dispatch_all(struct crew *crew, int epoll_fd, uint64_t *ret_tokens)
-{
-    struct epoll_event events[WORKER_BATCH];
-    unsigned sum = 0;
-    int n;
-
-    do {
-        n = sys_epoll_wait(epoll_fd, events, WORKER_BATCH, 0);
-        if (n <= 0)
-            break;
-        *ret_tokens |= worker_dispatch(crew, NULL, events, n);
-        sum += (unsigned)n;
-    } while (n == WORKER_BATCH);
-    return sum;
-}
-
-unsigned worker_rescue(struct worker *stuck)
-{
-    struct crew *crew = stuck->crew;
-    uint64_t tokens = 0;
-    unsigned rescued = 0;
-
-    for (unsigned i = 0; i < WORKER_BATCH; i++) {
-        struct connection *conn = take_from_batch(stuck, i);
-
-        if (!conn)
-            continue;
-        handoff_push(&crew->handoff, conn);
-        rescued++;
-    }
-    rescued += worker_dispatch_all(crew, stuck->epoll_fd, &tokens);
-    /* This edge was meant for the worker: it may have gone to sleep meanwhile. */
-    if (tokens & WORKER_WAKE)
-        sys_eventfd_signal(crew->handoff.wake_fds[stuck->index]);
-    return rescued;
 }
 
 /* ------------------------------------------------------------------ running ----------- */
@@ -309,7 +86,6 @@ unsigned worker_rescue(struct worker *stuck)
 struct begin {
     struct worker *worker;
     struct connection *conn;
-    struct fiber *fiber;
 };
 
 static void task_main(struct fiber *fiber, void *arg)
@@ -349,9 +125,8 @@ static bool settle(struct worker *worker, struct connection *conn)
 /* The acceptor's watchdog looks at these now and then. */
 static void note_inside(struct worker *worker, const char *handler_name)
 {
-    uint64_t steps = atomic_load_explicit(&worker->steps, memory_order_relaxed) + 1;
-
     /* relaxed: for people; one writer. pairs: none */
+    uint64_t steps = atomic_load_explicit(&worker->steps, memory_order_relaxed) + 1;
     atomic_store_explicit(&worker->steps, steps, memory_order_relaxed);
     atomic_store_explicit(&worker->inside, handler_name, memory_order_relaxed);
 }
@@ -436,7 +211,7 @@ static void run_batch(struct worker *worker)
     unsigned len = worker->batch_len;
 
     for (unsigned i = 0; i < len; i++) {
-        struct connection *conn = take_from_batch(worker, i);
+        struct connection *conn = worker_take_from_batch(worker, i);
 
         if (conn)
             start(worker, conn);
@@ -444,11 +219,20 @@ static void run_batch(struct worker *worker)
     worker->batch_len = 0;
 }
 
+/* Before going into a handler: somebody was woken for the queue, and it was us. */
+static void pass_call_on(struct worker *worker)
+{
+    if (worker->called)
+        handoff_pass_on(&worker->crew->handoff);
+    worker->called = false;
+}
+
 static void run_queue(struct worker *worker)
 {
     for (unsigned i = 0; i < QUEUE_SHARE; i++) {
         struct connection *conn = ready_queue_pop(&worker->crew->handoff.queue);
 
+        pass_call_on(worker);
         if (!conn)
             return;
         start(worker, conn);
@@ -465,7 +249,7 @@ static void expire_timers(struct worker *worker, uint64_t now_ms)
         /* No: it is ready after all, and the message that says so is on its way. */
         if (task->waits_for && !connection_unpark(task->waits_for))
             continue;
-        unpark(task, -ETIMEDOUT);
+        task_unpark(task, -ETIMEDOUT);
     }
 }
 
@@ -478,23 +262,17 @@ static void cancel_parked(struct worker *worker)
         next = task->parked_next;
         if (task->patient || (task->waits_for && !connection_unpark(task->waits_for)))
             continue;
-        unpark(task, -ECANCELED);
+        task_unpark(task, -ECANCELED);
     }
 }
 
 /* ------------------------------------------------------------------ the thread -------- */
 
-static bool stopping(const struct worker *worker)
-{
-    /* acquire: what was done before the pool was told to stop. pairs: pool_stop() */
-    return atomic_load_explicit(&worker->crew->stopping, memory_order_acquire);
-}
-
 /* Looked at between the announcement of sleep and sleep itself. */
 static bool something_to_do(struct worker *worker)
 {
     return !ready_queue_empty(&worker->crew->handoff.queue) || !inbox_empty(&worker->inbox) ||
-           (crew_cancelled(worker->crew) && !worker->cancel_done) || stopping(worker);
+           (crew_cancelled(worker->crew) && !worker->cancel_done) || crew_stopping(worker->crew);
 }
 
 static int until_next_timer_ms(const struct worker *worker, uint64_t now_ms)
@@ -517,30 +295,30 @@ static void take_events(struct worker *worker, int timeout_ms)
 
     if (n <= 0)
         return;
-    tokens = worker_dispatch(crew, worker, events, n);
-    if (WEIR_UNLIKELY(tokens & WORKER_SHARED))
-        worker_dispatch_all(crew, crew->shared_fd, &tokens);
+    tokens = dispatch(crew, worker, events, n);
+    if (WEIR_UNLIKELY(tokens & DISPATCH_SHARED))
+        dispatch_all(crew, crew->shared_fd, &tokens);
 }
 
 /* Takes events, asleep until there is something to do. Returns the time, clock_ns's. */
-static uint64_t sleep_or_take_events(struct worker *worker, uint64_t began_ns)
+static uint64_t sleep_or_take_events(struct worker *worker)
 {
     struct handoff *handoff = &worker->crew->handoff;
-    uint64_t now_ns;
+    uint64_t now_ns = clock_ns();
     int timeout_ms = 0;
 
     if (worker->runnable) {
         take_events(worker, 0);
-        return clock_ns();
+        return now_ns;
     }
-    now_ns = clock_ns();
-    tally_add(&worker->tally, TALLY_BUSY_NS, now_ns - began_ns);
+    tally_add(&worker->tally, TALLY_BUSY_NS, now_ns - worker->busy_since_ns);
     handoff_sleep(handoff, worker->index);
     if (!something_to_do(worker))
         timeout_ms = until_next_timer_ms(worker, now_ns / 1000000);
     take_events(worker, timeout_ms);
-    handoff_awake(handoff, worker->index);
-    return clock_ns();
+    worker->called = handoff_awake(handoff, worker->index);
+    worker->busy_since_ns = clock_ns();
+    return worker->busy_since_ns;
 }
 
 static void turn(struct worker *worker, uint64_t now_ns)
@@ -553,52 +331,23 @@ static void turn(struct worker *worker, uint64_t now_ns)
     expire_timers(worker, now_ns / 1000000);
     if (WEIR_UNLIKELY(crew_cancelled(worker->crew)) && !worker->cancel_done)
         cancel_parked(worker);
+    run_queue(worker);
     run_runnable(worker);
     run_batch(worker);
-    run_queue(worker);
 }
 
 void *worker_main(void *arg)
 {
     struct worker *worker = arg;
     struct overflow_thread overflow;
-    uint64_t now_ns = clock_ns();
 
     self_worker = worker;
+    worker->busy_since_ns = clock_ns();
     reclaim_thread_init();
     overflow_thread_init(&overflow);
-    while (!stopping(worker)) {
-        now_ns = sleep_or_take_events(worker, now_ns);
-        turn(worker, now_ns);
-    }
+    while (!crew_stopping(worker->crew))
+        turn(worker, sleep_or_take_events(worker));
     overflow_thread_fini(&overflow);
     reclaim_thread_fini();
     return NULL;
-}
-
-/* ------------------------------------------------------------------ the crew ---------- */
-
-struct queueing {
-    struct crew *crew;
-    bool (*pick)(struct connection *conn, void *arg);
-    void *arg;
-};
-
-static void queue_if_idle(struct connection *conn, void *arg)
-{
-    const struct queueing *queueing = arg;
-
-    if (queueing->pick && !queueing->pick(conn, queueing->arg))
-        return;
-    if (!connection_claim(conn))
-        return;
-    conn->expired = queueing->pick != NULL;
-    handoff_push(&queueing->crew->handoff, conn);
-}
-
-void crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
-                     void *arg)
-{
-    connection_table_each(&crew->table, queue_if_idle,
-                          &(struct queueing){ .crew = crew, .pick = pick, .arg = arg });
 }

@@ -28,12 +28,12 @@ def weir_cc_library(name, copts = [], **kwargs):
     """A C library, whose objects go into programs directly."""
     native.cc_library(name = name, copts = _C + copts, linkstatic = True, **kwargs)
 
-def weir_module(name, srcs = [], **kwargs):
-    """A module: the library of NAME.h, of NAME.c unless it is a header alone, and of srcs."""
+def weir_module(name, srcs = [], hdrs = [], **kwargs):
+    """A module: the library of NAME.h, of NAME.c unless it is a header alone, of srcs and hdrs."""
     weir_cc_library(
         name = name,
         srcs = native.glob([name + ".c"], allow_empty = True) + srcs,
-        hdrs = [name + ".h"],
+        hdrs = [name + ".h"] + hdrs,
         **kwargs
     )
 

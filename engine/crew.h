@@ -1,0 +1,74 @@
+/*
+ * crew.h - what the workers of a pool share, and the orders that all of them obey.
+ *
+ * Threads: init and fini by the pool; crew_queue_idle and the questions from any.
+ * Owns:    the ready queue, the table of connections, the stacks, the shared epoll set.
+ */
+#ifndef WEIR_CREW_H
+#define WEIR_CREW_H
+
+#include "engine/connection.h"
+#include "engine/handoff.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct stack_arena;
+struct task;
+
+struct crew {
+    struct handoff handoff;
+    struct connection_table table;
+    struct stack_arena *arena;
+    size_t rbufsize;
+    size_t wbufsize;
+    int shared_fd;          /* the epoll set of every connection; -1: each worker has its own */
+    void (*serve)(struct task *task);   /* setup, handle, finish; sets conn->kept */
+    void *service;          /* serve's own */
+    _Atomic bool draining;  /* nothing is kept any more */
+    _Atomic bool cancelled; /* nobody waits any more */
+    _Atomic bool stopping;  /* the workers' threads end */
+};
+
+struct crew_config {
+    unsigned workers;
+    size_t stack_size;
+    size_t rbufsize;
+    size_t wbufsize;
+    bool shared_set;        /* one epoll set for all connections */
+    bool watched;           /* the acceptor ticks: see handoff_init */
+    void (*serve)(struct task *task);
+    void *service;
+};
+
+/* 0 or -errno; -EINVAL: stack_size. */
+int crew_init(struct crew *crew, const struct crew_config *config);
+void crew_fini(struct crew *crew);
+
+/*
+ * Puts idle connections into the ready queue, to be ended: those that pick chooses, as expired,
+ * or all of them (NULL). Any thread. pick looks at a connection that it does not own.
+ */
+void crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
+                     void *arg);
+
+static inline bool crew_draining(const struct crew *crew)
+{
+    /* seq_cst: after a connection was let go IDLE; store buffering. pairs: pool_drain() */
+    return atomic_load_explicit(&crew->draining, memory_order_seq_cst);
+}
+
+static inline bool crew_cancelled(const struct crew *crew)
+{
+    /* relaxed: a worker that misses it is woken, and looks again. pairs: pool_cancel() */
+    return atomic_load_explicit(&crew->cancelled, memory_order_relaxed);
+}
+
+static inline bool crew_stopping(const struct crew *crew)
+{
+    /* acquire: what was done before the pool was told to stop. pairs: pool_stop() */
+    return atomic_load_explicit(&crew->stopping, memory_order_acquire);
+}
+
+#endif

@@ -1,0 +1,121 @@
+#include "engine/task.h"
+
+#include "engine/clock.h"
+#include "engine/sys.h"
+#include "engine/worker.h"
+
+#include <errno.h>
+#include <poll.h>
+
+/* A task on the worker's own stack looks this often whether it was cancelled. */
+#define BLOCKING_SLICE_MS 100
+
+static void make_runnable(struct task *task, int outcome)
+{
+    struct worker *worker = task->worker;
+
+    task->outcome = outcome;
+    task->next = NULL;
+    *worker->runnable_end = task;
+    worker->runnable_end = &task->next;
+}
+
+void task_unpark(struct task *task, int outcome)
+{
+    timer_disarm(&task->worker->timers, &task->timer);
+    *task->parked_link = task->parked_next;
+    if (task->parked_next)
+        task->parked_next->parked_link = task->parked_link;
+    task->parked_link = NULL;
+    make_runnable(task, outcome);
+}
+
+/* Off the stack until somebody has called task_unpark(). */
+static int park(struct task *task, uint64_t deadline_ms)
+{
+    struct worker *worker = task->worker;
+
+    task->parked_next = worker->parked;
+    task->parked_link = &worker->parked;
+    if (worker->parked)
+        worker->parked->parked_link = &task->parked_next;
+    worker->parked = task;
+    if (deadline_ms != 0)
+        timer_arm(&worker->timers, &task->timer, deadline_ms);
+    fiber_park(task->fiber);
+    return task->outcome;
+}
+
+/* On the worker's own stack nobody parks: the worker waits, with all that it has. */
+static int wait_blocking(struct task *task, int fd, short events, uint64_t deadline_ms)
+{
+    for (;;) {
+        uint64_t now_ms = clock_ms();
+        uint64_t left_ms = deadline_ms != 0 ? deadline_ms - now_ms : BLOCKING_SLICE_MS;
+        int r;
+
+        if (crew_cancelled(task->worker->crew))
+            return -ECANCELED;
+        if (deadline_ms != 0 && deadline_ms <= now_ms)
+            return -ETIMEDOUT;
+        if (left_ms > BLOCKING_SLICE_MS)
+            left_ms = BLOCKING_SLICE_MS;
+        r = sys_poll_one(fd, events, (int)left_ms);
+        if (r != 0)
+            return r < 0 ? r : 0;
+    }
+}
+
+int task_wait(struct task *task, struct connection *conn, uint32_t events, uint64_t deadline_ms)
+{
+    int r;
+
+    if (crew_cancelled(task->worker->crew))
+        return -ECANCELED;
+    if (!task->fiber) {
+        conn->drained = false;
+        return wait_blocking(task, conn->fd, events & EPOLLIN ? POLLIN : POLLOUT, deadline_ms);
+    }
+    r = connection_watch(conn, task->worker->watch_fd, events);
+    if (r < 0)
+        return r;
+    if (!connection_park(conn))
+        return 0;
+    task->waits_for = conn;
+    r = park(task, deadline_ms);
+    task->waits_for = NULL;
+    return r;
+}
+
+int task_sleep(struct task *task, uint64_t deadline_ms)
+{
+    int r;
+
+    if (crew_cancelled(task->worker->crew))
+        return -ECANCELED;
+    r = task->fiber ? park(task, deadline_ms) : wait_blocking(task, -1, 0, deadline_ms);
+    return r == -ETIMEDOUT ? 0 : r;
+}
+
+int task_yield(struct task *task)
+{
+    if (crew_cancelled(task->worker->crew))
+        return -ECANCELED;
+    if (!task->fiber)
+        return 0;
+    make_runnable(task, 0);
+    fiber_park(task->fiber);
+    return 0;
+}
+
+void task_await(struct task *task)
+{
+    task->patient = true;
+    park(task, 0);
+    task->patient = false;
+}
+
+int task_watch(struct task *task)
+{
+    return connection_watch(task->conn, task->worker->watch_fd, EPOLLIN);
+}

@@ -1,0 +1,48 @@
+#include "engine/thread.h"
+
+#include <sched.h>
+#include <signal.h>
+
+static int start(pthread_t *ret_thread, const pthread_attr_t *attr, void *(*main)(void *arg),
+                 void *arg)
+{
+    sigset_t all;
+    sigset_t before;
+    int r;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    r = pthread_create(ret_thread, attr, main, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -r;
+}
+
+int thread_start(pthread_t *ret_thread, int cpu, void *(*main)(void *arg), void *arg)
+{
+    pthread_attr_t attr;
+    cpu_set_t cpus;
+    int r;
+
+    pthread_attr_init(&attr);
+    if (cpu >= 0) {
+        CPU_ZERO(&cpus);
+        CPU_SET(cpu, &cpus);
+        pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
+    }
+    r = start(ret_thread, &attr, main, arg);
+    pthread_attr_destroy(&attr);
+    return r;
+}
+
+int thread_start_detached(void *(*main)(void *arg), void *arg)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    int r;
+
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    r = start(&thread, &attr, main, arg);
+    pthread_attr_destroy(&attr);
+    return r;
+}
