@@ -1,0 +1,219 @@
+/* options_test.c - what a caller may say to weir_server_create, and what is said back. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "engine/options.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+static int handle(struct weir_request *req)
+{
+    (void)req;
+    return 0;
+}
+
+static const struct weir_handler handler = { .name = "nothing", .handle = handle };
+
+/* Options that are right but for what the test adds. */
+#define OPTIONS(...) WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &handler, __VA_ARGS__)
+
+static void assert_refused_with(const struct weir_options *in, int error, const char *sentence)
+{
+    struct weir_options out;
+    char why[200] = "";
+
+    assert_int_equal(options_read(in, &out, why, sizeof(why)), error);
+    assert_string_equal(why, sentence);
+}
+
+static void assert_refused(const struct weir_options *in, const char *sentence)
+{
+    assert_refused_with(in, -EINVAL, sentence);
+}
+
+static struct weir_options accepted(const struct weir_options *in)
+{
+    struct weir_options out;
+    char why[200] = "";
+
+    if (options_read(in, &out, why, sizeof(why)) != 0)
+        fail_msg("%s", why);
+    return out;
+}
+
+static void zeros_become_defaults(void **state)
+{
+    struct weir_options options = accepted(OPTIONS(.user = NULL));
+    struct rlimit limit;
+    cpu_set_t cpus;
+
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(options.workers, CPU_COUNT(&cpus));
+    assert_int_equal(options.acceptors, 1);
+    assert_int_equal(options.rbufsize, 8192);
+    assert_int_equal(options.wbufsize, 8192);
+    assert_int_equal(options.poll_interval_ms, 500);
+    assert_in_range(options.max_connections, 1, limit.rlim_cur);
+}
+
+static void what_was_said_is_kept(void **state)
+{
+    struct weir_options options = accepted(OPTIONS(.workers = 3, .acceptors = 2, .rbufsize = 100,
+                                                   .wbufsize = WEIR_UNBUFFERED,
+                                                   .poll_interval_ms = 7,
+                                                   .max_connections = 11));
+
+    (void)state;
+    assert_int_equal(options.workers, 3);
+    assert_int_equal(options.acceptors, 2);
+    assert_int_equal(options.rbufsize, 100);
+    assert_true(options.wbufsize == WEIR_UNBUFFERED);
+    assert_int_equal(options.poll_interval_ms, 7);
+    assert_int_equal(options.max_connections, 11);
+}
+
+static void options_without_their_size_are_refused(void **state)
+{
+    struct weir_options options = *OPTIONS(.workers = 1);
+
+    (void)state;
+    options.size = 0;
+    assert_refused(&options, "options.size is 0: use WEIR_OPTIONS(...), which sets it");
+    options.size = 8;
+    assert_refused(&options, "options.size is 8: use WEIR_OPTIONS(...), which sets it");
+}
+
+/* What a program that was built with a newer weir hands to this one. */
+struct newer_options {
+    struct weir_options known;
+    uint64_t unknown;
+};
+
+static void a_newer_callers_unused_option_does_no_harm(void **state)
+{
+    struct newer_options newer = { .known = *OPTIONS(.workers = 2) };
+
+    (void)state;
+    newer.known.size = sizeof(newer);
+    assert_int_equal(accepted(&newer.known).workers, 2);
+}
+
+static void a_newer_callers_option_that_is_set_is_refused(void **state)
+{
+    struct newer_options newer = { .known = *OPTIONS(.workers = 2) };
+    char sentence[120];
+
+    (void)state;
+    newer.known.size = sizeof(newer);
+    ((unsigned char *)&newer.unknown)[3] = 1;
+    snprintf(sentence, sizeof(sentence), "an option is set that this version of weir does not "
+             "know (byte %zu of the options)", sizeof(struct weir_options) + 3);
+    assert_refused_with(&newer.known, -E2BIG, sentence);
+}
+
+static void there_must_be_an_address(void **state)
+{
+    const struct weir_listen nowhere = { .handler = &handler };
+
+    (void)state;
+    assert_refused(WEIR_OPTIONS(.handler = &handler),
+                   "no address: set options.listen, e.g. \"tcp://127.0.0.1:8080\"");
+    assert_refused(WEIR_OPTIONS(.listeners = &nowhere, .listeners_len = 1),
+                   "listeners[0] has no address");
+}
+
+static void one_way_to_give_addresses_is_enough(void **state)
+{
+    const struct weir_listen there = { .address = "unix:@there", .handler = &handler };
+
+    (void)state;
+    assert_refused(OPTIONS(.listeners = &there, .listeners_len = 1),
+                   "listen and listeners are both set: use one of them");
+}
+
+static void each_address_needs_a_handler(void **state)
+{
+    const struct weir_handler nameless = { .handle = handle };
+    const struct weir_handler idle = { .name = "idle" };
+    const struct weir_listen listeners[] = {
+        { .address = "unix:@a", .handler = &handler }, { .address = "unix:@b" },
+    };
+
+    (void)state;
+    assert_refused(WEIR_OPTIONS(.listen = "unix:@a"),
+                   "unix:@a: no handler: set options.handler or the listener's");
+    assert_refused(WEIR_OPTIONS(.listeners = listeners, .listeners_len = 2),
+                   "unix:@b: no handler: set options.handler or the listener's");
+    assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &nameless),
+                   "unix:@a: its handler needs a name and a handle function");
+    assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &idle),
+                   "unix:@a: its handler needs a name and a handle function");
+}
+
+static void a_listener_without_a_handler_takes_the_servers(void **state)
+{
+    static const struct weir_handler other = { .name = "other", .handle = handle };
+    const struct weir_listen listeners[] = {
+        { .address = "unix:@a", .handler = &other }, { .address = "unix:@b" },
+    };
+    struct weir_options options = accepted(WEIR_OPTIONS(.listeners = listeners,
+                                                        .listeners_len = 2,
+                                                        .handler = &handler));
+
+    (void)state;
+    assert_int_equal(options_listens(&options), 2);
+    assert_ptr_equal(options_listen(&options, 0).handler, &other);
+    assert_ptr_equal(options_listen(&options, 1).handler, &handler);
+    assert_string_equal(options_listen(&options, 1).address, "unix:@b");
+}
+
+static void a_stack_of_an_unknown_kind_is_refused(void **state)
+{
+    const struct weir_handler odd = { .name = "odd", .handle = handle, .stack = 2 };
+
+    (void)state;
+    assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &odd),
+                   "handler 'odd': stack 2 is neither WEIR_STACK_FIBER nor WEIR_STACK_THREAD");
+}
+
+static void numbers_beyond_their_ends_are_refused(void **state)
+{
+    (void)state;
+    assert_refused(OPTIONS(.workers = 257), "workers is 257: at most 256");
+    assert_refused(OPTIONS(.acceptors = 65), "acceptors is 65: at most 64");
+    assert_refused(OPTIONS(.backlog = 1u << 31), "backlog is 2147483648: at most 2147483647");
+    assert_refused(OPTIONS(.rbufsize = ((size_t)1 << 30) + 1),
+                   "rbufsize is 1073741825: at most 1073741824");
+    assert_refused(OPTIONS(.wbufsize = ((size_t)1 << 30) + 1),
+                   "wbufsize is 1073741825: at most 1073741824");
+    assert_refused(OPTIONS(.dispatch = 2), "dispatch is 2: at most 1");
+    assert_refused(OPTIONS(.block_on_close = 3), "block_on_close is 3: at most 2");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(zeros_become_defaults),
+        cmocka_unit_test(what_was_said_is_kept),
+        cmocka_unit_test(options_without_their_size_are_refused),
+        cmocka_unit_test(a_newer_callers_unused_option_does_no_harm),
+        cmocka_unit_test(a_newer_callers_option_that_is_set_is_refused),
+        cmocka_unit_test(there_must_be_an_address),
+        cmocka_unit_test(one_way_to_give_addresses_is_enough),
+        cmocka_unit_test(each_address_needs_a_handler),
+        cmocka_unit_test(a_listener_without_a_handler_takes_the_servers),
+        cmocka_unit_test(a_stack_of_an_unknown_kind_is_refused),
+        cmocka_unit_test(numbers_beyond_their_ends_are_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
