@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""The command: what it prints, its exit statuses, and what signals do."""
+
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from weir_process import Weir, connect, main, port_of, receive, receive_all, refuses, run, serve
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+# Arguments of `weir serve` and the one line that they are refused with.
+MISTAKES = [
+    (["--unknown"], "there is no option '--unknown'; see `weir serve --help`"),
+    (["-x"], "there is no option '-x'; see `weir serve --help`"),
+    (["stray"], "'stray' is not an option; see `weir serve --help`"),
+    (["--workers"], "--workers needs a value, N"),
+    (["--no-delay=yes"], "--no-delay takes no value"),
+    (["--workers", "x"], "--workers: 'x' is not a number from 0 to 256"),
+    (["--workers", "257"], "--workers: '257' is not a number from 0 to 256"),
+    (["--workers", "-1"], "--workers: '-1' is not a number from 0 to 256"),
+    (["--workers", ""], "--workers: '' is not a number from 0 to 256"),
+    (["--workers", "1 "], "--workers: '1 ' is not a number from 0 to 256"),
+    (["--acceptors", "65"], "--acceptors: '65' is not a number from 0 to 64"),
+    (["--backlog", "4294967296"], "--backlog: '4294967296' is not a number from 0 to 2147483647"),
+    (["--max-connections", "99999999999999999999"],
+     "--max-connections: '99999999999999999999' is not a number from 0 to 4294967295"),
+    (["--stack-size", "64Q"], "--stack-size: '64Q' is not a size such as 8192, 64K or 1M"),
+    (["--rbufsize", "unbuffered"],
+     "--rbufsize: 'unbuffered' is not a size such as 8192, 64K or 1M"),
+    (["--wbufsize", "x"],
+     "--wbufsize: 'x' is not a size such as 8192, 64K or 1M, or unbuffered"),
+    (["--read-timeout", "1h"],
+     "--read-timeout: '1h' is not a time such as 500ms, 10s or 2m (0: none, at most 49 days)"),
+    (["--idle-timeout", "99999999"],
+     "--idle-timeout: '99999999' is not a time such as 500ms, 10s or 2m (0: none, at most 49 days)"),
+    (["--drain-timeout", "1.5"],
+     "--drain-timeout: '1.5' is not a time such as 500ms, 10s or 2m (0: none, at most 49 days)"),
+    (["--dispatch", "x"], "--dispatch: 'x' is neither worker nor acceptor"),
+    (["--handler", "x"], "--handler: there is no handler 'x'; `weir handlers` lists them"),
+]
+
+# Values that the engine refuses; its sentence names the option and the value.
+REFUSED_BY_THE_ENGINE = [
+    (["--listen", "x"], "x"),
+    (["--listen", "tcp://127.0.0.1"], "tcp://127.0.0.1"),
+    (["--listen", "tcp://127.0.0.1:65536"], "tcp://127.0.0.1:65536"),
+    (["--listen", "http://127.0.0.1:80"], "http://127.0.0.1:80"),
+    (["--listen", "unix:///no/such/folder/weir.sock"], "unix:///no/such/folder/weir.sock"),
+    (["--listen", "unix:///" + "x" * 200], "unix:///" + "x" * 100),
+    (["--listen", "fd://999"], "fd://999"),
+    (["--listen", "tcp://[::1:80"], "tcp://[::1:80"),
+    (["--worker-cpus", "x"], "worker_cpus"),
+    (["--worker-cpus", "99999"], "worker_cpus"),
+    (["--stack-size", "1"], "stack_size"),
+    (["--rbufsize", "1048576M"], "rbufsize"),
+]
+
+
+class Output(unittest.TestCase):
+    def test_help_is_printed_on_standard_output(self):
+        for args in (["--help"], ["serve", "--help"]):
+            status, out, err = run(*args)
+            self.assertEqual((status, err), (0, ""))
+            self.assertTrue(out.startswith("usage: weir serve"))
+
+    def test_help_names_every_option_that_is_read(self):
+        _, out, _ = run("serve", "--help")
+        for option in ("listen", "handler", "workers", "worker-cpus", "dispatch", "acceptors",
+                       "backlog", "max-connections", "stack-size", "rbufsize", "wbufsize",
+                       "read-timeout", "write-timeout", "request-timeout", "idle-timeout",
+                       "drain-timeout", "stall-warn", "no-delay", "reuse-port",
+                       "no-reuse-address", "daemon-threads", "no-block-on-close", "help"):
+            self.assertRegex(out, rf"(?m)^  --{option}\b")
+
+    def test_the_version_is_one_line(self):
+        status, out, err = run("--version")
+        self.assertEqual((status, err), (0, ""))
+        self.assertRegex(out, r"^weir [0-9]+\.[0-9]+\.[0-9]+\n$")
+
+    def test_the_handlers_are_listed(self):
+        status, out, err = run("handlers")
+        self.assertEqual((status, err), (0, ""))
+        self.assertEqual([line.split()[0] for line in out.splitlines()],
+                         ["echo", "hello", "upper"])
+
+    def test_without_options_it_says_what_to_try(self):
+        try:
+            socket.create_server(("127.0.0.1", 8080)).close()
+        except OSError:
+            self.skipTest("port 8080 is in use")
+        with Weir() as weir:
+            self.assertEqual(weir.listening(), ["tcp://127.0.0.1:8080"])
+            self.assertEqual(weir.line("try: "), "try: curl http://127.0.0.1:8080/")
+
+
+class Mistakes(unittest.TestCase):
+    def check(self, args, pattern):
+        status, out, err = run(*args)
+        self.assertEqual((status, out), (2, ""))
+        self.assertRegex(err, pattern)
+        self.assertEqual(err.count("\n"), 1)
+
+    def test_a_command_that_is_missing_or_unknown_is_refused_in_one_line(self):
+        self.check([], r"^weir: say what to do")
+        self.check(["dance"], r"^weir: there is no command 'dance'")
+        self.check(["handlers", "x"], r"^weir: handlers takes no arguments")
+
+    def test_every_bad_option_is_refused_in_one_line_that_names_it(self):
+        for args, line in MISTAKES:
+            with self.subTest(args=args):
+                self.check(["serve", *args], "^weir serve: " + re.escape(line) + "\n$")
+
+    def test_what_the_engine_refuses_is_one_line_that_names_it(self):
+        for args, name in REFUSED_BY_THE_ENGINE:
+            with self.subTest(args=args):
+                self.check(["serve", *args], "^weir serve: .*" + re.escape(name))
+
+    def test_nothing_is_served_when_one_of_several_addresses_is_bad(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "weir.sock")
+            self.check(["serve", "--listen", f"unix://{path}", "--listen", "tcp://x:y:z"],
+                       "^weir serve: .*tcp://x:y:z")
+            self.assertFalse(os.path.exists(path))
+
+    def test_a_port_in_use_is_named(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+            self.check(["serve", "--listen", address],
+                       f"^weir serve: .*{re.escape(address)}.*in use")
+
+    def test_a_unix_socket_in_use_is_named_and_left_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "weir.sock")
+            with Weir("--listen", f"unix://{path}", "--handler", "echo") as weir:
+                weir.listening()
+                self.check(["serve", "--listen", f"unix://{path}"], "^weir serve: .*in use")
+                with weir.connect() as client:
+                    client.sendall(b"still here\n")
+                    self.assertEqual(receive(client, 11), b"still here\n")
+
+
+class Signals(unittest.TestCase):
+    def half_a_request(self, weir):
+        """A client whose handler is at work, for it waits for the rest."""
+        client = weir.connect()
+        self.addCleanup(client.close)
+        client.sendall(GET[:10])
+        weir.stats_until(lambda stats: stats["parked"] == 1 and stats["bytes_in"] >= 10)
+        return client
+
+    def test_a_signal_ends_a_server_that_has_nothing_to_do(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(number=number), serve() as weir:
+                weir.listening()
+                weir.signal(number)
+                self.assertEqual(weir.wait(), 0)
+
+    def test_idle_connections_are_closed_by_the_first_signal(self):
+        with serve("--drain-timeout", "0") as weir:
+            clients = [weir.connect() for _ in range(10)]
+            for client in clients:
+                self.addCleanup(client.close)
+                client.sendall(GET)
+                receive(client, 20)
+            weir.stats_until(lambda stats: stats["idle"] == 10)
+            weir.signal(signal.SIGTERM)
+            self.assertEqual(weir.wait(), 0)
+            for client in clients:
+                receive_all(client)
+
+    def test_a_request_that_runs_is_finished_after_the_first_signal(self):
+        with serve("--drain-timeout", "0") as weir:
+            client = self.half_a_request(weir)
+            weir.signal(signal.SIGTERM)
+            self.assertTrue(refuses(weir.listening()[0]))
+            client.sendall(GET[10:])
+            reply = receive_all(client)
+            self.assertIn(b"200 OK\r\n", reply)
+            self.assertIn(b"\r\nConnection: close\r\n", reply)
+            self.assertEqual(weir.wait(), 0)
+
+    def test_a_second_signal_ends_what_the_first_waits_for(self):
+        for second in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(second=second), serve("--drain-timeout", "0") as weir:
+                client = self.half_a_request(weir)
+                weir.signal(signal.SIGTERM)
+                self.assertTrue(refuses(weir.listening()[0]))
+                weir.signal(second)
+                self.assertEqual(weir.wait(), 0)
+                self.assertEqual(receive_all(client), b"")
+
+    def test_the_drain_timeout_ends_what_the_first_signal_waits_for(self):
+        with serve("--drain-timeout", "50ms") as weir:
+            self.half_a_request(weir)
+            weir.signal(signal.SIGTERM)
+            self.assertEqual(weir.wait(), 0)
+
+    def test_daemon_threads_end_without_waiting(self):
+        with serve("--drain-timeout", "0", "--daemon-threads") as weir:
+            self.half_a_request(weir)
+            weir.signal(signal.SIGTERM)
+            self.assertEqual(weir.wait(), 0)
+
+    def test_sigusr1_prints_what_was_done(self):
+        with serve("--handler", "upper", "--workers", "2") as weir:
+            with weir.connect() as client:
+                client.sendall(b"abc\n")
+                receive(client, 4)
+                stats = weir.stats_until(lambda stats: stats["idle"] == 1)
+            self.assertEqual((stats["accepted"], stats["active"], stats["workers"]), (1, 1, 2))
+            self.assertEqual((stats["bytes_in"], stats["bytes_out"]), (4, 4))
+            self.assertEqual((stats["errors"], stats["accept_errors"]), (0, 0))
+            weir.stats_until(lambda stats: stats["active"] == 0 and stats["closed"] == 1)
+
+    def test_a_standard_error_that_nobody_reads_any_more_does_not_end_the_server(self):
+        weir = serve("--handler", "echo")
+        with weir:
+            address = weir.listening()[0]
+            weir.stop_reading()
+            weir.signal(signal.SIGUSR1)
+            with connect(address) as client:
+                client.sendall(b"x")
+                self.assertEqual(receive(client, 1), b"x")
+
+    def test_the_same_port_can_be_served_again_at_once(self):
+        with serve() as weir:
+            address = weir.listening()[0]
+            with weir.connect() as client:
+                client.sendall(GET)
+                receive(client, 20)
+                weir.signal(signal.SIGTERM)
+                self.assertEqual(weir.wait(), 0)
+        with Weir("--listen", address) as weir:
+            self.assertEqual(weir.listening(), [address])
+
+    def test_two_servers_share_a_port_if_both_ask_for_it(self):
+        with serve("--reuse-port") as first:
+            address = first.listening()[0]
+            with Weir("--listen", address, "--reuse-port") as second:
+                self.assertEqual(second.listening(), [address])
+
+
+if __name__ == "__main__":
+    main()

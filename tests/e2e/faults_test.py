@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Peers that stall, reset or never read, and descriptors that run out: the others are served."""
+
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from weir_process import main, receive, receive_all, serve
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def reset(client):
+    """Closes with a reset instead of an end of file."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+class Faults(unittest.TestCase):
+    def check_served(self, weir, times=1):
+        for _ in range(times):
+            with weir.connect() as client:
+                client.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+                self.assertTrue(receive_all(client).endswith(b"Hello, world!\n"))
+
+    def check_echoed(self, weir, text=b"served\n"):
+        with weir.connect() as client:
+            client.sendall(text)
+            self.assertEqual(receive(client, len(text)), text)
+
+    def test_two_hundred_stalled_clients_hold_up_nobody_on_one_worker(self):
+        for dispatch in ("worker", "acceptor"):
+            with self.subTest(dispatch=dispatch), \
+                    serve("--workers", "1", "--dispatch", dispatch) as weir:
+                stalled = [weir.connect() for _ in range(200)]
+                for client in stalled:
+                    self.addCleanup(client.close)
+                    client.sendall(GET[:10])
+                weir.stats_until(lambda stats: stats["parked"] == 200)
+                self.check_served(weir, 50)
+                for client in stalled:
+                    client.sendall(GET[10:])
+                for client in stalled:
+                    self.assertIn(b"200 OK", receive(client, 20))
+                for client in stalled:
+                    client.close()
+
+    def test_stalled_lines_hold_up_nobody_on_one_worker(self):
+        with serve("--workers", "1", "--handler", "upper", "--drain-timeout", "10ms") as weir:
+            stalled = [weir.connect() for _ in range(200)]
+            for client in stalled:
+                self.addCleanup(client.close)
+                client.sendall(b"half a li")
+            weir.stats_until(lambda stats: stats["parked"] == 200)
+            self.check_echoed(weir, b"SERVED\n")
+
+    def test_a_peer_that_never_reads_holds_up_nobody(self):
+        with serve("--workers", "1", "--handler", "echo", "--drain-timeout", "10ms") as weir:
+            with weir.connect() as deaf:
+                deaf.setblocking(False)
+                while select.select([], [deaf], [], 0.5)[1]:
+                    deaf.send(b"x" * 65536)
+                weir.stats_until(lambda stats: stats["parked"] == 1)
+                self.check_echoed(weir)
+
+    def test_a_peer_that_never_reads_is_given_up_by_the_write_timeout(self):
+        with serve("--workers", "1", "--handler", "echo", "--write-timeout", "50ms") as weir:
+            with weir.connect() as deaf:
+                deaf.setblocking(False)
+                try:
+                    while True:
+                        select.select([], [deaf], [])
+                        deaf.send(b"x" * 65536)
+                except (ConnectionResetError, BrokenPipeError):
+                    pass
+            weir.stats_until(lambda stats: stats["active"] == 0 and stats["timeouts"] == 1)
+
+    def test_peers_that_reset_are_forgotten_without_a_word(self):
+        with serve("--workers", "2") as weir:
+            for data in (b"", GET[:10], GET, GET * 100):
+                for _ in range(20):
+                    client = weir.connect()
+                    if data:
+                        client.sendall(data)
+                    reset(client)
+            weir.stats_until(lambda stats: stats["active"] == 0)
+            self.check_served(weir)
+            weir.signal(signal.SIGTERM)
+            self.assertEqual(weir.wait(), 0)
+            self.assertEqual([line for line in weir.log if "stats" not in line],
+                             [f"weir: listening on {weir.addresses[0]}"])
+
+    def test_peers_that_reset_while_they_are_answered_hurt_nobody(self):
+        with serve("--workers", "1", "--handler", "echo") as weir:
+            for _ in range(20):
+                client = weir.connect()
+                client.setblocking(False)
+                client.send(b"x" * 65536)
+                reset(client)
+            weir.stats_until(lambda stats: stats["active"] == 0)
+            self.check_echoed(weir)
+
+    def test_accepting_resumes_when_descriptors_are_free_again(self):
+        def few_descriptors():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+        for options in ([], ["--max-connections", "1000"]):
+            with self.subTest(options=options), \
+                    serve("--workers", "1", *options, preexec_fn=few_descriptors) as weir:
+                clients = [weir.connect() for _ in range(100)]
+                for client in clients:
+                    self.addCleanup(client.close)
+                    client.sendall(GET)
+                # Those that were accepted are answered; closing them makes room for the others.
+                for client in clients:
+                    self.assertIn(b"200 OK", receive(client, 20))
+                    client.close()
+                stats = weir.stats_until(lambda stats: stats["closed"] == 100)
+                self.assertLess(stats["accept_errors"], 1000)
+                self.check_served(weir)
+
+    def test_more_connections_than_allowed_wait_their_turn(self):
+        with serve("--max-connections", "3", "--handler", "echo") as weir:
+            clients = [weir.connect() for _ in range(10)]
+            for client in clients:
+                self.addCleanup(client.close)
+                client.sendall(b"hello")
+            for client in clients:
+                self.assertEqual(receive(client, 5), b"hello")
+                client.close()
+            weir.stats_until(lambda stats: stats["closed"] == 10)
+
+    def test_a_thousand_clients_that_come_and_go_leave_nothing_behind(self):
+        with serve("--workers", "2") as weir:
+            self.check_served(weir, 1000)
+            stats = weir.stats_until(lambda stats: stats["closed"] == 1000)
+            self.assertEqual((stats["accepted"], stats["active"]), (1000, 0))
+
+
+if __name__ == "__main__":
+    main()
