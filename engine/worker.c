@@ -100,8 +100,9 @@ static void task_main(struct fiber *fiber, void *arg)
 
 static void close_connection(struct worker *worker, struct connection *conn)
 {
+    /* First, so that it's counted once weir_server_close has seen that nobody is left. */
+    tally_add(&worker->tally, conn->refused ? TALLY_REFUSED : TALLY_CLOSED, 1);
     connection_close(&worker->crew->table, conn);
-    tally_add(&worker->tally, TALLY_CLOSED, 1);
 }
 
 /*
@@ -149,7 +150,7 @@ static bool run_once(struct worker *worker, struct connection *conn)
     fiber = fiber_get(&worker->fibers);
     if (WEIR_UNLIKELY(!fiber)) {
         /* No memory for a fiber: refuse what has not begun, end what has. */
-        tally_add(&worker->tally, TALLY_REFUSED, 1);
+        conn->refused = !conn->began;
         conn->expired = true;
         run_on_own_stack(worker, conn);
         return true;
