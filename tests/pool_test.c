@@ -1,0 +1,409 @@
+/* pool_test.c - the workers: where they run, whom they help, and what they do without. */
+#include "tests/support.h"
+
+#include "engine/compiler.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static struct gate gate;
+
+static int open_gate(void **state)
+{
+    (void)state;
+    gate_init(&gate);
+    return 0;
+}
+
+static int close_gate(void **state)
+{
+    (void)state;
+    gate_fini(&gate);
+    return 0;
+}
+
+/*
+ * Answers words with the number of its worker, and rests:
+ *   tell     at once
+ *   hold     at once, and then holds its worker until the test opens the gate
+ *   wait     at once, and then with the next line, inside of the same call
+ */
+static int tell_worker(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+    char word;
+
+    if (n <= 0)
+        return (int)n;
+    word = line[0];
+    weir_printf(req, "%u\n", weir_worker_number(req));
+    weir_flush(req);
+    if (word == 'h')
+        gate_pass(&gate);
+    if (word == 'w') {
+        n = weir_readline(req, &line, 100);
+        if (n <= 0)
+            return (int)n;
+        weir_printf(req, "%u %.*s", weir_worker_number(req), (int)n, line);
+    }
+    return WEIR_KEEP;
+}
+
+static const struct weir_handler telling = { .name = "telling", .handle = tell_worker };
+
+static unsigned ask(int fd, const char *word)
+{
+    char answer[3] = "";
+
+    support_say(fd, word);
+    support_read_all(fd, answer, 2);
+    assert_int_equal(answer[1], '\n');
+    return (unsigned)(answer[0] - '0');
+}
+
+/* ------------------------------------------------------------------ where they run ---- */
+
+static int tell_cpu(struct weir_request *req)
+{
+    weir_printf(req, "%u %d\n", weir_worker_number(req), sched_getcpu());
+    return 0;
+}
+
+static void each_worker_runs_on_its_cpu(void **state)
+{
+    const struct weir_handler handler = { .name = "cpu", .handle = tell_cpu };
+    struct weir_server *server;
+    cpu_set_t allowed;
+    char list[30];
+    int cpus[2];
+
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    for (cpus[0] = 0; !CPU_ISSET(cpus[0], &allowed); cpus[0]++)
+        ;
+    for (cpus[1] = CPU_SETSIZE - 1; !CPU_ISSET(cpus[1], &allowed); cpus[1]--)
+        ;
+    snprintf(list, sizeof(list), "%d,%d", cpus[1], cpus[0]);
+    server = support_start(WEIR_OPTIONS(.listen = "unix:@weir-cpus", .handler = &handler,
+                                        .workers = 3, .worker_cpus = list));
+    for (int i = 0; i < 60; i++) {
+        char answer[20];
+        unsigned worker;
+        int cpu;
+        int fd = support_connect(server, 0);
+
+        answer[support_read_all(fd, answer, sizeof(answer) - 1)] = '\0';
+        close(fd);
+        assert_int_equal(sscanf(answer, "%u %d", &worker, &cpu), 2);
+        assert_in_range(worker, 0, 2);
+        assert_int_equal(cpu, cpus[worker % 2 == 0]);
+    }
+    weir_server_destroy(server);
+}
+
+/* ------------------------------------------------------------------ at the same time -- */
+
+static _Atomic int met;
+
+/* Until two are here: neither could wait for the other if they came one after the other. */
+static int meet_blocking(struct weir_request *req)
+{
+    struct support_patience patience = support_patience();
+
+    for (met++; met < 2; usleep(100))
+        if (support_now_ms() > patience.until_ms)
+            return -ETIMEDOUT;
+    weir_printf(req, "met\n");
+    return 0;
+}
+
+static int meet_parking(struct weir_request *req)
+{
+    struct support_patience patience = support_patience();
+
+    for (met++; met < 2; weir_sleep(req, 1))
+        if (support_now_ms() > patience.until_ms)
+            return -ETIMEDOUT;
+    weir_printf(req, "met\n");
+    return 0;
+}
+
+static int meet_yielding(struct weir_request *req)
+{
+    struct support_patience patience = support_patience();
+
+    for (met++; met < 2; weir_yield(req))
+        if (support_now_ms() > patience.until_ms)
+            return -ETIMEDOUT;
+    weir_printf(req, "met\n");
+    return 0;
+}
+
+static void assert_two_meet(const struct weir_handler *handler, unsigned workers)
+{
+    struct weir_server *server = support_start(WEIR_OPTIONS(.listen = "unix:@weir-meet",
+                                                            .handler = handler,
+                                                            .workers = workers));
+    int one = support_connect(server, 0);
+    int other = support_connect(server, 0);
+
+    met = 0;
+    support_expect(one, "met\n");
+    support_expect(other, "met\n");
+    close(one);
+    close(other);
+    weir_server_destroy(server);
+}
+
+static void handlers_that_block_run_on_several_workers(void **state)
+{
+    const struct weir_handler fiber = { .name = "meet", .handle = meet_blocking };
+    const struct weir_handler thread = {
+        .name = "meet", .handle = meet_blocking, .stack = WEIR_STACK_THREAD,
+    };
+
+    (void)state;
+    assert_two_meet(&fiber, 2);
+    assert_two_meet(&thread, 2);
+}
+
+static void handlers_that_park_share_a_worker(void **state)
+{
+    const struct weir_handler parking = { .name = "meet", .handle = meet_parking };
+    const struct weir_handler yielding = { .name = "meet", .handle = meet_yielding };
+
+    (void)state;
+    assert_two_meet(&parking, 1);
+    assert_two_meet(&yielding, 1);
+}
+
+/* ------------------------------------------------------------------ stuck ------------- */
+
+#define KEPT 16
+#define WAITING 4
+
+/* The number of the worker that most of the kept connections rest with. */
+static unsigned majority(const unsigned *homes)
+{
+    unsigned ones = 0;
+
+    for (int i = 0; i < KEPT; i++)
+        ones += homes[i];
+    return ones > KEPT / 2;
+}
+
+/* One that rests with this worker, out of the way of the others. */
+static int take_from(int *clients, const unsigned *homes, unsigned worker)
+{
+    for (int i = 0; i < KEPT; i++)
+        if (homes[i] == worker) {
+            int fd = clients[i];
+
+            clients[i] = -1;
+            return fd;
+        }
+    return -1;
+}
+
+/* Of those whose fibers have begun, the others can't run them: they wait, and are not lost. */
+static void assert_others_are_served(struct weir_server *server)
+{
+    unsigned homes[KEPT];
+    int clients[KEPT];
+    int waiting[WAITING];
+    unsigned stuck;
+    int holder;
+
+    for (int i = 0; i < KEPT; i++) {
+        clients[i] = support_connect(server, 0);
+        homes[i] = ask(clients[i], "tell\n");
+    }
+    for (int i = 0; i < WAITING; i++) {
+        waiting[i] = support_connect(server, 0);
+        ask(waiting[i], "wait\n");
+    }
+    SUPPORT_AWAIT(server, idle, == KEPT);
+    SUPPORT_AWAIT(server, parked, == WAITING);
+
+    holder = take_from(clients, homes, majority(homes));
+    stuck = ask(holder, "hold\n");
+    for (int i = 0; i < KEPT; i++)
+        if (clients[i] >= 0)
+            assert_int_equal(ask(clients[i], "tell\n"), !stuck);
+    for (int i = 0; i < WAITING; i++)
+        support_say(waiting[i], "words\n");
+
+    gate_open(&gate);
+    for (int i = 0; i < WAITING; i++) {
+        char answer[9] = "";
+
+        support_read_all(waiting[i], answer, 8);
+        assert_string_equal(answer + 1, " words\n");
+        close(waiting[i]);
+    }
+    for (int i = 0; i < KEPT; i++)
+        if (clients[i] >= 0) {
+            ask(clients[i], "tell\n");
+            close(clients[i]);
+        }
+    ask(holder, "tell\n");
+    close(holder);
+    SUPPORT_AWAIT(server, active, == 0);
+}
+
+static void connections_of_a_stuck_worker_are_served_by_another(void **state)
+{
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = "tcp://127.0.0.1:0", .handler = &telling, .workers = 2));
+
+    (void)state;
+    assert_others_are_served(server);
+    assert_true(support_stats(server).rescued > 0);
+    weir_server_destroy(server);
+}
+
+static void a_shared_set_needs_no_rescue(void **state)
+{
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = "tcp://127.0.0.1:0", .handler = &telling, .workers = 2,
+        .dispatch = WEIR_DISPATCH_ACCEPTOR));
+
+    (void)state;
+    assert_others_are_served(server);
+    weir_server_destroy(server);
+}
+
+static size_t lines_in(const char *text)
+{
+    size_t lines = 0;
+
+    for (; *text; text++)
+        lines += *text == '\n';
+    return lines;
+}
+
+/* Holds its worker for longer than stall_warn_ms, many times over. */
+static int stall(struct weir_request *req)
+{
+    uint64_t until_ms = support_now_ms() + 150;
+
+    while (support_now_ms() < until_ms)
+        usleep(1000);
+    weir_printf(req, "done\n");
+    return 0;
+}
+
+static void each_stall_is_told_once(void **state)
+{
+    const struct weir_handler stalling = { .name = "stalling", .handle = stall };
+    char written[1000];
+    struct capture capture;
+
+    (void)state;
+    for (unsigned workers = 1; workers <= 2; workers++) {
+        struct weir_server *server = support_start(WEIR_OPTIONS(
+            .listen = "unix:@weir-stall", .handler = &stalling, .workers = workers,
+            .stall_warn_ms = 20));
+
+        capture_begin(&capture);
+        support_talk(server, 0, "", "done\n");
+        support_talk(server, 0, "", "done\n");
+        capture_end(&capture, written, sizeof(written));
+        assert_int_equal(support_stats(server).stalls, 2);
+        assert_int_equal(lines_in(written), 2);
+        assert_non_null(strstr(written, "weir: handler 'stalling' has held worker "));
+        weir_server_destroy(server);
+    }
+}
+
+static void waiting_is_no_stall(void **state)
+{
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = "unix:@weir-waiting", .handler = &telling, .workers = 1, .stall_warn_ms = 1));
+    int waiting = support_connect(server, 0);
+    uint64_t until_ms;
+
+    (void)state;
+    ask(waiting, "wait\n");
+    SUPPORT_AWAIT(server, parked, == 1);
+    until_ms = support_now_ms() + 100;
+    SUPPORT_UNTIL(support_now_ms() > until_ms);
+    assert_int_equal(support_stats(server).stalls, 0);
+    close(waiting);
+    weir_server_destroy(server);
+}
+
+/* ------------------------------------------------------------------ want -------------- */
+
+static rlim_t used_address_space(void)
+{
+    FILE *file = fopen("/proc/self/statm", "re");
+    unsigned long pages = 0;
+
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%lu", &pages), 1);
+    fclose(file);
+    return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Stacks so large that three are all that the arena maps at a time. */
+static void a_connection_without_memory_for_a_stack_is_refused(void **state)
+{
+    struct weir_server *server;
+    struct weir_stats stats;
+    struct rlimit before;
+    struct rlimit tight;
+    int clients[5];
+
+    (void)state;
+    if (WEIR_ASAN || WEIR_TSAN)
+        skip();     /* their shadows need more address space than a limit leaves */
+    server = support_start(WEIR_OPTIONS(.listen = "unix:@weir-stacks", .handler = &telling,
+                                        .workers = 1, .stack_size = (size_t)256 << 20));
+    for (int i = 0; i < 3; i++) {
+        clients[i] = support_connect(server, 0);
+        ask(clients[i], "wait\n");
+    }
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    tight = before;
+    tight.rlim_cur = used_address_space() + ((rlim_t)64 << 20);
+    assert_int_equal(setrlimit(RLIMIT_AS, &tight), 0);
+    clients[3] = support_connect(server, 0);
+    support_expect_end(clients[3]);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    clients[4] = support_connect(server, 0);
+    ask(clients[4], "tell\n");
+    for (int i = 0; i < 5; i++)
+        close(clients[i]);
+    SUPPORT_AWAIT(server, active, == 0);
+    stats = support_stats(server);
+    assert_int_equal(stats.accepted, 5);
+    assert_int_equal(stats.refused, 1);
+    assert_int_equal(stats.closed, 4);
+    weir_server_destroy(server);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_gate, close_gate)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(each_worker_runs_on_its_cpu),
+        TEST(handlers_that_block_run_on_several_workers),
+        TEST(handlers_that_park_share_a_worker),
+        TEST(connections_of_a_stuck_worker_are_served_by_another),
+        TEST(a_shared_set_needs_no_rescue),
+        TEST(each_stall_is_told_once),
+        TEST(waiting_is_no_stall),
+        TEST(a_connection_without_memory_for_a_stack_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
