@@ -1,0 +1,491 @@
+/*
+ * acceptor_test.c - who is let in, and when not: full servers, lacking descriptors and memory,
+ * clients that are gone already, idle ones.
+ */
+#include "tests/support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static void ignore_error(struct weir_server *server, const struct weir_failure *failure)
+{
+    (void)server;
+    (void)failure;
+}
+
+static int answer_line(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    if (n <= 0)
+        return (int)n;
+    weir_printf(req, "%.*s", (int)n, line);
+    return WEIR_KEEP;
+}
+
+static int say_bye(struct weir_request *req, int status)
+{
+    (void)status;
+    weir_printf(req, "bye\n");
+    return 0;
+}
+
+static const struct weir_handler lines = {
+    .name = "lines", .handle = answer_line, .finish = say_bye,
+};
+
+#define OPTIONS(...) WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &lines, \
+                                  .handle_error = ignore_error, __VA_ARGS__)
+
+static void assert_adds_up(struct weir_server *server)
+{
+    struct weir_stats stats = support_stats(server);
+
+    assert_int_equal(stats.accepted, stats.closed + stats.refused + stats.active);
+}
+
+/* ------------------------------------------------------------------ full -------------- */
+
+static void assert_pauses_when_full(const struct weir_options *options)
+{
+    struct weir_server *server = support_start(options);
+    int clients[10];
+
+    for (int i = 0; i < 10; i++) {
+        clients[i] = support_connect(server, 0);
+        support_say(clients[i], "in\n");
+    }
+    /* Each that leaves lets one in. */
+    for (int i = 0; i < 10; i++) {
+        support_expect(clients[i], "in\n");
+        SUPPORT_AWAIT(server, accepted, == (i + 3 < 10 ? (unsigned)i + 3 : 10u));
+        for (int later = i + 3; later < 10; later++)
+            assert_true(support_is_silent(clients[later]));
+        support_half_close(clients[i]);
+        support_expect(clients[i], "bye\n");
+        support_expect_end(clients[i]);
+        close(clients[i]);
+    }
+    SUPPORT_AWAIT(server, closed, == 10);
+    assert_int_equal(support_stats(server).accept_errors, 0);
+    weir_server_destroy(server);
+}
+
+static void a_full_server_pauses_and_loses_nobody(void **state)
+{
+    (void)state;
+    for (int dispatch = 0; dispatch < 2; dispatch++)
+        assert_pauses_when_full(OPTIONS(.max_connections = 3, .dispatch = dispatch));
+}
+
+static void all_listeners_of_a_full_server_pause(void **state)
+{
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0" }, { .address = "unix:@weir-full" },
+    };
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 2, .handler = &lines, .max_connections = 1));
+    int first = support_connect(server, 0);
+    int second;
+
+    (void)state;
+    SUPPORT_AWAIT(server, accepted, == 1);
+    second = support_connect(server, 1);
+    support_say(second, "in\n");
+    support_say(first, "a\n");
+    support_expect(first, "a\n");
+    assert_int_equal(support_stats(server).accepted, 1);
+    close(first);
+    support_expect(second, "in\n");
+    close(second);
+    weir_server_destroy(server);
+}
+
+static void several_acceptors_pause_together(void **state)
+{
+    struct weir_server *server = support_start(OPTIONS(.max_connections = 4, .acceptors = 3));
+    int clients[40];
+
+    (void)state;
+    for (int i = 0; i < 40; i++) {
+        clients[i] = support_connect(server, 0);
+        support_say(clients[i], "in\n");
+        support_half_close(clients[i]);
+    }
+    for (int i = 0; i < 40; i++) {
+        support_expect(clients[i], "in\nbye\n");
+        support_expect_end(clients[i]);
+        close(clients[i]);
+    }
+    SUPPORT_AWAIT(server, closed, == 40);
+    weir_server_destroy(server);
+}
+
+static int connect_at_once(const struct sockaddr_un *address, socklen_t len)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (connect(fd, (const struct sockaddr *)address, len) == 0)
+        return fd;
+    close(fd);
+    return -errno;
+}
+
+static void the_backlog_holds_one_more_than_it_was_given(void **state)
+{
+    static const char name[] = "\0weir-backlog";
+    struct weir_server *server = support_create(WEIR_OPTIONS(
+        .listen = "unix:@weir-backlog", .handler = &lines, .backlog = 2));
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    socklen_t len = offsetof(struct sockaddr_un, sun_path) + sizeof(name) - 1;
+    int clients[3];
+
+    (void)state;
+    memcpy(address.sun_path, name, sizeof(name) - 1);
+    for (int i = 0; i < 3; i++) {
+        clients[i] = connect_at_once(&address, len);
+        assert_true(clients[i] >= 0);
+    }
+    assert_int_equal(connect_at_once(&address, len), -EAGAIN);
+    assert_int_equal(weir_server_start(server), 0);
+    for (int i = 0; i < 3; i++) {
+        support_half_close(clients[i]);
+        SUPPORT_UNTIL(!support_is_silent(clients[i]));
+        support_expect(clients[i], "bye\n");
+        close(clients[i]);
+    }
+    weir_server_destroy(server);
+}
+
+/* ------------------------------------------------------------------ want -------------- */
+
+/* The soft limit of descriptors, so that no further one can be opened but spare ones. */
+static struct rlimit take_descriptors(unsigned spare)
+{
+    int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    struct rlimit before;
+    struct rlimit tight;
+
+    assert_true(lowest >= 0);
+    close(lowest);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    tight = before;
+    tight.rlim_cur = (rlim_t)lowest + spare;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    return before;
+}
+
+static void without_descriptors_accepting_pauses_and_resumes(void **state)
+{
+    struct weir_server *server = support_create(OPTIONS(.max_connections = 100));
+    struct capture capture;
+    struct rlimit before;
+    char written[500];
+    int clients[4];
+    uint64_t began_ms;
+    uint64_t errors;
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        clients[i] = support_connect(server, 0);
+        support_say(clients[i], "in\n");
+    }
+    capture_begin(&capture);
+    before = take_descriptors(2);
+    began_ms = support_now_ms();
+    assert_int_equal(weir_server_start(server), 0);
+    support_expect(clients[0], "in\n");
+    support_expect(clients[1], "in\n");
+    SUPPORT_AWAIT(server, accept_errors, >= 3);
+    assert_int_equal(support_stats(server).accepted, 2);
+    /* It tries again every 50 ms, and does not spin. */
+    errors = support_stats(server).accept_errors;
+    assert_true(errors <= (support_now_ms() - began_ms) / 50 + 1);
+    /* One that leaves lets the next one in. */
+    support_half_close(clients[0]);
+    support_expect(clients[0], "bye\n");
+    support_expect(clients[2], "in\n");
+    assert_int_equal(support_stats(server).accepted, 3);
+    /* So does a descriptor that somebody else gives back. */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    support_expect(clients[3], "in\n");
+    capture_end(&capture, written, sizeof(written));
+    assert_non_null(strstr(written, "accepting pauses: Too many open files\n"));
+    for (int i = 0; i < 4; i++)
+        close(clients[i]);
+    weir_server_destroy(server);
+}
+
+static void a_connection_without_memory_is_refused(void **state)
+{
+    const struct weir_handler huge = {
+        .name = "huge", .handle = answer_line, .state_size = (size_t)1 << 46,
+    };
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0", .handler = &huge },
+        { .address = "tcp://127.0.0.1:0", .handler = &lines },
+    };
+    struct weir_server *server = support_start(WEIR_OPTIONS(.listeners = listeners,
+                                                            .listeners_len = 2));
+
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        int fd = support_connect(server, 0);
+
+        support_expect_end(fd);
+        close(fd);
+        support_talk(server, 1, "a\n", "a\nbye\n");
+    }
+    SUPPORT_AWAIT(server, closed, == 10);
+    assert_int_equal(support_stats(server).refused, 10);
+    assert_adds_up(server);
+    weir_server_destroy(server);
+}
+
+/* ------------------------------------------------------------------ refused ----------- */
+
+static _Atomic int asked;
+
+static int every_other(struct weir_server *server, const struct weir_peer *peer)
+{
+    (void)server;
+    (void)peer;
+    switch (asked++ % 3) {
+    case 0:
+        return 1;
+    case 1:
+        return 0;
+    default:
+        return -EACCES;
+    }
+}
+
+static void who_is_refused_is_counted(void **state)
+{
+    struct weir_server *server = support_start(OPTIONS(.verify_request = every_other));
+
+    (void)state;
+    for (int i = 0; i < 30; i++) {
+        int fd = support_connect(server, 0);
+
+        support_half_close(fd);
+        if (i % 3 == 0)
+            support_expect(fd, "bye\n");
+        support_expect_end(fd);
+        close(fd);
+    }
+    SUPPORT_AWAIT(server, closed, == 10);
+    assert_int_equal(support_stats(server).accepted, 30);
+    assert_int_equal(support_stats(server).refused, 20);
+    assert_int_equal(support_stats(server).verify_errors, 10);
+    assert_adds_up(server);
+    weir_server_destroy(server);
+}
+
+static void a_client_that_is_gone_before_it_was_accepted_does_no_harm(void **state)
+{
+    struct weir_server *server = support_create(OPTIONS(.max_connections = 50));
+
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        int fd = support_connect(server, 0);
+
+        if (i % 2)
+            support_say(fd, "gone\n");
+        support_reset(fd);
+    }
+    assert_int_equal(weir_server_start(server), 0);
+    support_talk(server, 0, "here\n", "here\nbye\n");
+    SUPPORT_AWAIT(server, active, == 0);
+    assert_adds_up(server);
+    weir_server_destroy(server);
+}
+
+/* ------------------------------------------------------------------ several ----------- */
+
+#define ACCEPTORS 3
+
+/* The acceptors' threads, as verify_request meets them. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_t threads[ACCEPTORS];
+    size_t len;
+} met = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static int meet(struct weir_server *server, const struct weir_peer *peer)
+{
+    size_t i = 0;
+
+    (void)server;
+    (void)peer;
+    pthread_mutex_lock(&met.lock);
+    while (i < met.len && !pthread_equal(met.threads[i], pthread_self()))
+        i++;
+    if (i == met.len && i < ACCEPTORS)
+        met.threads[met.len++] = pthread_self();
+    pthread_mutex_unlock(&met.lock);
+    return 1;
+}
+
+static size_t count_met(void)
+{
+    size_t len;
+
+    pthread_mutex_lock(&met.lock);
+    len = met.len;
+    pthread_mutex_unlock(&met.lock);
+    return len;
+}
+
+static void each_acceptor_gets_its_share(void **state)
+{
+    struct weir_server *server = support_start(OPTIONS(.acceptors = ACCEPTORS,
+                                                       .verify_request = meet));
+
+    (void)state;
+    met.len = 0;
+    SUPPORT_UNTIL((support_talk(server, 0, "", "bye\n"), count_met() == ACCEPTORS));
+    weir_server_destroy(server);
+}
+
+static int connect_by_ipv4(struct weir_server *server)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char uri[WEIR_ADDRESS_SIZE];
+
+    assert_true(weir_server_address(server, 0, uri, sizeof(uri)) > 0);
+    address.sin_port = htons((uint16_t)atoi(strrchr(uri, ':') + 1));
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    return fd;
+}
+
+/* Of an address without a host, IPv4 comes to each acceptor as well as IPv6. */
+static void each_acceptor_gets_its_share_of_either_family(void **state)
+{
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = "tcp://:0", .handler = &lines, .acceptors = ACCEPTORS,
+        .verify_request = meet));
+
+    (void)state;
+    met.len = 0;
+    SUPPORT_UNTIL((close(connect_by_ipv4(server)), count_met() == ACCEPTORS));
+    met.len = 0;
+    SUPPORT_UNTIL((support_talk(server, 0, "", "bye\n"), count_met() == ACCEPTORS));
+    weir_server_destroy(server);
+}
+
+/* ------------------------------------------------------------------ idle -------------- */
+
+static void idle_connections_are_closed_and_busy_ones_live(void **state)
+{
+    (void)state;
+    for (int dispatch = 0; dispatch < 2; dispatch++) {
+        struct weir_server *server = support_start(OPTIONS(.idle_timeout_ms = 300,
+                                                           .dispatch = dispatch));
+        int idle = support_connect(server, 0);
+        int busy = support_connect(server, 0);
+        uint64_t since_ms = support_now_ms();
+
+        support_say(idle, "a\n");
+        support_expect(idle, "a\n");
+        while (support_is_silent(idle)) {
+            support_say(busy, "b\n");
+            support_expect(busy, "b\n");
+            usleep(1000);
+        }
+        assert_true(support_now_ms() - since_ms >= 300);
+        support_expect(idle, "bye\n");
+        support_expect_end(idle);
+        support_say(busy, "b\n");
+        support_expect(busy, "b\n");
+        assert_int_equal(support_stats(server).timeouts, 1);
+        close(idle);
+        close(busy);
+        weir_server_destroy(server);
+    }
+}
+
+/* Ten idle times, one after the other: none too short by so much as the clock's grain. */
+static void an_idle_connection_is_not_closed_early(void **state)
+{
+    struct weir_server *server = support_start(OPTIONS(.idle_timeout_ms = 15));
+
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        int fd = support_connect(server, 0);
+        uint64_t since_ms = support_now_ms();
+
+        support_say(fd, "a\n");
+        support_expect(fd, "a\nbye\n");
+        assert_true(support_now_ms() - since_ms >= 15);
+        close(fd);
+    }
+    weir_server_destroy(server);
+}
+
+static void a_connection_inside_a_handler_is_not_idle(void **state)
+{
+    struct weir_server *server = support_start(OPTIONS(.idle_timeout_ms = 20));
+    int inside = support_connect(server, 0);
+    int idle = support_connect(server, 0);
+
+    (void)state;
+    support_say(inside, "half a ");
+    support_say(idle, "a\n");
+    support_expect(idle, "a\nbye\n");
+    support_expect_end(idle);
+    support_say(inside, "line\n");
+    support_expect(inside, "half a line\n");
+    close(inside);
+    close(idle);
+    weir_server_destroy(server);
+}
+
+/* Sanitizers end the process for a size that malloc would just refuse. */
+const char *__asan_default_options(void);
+const char *__tsan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_full_server_pauses_and_loses_nobody),
+        cmocka_unit_test(all_listeners_of_a_full_server_pause),
+        cmocka_unit_test(several_acceptors_pause_together),
+        cmocka_unit_test(the_backlog_holds_one_more_than_it_was_given),
+        cmocka_unit_test(without_descriptors_accepting_pauses_and_resumes),
+        cmocka_unit_test(a_connection_without_memory_is_refused),
+        cmocka_unit_test(who_is_refused_is_counted),
+        cmocka_unit_test(a_client_that_is_gone_before_it_was_accepted_does_no_harm),
+        cmocka_unit_test(each_acceptor_gets_its_share),
+        cmocka_unit_test(each_acceptor_gets_its_share_of_either_family),
+        cmocka_unit_test(idle_connections_are_closed_and_busy_ones_live),
+        cmocka_unit_test(an_idle_connection_is_not_closed_early),
+        cmocka_unit_test(a_connection_inside_a_handler_is_not_idle),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
