@@ -1,0 +1,282 @@
+/*
+ * http_server_test.c - the HTTP handler in a server that serves: what a fake request cannot show,
+ * for it never parks. http_test.c has the cases of the protocol.
+ */
+#include "tests/support.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "handlers/http.h"
+
+enum {
+    MANY = 3 * 1000 * 1000,         /* bytes of a request: more than our buffers hold */
+    MORE = 24 * 1000 * 1000,        /* of a reply: more than the kernel takes off a handler */
+};
+
+/* ------------------------------------------------------------------ a site ------------ */
+
+/* Answers with the length of the body, and a sum over its bytes. */
+static int sum(struct weir_http *ex)
+{
+    unsigned char buf[1000];
+    char text[64];
+    size_t len = 0;
+    unsigned total = 0;
+    ssize_t n;
+
+    while ((n = weir_http_read_body(ex, buf, sizeof(buf))) > 0) {
+        len += (size_t)n;
+        for (ssize_t i = 0; i < n; i++)
+            total += buf[i];
+    }
+    if (n < 0)
+        return (int)n;
+    return weir_http_reply(ex, 200, NULL, text, (size_t)sprintf(text, "%zu %u", len, total));
+}
+
+static int stream_many(struct weir_http *ex)
+{
+    char piece[1000];
+    int r = weir_http_begin(ex, 200, NULL);
+
+    memset(piece, 'x', sizeof(piece));
+    for (int i = 0; i < MORE / 1000 && r == 0; i++)
+        r = weir_http_write(ex, piece, sizeof(piece));
+    return r;
+}
+
+static int send_many(struct weir_http *ex)
+{
+    return weir_http_reply_file(ex, 200, NULL, *(const int *)weir_http_data(ex), 0, MORE);
+}
+
+static int break_down(struct weir_http *ex)
+{
+    (void)ex;
+    return -EIO;
+}
+
+static int file_fd;
+
+static const struct weir_http_route routes[] = {
+    { "POST", "/sum", sum, NULL },
+    { "GET", "/stream", stream_many, NULL },
+    { "GET", "/file", send_many, &file_fd },
+    { "GET", "/fail", break_down, NULL },
+};
+
+static const struct weir_http_site site = {
+    .routes = routes, .routes_len = sizeof(routes) / sizeof(routes[0]), .body_limit = MANY };
+
+static const struct weir_handler handler = WEIR_HTTP_HANDLER("site", &site);
+
+/* ------------------------------------------------------------------ a server ---------- */
+
+static struct weir_server *server;
+static atomic_int told;             /* what handle_error heard last; 0: nothing */
+
+static void hear_error(struct weir_server *of, const struct weir_failure *failure)
+{
+    (void)of;
+    /* release: for who awaits it. pairs: the tests' loads */
+    atomic_store_explicit(&told, failure->error, memory_order_release);
+}
+
+static int start(void **state)
+{
+    (void)state;
+    atomic_store_explicit(&told, 0, memory_order_relaxed);  /* no server yet. pairs: none */
+    server = support_start(WEIR_OPTIONS(
+        .listen = "tcp://127.0.0.1:0", .handler = &handler, .workers = 1,
+        .handle_error = hear_error));
+    return 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    weir_server_destroy(server);
+    return 0;
+}
+
+static int start_with_file(void **state)
+{
+    FILE *file = tmpfile();
+
+    assert_non_null(file);
+    for (int i = 0; i < MORE / 1000; i++)
+        assert_true(fprintf(file, "%01000d", 0) == 1000);
+    assert_int_equal(fflush(file), 0);
+    file_fd = dup(fileno(file));
+    fclose(file);
+    return start(state);
+}
+
+static int stop_with_file(void **state)
+{
+    close(file_fd);
+    return stop(state);
+}
+
+static char reply[MORE + 1000];
+
+/* Everything that comes until the end, terminated. The length of what follows the head. */
+static size_t read_reply(int fd)
+{
+    size_t len = support_read_all(fd, reply, sizeof(reply) - 1);
+    const char *body;
+
+    reply[len] = '\0';
+    close(fd);
+    body = strstr(reply, "\r\n\r\n");
+    assert_non_null(body);
+    return len - (size_t)(body + 4 - reply);
+}
+
+static void assert_replied(int fd, const char *start_of_reply, const char *end)
+{
+    read_reply(fd);
+    assert_memory_equal(reply, start_of_reply, strlen(start_of_reply));
+    assert_non_null(strstr(reply, end));
+}
+
+/* ------------------------------------------------------------------ tests ------------- */
+
+static void a_body_that_comes_in_pieces_parks_its_handler_and_is_read_whole(void **state)
+{
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_say(fd, "POST /sum HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                    "Transfer-Encoding: chunked\r\n\r\n3\r\nab");
+    SUPPORT_AWAIT(server, parked, == 1);
+    support_say(fd, "c\r\n2");
+    support_say(fd, "\r\nde\r\n0\r\n\r\n");
+    assert_replied(fd, "HTTP/1.1 200 OK\r\n", "\r\n\r\n5 495");
+}
+
+static void others_are_served_while_a_body_is_missing(void **state)
+{
+    int stalled = support_connect(server, 0);
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_say(stalled, "POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+                         "Connection: close\r\n\r\n");
+    SUPPORT_AWAIT(server, parked, >= 1);
+    support_say(fd, "POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+                    "Connection: close\r\n\r\na");
+    assert_replied(fd, "HTTP/1.1 200 OK\r\n", "\r\n\r\n1 97");
+    support_say(stalled, "aaaaaaaaa");
+    assert_replied(stalled, "HTTP/1.1 200 OK\r\n", "\r\n\r\n9 873");
+}
+
+static void a_client_that_expects_it_is_invited_to_send_its_body(void **state)
+{
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_say(fd, "POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+                    "Expect: 100-continue\r\nConnection: close\r\n\r\n");
+    support_expect(fd, "HTTP/1.1 100 Continue\r\n\r\n");
+    support_say(fd, "abc");
+    assert_replied(fd, "HTTP/1.1 200 OK\r\n", "\r\n\r\n3 294");
+}
+
+static void a_body_as_long_as_the_limit_is_read(void **state)
+{
+    int fd = support_connect(server, 0);
+    char *body = malloc(MANY);
+    char head[128];
+
+    (void)state;
+    assert_non_null(body);
+    memset(body, 1, MANY);
+    sprintf(head, "POST /sum HTTP/1.0\r\nContent-Length: %d\r\n\r\n", MANY);
+    support_say(fd, head);
+    support_send(fd, body, MANY);
+    assert_replied(fd, "HTTP/1.1 200 OK\r\n", "\r\n\r\n3000000 3000000");
+    free(body);
+}
+
+static void the_refusal_of_a_long_body_reaches_a_client_that_is_sending_it(void **state)
+{
+    int fd = support_connect(server, 0);
+    char body[200 * 1000] = { 0 };
+    char head[128];
+
+    (void)state;
+    sprintf(head, "POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", MANY + 1);
+    support_say(fd, head);
+    support_send(fd, body, sizeof(body));
+    assert_replied(fd, "HTTP/1.1 413 Content Too Large\r\n", "\r\nConnection: close\r\n");
+}
+
+static void a_stream_larger_than_any_buffer_is_sent_whole(void **state)
+{
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_say(fd, "GET /stream HTTP/1.0\r\n\r\n");
+    SUPPORT_AWAIT(server, parked, == 1);        /* until we read */
+    assert_int_equal(read_reply(fd), MORE);
+}
+
+static void a_file_larger_than_any_buffer_is_sent_whole(void **state)
+{
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_say(fd, "GET /file HTTP/1.0\r\n\r\n");
+    SUPPORT_AWAIT(server, parked, == 1);
+    assert_int_equal(read_reply(fd), MORE);
+    assert_non_null(strstr(reply, "\r\nContent-Length: 24000000\r\n"));
+}
+
+static void a_reader_that_leaves_within_a_reply_is_not_reported(void **state)
+{
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_say(fd, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+    SUPPORT_AWAIT(server, parked, == 1);
+    support_reset(fd);
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(atomic_load_explicit(&told, memory_order_acquire), 0);
+}
+
+static void a_callback_that_fails_is_reported_and_its_peer_told_500(void **state)
+{
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_say(fd, "GET /fail HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_replied(fd, "HTTP/1.1 500 Internal Server Error\r\n", "\r\nConnection: close\r\n");
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(atomic_load_explicit(&told, memory_order_acquire), -EIO);
+}
+
+#define SERVED(test) cmocka_unit_test_setup_teardown(test, start, stop)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        SERVED(a_body_that_comes_in_pieces_parks_its_handler_and_is_read_whole),
+        SERVED(others_are_served_while_a_body_is_missing),
+        SERVED(a_client_that_expects_it_is_invited_to_send_its_body),
+        SERVED(a_body_as_long_as_the_limit_is_read),
+        SERVED(the_refusal_of_a_long_body_reaches_a_client_that_is_sending_it),
+        SERVED(a_stream_larger_than_any_buffer_is_sent_whole),
+        cmocka_unit_test_setup_teardown(a_file_larger_than_any_buffer_is_sent_whole,
+                                        start_with_file, stop_with_file),
+        SERVED(a_reader_that_leaves_within_a_reply_is_not_reported),
+        SERVED(a_callback_that_fails_is_reported_and_its_peer_told_500),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
