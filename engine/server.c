@@ -175,19 +175,39 @@ static bool can_be_joined(const struct weir_listen *listen)
     return strncmp(listen->address, "tcp:", 4) == 0;
 }
 
+/* What it is joined by: as it was bound. But no host stays none: [::] alone takes no IPv4. */
+static void joining_uri(const struct weir_listen *listen, const char *bound, char *buf,
+                        size_t size)
+{
+    if (strncmp(listen->address, "tcp://:", 7) == 0)
+        snprintf(buf, size, "tcp://%s", strrchr(bound, ':'));
+    else
+        snprintf(buf, size, "%s", bound);
+}
+
+/* Each further acceptor binds the address that the first one has bound as its i-th. */
+static int join_listener(struct weir_server *server, const struct weir_listen *listen, size_t i)
+{
+    char uri[WEIR_ADDRESS_SIZE];
+    int r = 0;
+
+    joining_uri(listen, server->acceptors[0].listening[i].listener.uri, uri, sizeof(uri));
+    for (size_t a = 1; a < server->acceptors_len && r == 0; a++)
+        r = open_listener(server, &server->acceptors[a], uri, listen->handler);
+    return r;
+}
+
 /* The first acceptor binds everything; the others join its TCP ports, as they were resolved. */
 static int open_listeners(struct weir_server *server)
 {
-    struct acceptor *first = &server->acceptors[0];
     int r = 0;
 
     for (size_t i = 0; i < options_listens(&server->options) && r == 0; i++) {
         struct weir_listen listen = options_listen(&server->options, i);
 
-        r = open_listener(server, first, listen.address, listen.handler);
-        for (size_t a = 1; a < server->acceptors_len && r == 0 && can_be_joined(&listen); a++)
-            r = open_listener(server, &server->acceptors[a], first->listening[i].listener.uri,
-                              listen.handler);
+        r = open_listener(server, &server->acceptors[0], listen.address, listen.handler);
+        if (r == 0 && can_be_joined(&listen))
+            r = join_listener(server, &listen, i);
     }
     return r;
 }
