@@ -1,0 +1,682 @@
+/*
+ * wfile_test.c - writing, every way: gathered, through, from files; deadlines, resets.
+ */
+#include "tests/stream.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MIB ((size_t)1 << 20)
+
+/* What position i of a long stream holds. */
+static char pattern(size_t i)
+{
+    return (char)(i * 31 + i / 251 + i / 65537);
+}
+
+static char *patterned(size_t len)
+{
+    char *data = malloc(len);
+
+    for (size_t i = 0; i < len; i++)
+        data[i] = pattern(i);
+    return data;
+}
+
+/* Reads in chunks of odd sizes what must be len bytes of the pattern, from position at on. */
+static void expect_pattern(int fd, size_t at, size_t len)
+{
+    static char chunk[65536];
+    size_t done = 0;
+
+    for (size_t size = 1; done < len; size = size * 7 % 65521) {
+        size_t want = size < len - done ? size : len - done;
+
+        assert_int_equal(support_read_all(fd, chunk, want), want);
+        for (size_t i = 0; i < want; i++)
+            if (chunk[i] != pattern(at + done + i))
+                fail_msg("byte %zu is wrong", done + i);
+        done += want;
+    }
+}
+
+/* ------------------------------------------------------------------ when it leaves ---- */
+
+/* A handler that waits, and not for its client. */
+static int pass(void *gate)
+{
+    gate_pass(gate);
+    return 0;
+}
+
+static void wait_at(struct weir_request *req)
+{
+    weir_offload(req, pass, weir_user(req));
+}
+
+static int write_wait_flush_wait(struct weir_request *req)
+{
+    weir_write(req, "one ", 4);
+    weir_printf(req, "%s ", "two");
+    note("written");
+    wait_at(req);
+    note(",%d", weir_flush(req));
+    note(",%d", weir_flush(req));
+    weir_write(req, "three", 5);
+    return 0;
+}
+
+static void nothing_leaves_before_a_flush(void **state)
+{
+    struct weir_server *server;
+    static struct gate gate;
+    int fd;
+
+    (void)state;
+    gate_init(&gate);
+    server = STREAM_SERVE(write_wait_flush_wait, .user = &gate);
+    fd = support_connect(server, 0);
+    notes_expect("written");
+    assert_int_equal(support_stats(server).bytes_out, 0);
+    assert_true(support_is_silent(fd));
+    gate_open(&gate);
+    support_expect(fd, "one two three");
+    support_expect_end(fd);
+    notes_expect("written,0,0");
+    assert_int_equal(support_stats(server).bytes_out, 13);
+    close(fd);
+    gate_fini(&gate);
+}
+
+static void unbuffered_writes_leave_at_once(void **state)
+{
+    struct weir_server *server;
+    static struct gate gate;
+    int fd;
+
+    (void)state;
+    gate_init(&gate);
+    server = STREAM_SERVE(write_wait_flush_wait, .user = &gate, .wbufsize = WEIR_UNBUFFERED);
+    fd = support_connect(server, 0);
+    support_expect(fd, "one two ");
+    gate_open(&gate);
+    support_expect(fd, "three");
+    support_expect_end(fd);
+    close(fd);
+    gate_fini(&gate);
+}
+
+static int ask_and_answer(struct weir_request *req)
+{
+    char *line;
+    ssize_t n;
+
+    weir_write(req, "name? ", 6);
+    n = weir_readline(req, &line, 100);
+    weir_printf(req, "hello %.*s", (int)n, line);
+    return 0;
+}
+
+static void what_was_written_leaves_before_a_read_waits(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(ask_and_answer);
+    fd = support_connect(server, 0);
+    support_expect(fd, "name? ");
+    support_say(fd, "weir\n");
+    support_expect(fd, "hello weir\n");
+    support_expect_end(fd);
+    close(fd);
+}
+
+/* Answers each line, and notes after each how much has left so far. */
+static int answer_and_count(struct weir_request *req)
+{
+    char *line;
+    ssize_t n;
+
+    while ((n = weir_readline(req, &line, 100)) > 0) {
+        weir_printf(req, "<%.*s>", (int)n - 1, line);
+        note("%llu ", (unsigned long long)support_stats(weir_request_server(req)).bytes_out);
+    }
+    return 0;
+}
+
+static void answers_to_a_batch_leave_together(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(answer_and_count);
+    fd = support_connect(server, 0);
+    support_say(fd, "a\nb\nc\n");
+    support_expect(fd, "<a><b><c>");
+    support_say(fd, "d\ne\n");
+    support_half_close(fd);
+    support_expect(fd, "<d><e>");
+    notes_expect("0 0 0 9 9 ");
+    close(fd);
+}
+
+static int write_and_fail(struct weir_request *req)
+{
+    weir_write(req, "sorry", 5);
+    return -EPROTO;
+}
+
+static void what_was_written_leaves_even_when_the_handler_fails(void **state)
+{
+    struct weir_server *server;
+
+    (void)state;
+    server = STREAM_SERVE(write_and_fail);
+    support_talk(server, 0, "", "sorry");
+    SUPPORT_AWAIT(server, handle_errors, == 1);
+}
+
+static int greet(struct weir_request *req)
+{
+    return weir_write(req, "hello ", 6) < 0;
+}
+
+static int say_world(struct weir_request *req)
+{
+    return weir_write(req, "world", 5) < 0;
+}
+
+static int say_bye(struct weir_request *req, int status)
+{
+    (void)status;
+    return weir_write(req, ", bye", 5) < 0;
+}
+
+static void setup_and_finish_write_too(void **state)
+{
+    struct weir_server *server;
+
+    (void)state;
+    server = stream_serve(&(const struct weir_handler){
+        .name = "greeter", .setup = greet, .handle = say_world, .finish = say_bye,
+    }, WEIR_OPTIONS(.workers = 1));
+    support_talk(server, 0, "", "hello world, bye");
+}
+
+/* ------------------------------------------------------------------ many and long ----- */
+
+#define PARTS 100
+
+static int write_parts(struct weir_request *req)
+{
+    static const char text[] = "0123456789";
+    struct iovec parts[PARTS];
+    size_t len = 0;
+
+    for (size_t i = 0; i < PARTS; i++) {
+        parts[i] = (struct iovec){ .iov_base = (void *)(uintptr_t)text, .iov_len = i % 11 };
+        len += i % 11;
+    }
+    weir_write(req, "[", 1);
+    if (weir_writev(req, parts, PARTS) != (ssize_t)len)
+        note("short");
+    for (size_t i = 0; i < PARTS; i++)
+        parts[i].iov_len = 0;
+    note("%zd", weir_writev(req, parts, PARTS));
+    note("%zd", weir_writev(req, NULL, 0));
+    note("%zd", weir_writev(req, parts, -1));
+    parts[0].iov_len = SSIZE_MAX;
+    parts[1].iov_len = 1;
+    note("%zd", weir_writev(req, parts, 2));
+    weir_write(req, "]", 1);
+    return 0;
+}
+
+static void expect_parts(size_t wbufsize)
+{
+    char expect[11 * PARTS] = "[";
+    char *end = expect + 1;
+    struct weir_server *server = STREAM_SERVE(write_parts, .wbufsize = wbufsize);
+
+    for (size_t i = 0; i < PARTS; i++)
+        end = mempcpy(end, "0123456789", i % 11);
+    strcpy(end, "]");
+    support_talk(server, 0, "", expect);
+    notes_expect("00-22-22");
+}
+
+static void writev_takes_many_parts_and_empty_ones(void **state)
+{
+    (void)state;
+    expect_parts(0);
+}
+
+static void writev_past_a_small_buffer_takes_many_parts_and_empty_ones(void **state)
+{
+    (void)state;
+    expect_parts(64);
+}
+
+static void unbuffered_writev_takes_many_parts_and_empty_ones(void **state)
+{
+    (void)state;
+    expect_parts(WEIR_UNBUFFERED);
+}
+
+#define TEXT "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"
+
+/* Texts of every length around what the buffer holds, behind others and alone. */
+static int print_lengths(struct weir_request *req)
+{
+    for (int len = 0; len <= 70; len++)
+        if (weir_printf(req, "%.*s", len, TEXT) != len)
+            note("wrong");
+    for (int len = 0; len <= 70; len++) {
+        weir_flush(req);
+        if (weir_printf(req, "%.*s", len, TEXT) != len)
+            note("wrong");
+    }
+    return 0;
+}
+
+static void expect_lengths(size_t wbufsize)
+{
+    char expect[2 * 71 * 71] = "";
+    char *end = expect;
+    struct weir_server *server = STREAM_SERVE(print_lengths, .wbufsize = wbufsize);
+
+    for (size_t i = 0; i <= 2 * 70 + 1; i++)
+        end = mempcpy(end, TEXT, i % 71);
+    *end = '\0';
+    support_talk(server, 0, "", expect);
+    notes_expect("");
+    assert_int_equal(support_stats(server).bytes_out, strlen(expect));
+}
+
+static void printf_may_be_longer_than_the_buffer(void **state)
+{
+    (void)state;
+    expect_lengths(32);
+}
+
+static void printf_may_be_unbuffered(void **state)
+{
+    (void)state;
+    expect_lengths(WEIR_UNBUFFERED);
+}
+
+#define LONG (16 * MIB)
+
+/* In writes of every size: many gathered, some past the buffer, one for nearly everything. */
+static int write_pattern(struct weir_request *req)
+{
+    char *data = patterned(LONG);
+    size_t done = 0;
+
+    for (size_t len = 1; done < LONG; len = len * 3 + 1) {
+        size_t n = len < LONG - done ? len : LONG - done;
+
+        if (weir_write(req, data + done, n) != (ssize_t)n) {
+            note("failed");
+            break;
+        }
+        done += n;
+    }
+    free(data);
+    note("%zu", done);
+    return 0;
+}
+
+static void sixteen_mebibytes_reach_a_slow_reader_byte_for_byte(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(write_pattern);
+    fd = support_connect(server, 0);
+    expect_pattern(fd, 0, LONG);
+    support_expect_end(fd);
+    notes_expect("16777216");
+    assert_int_equal(support_stats(server).bytes_out, LONG);
+    close(fd);
+}
+
+/* ------------------------------------------------------------------ sendfile ---------- */
+
+#define FILE_LEN (8 * MIB)
+
+static int patterned_file(void)
+{
+    int fd = memfd_create("pattern", MFD_CLOEXEC);
+    char *data = patterned(FILE_LEN);
+
+    assert_int_equal(write(fd, data, FILE_LEN), FILE_LEN);
+    free(data);
+    return fd;
+}
+
+static int send_from_file(struct weir_request *req)
+{
+    const int *file = weir_user(req);
+
+    weir_write(req, "file:", 5);
+    note("%zd ", weir_sendfile(req, *file, 1000, 10));
+    note("%zd ", weir_sendfile(req, *file, 5, 0));
+    weir_write(req, "all:", 4);
+    note("%zd ", weir_sendfile(req, *file, 0, FILE_LEN));
+    weir_write(req, "rest:", 5);
+    note("%zd ", weir_sendfile(req, *file, FILE_LEN - 7, SIZE_MAX / 4));
+    note("%zd", weir_sendfile(req, *file, FILE_LEN + 7, 7));
+    return 0;
+}
+
+static void sendfile_sends_what_the_file_has_behind_what_was_written(void **state)
+{
+    static int file;
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    file = patterned_file();
+    server = STREAM_SERVE(send_from_file, .user = &file);
+    fd = support_connect(server, 0);
+    support_expect(fd, "file:");
+    expect_pattern(fd, 1000, 10);
+    support_expect(fd, "all:");
+    expect_pattern(fd, 0, FILE_LEN);
+    support_expect(fd, "rest:");
+    expect_pattern(fd, FILE_LEN - 7, 7);
+    support_expect_end(fd);
+    notes_expect("10 0 8388608 7 0");
+    assert_int_equal(support_stats(server).bytes_out, 14 + 10 + FILE_LEN + 7);
+    close(fd);
+    close(file);
+}
+
+static int send_from_nothing(struct weir_request *req)
+{
+    weir_write(req, "before", 6);
+    note("%zd", weir_sendfile(req, -1, 0, 10));
+    note("%zd", weir_write(req, "after", 5));
+    note("%d", weir_flush(req));
+    return 0;
+}
+
+static void a_file_that_cannot_be_sent_ends_the_writing(void **state)
+{
+    struct weir_server *server;
+
+    (void)state;
+    server = STREAM_SERVE(send_from_nothing);
+    support_talk(server, 0, "", "before");
+    notes_expect("-9-9-9");
+}
+
+/* ------------------------------------------------------------------ peers that fail --- */
+
+/* Writes, of which the user says how much, until that fails, and then in every other way. */
+static int write_without_end(struct weir_request *req)
+{
+    const size_t *len = weir_user(req);
+    char *data = calloc(1, *len);
+    ssize_t n;
+
+    do
+        n = weir_write(req, data, *len);
+    while (n > 0);
+    note("%zd", n);
+    note("%zd", weir_write(req, "x", 1));
+    note("%zd", weir_printf(req, "x"));
+    note("%d", weir_flush(req));
+    note("%zd", weir_sendfile(req, 0, 0, 10));
+    free(data);
+    return 0;
+}
+
+static void expect_timeout_of_50_ms(size_t write_len, const struct weir_options *options)
+{
+    static size_t len;
+    struct weir_options mine = *options;
+    uint64_t began_ms = support_now_ms();
+    struct weir_server *server;
+    int fd;
+
+    len = write_len;
+    mine.user = &len;
+    server = stream_serve(&(const struct weir_handler){
+        .name = "writer", .handle = write_without_end,
+    }, &mine);
+    fd = support_connect(server, 0);
+    notes_expect("-110-110-110-110-110");
+    assert_true(support_now_ms() - began_ms >= 50);
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(support_stats(server).timeouts, 1);
+    /* What was written has not arrived: that is told, although the handler returned 0. */
+    assert_int_equal(support_stats(server).handle_errors, 1);
+    close(fd);
+}
+
+static void a_peer_that_never_reads_ends_the_writing_in_time(void **state)
+{
+    (void)state;
+    expect_timeout_of_50_ms(16 * MIB, WEIR_OPTIONS(.write_timeout_ms = 50));
+}
+
+static void so_it_does_when_small_writes_fill_the_buffer(void **state)
+{
+    (void)state;
+    expect_timeout_of_50_ms(100, WEIR_OPTIONS(.write_timeout_ms = 50));
+}
+
+static void a_request_timeout_ends_writing_too(void **state)
+{
+    (void)state;
+    expect_timeout_of_50_ms(16 * MIB, WEIR_OPTIONS(.request_timeout_ms = 50));
+}
+
+static int send_file_for_ever(struct weir_request *req)
+{
+    const int *file = weir_user(req);
+    ssize_t n;
+
+    do
+        n = weir_sendfile(req, *file, 0, FILE_LEN);
+    while (n > 0);
+    note("%zd", n);
+    note("%zd", weir_sendfile(req, *file, 0, FILE_LEN));
+    return 0;
+}
+
+static void a_peer_that_never_reads_ends_a_sendfile_in_time(void **state)
+{
+    static int file;
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    file = patterned_file();
+    server = STREAM_SERVE(send_file_for_ever, .user = &file, .write_timeout_ms = 50);
+    fd = support_connect(server, 0);
+    notes_expect("-110-110");
+    SUPPORT_AWAIT(server, closed, == 1);
+    close(fd);
+    close(file);
+}
+
+/* It reads all the time, but too little: the timeout is that of the whole write. */
+static void a_peer_that_reads_a_bit_now_and_then_does_not_extend_a_write(void **state)
+{
+    static size_t len = 64 * MIB;
+    struct weir_server *server;
+    char drop[512];
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(write_without_end, .user = &len, .write_timeout_ms = 50);
+    fd = support_connect(server, 0);
+    while (notes_len() == 0) {
+        assert_int_equal(support_read_all(fd, drop, sizeof(drop)), sizeof(drop));
+        poll(NULL, 0, 1);
+    }
+    notes_expect("-110-110-110-110-110");
+    close(fd);
+}
+
+/* The first line says what the handler shall be: one that writes, or one that answers. */
+static int write_or_answer(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    if (n > 0 && line[0] == 'w')
+        return write_without_end(req);
+    weir_write(req, line, (size_t)n);
+    return 0;
+}
+
+static void others_are_served_while_a_write_waits(void **state)
+{
+    static size_t len = 64 * MIB;
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    if (way->stack == WEIR_STACK_THREAD)
+        skip();
+    server = STREAM_SERVE(write_or_answer, .user = &len, .workers = 1);
+    fd = support_connect(server, 0);
+    support_say(fd, "write\n");
+    SUPPORT_AWAIT(server, parked, == 1);
+    for (int i = 0; i < 20; i++)
+        support_talk(server, 0, "answer\n", "answer\n");
+    assert_int_equal(support_stats(server).parked, 1);
+    assert_int_equal(notes_len(), 0);
+    close(fd);
+}
+
+/* Notes only whether the errors were such as a peer's end gives, and stayed the same. */
+static int write_to_the_gone(struct weir_request *req)
+{
+    const int *file = weir_user(req);
+    static const char data[4096];
+    char *line;
+    ssize_t n;
+    ssize_t again;
+
+    weir_readline(req, &line, 100);
+    do
+        n = *file >= 0 ? weir_sendfile(req, *file, 0, FILE_LEN)
+                       : weir_write(req, data, sizeof(data));
+    while (n > 0);
+    again = weir_write(req, data, 1);
+    note(n == -EPIPE || n == -ECONNRESET ? "gone" : "%zd", n);
+    note(again == n ? "," : "%zd", again);
+    return 0;
+}
+
+static void expect_gone(int from_file)
+{
+    static int file;
+    struct weir_server *server;
+    int gone;
+    int here;
+
+    file = from_file;
+    server = STREAM_SERVE(write_to_the_gone, .user = &file, .workers = 1);
+    /* The default: a SIGPIPE ends the test. */
+    signal(SIGPIPE, SIG_DFL);
+    here = support_connect(server, 0);
+    gone = support_connect(server, 0);
+    SUPPORT_AWAIT(server, accepted, == 2);
+    support_say(gone, "go\n");
+    support_reset(gone);
+    notes_expect("gone,");
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(support_stats(server).handle_errors, 0);
+    support_say(here, "go\n");
+    expect_pattern(here, 0, file < 0 ? 0 : FILE_LEN);
+    support_reset(here);
+    notes_expect("gone,gone,");
+}
+
+static void writing_to_one_that_is_gone_is_an_error_of_that_handler_alone(void **state)
+{
+    (void)state;
+    if (way->stack == WEIR_STACK_THREAD)
+        skip();
+    expect_gone(-1);
+}
+
+static void sending_a_file_to_one_that_is_gone_too(void **state)
+{
+    int file = patterned_file();
+
+    (void)state;
+    if (way->stack != WEIR_STACK_THREAD)
+        expect_gone(file);
+    close(file);
+}
+
+/* The answer can't reach it any more: as in socketserver, that is nobody's error. */
+static int answer_late(struct weir_request *req)
+{
+    char *line;
+
+    while (weir_readline(req, &line, 100) > 0)
+        ;
+    note("%zd", weir_write(req, "answer", 6));
+    return 0;
+}
+
+static void a_peer_that_does_not_wait_for_the_answer_is_no_error(void **state)
+{
+    struct weir_server *server;
+
+    (void)state;
+    server = STREAM_SERVE(answer_late);
+    for (int i = 0; i < 20; i++)
+        support_reset(support_connect(server, 0));
+    SUPPORT_AWAIT(server, closed, == 20);
+    assert_int_equal(support_stats(server).handle_errors, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STREAM_TEST(nothing_leaves_before_a_flush),
+        STREAM_TEST(unbuffered_writes_leave_at_once),
+        STREAM_TEST(what_was_written_leaves_before_a_read_waits),
+        STREAM_TEST(answers_to_a_batch_leave_together),
+        STREAM_TEST(what_was_written_leaves_even_when_the_handler_fails),
+        STREAM_TEST(setup_and_finish_write_too),
+        STREAM_TEST(writev_takes_many_parts_and_empty_ones),
+        STREAM_TEST(writev_past_a_small_buffer_takes_many_parts_and_empty_ones),
+        STREAM_TEST(unbuffered_writev_takes_many_parts_and_empty_ones),
+        STREAM_TEST(printf_may_be_longer_than_the_buffer),
+        STREAM_TEST(printf_may_be_unbuffered),
+        STREAM_TEST(sixteen_mebibytes_reach_a_slow_reader_byte_for_byte),
+        STREAM_TEST(sendfile_sends_what_the_file_has_behind_what_was_written),
+        STREAM_TEST(a_file_that_cannot_be_sent_ends_the_writing),
+        STREAM_TEST(a_peer_that_never_reads_ends_the_writing_in_time),
+        STREAM_TEST(so_it_does_when_small_writes_fill_the_buffer),
+        STREAM_TEST(a_request_timeout_ends_writing_too),
+        STREAM_TEST(a_peer_that_never_reads_ends_a_sendfile_in_time),
+        STREAM_TEST(a_peer_that_reads_a_bit_now_and_then_does_not_extend_a_write),
+        STREAM_TEST(others_are_served_while_a_write_waits),
+        STREAM_TEST(writing_to_one_that_is_gone_is_an_error_of_that_handler_alone),
+        STREAM_TEST(sending_a_file_to_one_that_is_gone_too),
+        STREAM_TEST(a_peer_that_does_not_wait_for_the_answer_is_no_error),
+    };
+
+    return STREAM_RUN(tests, WAYS);
+}
