@@ -151,10 +151,12 @@ static void assert_two_meet(const struct weir_handler *handler, unsigned workers
     struct weir_server *server = support_start(WEIR_OPTIONS(.listen = "unix:@weir-meet",
                                                             .handler = handler,
                                                             .workers = workers));
-    int one = support_connect(server, 0);
-    int other = support_connect(server, 0);
+    int one;
+    int other;
 
     met = 0;
+    one = support_connect(server, 0);
+    other = support_connect(server, 0);
     support_expect(one, "met\n");
     support_expect(other, "met\n");
     close(one);
@@ -326,16 +328,18 @@ static void each_stall_is_told_once(void **state)
 static void waiting_is_no_stall(void **state)
 {
     struct weir_server *server = support_start(WEIR_OPTIONS(
-        .listen = "unix:@weir-waiting", .handler = &telling, .workers = 1, .stall_warn_ms = 1));
+        .listen = "unix:@weir-waiting", .handler = &telling, .workers = 1, .stall_warn_ms = 20));
     int waiting = support_connect(server, 0);
+    uint64_t before;
     uint64_t until_ms;
 
     (void)state;
     ask(waiting, "wait\n");
     SUPPORT_AWAIT(server, parked, == 1);
+    before = support_stats(server).stalls;
     until_ms = support_now_ms() + 100;
     SUPPORT_UNTIL(support_now_ms() > until_ms);
-    assert_int_equal(support_stats(server).stalls, 0);
+    assert_int_equal(support_stats(server).stalls, before);
     close(waiting);
     weir_server_destroy(server);
 }
