@@ -3,9 +3,10 @@
  *
  * stuck: a handler holds its worker for a second without ever waiting; another worker is idle.
  * Meanwhile other connections that the stuck worker waits for become ready: how long until they are
- * answered? "spaced" asks on one after the other, "burst" on all at once, and "free" is spaced
- * without a stuck worker: what the machine alone does. The threads are on whatever CPU is free; with
- * two CPUs one of them spins, and the rest of the server shares the other with the client.
+ * answered? In "spaced" they ask all over that second, in "burst" all at once. The connections that
+ * the idle worker waits for ask in between: control_ is what the machine does by itself. Threads run
+ * on whatever CPU is free; with two CPUs one of them spins, and the rest of the server shares the
+ * other with the clients.
  *
  * stalled: the throughput of 64 clients while 2,000 others stay in the middle of a request, against
  * the same server without those (paired.h).
@@ -333,8 +334,10 @@ void stalled(benchmark::State &state, const struct weir_handler *handler, load_m
     state.counters["cpu_ratio"] = paired_ratio(without, with, &slice::cpu_us).median;
 }
 
-BENCHMARK_CAPTURE(stalled, upper, &upper_handler, LOAD_UPPER)->Iterations(1)->Unit(benchmark::kSecond);
-BENCHMARK_CAPTURE(stalled, hello, &hello_handler, LOAD_HTTP)->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK_CAPTURE(stalled, upper, &upper_handler, LOAD_UPPER)
+    ->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK_CAPTURE(stalled, hello, &hello_handler, LOAD_HTTP)
+    ->Iterations(1)->Unit(benchmark::kSecond);
 
 } // namespace
 

@@ -4,9 +4,9 @@
  *   kept      between two requests: it has had one answered, and its handler returned WEIR_KEEP
  *   stalled   in the middle of a request: its handler waits on a parked fiber for the rest
  *
- * The figure is the growth of the server's resident memory (all of it: heap, stacks, tables, but not
- * the kernel's socket) divided by the clients. The server has served some others before, so that
- * what it needs anyway is not counted.
+ * The figure is the growth of the server's resident memory (heap, stacks and tables, but not the
+ * kernel's socket) divided by the clients. The server has served some others before, so that what
+ * it needs anyway is not counted.
  */
 #include <benchmark/benchmark.h>
 
@@ -44,7 +44,8 @@ const char *measure(const struct child &server, bool stalled, load_mode mode, do
     return nullptr;
 }
 
-void memory(benchmark::State &state, const struct weir_handler *handler, load_mode mode, bool stalled)
+void memory(benchmark::State &state, const struct weir_handler *handler, load_mode mode,
+            bool stalled)
 {
     struct weir_options options = {};
     contender weir;
