@@ -1,0 +1,59 @@
+"""A static archive of libraries and all that they consist of, for programs built without Bazel."""
+
+load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
+
+def _objects_by_folder(libraries):
+    """The object files of libraries and their dependencies: lists, by the folder of the source."""
+    folders = {}
+    for library in libraries:
+        for linked in library[CcInfo].linking_context.linker_inputs.to_list():
+            objects = folders.setdefault(linked.owner.package, [])
+            for part in linked.libraries:
+                objects.extend(part.pic_objects or part.objects)
+    return {folder: objects for folder, objects in folders.items() if objects}
+
+def _join(ctx, toolchain, folder, objects):
+    """One object of many, in which only weir_... is global.
+
+    The names that modules have for each other neither clash with those of a program, nor does a
+    program's function of such a name silently take the place of ours.
+    """
+    joined = ctx.actions.declare_file("%s/%s.o" % (ctx.label.name, folder.replace("/", "_")))
+    ctx.actions.run_shell(
+        command = """
+            ld=$1 objcopy=$2 joined=$3
+            shift 3
+            $ld -r -o $joined "$@" && $objcopy --wildcard --keep-global-symbol='weir_*' $joined
+        """,
+        arguments = [toolchain.ld_executable, toolchain.objcopy_executable, joined.path] +
+                    [object.path for object in objects],
+        inputs = depset(objects, transitive = [toolchain.all_files]),
+        outputs = [joined],
+        mnemonic = "JoinObjects",
+    )
+    return joined
+
+def _static_archive_impl(ctx):
+    toolchain = find_cpp_toolchain(ctx)
+    archive = ctx.actions.declare_file(ctx.label.name + ".a")
+    objects = [
+        _join(ctx, toolchain, folder, objects)
+        for folder, objects in _objects_by_folder(ctx.attr.deps).items()
+    ]
+    ctx.actions.run(
+        executable = toolchain.ar_executable,
+        arguments = ["rcsD", archive.path] + [object.path for object in objects],
+        inputs = depset(objects, transitive = [toolchain.all_files]),
+        outputs = [archive],
+        mnemonic = "StaticArchive",
+    )
+    return [DefaultInfo(files = depset([archive]))]
+
+static_archive = rule(
+    implementation = _static_archive_impl,
+    attrs = {
+        "deps": attr.label_list(providers = [CcInfo]),
+        "_cc_toolchain": attr.label(default = "@bazel_tools//tools/cpp:current_cc_toolchain"),
+    },
+    toolchains = ["@bazel_tools//tools/cpp:toolchain_type"],
+)
