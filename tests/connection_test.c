@@ -18,8 +18,9 @@
 #include <unistd.h>
 
 #include "engine/connection.h"
+#include "engine/reclaim.h"
 
-/* What every test has: a table with one connection in it, RUNNING, and the other end of its socket. */
+/* What every test has: a table with one connection, RUNNING, and the other end of its socket. */
 struct house {
     struct connection_table table;
     struct connection *conn;
@@ -60,7 +61,6 @@ static int close_house(void **state)
     if (house.conn)
         connection_close(&house.table, house.conn);
     close(house.peer_fd);
-    reclaim_barrier();
     connection_table_fini(&house.table);
     reclaim_thread_fini();
     return 0;
