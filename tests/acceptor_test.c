@@ -92,7 +92,7 @@ static void a_full_server_pauses_and_loses_nobody(void **state)
 static void all_listeners_of_a_full_server_pause(void **state)
 {
     const struct weir_listen listeners[] = {
-        { .address = "tcp://127.0.0.1:0" }, { .address = "unix:@weir-full" },
+        { .address = "tcp://127.0.0.1:0" }, { .address = support_abstract("full") },
     };
     struct weir_server *server = support_start(WEIR_OPTIONS(
         .listeners = listeners, .listeners_len = 2, .handler = &lines, .max_connections = 1));
@@ -132,32 +132,36 @@ static void several_acceptors_pause_together(void **state)
     weir_server_destroy(server);
 }
 
-static int connect_at_once(const struct sockaddr_un *address, socklen_t len)
+static int connect_at_once(const char *abstract_uri)
 {
+    const char *name = abstract_uri + strlen("unix:@");
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-    if (connect(fd, (const struct sockaddr *)address, len) == 0)
-        return fd;
-    close(fd);
-    return -errno;
+    memcpy(address.sun_path + 1, name, strlen(name));
+    if (connect(fd, (const struct sockaddr *)&address, len) < 0) {
+        int error = errno;
+
+        close(fd);
+        return -error;
+    }
+    return fd;
 }
 
 static void the_backlog_holds_one_more_than_it_was_given(void **state)
 {
-    static const char name[] = "\0weir-backlog";
-    struct weir_server *server = support_create(WEIR_OPTIONS(
-        .listen = "unix:@weir-backlog", .handler = &lines, .backlog = 2));
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    socklen_t len = offsetof(struct sockaddr_un, sun_path) + sizeof(name) - 1;
+    const char *uri = support_abstract("backlog");
+    struct weir_server *server = support_create(WEIR_OPTIONS(.listen = uri, .handler = &lines,
+                                                             .backlog = 2));
     int clients[3];
 
     (void)state;
-    memcpy(address.sun_path, name, sizeof(name) - 1);
     for (int i = 0; i < 3; i++) {
-        clients[i] = connect_at_once(&address, len);
+        clients[i] = connect_at_once(uri);
         assert_true(clients[i] >= 0);
     }
-    assert_int_equal(connect_at_once(&address, len), -EAGAIN);
+    assert_int_equal(connect_at_once(uri), -EAGAIN);
     assert_int_equal(weir_server_start(server), 0);
     for (int i = 0; i < 3; i++) {
         support_half_close(clients[i]);
@@ -338,6 +342,13 @@ static int meet(struct weir_server *server, const struct weir_peer *peer)
     return 1;
 }
 
+static void forget_met(void)
+{
+    pthread_mutex_lock(&met.lock);
+    met.len = 0;
+    pthread_mutex_unlock(&met.lock);
+}
+
 static size_t count_met(void)
 {
     size_t len;
@@ -354,7 +365,7 @@ static void each_acceptor_gets_its_share(void **state)
                                                        .verify_request = meet));
 
     (void)state;
-    met.len = 0;
+    forget_met();
     SUPPORT_UNTIL((support_talk(server, 0, "", "bye\n"), count_met() == ACCEPTORS));
     weir_server_destroy(server);
 }
@@ -381,9 +392,9 @@ static void each_acceptor_gets_its_share_of_either_family(void **state)
         .verify_request = meet));
 
     (void)state;
-    met.len = 0;
+    forget_met();
     SUPPORT_UNTIL((close(connect_by_ipv4(server)), count_met() == ACCEPTORS));
-    met.len = 0;
+    forget_met();
     SUPPORT_UNTIL((support_talk(server, 0, "", "bye\n"), count_met() == ACCEPTORS));
     weir_server_destroy(server);
 }

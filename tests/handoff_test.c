@@ -1,4 +1,4 @@
-/* handoff_test.c - who is woken when something is handed over, and that nobody sleeps through it. */
+/* handoff_test.c - who is woken when something is handed over; that nobody sleeps through it. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -568,7 +568,7 @@ static void close_serves_what_is_queued(void **state)
 
 static void nobody_connects_to_a_closed_server(void **state)
 {
-    struct weir_server *server = support_start(WEIR_OPTIONS(.listen = "unix:@weir-closed",
+    struct weir_server *server = support_start(WEIR_OPTIONS(.listen = support_abstract("closed"),
                                                             .handler = &obedient));
     struct weir_server *next;
 
@@ -576,7 +576,7 @@ static void nobody_connects_to_a_closed_server(void **state)
     assert_int_equal(weir_server_shutdown(server), 0);
     assert_int_equal(weir_server_close(server), 0);
     /* The name is free again, while the old server is not destroyed yet. */
-    next = support_start(WEIR_OPTIONS(.listen = "unix:@weir-closed", .handler = &obedient));
+    next = support_start(WEIR_OPTIONS(.listen = support_abstract("closed"), .handler = &obedient));
     support_talk(next, 0, "x\n", "done\n");
     weir_server_destroy(next);
     weir_server_destroy(server);

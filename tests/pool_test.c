@@ -91,7 +91,7 @@ static void each_worker_runs_on_its_cpu(void **state)
     for (cpus[1] = CPU_SETSIZE - 1; !CPU_ISSET(cpus[1], &allowed); cpus[1]--)
         ;
     snprintf(list, sizeof(list), "%d,%d", cpus[1], cpus[0]);
-    server = support_start(WEIR_OPTIONS(.listen = "unix:@weir-cpus", .handler = &handler,
+    server = support_start(WEIR_OPTIONS(.listen = support_abstract("cpus"), .handler = &handler,
                                         .workers = 3, .worker_cpus = list));
     for (int i = 0; i < 60; i++) {
         char answer[20];
@@ -148,7 +148,7 @@ static int meet_yielding(struct weir_request *req)
 
 static void assert_two_meet(const struct weir_handler *handler, unsigned workers)
 {
-    struct weir_server *server = support_start(WEIR_OPTIONS(.listen = "unix:@weir-meet",
+    struct weir_server *server = support_start(WEIR_OPTIONS(.listen = support_abstract("meet"),
                                                             .handler = handler,
                                                             .workers = workers));
     int one;
@@ -311,7 +311,7 @@ static void each_stall_is_told_once(void **state)
     (void)state;
     for (unsigned workers = 1; workers <= 2; workers++) {
         struct weir_server *server = support_start(WEIR_OPTIONS(
-            .listen = "unix:@weir-stall", .handler = &stalling, .workers = workers,
+            .listen = support_abstract("stall"), .handler = &stalling, .workers = workers,
             .stall_warn_ms = 20));
 
         capture_begin(&capture);
@@ -328,7 +328,8 @@ static void each_stall_is_told_once(void **state)
 static void waiting_is_no_stall(void **state)
 {
     struct weir_server *server = support_start(WEIR_OPTIONS(
-        .listen = "unix:@weir-waiting", .handler = &telling, .workers = 1, .stall_warn_ms = 20));
+        .listen = support_abstract("waiting"), .handler = &telling, .workers = 1,
+        .stall_warn_ms = 20));
     int waiting = support_connect(server, 0);
     uint64_t before;
     uint64_t until_ms;
@@ -369,7 +370,7 @@ static void a_connection_without_memory_for_a_stack_is_refused(void **state)
     (void)state;
     if (WEIR_ASAN || WEIR_TSAN)
         skip();     /* their shadows need more address space than a limit leaves */
-    server = support_start(WEIR_OPTIONS(.listen = "unix:@weir-stacks", .handler = &telling,
+    server = support_start(WEIR_OPTIONS(.listen = support_abstract("stacks"), .handler = &telling,
                                         .workers = 1, .stack_size = (size_t)256 << 20));
     for (int i = 0; i < 3; i++) {
         clients[i] = support_connect(server, 0);

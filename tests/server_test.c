@@ -193,16 +193,19 @@ static void port_0_is_resolved(void **state)
 
 static void an_address_that_does_not_fit_or_exist_is_told(void **state)
 {
-    struct weir_server *server = support_create(WEIR_OPTIONS(.listen = "unix:@weir-fits",
-                                                             .handler = &lines));
+    const char *given = support_abstract("fits");
+    size_t len = strlen(given);
+    struct weir_server *server = support_create(WEIR_OPTIONS(.listen = given, .handler = &lines,
+                                                             .workers = 1));
     char uri[WEIR_ADDRESS_SIZE];
 
     (void)state;
     assert_int_equal(weir_server_address(server, 1, uri, sizeof(uri)), -ERANGE);
     assert_int_equal(weir_server_address(server, 0, uri, 5), -ENOSPC);
     assert_string_equal(uri, "unix");
-    assert_int_equal(weir_server_address(server, 0, uri, 16), 15);
-    assert_string_equal(uri, "unix:@weir-fits");
+    assert_int_equal(weir_server_address(server, 0, uri, len), -ENOSPC);
+    assert_int_equal(weir_server_address(server, 0, uri, len + 1), len);
+    assert_string_equal(uri, given);
     weir_server_destroy(server);
 }
 
@@ -214,7 +217,7 @@ static void several_listeners_have_handlers_of_their_own(void **state)
     const struct weir_listen listeners[] = {
         { .address = "tcp://127.0.0.1:0", .handler = &tcp },
         { .address = uri_named("own"), .handler = &path },
-        { .address = "unix:@weir-own" },
+        { .address = support_abstract("own") },
         { .address = "tcp://[::1]:0" },
     };
     struct weir_server *server = support_start(WEIR_OPTIONS(
@@ -484,7 +487,7 @@ static int fail_at_once(struct weir_request *req)
 static void the_default_error_hook_writes_one_line(void **state)
 {
     const struct weir_handler failing = { .name = "failing", .handle = fail_at_once };
-    struct weir_server *server = support_start(WEIR_OPTIONS(.listen = "unix:@weir-line",
+    struct weir_server *server = support_start(WEIR_OPTIONS(.listen = support_abstract("line"),
                                                             .handler = &failing));
     struct capture capture;
     char written[300];
@@ -512,7 +515,7 @@ static void a_thousand_failed_handlers_do_no_harm(void **state)
     (void)state;
     for (int daemon = 0; daemon < 2; daemon++) {
         struct weir_server *server = support_start(WEIR_OPTIONS(
-            .listen = "unix:@weir-1000", .handler = &failing, .handle_error = ignore_error,
+            .listen = support_abstract("1000"), .handler = &failing, .handle_error = ignore_error,
             .daemon_threads = daemon));
 
         for (int i = 0; i < 1000; i++) {
@@ -705,7 +708,7 @@ static void serve_other_things(struct weir_server *server)
 static void service_actions_come_at_their_interval(void **state)
 {
     struct weir_server *server = support_start(WEIR_OPTIONS(
-        .listen = "unix:@weir-service", .handler = &lines, .poll_interval_ms = 20,
+        .listen = support_abstract("service"), .handler = &lines, .poll_interval_ms = 20,
         .service_actions = serve_other_things));
 
     (void)state;
@@ -751,7 +754,7 @@ static void statistics_add_up(void **state)
 
 static void statistics_of_an_older_caller_fit(void **state)
 {
-    struct weir_server *server = support_create(WEIR_OPTIONS(.listen = "unix:@weir-older",
+    struct weir_server *server = support_create(WEIR_OPTIONS(.listen = support_abstract("older"),
                                                              .handler = &lines, .workers = 1));
     struct weir_stats stats;
 

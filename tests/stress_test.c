@@ -110,12 +110,6 @@ static const struct weir_handler looping = {
     .name = "looping", .setup = count_setup, .handle = answer_lines, .finish = count_finish,
 };
 
-static const struct weir_listen listeners[] = {
-    { .address = "tcp://127.0.0.1:0", .handler = &keeping },
-    { .address = "tcp://127.0.0.1:0", .handler = &looping },
-    { .address = "unix:@weir-stress", .handler = &looping },
-};
-
 /* ------------------------------------------------------------------ the clients ------- */
 
 struct client {
@@ -339,6 +333,12 @@ static void see_out(struct crowd *crowd, uint64_t *ret_connected, uint64_t *ret_
 
 static struct weir_server *started(enum weir_dispatch dispatch)
 {
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0", .handler = &keeping },
+        { .address = "tcp://127.0.0.1:0", .handler = &looping },
+        { .address = support_abstract("stress"), .handler = &looping },
+    };
+
     set_up = 0;
     finished = 0;
     return support_start(WEIR_OPTIONS(

@@ -36,6 +36,14 @@ struct weir_server *support_start(const struct weir_options *options)
     return server;
 }
 
+const char *support_abstract(const char *name)
+{
+    static char uri[WEIR_ADDRESS_SIZE];
+
+    snprintf(uri, sizeof(uri), "unix:@weir-%d-%s", (int)getpid(), name);
+    return uri;
+}
+
 struct weir_stats support_stats(struct weir_server *server)
 {
     struct weir_stats stats;

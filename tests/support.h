@@ -26,6 +26,9 @@
 struct weir_server *support_start(const struct weir_options *options);
 struct weir_server *support_create(const struct weir_options *options);
 
+/* "unix:@...", the name in it of this process only. Valid until the next call. */
+const char *support_abstract(const char *name);
+
 /* A blocking client of the i-th address, whose reads and writes fail after PLENTY. */
 int support_connect(struct weir_server *server, size_t i);
 
