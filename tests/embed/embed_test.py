@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Programs that embed weir as its README says: from plain cc, with what tools/install installs, and
+from a Bazel workspace of their own.
+
+Usage: embed_test.py PACKAGE README
+
+The servers of the examples listen on a fixed port. Here it is replaced by a socket that they
+inherit and that listens already, so no port can be taken and no client has to wait for a server.
+"""
+
+import http.client
+import pathlib
+import re
+import signal
+import socket
+import string
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+TIMEOUT = 30    # far beyond what is needed, so that a test cannot hang
+LISTEN = "tcp://127.0.0.1:9999"
+
+
+def read_pc(path):
+    """The fields of a pkg-config file, as pkg-config would print them."""
+    variables = {"pcfiledir": path.parent}
+    fields = {}
+    for name, sign, value in re.findall(r"^(\w+)(=|: )(.*)$", path.read_text(), re.MULTILINE):
+        value = string.Template(value).substitute(variables)
+        (variables if sign == "=" else fields)[name] = value
+    return fields
+
+
+class Embed(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        cls.prefix = pathlib.Path(directory.name)
+        subprocess.run(["tar", "-xf", PACKAGE, "-C", directory.name], check=True)
+        cls.pc = read_pc(cls.prefix / "lib/pkgconfig/weir.pc")
+
+    def build(self, name, listen):
+        """The program of NAME.c, listening there."""
+        text = (HERE / f"{name}.c").read_text()
+        self.assertEqual(text.count(LISTEN), 1)
+        source = self.prefix / f"{name}.c"
+        source.write_text(text.replace(LISTEN, listen))
+        subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", source, "-o", source.with_suffix(""),
+                        *self.pc["Cflags"].split(), *self.pc["Libs"].split()], check=True)
+        return source.with_suffix("")
+
+    def serve(self, name):
+        """Builds and starts the server of NAME.c; returns its address."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            program = self.build(name, f"fd://{listener.fileno()}")
+            server = subprocess.Popen([program], pass_fds=[listener.fileno()])
+            self.addCleanup(self.stop, server)
+            return listener.getsockname()
+
+    def stop(self, server):
+        server.terminate()
+        self.assertEqual(server.wait(TIMEOUT), -signal.SIGTERM)
+
+    def test_the_smallest_server_answers_in_capitals(self):
+        with socket.create_connection(self.serve("upper"), TIMEOUT) as client:
+            client.sendall(b"hello\nworld\n")
+            client.shutdown(socket.SHUT_WR)
+            with client.makefile("rb") as replies:
+                self.assertEqual(replies.read(), b"HELLO\nWORLD\n")
+
+    def test_a_server_with_a_route_answers_over_http(self):
+        host, port = self.serve("hello")
+        client = http.client.HTTPConnection(host, port, TIMEOUT)
+        self.addCleanup(client.close)
+        client.request("GET", "/")
+        response = client.getresponse()
+        self.assertEqual((response.status, response.read()), (200, b"Hello, world!\n"))
+
+    def test_the_library_takes_no_names_but_its_own(self):
+        archive = self.prefix / "lib/libweir.a"
+        names = subprocess.run(["nm", "-g", "--defined-only", "--format=just-symbols", archive],
+                               check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+        self.assertIn("weir_http_reply", names)
+        self.assertEqual([name for name in names if not name.startswith("weir_")], [])
+
+    def test_another_workspace_builds_without_a_network(self):
+        with tempfile.TemporaryDirectory() as output:
+            subprocess.run(["bazel", "--batch", f"--output_user_root={output}", "build", "//...",
+                            "--spawn_strategy=local", "--experimental_repository_disable_download",
+                            "--experimental_convenience_symlinks=ignore"],
+                           cwd=HERE / "workspace", check=True)
+
+    def test_versions_agree(self):
+        header = (self.prefix / "include/weir/weir.h").read_text()
+        self.assertIn(f'#define WEIR_VERSION "{self.pc["Version"]}"', header)
+
+    def test_the_readme_shows_what_is_tested(self):
+        readme = README.read_text()
+        libraries = " ".join(self.pc["Libs"].split()[1:])
+        for text in (HERE / "upper.c").read_text(), libraries:
+            self.assertTrue(text in readme, f"not in the README as it is here:\n{text}")
+
+
+if __name__ == "__main__":
+    PACKAGE, README = map(pathlib.Path, sys.argv[1:3])
+    unittest.main(argv=sys.argv[:1])
