@@ -5,7 +5,6 @@
 #include "tests/support.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -174,22 +173,6 @@ static void the_backlog_holds_one_more_than_it_was_given(void **state)
 
 /* ------------------------------------------------------------------ want -------------- */
 
-/* The soft limit of descriptors, so that no further one can be opened but spare ones. */
-static struct rlimit take_descriptors(unsigned spare)
-{
-    int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    struct rlimit before;
-    struct rlimit tight;
-
-    assert_true(lowest >= 0);
-    close(lowest);
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-    tight = before;
-    tight.rlim_cur = (rlim_t)lowest + spare;
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
-    return before;
-}
-
 static void without_descriptors_accepting_pauses_and_resumes(void **state)
 {
     struct weir_server *server = support_create(OPTIONS(.max_connections = 100));
@@ -206,7 +189,7 @@ static void without_descriptors_accepting_pauses_and_resumes(void **state)
         support_say(clients[i], "in\n");
     }
     capture_begin(&capture);
-    before = take_descriptors(2);
+    before = support_leave_descriptors(2);
     began_ms = support_now_ms();
     assert_int_equal(weir_server_start(server), 0);
     support_expect(clients[0], "in\n");

@@ -133,6 +133,32 @@ static void a_failed_creation_leaves_nothing_open(void **state)
     assert_int_equal(support_open_descriptors(), before);
 }
 
+static void creation_fails_cleanly_whichever_descriptor_is_lacking(void **state)
+{
+    size_t before = support_open_descriptors();
+    unsigned spare = 0;
+    int r;
+
+    (void)state;
+    do {
+        struct rlimit limit = support_leave_descriptors(spare++);
+        struct weir_server *server = NULL;
+
+        r = weir_server_create(&server, WEIR_OPTIONS(
+            .listen = "tcp://127.0.0.1:0", .handler = &lines, .workers = 3, .acceptors = 2,
+            .dispatch = WEIR_DISPATCH_ACCEPTOR));
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        assert_true(r == 0 || r == -EMFILE);
+        assert_int_equal(r == 0, server != NULL);
+        if (r < 0)
+            assert_non_null(strstr(weir_why(), "Too many open files"));
+        weir_server_destroy(server);
+        assert_int_equal(support_open_descriptors(), before);
+    } while (r < 0);
+    /* A set and a wake-up for each worker, a set, a wake-up and a listener for each acceptor. */
+    assert_true(spare > 3 * 2 + 2 * 3);
+}
+
 static void a_server_that_never_served_leaves_nothing_open(void **state)
 {
     size_t before = support_open_descriptors();
@@ -837,6 +863,7 @@ int main(void)
         cmocka_unit_test(a_wrong_address_is_told_in_a_sentence),
         cmocka_unit_test(a_port_in_use_is_told),
         cmocka_unit_test(a_failed_creation_leaves_nothing_open),
+        cmocka_unit_test(creation_fails_cleanly_whichever_descriptor_is_lacking),
         cmocka_unit_test(a_server_that_never_served_leaves_nothing_open),
         cmocka_unit_test(a_server_that_served_leaves_nothing_open),
         cmocka_unit_test(strings_and_arrays_may_go_once_it_is_created),

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
@@ -219,6 +220,21 @@ size_t support_open_descriptors(void)
         count++;
     closedir(folder);
     return count - 3;   /* ".", ".." and the folder's own */
+}
+
+struct rlimit support_leave_descriptors(unsigned spare)
+{
+    int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    struct rlimit before;
+    struct rlimit tight;
+
+    assert_true(lowest >= 0);
+    close(lowest);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    tight = before;
+    tight.rlim_cur = (rlim_t)lowest + spare;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    return before;
 }
 
 void gate_init(struct gate *gate)

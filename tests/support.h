@@ -18,6 +18,7 @@
 #include <weir/weir.h>
 
 #include <stdbool.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #define PLENTY_MS 20000
@@ -74,6 +75,9 @@ void support_be_patient(const struct support_patience *patience, const char *wha
 
 uint64_t support_now_ms(void);
 size_t support_open_descriptors(void);
+
+/* Lets the process open so many more descriptors. Returns the limit, to be set again. */
+struct rlimit support_leave_descriptors(unsigned spare);
 
 /* A gate between threads: closed until somebody opens it, then open for all. */
 struct gate {
