@@ -228,7 +228,8 @@ void weir_server_stop(struct weir_server *server);
 int weir_server_close(struct weir_server *server);
 
 /*
- * weir_server_cancel makes every parked handler's call return -ECANCELED. Does not wait.
+ * weir_server_cancel makes every parked handler's call return -ECANCELED, and from now on every
+ * call that would park: it is for a server that is about to end. Does not wait.
  * Threads: any, handlers, signal handlers.
  */
 void weir_server_cancel(struct weir_server *server);
@@ -256,7 +257,7 @@ struct weir_stats {
     uint64_t idle;          /* kept between two calls of handle() */
     uint64_t parked;        /* a handler waits for its peer */
     uint64_t queued;        /* ready, waiting for a worker */
-    uint64_t running;       /* on a worker right now */
+    uint64_t running;       /* at work: on a worker, asleep, or waiting for another stream */
     uint64_t setup_errors, handle_errors, finish_errors, verify_errors;
     uint64_t timeouts;      /* read, write, idle and request deadlines that passed */
     uint64_t cancelled;     /* handlers whose call returned -ECANCELED */
