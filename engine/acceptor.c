@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* Connections per listener and turn, so that one port's flood does not starve another's. */
-#define ACCEPT_BATCH 64
+#define ACCEPT_BATCH 16
 #define EVENTS_MAX 64
 
 /* For want of descriptors or memory: nothing is accepted for so long, or until a close. */
@@ -146,7 +146,8 @@ static bool verified(struct acceptor *acceptor, const struct listening *listenin
     return false;
 }
 
-static void admit(struct acceptor *acceptor, const struct listening *listening, int fd,
+/* Puts it into the ready queue: true; or refuses it. */
+static bool admit(struct acceptor *acceptor, const struct listening *listening, int fd,
                   const struct sockaddr *peer, socklen_t peer_len)
 {
     struct crew *crew = &acceptor->pool->crew;
@@ -155,15 +156,16 @@ static void admit(struct acceptor *acceptor, const struct listening *listening, 
     tally_add(&acceptor->tally, TALLY_ACCEPTED, 1);
     if (!verified(acceptor, listening, fd, peer, peer_len)) {
         refuse(acceptor, fd);
-        return;
+        return false;
     }
     conn = connection_create(&crew->table, fd, peer, peer_len, listening->handler,
                              listening->listener.uri);
     if (!conn) {
         refuse(acceptor, fd);
-        return;
+        return false;
     }
-    handoff_push(&crew->handoff, conn);
+    handoff_put(&crew->handoff, conn);
+    return true;
 }
 
 static bool is_full(const struct acceptor *acceptor)
@@ -197,8 +199,11 @@ static void rest_for_shortage(struct acceptor *acceptor, const struct listening 
     rest(acceptor, clock_ms() + REST_MS);
 }
 
-static void accept_batch(struct acceptor *acceptor, struct listening *listening)
+/* Returns how many were put into the ready queue. */
+static unsigned accept_batch(struct acceptor *acceptor, struct listening *listening)
 {
+    unsigned admitted = 0;
+
     for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
         struct sockaddr_storage peer;
         socklen_t peer_len = sizeof(peer);
@@ -206,30 +211,35 @@ static void accept_batch(struct acceptor *acceptor, struct listening *listening)
 
         if (is_full(acceptor)) {
             rest_while_full(acceptor);
-            return;
+            return admitted;
         }
         fd = sys_accept(listening->listener.fd, &peer, &peer_len);
         if (fd == -EAGAIN) {
             listening->ready = false;
-            return;
+            return admitted;
         }
         if (fd < 0) {
             rest_for_shortage(acceptor, listening, fd);
-            return;
+            return admitted;
         }
         acceptor->complained = false;
-        admit(acceptor, listening, fd, (const struct sockaddr *)&peer, peer_len);
+        admitted += admit(acceptor, listening, fd, (const struct sockaddr *)&peer, peer_len);
     }
+    return admitted;
 }
 
 static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)
 {
+    unsigned admitted = 0;
+
     if (now_ms < acceptor->rest_until_ms)
         return;
     acceptor->rest_until_ms = 0;
     for (size_t i = 0; i < acceptor->listening_len && acceptor->rest_until_ms == 0; i++)
         if (acceptor->listening[i].ready)
-            accept_batch(acceptor, &acceptor->listening[i]);
+            admitted += accept_batch(acceptor, &acceptor->listening[i]);
+    if (admitted > 0)
+        handoff_call(&acceptor->pool->crew.handoff, admitted);
 }
 
 static bool accepts_now(const struct acceptor *acceptor)

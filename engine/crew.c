@@ -50,23 +50,27 @@ struct queueing {
     struct crew *crew;
     bool (*pick)(struct connection *conn, void *arg);
     void *arg;
+    unsigned queued;
 };
 
 static void queue_if_idle(struct connection *conn, void *arg)
 {
-    const struct queueing *queueing = arg;
+    struct queueing *queueing = arg;
 
     if (queueing->pick && !queueing->pick(conn, queueing->arg))
         return;
     if (!connection_claim(conn))
         return;
     conn->expired = queueing->pick != NULL;
-    handoff_push(&queueing->crew->handoff, conn);
+    handoff_put(&queueing->crew->handoff, conn);
+    queueing->queued++;
 }
 
 void crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
                      void *arg)
 {
-    connection_table_each(&crew->table, queue_if_idle,
-                          &(struct queueing){ .crew = crew, .pick = pick, .arg = arg });
+    struct queueing queueing = { .crew = crew, .pick = pick, .arg = arg };
+
+    connection_table_each(&crew->table, queue_if_idle, &queueing);
+    handoff_call(&crew->handoff, queueing.queued);
 }

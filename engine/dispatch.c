@@ -37,6 +37,7 @@ static void put_into_batch(struct worker *self, struct connection *conn)
 uint64_t dispatch(struct crew *crew, struct worker *self, const struct epoll_event *events, int n)
 {
     uint64_t tokens = 0;
+    unsigned queued = 0;
 
     reclaim_enter();
     for (int i = 0; i < n; i++) {
@@ -54,16 +55,20 @@ uint64_t dispatch(struct crew *crew, struct worker *self, const struct epoll_eve
             resume_task_of(conn, self);
             break;
         case CONNECTION_QUEUE:
-            if (self)
+            if (self) {
                 put_into_batch(self, conn);
-            else
-                handoff_push(&crew->handoff, conn);
+                break;
+            }
+            handoff_put(&crew->handoff, conn);
+            queued++;
             break;
         case CONNECTION_NOTHING:
             break;
         }
     }
     reclaim_exit();
+    if (queued > 0)
+        handoff_call(&crew->handoff, queued);
     return tokens;
 }
 
@@ -94,9 +99,10 @@ unsigned dispatch_rescue(struct worker *stuck)
 
         if (!conn)
             continue;
-        handoff_push(&crew->handoff, conn);
+        handoff_put(&crew->handoff, conn);
         rescued++;
     }
+    handoff_call(&crew->handoff, rescued);
     rescued += dispatch_all(crew, stuck->epoll_fd, &tokens);
     /* This edge was meant for the worker: it may have gone to sleep meanwhile. */
     if (tokens & DISPATCH_WAKE)

@@ -67,31 +67,38 @@ static bool wake_if_asleep(struct handoff *handoff, unsigned i)
     return true;
 }
 
-static void wake_one(struct handoff *handoff)
+/* False: nobody sleeps. */
+static bool wake_one(struct handoff *handoff)
 {
     for (unsigned word = 0; word * 64 < handoff->workers; word++) {
         for (;;) {
-            /* relaxed: the fence in handoff_push orders it. pairs: handoff_sleep() */
+            /* relaxed: the fence in handoff_call orders it. pairs: handoff_sleep() */
             uint64_t sleepers = atomic_load_explicit(&handoff->sleeping[word],
                                                      memory_order_relaxed);
             if (sleepers == 0)
                 break;
             if (wake_if_asleep(handoff, word * 64 + (unsigned)__builtin_ctzll(sleepers)))
-                return;
+                return true;
         }
     }
+    return false;
 }
 
-void handoff_push(struct handoff *handoff, struct connection *conn)
+void handoff_put(struct handoff *handoff, struct connection *conn)
 {
     /* The queue holds every connection that the table does, and a connection is in it once. */
     bool pushed = ready_queue_push(&handoff->queue, conn);
 
     assert(pushed);
     (void)pushed;
-    /* Store buffering: the push above, then the look at the sleepers. pairs: handoff_sleep() */
+}
+
+void handoff_call(struct handoff *handoff, unsigned n)
+{
+    /* Store buffering: our caller's puts, then the look at the sleepers. pairs: handoff_sleep() */
     atomic_thread_fence(memory_order_seq_cst);
-    wake_one(handoff);
+    while (n > 0 && wake_one(handoff))
+        n--;
 }
 
 void handoff_wake(struct handoff *handoff, unsigned i)
@@ -110,7 +117,7 @@ void handoff_wake_all(const struct handoff *handoff)
 
 void handoff_pass_on(struct handoff *handoff)
 {
-    /* No fence: the call that we pass on has shown us the push. pairs: handoff_push() */
+    /* No fence: the call that we pass on has shown us the push. pairs: handoff_call() */
     if (!ready_queue_empty(&handoff->queue))
         wake_one(handoff);
 }
@@ -119,7 +126,7 @@ void handoff_sleep(struct handoff *handoff, unsigned i)
 {
     /*
      * Store buffering: we announce, then our caller looks at the queue and its inbox; the waker
-     * puts, then looks at the announcement. pairs: handoff_push(), handoff_wake()
+     * puts, then looks at the announcement. pairs: handoff_call(), handoff_wake()
      */
     atomic_fetch_or_explicit(&handoff->sleeping[i / 64], bit_of(i), memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);

@@ -6,7 +6,7 @@
  * announcement and writes the descriptor only if it stands. Both sides put a full fence between
  * their store and their load, so that not both can miss the other (tests/models/sleep_wake.pml).
  *
- * Threads: push, wake and wake_all from any; sleep and awake from the worker itself.
+ * Threads: put, call, wake and wake_all from any; sleep and awake from the worker itself.
  * Blocks:  never.
  */
 #ifndef WEIR_HANDOFF_H
@@ -36,8 +36,13 @@ struct handoff {
 int handoff_init(struct handoff *handoff, unsigned workers, size_t capacity, bool watched);
 void handoff_fini(struct handoff *handoff);
 
-/* Gives a ready connection to the pool: whichever worker is free first. */
-void handoff_push(struct handoff *handoff, struct connection *conn);
+/*
+ * Gives ready connections to the pool, to whichever workers are free first: put each, then call
+ * for so many as were put. Called too early, a worker on the same CPU would run, and sleep again,
+ * once for each.
+ */
+void handoff_put(struct handoff *handoff, struct connection *conn);
+void handoff_call(struct handoff *handoff, unsigned n);
 
 /* Wakes worker i if it sleeps: behind a put into its inbox. */
 void handoff_wake(struct handoff *handoff, unsigned i);

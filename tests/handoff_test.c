@@ -46,6 +46,12 @@ static bool was_signalled(int fd)
     return read(fd, &count, sizeof(count)) == sizeof(count);
 }
 
+static void give(struct handoff *handoff, struct connection *conn)
+{
+    handoff_put(handoff, conn);
+    handoff_call(handoff, 1);
+}
+
 static void a_push_wakes_one_sleeper(void **state)
 {
     struct handoff *handoff = created(WORKERS, false);
@@ -53,9 +59,9 @@ static void a_push_wakes_one_sleeper(void **state)
     (void)state;
     handoff_sleep(handoff, 3);
     handoff_sleep(handoff, 65);
-    handoff_push(handoff, thing(0));
+    give(handoff, thing(0));
     assert_int_equal(handoff_wakeups(handoff), 1);
-    handoff_push(handoff, thing(1));
+    give(handoff, thing(1));
     assert_int_equal(handoff_wakeups(handoff), 2);
     assert_true(was_signalled(handoff->wake_fds[3]));
     assert_true(was_signalled(handoff->wake_fds[65]));
@@ -71,7 +77,7 @@ static void a_push_among_the_wakeful_wakes_nobody(void **state)
     (void)state;
     handoff_sleep(handoff, 1);
     handoff_awake(handoff, 1);
-    handoff_push(handoff, thing(0));
+    give(handoff, thing(0));
     assert_int_equal(handoff_wakeups(handoff), 0);
     assert_false(was_signalled(handoff->wake_fds[1]));
     destroy(handoff);
@@ -199,7 +205,7 @@ static void nobody_sleeps_through_a_push(void **state)
         /* Now and then everything has been taken, and all go to sleep in the face of a push. */
         while (i - taken > (i % 16 ? 500u : 0u))
             sched_yield();
-        handoff_push(handoff, thing(i));
+        give(handoff, thing(i));
     }
     for (unsigned i = 0; i < SLEEPERS; i++) {
         void *overslept;
