@@ -75,6 +75,7 @@ static int handle(struct weir_request *req)
 
     req->deadline_ms = 0;
     req->deadline_ms = request_deadline_ms(req, service->request_timeout_ms);
+    req->rfile.taken = false;
     r = req->conn->handler->handle(req);
     hang_up_all(req);
     /* What was written goes out even if handle() failed: it may say why. */

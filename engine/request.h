@@ -42,6 +42,7 @@ struct rfile {
     size_t end;
     size_t scanned;             /* so many from start on hold no '\n' */
     bool eof;
+    bool taken;                 /* this call of handle() took some */
     int error;                  /* sticky */
     unsigned streak;            /* reads since the fiber last gave its worker away */
 };

@@ -193,8 +193,14 @@ bool rfile_has_more(struct weir_request *req)
     struct rfile *rfile = &req->rfile;
     struct connection *conn = req->conn;
 
-    if (buffered(rfile) > 0)
+    if (buffered(rfile) > 0) {
+        /* What the handler has looked at and left must grow before it is its turn again. */
+        ssize_t n = rfile->taken ? 1 : fill(req, SIZE_MAX);
+
+        if (n < 0)
+            fail(rfile, n);
         return true;
+    }
     /* The handler has seen the end, or the error, and wants to be kept all the same. */
     if (rfile->eof || rfile->error)
         return false;
@@ -217,6 +223,7 @@ static void take(struct rfile *rfile, size_t len)
 {
     rfile->start += len;
     rfile->scanned = 0;
+    rfile->taken = rfile->taken || len > 0;
 }
 
 /* The length of the line that ends in the first len bytes, or 0. Looks at no byte twice. */

@@ -583,6 +583,57 @@ static void input_of_exactly_a_buffer_is_not_lost_when_kept(void **state)
     close(fd);
 }
 
+/* Takes nothing until there are six bytes, and asks to be called again until then. */
+static int take_six_and_keep(struct weir_request *req)
+{
+    char *data;
+    ssize_t n = weir_peek(req, &data, 0);
+
+    note("%zd,", n);
+    if (n < 6)
+        return WEIR_KEEP;
+    weir_write(req, data, 6);
+    weir_consume(req, 6);
+    return WEIR_KEEP;
+}
+
+static void a_kept_handler_that_took_nothing_is_called_when_there_is_more(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(take_six_and_keep);
+    fd = support_connect(server, 0);
+    notes_expect("0,");
+    support_say(fd, "abc");
+    notes_expect("0,3,");
+    support_say(fd, "d");
+    notes_expect("0,3,4,");
+    support_say(fd, "efghijklmn");
+    support_expect(fd, "abcdefghijkl");
+    notes_expect("0,3,4,14,8,2,");
+    support_half_close(fd);
+    support_expect_end(fd);
+    notes_expect("0,3,4,14,8,2,2,");
+    close(fd);
+}
+
+static void a_kept_handler_that_took_nothing_and_gets_no_more_is_timed_out(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(take_six_and_keep, .read_timeout_ms = 30);
+    fd = support_connect(server, 0);
+    support_say(fd, "abc");
+    support_expect_end(fd);
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(support_stats(server).timeouts, 1);
+    close(fd);
+}
+
 #define HAMMERS 4
 #define BLOWS (WEIR_TSAN ? 1000 : 5000)
 
@@ -792,6 +843,8 @@ int main(void)
         STREAM_TEST(urgent_data_in_the_middle_holds_nothing_up),
         STREAM_TEST(urgent_data_holds_a_kept_connection_not_up),
         STREAM_TEST(input_of_exactly_a_buffer_is_not_lost_when_kept),
+        STREAM_TEST(a_kept_handler_that_took_nothing_is_called_when_there_is_more),
+        STREAM_TEST(a_kept_handler_that_took_nothing_and_gets_no_more_is_timed_out),
         STREAM_TEST(input_that_comes_as_the_handler_returns_is_not_lost),
         STREAM_TEST(input_that_answers_the_answer_is_not_lost),
         STREAM_TEST(a_read_timeout_comes_not_too_early_and_stays),
