@@ -401,6 +401,7 @@ static int error_status(const struct weir_http *ex, int error)
 static int exchange_fail(struct weir_http *ex, int error)
 {
     ex->keep = false;
+    ex->added_len = 0;          /* meant for the reply that is not made */
     if (ex->state == REPLY_NONE)
         reply_page(ex, error_status(ex, error));
     if (error != ex->error)

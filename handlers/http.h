@@ -43,7 +43,7 @@ struct weir_http;
  */
 struct weir_http_route {
     const char *method;             /* "GET" answers HEAD too; NULL: any */
-    const char *path;               /* "/a" is that path; "/a/" + "*" is all that begins with "/a/" */
+    const char *path;               /* "/a": that one; with a '*' behind "/a/": all below it */
     int (*call)(struct weir_http *ex);
     const void *data;               /* yours: weir_http_data() */
 };
@@ -97,8 +97,9 @@ ssize_t weir_http_read_body(struct weir_http *ex, void *buf, size_t len);
 /* ------------------------------------------------------------------ the reply --------- */
 
 /*
- * weir_http_add_header adds a field to the reply that is still to be made. Date, Connection,
- * Content-Length, Transfer-Encoding and Content-Type are made by the calls below.
+ * weir_http_add_header adds a field to the reply that is still to be made, if it is made by a call
+ * below or by returning a status. Date, Connection, Content-Length, Transfer-Encoding and
+ * Content-Type are not to be added: the calls below make them.
  * Returns 0, -EINVAL a character that may not be in a field, -EALREADY, -ENOMEM.
  */
 int weir_http_add_header(struct weir_http *ex, const char *name, const char *value);

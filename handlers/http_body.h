@@ -37,7 +37,7 @@ ssize_t http_body_read(struct http_body_reader *body, void *buf, size_t len);
 /* http_body_skippable tells whether it is worth reading the rest to keep the connection. */
 bool http_body_skippable(const struct http_body_reader *body);
 
-/* http_body_skip reads it to its end. False when it is malformed, cut short or too long for that. */
+/* http_body_skip reads it to its end. False: it is malformed, cut short or too long for that. */
 bool http_body_skip(struct http_body_reader *body);
 
 #endif

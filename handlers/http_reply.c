@@ -127,8 +127,8 @@ static void format_date(time_t now, char *at)
 }
 
 /*
- * The Date field, made once a second by each thread. Not inlined: no address of what is thread-local
- * may outlive a park, and this never parks.
+ * The Date field, made once a second by each thread. Not inlined: no address of what is
+ * thread-local may outlive a park, and this never parks.
  */
 static __attribute__((noinline)) char *put_date(char *at)
 {

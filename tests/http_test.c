@@ -274,6 +274,13 @@ static int answer_number(struct weir_http *ex)
     return *(const int *)weir_http_data(ex);
 }
 
+static int add_and_answer_number(struct weir_http *ex)
+{
+    int r = weir_http_add_header(ex, "Retry-After", "9");
+
+    return r < 0 ? r : answer_number(ex);
+}
+
 static int no_content(struct weir_http *ex)
 {
     return weir_http_reply(ex, 204, NULL, "ignored", 7);
@@ -301,6 +308,8 @@ static const struct weir_http_route routes[] = {
     { "GET", "/broken", answer_number, &broken },
     { "GET", "/upstream-reset", answer_number, &reset },
     { "GET", "/odd", answer_number, &odd },
+    { "GET", "/busy-for-a-while", add_and_answer_number, &busy },
+    { "GET", "/broken-after-all", add_and_answer_number, &broken },
 };
 
 static const struct weir_http_site site = {
@@ -717,6 +726,16 @@ static void a_status_that_a_callback_returns_becomes_a_page(void **state)
     assert_int_equal(outcome.status, WEIR_KEEP);
 }
 
+static void added_headers_are_sent_with_a_status_but_not_with_an_error(void **state)
+{
+    (void)state;
+    assert_reply("GET /busy-for-a-while HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 24\r\n"
+                 "Content-Type: text/plain\r\nRetry-After: 9\r\n\r\n503 Service Unavailable\n");
+    assert_reply("GET /broken-after-all HTTP/1.1\r\nHost: x\r\n\r\n",
+                 REFUSAL("500 Internal Server Error", 26));
+}
+
 static void a_callback_that_fails_is_told_and_answered_with_500(void **state)
 {
     static const struct { const char *input; int error; } rows[] = {
@@ -1023,6 +1042,7 @@ int main(void)
         cmocka_unit_test(added_headers_are_sent_and_cannot_be_split),
         cmocka_unit_test(no_content_has_neither_body_nor_length),
         cmocka_unit_test(a_status_that_a_callback_returns_becomes_a_page),
+        cmocka_unit_test(added_headers_are_sent_with_a_status_but_not_with_an_error),
         cmocka_unit_test(a_callback_that_fails_is_told_and_answered_with_500),
         cmocka_unit_test(unknown_paths_and_methods_are_refused_and_the_connection_kept),
         cmocka_unit_test(methods_and_versions_that_are_not_implemented_are_named_so),
