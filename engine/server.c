@@ -68,6 +68,9 @@ static void default_handle_error(struct weir_server *server, const struct weir_f
     };
 
     (void)server;
+    /* The server's own doing, to as many as there are: it is counted, not told. */
+    if (failure->error == -ECANCELED)
+        return;
     fprintf(stderr, "weir: request from %s: %s of handler '%s' failed: %s\n", failure->peer,
             phases[failure->phase], failure->handler, strerror(-failure->error));
 }

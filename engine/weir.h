@@ -130,7 +130,8 @@ struct weir_options {
      * Hooks; NULL is the default.
      * verify_request   1 serve, 0 refuse, negative: refuse and tell handle_error. Runs on an
      *                  acceptor thread and must not block.
-     * handle_error     default: one line on standard error. Runs where the error happened.
+     * handle_error     default: one line on standard error, but for -ECANCELED. Runs where the
+     *                  error happened.
      * service_actions  every poll_interval_ms, on the first acceptor's thread.
      */
     int (*verify_request)(struct weir_server *server, const struct weir_peer *peer);
@@ -148,7 +149,7 @@ struct weir_options {
     uint32_t backlog;               /* listen(2)'s; 0: SOMAXCONN */
     uint32_t max_connections;       /* 0: what RLIMIT_NOFILE allows; beyond it accepting pauses */
 
-    uint32_t read_timeout_ms;       /* one read waits this long; then -ETIMEDOUT. 0: for ever */
+    uint32_t read_timeout_ms;       /* a read waits so long for each arrival; 0: for ever */
     uint32_t write_timeout_ms;      /* one write or flush, in total; 0: for ever */
     uint32_t idle_timeout_ms;       /* a kept connection with no input is closed; 0: never */
     uint32_t request_timeout_ms;    /* one call of handle(), in total; 0: for ever */
