@@ -260,7 +260,7 @@ static bool idle_for_too_long(struct connection *conn, void *arg)
     /* relaxed: a hint; connection_claim decides whether it is idle. pairs: request.c's serve */
     uint64_t since_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
 
-    return since_ms != 0 && since_ms < *limit_ms && connection_state(conn) == CONNECTION_IDLE;
+    return since_ms != 0 && since_ms < *limit_ms;
 }
 
 static void sweep(struct acceptor *acceptor, uint64_t now_ms)

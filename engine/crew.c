@@ -61,7 +61,8 @@ static void queue_if_idle(struct connection *conn, void *arg)
         return;
     if (!connection_claim(conn))
         return;
-    conn->expired = queueing->pick != NULL;
+    /* If it has served in between, and is idle anew, it only looks whether there is input. */
+    conn->expired = queueing->pick && queueing->pick(conn, queueing->arg);
     handoff_put(&queueing->crew->handoff, conn);
     queueing->queued++;
 }
