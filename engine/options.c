@@ -50,6 +50,16 @@ static int copy(const struct weir_options *in, struct reading *reading)
     return 0;
 }
 
+/* Reserved bytes are tomorrow's options: what is set there now would mean something then. */
+static int check_reserved(struct reading *reading)
+{
+    static const uint8_t none[sizeof(reading->options->reserved)];
+
+    if (memcmp(reading->options->reserved, none, sizeof(none)) == 0)
+        return 0;
+    return REFUSE(reading, "options.reserved is set: leave it 0");
+}
+
 static int check_handler(const struct weir_handler *handler, const char *address,
                          struct reading *reading)
 {
@@ -57,6 +67,8 @@ static int check_handler(const struct weir_handler *handler, const char *address
         return REFUSE(reading, "%s: no handler: set options.handler or the listener's", address);
     if (!handler->name || !handler->handle)
         return REFUSE(reading, "%s: its handler needs a name and a handle function", address);
+    if (handler->reserved != 0)
+        return REFUSE(reading, "handler '%s': reserved is set: leave it 0", handler->name);
     if (handler->stack != WEIR_STACK_FIBER && handler->stack != WEIR_STACK_THREAD)
         return REFUSE(reading, "handler '%s': stack %d is neither WEIR_STACK_FIBER nor "
                       "WEIR_STACK_THREAD", handler->name, (int)handler->stack);
@@ -155,6 +167,8 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
     struct reading reading = { .options = ret, .why = why, .why_size = why_size };
     int r = copy(in, &reading);
 
+    if (r == 0)
+        r = check_reserved(&reading);
     if (r == 0)
         r = check_listens(&reading);
     if (r == 0)

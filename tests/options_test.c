@@ -185,6 +185,16 @@ static void a_stack_of_an_unknown_kind_is_refused(void **state)
                    "handler 'odd': stack 2 is neither WEIR_STACK_FIBER nor WEIR_STACK_THREAD");
 }
 
+static void what_is_reserved_must_be_0(void **state)
+{
+    static const struct weir_handler odd = { .name = "odd", .handle = handle, .reserved = 1 };
+
+    (void)state;
+    assert_refused(OPTIONS(.reserved = { 0, 0, 0, 1 }), "options.reserved is set: leave it 0");
+    assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &odd),
+                   "handler 'odd': reserved is set: leave it 0");
+}
+
 static void numbers_beyond_their_ends_are_refused(void **state)
 {
     (void)state;
@@ -212,6 +222,7 @@ int main(void)
         cmocka_unit_test(each_address_needs_a_handler),
         cmocka_unit_test(a_listener_without_a_handler_takes_the_servers),
         cmocka_unit_test(a_stack_of_an_unknown_kind_is_refused),
+        cmocka_unit_test(what_is_reserved_must_be_0),
         cmocka_unit_test(numbers_beyond_their_ends_are_refused),
     };
 
