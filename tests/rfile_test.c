@@ -547,7 +547,7 @@ static void urgent_data_holds_a_kept_connection_not_up(void **state)
     (void)state;
     if (way->family != AF_INET)
         skip();
-    server = STREAM_SERVE(upper_one_and_keep);
+    server = STREAM_SERVE(upper_one_and_keep, .disable_nagle_algorithm = true);
     for (unsigned i = 0; i < 50; i++)
         talk_with_urgent_data(server, i % 2);
 }
@@ -575,7 +575,8 @@ static void input_of_exactly_a_buffer_is_not_lost_when_kept(void **state)
     int fd;
 
     (void)state;
-    server = STREAM_SERVE(upper_one_and_keep, .rbufsize = 64);
+    /* Without Nagle's algorithm, which holds back the answer behind an unacknowledged one. */
+    server = STREAM_SERVE(upper_one_and_keep, .rbufsize = 64, .disable_nagle_algorithm = true);
     fd = support_connect(server, 0);
     for (size_t len = 1; len <= 100; len++)
         for (size_t count = 1; count <= 3; count++)
