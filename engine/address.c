@@ -143,10 +143,12 @@ static int resolve(const struct host_port *parts, struct addrinfo **ret_list)
     return getaddrinfo(every ? NULL : parts->host, parts->port, &hints, ret_list);
 }
 
-static int parse_tcp(const char *text, struct address *ret, const struct why_subject *uri)
+static int parse_tcp(const char *text, struct address *ret, size_t max,
+                     const struct why_subject *uri)
 {
     struct host_port parts;
     struct addrinfo *list;
+    int len = 0;
     int r = split_tcp(text, &parts, uri);
 
     if (r < 0)
@@ -154,15 +156,17 @@ static int parse_tcp(const char *text, struct address *ret, const struct why_sub
     r = resolve(&parts, &list);
     if (r != 0)
         return refuse_resolution(r, &parts, uri);
-    *ret = (struct address){
-        .kind = ADDRESS_TCP,
-        .fd = -1,
-        .every = parts.host[0] == '\0',
-        .len = list->ai_addrlen,
-    };
-    memcpy(&ret->ss, list->ai_addr, list->ai_addrlen);
+    for (const struct addrinfo *info = list; info && len < (int)max; info = info->ai_next) {
+        ret[len] = (struct address){
+            .kind = ADDRESS_TCP,
+            .fd = -1,
+            .every = parts.host[0] == '\0',
+            .len = info->ai_addrlen,
+        };
+        memcpy(&ret[len++].ss, info->ai_addr, info->ai_addrlen);
+    }
     freeaddrinfo(list);
-    return 0;
+    return len;
 }
 
 static bool is_literal_tcp(const char *text)
@@ -267,22 +271,33 @@ static int parse_fd(const char *text, struct address *ret, const struct why_subj
 
 /* ---- all of them ---- */
 
-int address_parse(const char *uri, struct address *ret, char *why, size_t why_size)
+int address_parse_all(const char *uri, struct address *ret, size_t max, char *why,
+                      size_t why_size)
 {
     const struct why_subject subject = { uri, why, why_size };
     const char *rest;
+    int r;
 
     if (*uri == '\0')
         return why_set(why, why_size, -EINVAL,
                        "the address is empty (one would be tcp://127.0.0.1:8080)");
     if ((rest = after_prefix(uri, "tcp://")))
-        return parse_tcp(rest, ret, &subject);
+        return parse_tcp(rest, ret, max, &subject);
     if ((rest = after_prefix(uri, "unix:")))
-        return parse_unix(rest, ret, &subject);
-    if ((rest = after_prefix(uri, "fd://")))
-        return parse_fd(rest, ret, &subject);
-    return why_refuse(&subject, -EINVAL,
-                      "an address begins with tcp://, unix:///, unix:@ or fd://");
+        r = parse_unix(rest, ret, &subject);
+    else if ((rest = after_prefix(uri, "fd://")))
+        r = parse_fd(rest, ret, &subject);
+    else
+        r = why_refuse(&subject, -EINVAL,
+                       "an address begins with tcp://, unix:///, unix:@ or fd://");
+    return r < 0 ? r : 1;
+}
+
+int address_parse(const char *uri, struct address *ret, char *why, size_t why_size)
+{
+    int r = address_parse_all(uri, ret, 1, why, why_size);
+
+    return r < 0 ? r : 0;
 }
 
 bool address_is_literal(const char *uri)

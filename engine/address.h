@@ -43,6 +43,10 @@ struct address {
  */
 int address_parse(const char *uri, struct address *ret, char *why, size_t why_size);
 
+/* All that the name resolves to, at most max, in the resolver's order. Returns how many, or -errno. */
+int address_parse_all(const char *uri, struct address *ret, size_t max, char *why,
+                      size_t why_size);
+
 /* True when address_parse has no name to resolve (a wrong text included): it does not block. */
 bool address_is_literal(const char *uri);
 

@@ -17,6 +17,9 @@
 #define READY UINT32_C(8)
 #define ALERT UINT32_C(16)
 
+/* Unread input that a peer is spared a reset for. */
+#define DISCARD_MAX ((size_t)1 << 20)
+
 #define TABLE_MAX ((size_t)1 << 24)
 
 /* ------------------------------------------------------------------ the table --------- */
@@ -197,6 +200,18 @@ static void free_connection(struct reclaim_head *head)
     free(caa_container_of(head, struct connection, reclaim));
 }
 
+/*
+ * Input that nobody has read would turn the close of a TCP socket into a reset, which takes with it
+ * what the peer has not received yet. So what is there is thrown away first.
+ */
+static void discard_input(const struct connection *conn)
+{
+    bool may_have_input = !conn->drained || connection_alerted(conn);
+
+    if (conn->family != AF_UNIX && may_have_input)
+        sys_discard(conn->fd, DISCARD_MAX);
+}
+
 void connection_close(struct connection_table *table, struct connection *conn)
 {
     /* relaxed: whoever still finds it only needs to see that it's over. pairs: none */
@@ -204,6 +219,7 @@ void connection_close(struct connection_table *table, struct connection *conn)
     /* relaxed: the grace period orders the end. pairs: reclaim_defer() */
     atomic_store_explicit(&table->slots[conn->fd], NULL, memory_order_relaxed);
     sys_shutdown_write(conn->fd);
+    discard_input(conn);
     sys_close(conn->fd);
     release_slot(table, conn);
     reclaim_defer(&conn->reclaim, free_connection);

@@ -48,8 +48,3 @@ void reclaim_settle(void)
 {
     GRACE_ACQUIRE();
 }
-
-void reclaim_barrier(void)
-{
-    urcu_memb_barrier();
-}

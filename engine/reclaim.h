@@ -6,7 +6,7 @@
  * liburcu's fences are inline assembly and a membarrier(2).
  *
  * Threads: reclaim_enter to reclaim_exit by a thread between reclaim_thread_init and _fini.
- * Blocks:  never, but reclaim_barrier.
+ * Blocks:  never.
  * Never:   park inside a section. Read-side nesting belongs to a pthread, not to a fiber.
  */
 #ifndef WEIR_RECLAIM_H
@@ -29,8 +29,5 @@ void reclaim_defer(struct reclaim_head *head, void (*fn)(struct reclaim_head *he
 
 /* To be called first in such an fn: everything that readers did comes before this. */
 void reclaim_settle(void);
-
-/* Waits until everything deferred so far has been called. */
-void reclaim_barrier(void);
 
 #endif

@@ -66,11 +66,10 @@ static bool peer_is_gone(int error)
     return error == -EPIPE || error == -ECONNRESET;
 }
 
-/* One call of handle(), and what it wrote: what handle returned, or the error of its flush. */
+/* One call of handle(). */
 static int handle(struct weir_request *req)
 {
     const struct service *service = req->service;
-    int flushed;
     int r;
 
     req->deadline_ms = 0;
@@ -78,14 +77,9 @@ static int handle(struct weir_request *req)
     req->rfile.taken = false;
     r = req->conn->handler->handle(req);
     hang_up_all(req);
-    /* What was written goes out even if handle() failed: it may say why. */
-    flushed = weir_flush(req);
     tally_add(&req->task->worker->tally, TALLY_HANDLED, 1);
     if (WEIR_UNLIKELY(r == WEIR_STOP_SERVER))
         service->stop(service->server);
-    /* A peer that went without its last answer is nobody's error: socketserver ignores it too. */
-    if (r >= 0 && flushed < 0)
-        return peer_is_gone(flushed) ? 0 : flushed;
     return r;
 }
 
@@ -103,18 +97,27 @@ static int rest(struct weir_request *req)
     return WEIR_KEEP;
 }
 
-/* handle() until it's done, or the connection may rest. What handle returned at last. */
+/*
+ * handle() until it's done, or the connection may rest, and what it wrote: the answers to all that
+ * had arrived leave together. What handle returned at last, or the error of that.
+ */
 static int handle_while_there_is_input(struct weir_request *req)
 {
-    do {
-        int r = handle(req);
+    const struct rfile *rfile = &req->rfile;
+    int flushed;
+    int r;
 
-        if (r != WEIR_KEEP)
-            return r;
-        if (req->rfile.eof || req->rfile.error)
-            return 0;
-    } while (rfile_has_more(req));
-    return rest(req);
+    do {
+        r = handle(req);
+    } while (r == WEIR_KEEP && !rfile->eof && !rfile->error && rfile_has_more(req));
+    /* What was written goes out even if handle() failed: it may say why. */
+    flushed = weir_flush(req);
+    /* A peer that went without its last answer is nobody's error: socketserver ignores it too. */
+    if (r >= 0 && flushed < 0)
+        return peer_is_gone(flushed) ? 0 : flushed;
+    if (r != WEIR_KEEP)
+        return r;
+    return rfile->eof || rfile->error ? 0 : rest(req);
 }
 
 /* The connection has begun and ends: finish, and the one error that is told. */
@@ -295,16 +298,20 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg)
 
 /* ------------------------------------------------------------------ outgoing ---------- */
 
+/* A name may have several addresses, of which the server perhaps listens on one. */
+#define ADDRESSES_MAX 4
+
 struct resolving {
     const char *uri;
-    struct address address;
+    struct address addresses[ADDRESSES_MAX];
 };
 
+/* How many addresses there are, or -errno. */
 static int resolve(void *arg)
 {
     struct resolving *resolving = arg;
 
-    return address_parse(resolving->uri, &resolving->address, NULL, 0);
+    return address_parse_all(resolving->uri, resolving->addresses, ADDRESSES_MAX, NULL, 0);
 }
 
 /* A Unix listener whose backlog is full refuses a non-blocking connect: asks again until it's in. */
@@ -363,31 +370,44 @@ static int open_request(struct weir_request *root, int family, struct weir_reque
     return 0;
 }
 
-int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
-                 struct weir_request **ret_peer)
+static int open_connected(struct weir_request *root, const struct address *address,
+                          uint64_t deadline_ms, struct weir_request **ret_peer)
 {
-    struct weir_request *root = root_of(req);
-    struct resolving resolving = { .uri = address };
     struct weir_request *peer;
-    int r;
+    int r = open_request(root, address->sa.sa_family, &peer);
 
-    r = address_is_literal(address) ? resolve(&resolving) : weir_offload(req, resolve, &resolving);
     if (r < 0)
         return r;
-    if (resolving.address.kind == ADDRESS_FD)
-        return -EINVAL;
-    r = open_request(root, resolving.address.sa.sa_family, &peer);
-    if (r < 0)
-        return r;
-    r = connect_by(peer, &resolving.address,
-                   request_deadline_ms(root, timeout_ms ? timeout_ms
-                                                        : root->service->read_timeout_ms));
+    r = connect_by(peer, address, deadline_ms);
     if (r < 0) {
         weir_hangup(peer);
         return r;
     }
     *ret_peer = peer;
     return 0;
+}
+
+int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
+                 struct weir_request **ret_peer)
+{
+    struct weir_request *root = root_of(req);
+    struct resolving resolving = { .uri = address };
+    uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms
+                                                                 : root->service->read_timeout_ms);
+    int len = address_is_literal(address) ? resolve(&resolving)
+                                          : weir_offload(req, resolve, &resolving);
+    int r = len;
+
+    if (len < 0)
+        return len;
+    if (resolving.addresses[0].kind == ADDRESS_FD)
+        return -EINVAL;
+    for (int i = 0; i < len; i++) {
+        r = open_connected(root, &resolving.addresses[i], deadline_ms, ret_peer);
+        if (r == 0 || r == -ETIMEDOUT || r == -ECANCELED)
+            break;
+    }
+    return r;
 }
 
 void weir_hangup(struct weir_request *peer)

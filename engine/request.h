@@ -74,8 +74,8 @@ uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms
 int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms);
 
 /*
- * Is there input that no event will tell of? Reads what is there, without waiting. True: the
- * handler must be called again; false: the connection may be kept.
+ * Is there input that no event will tell of? Reads what is there, having sent what is gathered if
+ * nothing is buffered. True: the handler must be called again; false: the connection may be kept.
  */
 bool rfile_has_more(struct weir_request *req);
 void rfile_fini(struct weir_request *req);

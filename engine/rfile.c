@@ -8,6 +8,7 @@
  * While a fiber waits it holds no buffer, or a small one: ten thousand stalled clients have
  * ten thousand times the bytes that they have sent.
  */
+#include "engine/clock.h"
 #include "engine/request.h"
 #include "engine/sys.h"
 
@@ -142,11 +143,16 @@ static ssize_t receive(struct weir_request *req)
     return n;
 }
 
+/* And it does not outrun the request's deadline, although nobody ever waits. */
 static int give_way(struct weir_request *req)
 {
     if (++req->rfile.streak < STREAK_MAX)
         return 0;
     req->rfile.streak = 0;
+    if (req->deadline_ms != 0 && clock_ms() >= req->deadline_ms) {
+        tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
+        return (int)fail(&req->rfile, -ETIMEDOUT);
+    }
     return task_yield(req->task);
 }
 
@@ -202,7 +208,7 @@ bool rfile_has_more(struct weir_request *req)
         return true;
     }
     /* The handler has seen the end, or the error, and wants to be kept all the same. */
-    if (rfile->eof || rfile->error)
+    if (rfile->eof || rfile->error || weir_flush(req) < 0)
         return false;
     if (conn->drained && !connection_alerted(conn))
         return false;

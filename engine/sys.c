@@ -175,6 +175,16 @@ LEAF int sys_socket_error(int fd)
     return -error;
 }
 
+LEAF void sys_discard(int fd, size_t len)
+{
+    long n;
+
+    /* tcp(7): with MSG_TRUNC, received bytes are dropped and not copied anywhere. */
+    do
+        n = syscall(SYS_recvfrom, fd, NULL, len, MSG_TRUNC | MSG_DONTWAIT, NULL, NULL);
+    while (n < 0 && errno == EINTR);
+}
+
 LEAF int sys_shutdown_write(int fd)
 {
     return shutdown(fd, SHUT_WR) == 0 ? 0 : -errno;

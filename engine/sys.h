@@ -63,6 +63,9 @@ int sys_connect(int fd, const struct sockaddr *addr, socklen_t len);
 /* What has happened to the socket meanwhile: 0 or -errno. Asking clears it. */
 int sys_socket_error(int fd);
 
+/* Throws away what a TCP socket has received, len bytes at most. */
+void sys_discard(int fd, size_t len);
+
 int sys_shutdown_write(int fd);
 int sys_set_nodelay(int fd);
 

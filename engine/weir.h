@@ -309,7 +309,7 @@ void weir_consume(struct weir_request *req, size_t len);
 
 /*
  * Writes are gathered in the buffer. It is sent when it is full, when the fiber is about to wait
- * for input, when handle() returns, and by weir_flush. All of them park while the peer does not
+ * for input, when handle() has returned and no more input is at hand, and by weir_flush. All of them park while the peer does not
  * take what is sent. Each returns the number of bytes given, all of them, or -ETIMEDOUT
  * (write_timeout_ms in total, or request_timeout_ms), -ECANCELED, -EPIPE, -ECONNRESET and other
  * errors of send(2); no SIGPIPE. After an error every later write returns it again.
@@ -359,7 +359,7 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
 
 /*
  * weir_connect opens a stream to another server ("tcp://host:port", "unix:///path", "unix:@name";
- * names are resolved by an offload thread) and gives it as a request of its own: every call above
+ * names are resolved by an offload thread, and each address is tried) and gives it as a request of its own: every call above
  * works on it and parks the same fiber. timeout_ms bounds the connecting (0: read_timeout_ms).
  * It is closed by weir_hangup, or when the handler's handle() returns.
  * Returns 0, -ETIMEDOUT, -ECONNREFUSED and other errors of connect(2), -EINVAL a bad address.

@@ -175,6 +175,33 @@ static int write_and_fail(struct weir_request *req)
     return -EPROTO;
 }
 
+/* The same, a line a call. */
+static int answer_one_and_count(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    if (n <= 0)
+        return (int)n;
+    weir_printf(req, "<%.*s>", (int)n - 1, line);
+    note("%llu ", (unsigned long long)support_stats(weir_request_server(req)).bytes_out);
+    return WEIR_KEEP;
+}
+
+static void a_kept_handlers_answers_to_a_batch_leave_together(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(answer_one_and_count);
+    fd = support_connect(server, 0);
+    support_say(fd, "a\nb\nc\nd\n");
+    support_expect(fd, "<a><b><c><d>");
+    notes_expect("0 0 0 0 ");
+    close(fd);
+}
+
 static void what_was_written_leaves_even_when_the_handler_fails(void **state)
 {
     struct weir_server *server;
@@ -348,6 +375,32 @@ static void sixteen_mebibytes_reach_a_slow_reader_byte_for_byte(void **state)
     support_expect_end(fd);
     notes_expect("16777216");
     assert_int_equal(support_stats(server).bytes_out, LONG);
+    close(fd);
+}
+
+/* Waits for a line, answers at length, and never reads what else there is. */
+static int answer_at_length(struct weir_request *req)
+{
+    char *line;
+
+    weir_readline(req, &line, 100);
+    return write_pattern(req);
+}
+
+static void input_that_nobody_reads_costs_nothing_of_the_answer(void **state)
+{
+    static char junk[100000];
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    memset(junk, 'x', sizeof(junk));
+    server = STREAM_SERVE(answer_at_length, .rbufsize = 512);
+    fd = support_connect(server, 0);
+    support_say(fd, "go\n");
+    support_send(fd, junk, sizeof(junk));
+    expect_pattern(fd, 0, LONG);
+    support_expect_end(fd);
     close(fd);
 }
 
@@ -657,6 +710,7 @@ int main(void)
         STREAM_TEST(unbuffered_writes_leave_at_once),
         STREAM_TEST(what_was_written_leaves_before_a_read_waits),
         STREAM_TEST(answers_to_a_batch_leave_together),
+        STREAM_TEST(a_kept_handlers_answers_to_a_batch_leave_together),
         STREAM_TEST(what_was_written_leaves_even_when_the_handler_fails),
         STREAM_TEST(setup_and_finish_write_too),
         STREAM_TEST(writev_takes_many_parts_and_empty_ones),
@@ -665,6 +719,7 @@ int main(void)
         STREAM_TEST(printf_may_be_longer_than_the_buffer),
         STREAM_TEST(printf_may_be_unbuffered),
         STREAM_TEST(sixteen_mebibytes_reach_a_slow_reader_byte_for_byte),
+        STREAM_TEST(input_that_nobody_reads_costs_nothing_of_the_answer),
         STREAM_TEST(sendfile_sends_what_the_file_has_behind_what_was_written),
         STREAM_TEST(a_file_that_cannot_be_sent_ends_the_writing),
         STREAM_TEST(a_peer_that_never_reads_ends_the_writing_in_time),
