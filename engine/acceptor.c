@@ -358,7 +358,7 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
         acceptor->quiet_ticks = 0;
         break;
     case TOKEN_SHARED:
-        dispatch_all(&acceptor->pool->crew, acceptor->pool->crew.shared_fd, &tokens);
+        dispatch_all(&acceptor->pool->crew, acceptor->pool->crew.shared.fd, &tokens);
         break;
     default:
         acceptor->listening[token - TOKEN_LISTENER].ready = true;

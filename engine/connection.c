@@ -159,7 +159,6 @@ static struct connection *allocate(struct connection_table *table, int fd, size_
         return NULL;
     memset(conn, 0, size);
     conn->fd = fd;
-    conn->home_fd = -1;
     return conn;
 }
 
@@ -200,6 +199,16 @@ static void free_connection(struct reclaim_head *head)
     free(caa_container_of(head, struct connection, reclaim));
 }
 
+/* Closing the socket, or EPOLL_CTL_DEL, takes it out of the kernel's set. */
+static void leave_home(struct connection *conn)
+{
+    if (!conn->home)
+        return;
+    epoll_set_count(conn->home, -1);
+    conn->home = NULL;
+    conn->watched = 0;
+}
+
 /*
  * Input that nobody has read would turn the close of a TCP socket into a reset, which takes with it
  * what the peer has not received yet. So what is there is thrown away first.
@@ -221,33 +230,35 @@ void connection_close(struct connection_table *table, struct connection *conn)
     sys_shutdown_write(conn->fd);
     discard_input(conn);
     sys_close(conn->fd);
+    leave_home(conn);
     release_slot(table, conn);
     reclaim_defer(&conn->reclaim, free_connection);
 }
 
 /* ------------------------------------------------------------------ events ------------ */
 
-int connection_watch(struct connection *conn, int epoll_fd, uint32_t events)
+int connection_watch(struct connection *conn, struct epoll_set *set, uint32_t events)
 {
     uint64_t token = (uint64_t)conn->generation << 32 | (uint32_t)conn->fd;
     int op = EPOLL_CTL_MOD;
     int r;
 
-    if (conn->home_fd == epoll_fd && (conn->watched & events) == events)
+    if (conn->home == set && (conn->watched & events) == events)
         return 0;
-    if (conn->home_fd != epoll_fd) {
-        if (conn->home_fd >= 0)
-            sys_epoll_ctl(conn->home_fd, EPOLL_CTL_DEL, conn->fd, 0, 0);
-        conn->home_fd = -1;
-        conn->watched = 0;
+    if (conn->home != set) {
+        if (conn->home)
+            sys_epoll_ctl(conn->home->fd, EPOLL_CTL_DEL, conn->fd, 0, 0);
+        leave_home(conn);
         op = EPOLL_CTL_ADD;
     }
     /* PRI: urgent data cuts a read short although there is more; see connection_alerted. */
     events |= conn->watched | EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET;
-    r = sys_epoll_ctl(epoll_fd, op, conn->fd, events, token);
+    r = sys_epoll_ctl(set->fd, op, conn->fd, events, token);
     if (r < 0)
         return r;
-    conn->home_fd = epoll_fd;
+    if (op == EPOLL_CTL_ADD)
+        epoll_set_count(set, 1);
+    conn->home = set;
     conn->watched = events;
     return 0;
 }

@@ -30,6 +30,7 @@
 #define WEIR_CONNECTION_H
 
 #include "engine/compiler.h"
+#include "engine/epoll_set.h"
 #include "engine/inbox.h"
 #include "engine/reclaim.h"
 #include "engine/weir.h"
@@ -60,7 +61,7 @@ struct connection {
     int fd;
     uint32_t generation;    /* tells it from the one that had the same descriptor before */
     uint32_t watched;       /* the events it is registered for */
-    int home_fd;            /* ... in this epoll set; -1: in none yet */
+    struct epoll_set *home; /* ... in this set; NULL: in none yet */
     sa_family_t family;
     bool drained;           /* the socket had no more at the last read, and no edge came since */
     bool opened;            /* weir_connect made it: not counted, no handler of its own */
@@ -126,7 +127,7 @@ void connection_close(struct connection_table *table, struct connection *conn);
  * Registers it for events, edge-triggered, in an epoll set: once for reading, and once more when
  * a write has to wait for the first time; out of any set it was in before. The owner.
  */
-int connection_watch(struct connection *conn, int epoll_fd, uint32_t events);
+int connection_watch(struct connection *conn, struct epoll_set *set, uint32_t events);
 
 /* The connection that an event is about, or NULL when it is gone. In a reclaim section. */
 struct connection *connection_of_event(struct connection_table *table, uint64_t token);

@@ -3,34 +3,46 @@
 #include "engine/stack.h"
 #include "engine/sys.h"
 
+#include <errno.h>
+#include <stdlib.h>
+
+static int open_shared_set(struct crew *crew, bool wanted)
+{
+    crew->shared.fd = wanted ? sys_epoll_create() : -1;
+    return wanted && crew->shared.fd < 0 ? crew->shared.fd : 0;
+}
+
 int crew_init(struct crew *crew, const struct crew_config *config)
 {
     int r;
 
-    *crew = (struct crew){ 0 };
-    crew->rbufsize = config->rbufsize;
-    crew->wbufsize = config->wbufsize;
-    crew->shared_fd = -1;
-    crew->serve = config->serve;
-    crew->service = config->service;
+    *crew = (struct crew){
+        .rbufsize = config->rbufsize,
+        .wbufsize = config->wbufsize,
+        .serve = config->serve,
+        .service = config->service,
+    };
     r = connection_table_init(&crew->table);
     if (r < 0)
         return r;
     r = stack_arena_create(config->stack_size, 0, &crew->arena);
     if (r < 0)
         goto fail_arena;
-    r = handoff_init(&crew->handoff, config->workers, crew->table.size,
+    crew->sets = aligned_alloc(_Alignof(struct epoll_set), config->workers * sizeof(*crew->sets));
+    r = crew->sets ? open_shared_set(crew, config->shared_set) : -ENOMEM;
+    if (r < 0)
+        goto fail_sets;
+    r = handoff_init(&crew->handoff, crew->sets, config->workers, crew->table.size,
                      config->watched);
     if (r < 0)
         goto fail_handoff;
-    if (!config->shared_set)
-        return 0;
-    crew->shared_fd = sys_epoll_create();
-    if (crew->shared_fd >= 0)
-        return 0;
-    r = crew->shared_fd;
-    handoff_fini(&crew->handoff);
+    return 0;
+
 fail_handoff:
+    if (crew->shared.fd >= 0)
+        sys_close(crew->shared.fd);
+fail_sets:
+    free(crew->sets);
     stack_arena_destroy(crew->arena);
 fail_arena:
     connection_table_fini(&crew->table);
@@ -39,9 +51,10 @@ fail_arena:
 
 void crew_fini(struct crew *crew)
 {
-    if (crew->shared_fd >= 0)
-        sys_close(crew->shared_fd);
     handoff_fini(&crew->handoff);
+    if (crew->shared.fd >= 0)
+        sys_close(crew->shared.fd);
+    free(crew->sets);
     stack_arena_destroy(crew->arena);
     connection_table_fini(&crew->table);
 }

@@ -2,7 +2,7 @@
  * crew.h - what the workers of a pool share, and the orders that all of them obey.
  *
  * Threads: init and fini by the pool; crew_queue_idle and the questions from any.
- * Owns:    the ready queue, the table of connections, the stacks, the shared epoll set.
+ * Owns:    the ready queue, the table of connections, the stacks, the epoll sets.
  */
 #ifndef WEIR_CREW_H
 #define WEIR_CREW_H
@@ -23,7 +23,8 @@ struct crew {
     struct stack_arena *arena;
     size_t rbufsize;
     size_t wbufsize;
-    int shared_fd;          /* the epoll set of every connection; -1: each worker has its own */
+    struct epoll_set *sets; /* a worker each */
+    struct epoll_set shared;/* the set of every connection; its fd is -1: each worker's own is used */
     void (*serve)(struct task *task);   /* setup, handle, finish; sets conn->kept */
     void *service;          /* serve's own */
     _Atomic bool draining;  /* nothing is kept any more */

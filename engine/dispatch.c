@@ -103,7 +103,7 @@ unsigned dispatch_rescue(struct worker *stuck)
         rescued++;
     }
     handoff_call(&crew->handoff, rescued);
-    rescued += dispatch_all(crew, stuck->epoll_fd, &tokens);
+    rescued += dispatch_all(crew, stuck->own->fd, &tokens);
     /* This edge was meant for the worker: it may have gone to sleep meanwhile. */
     if (tokens & DISPATCH_WAKE)
         sys_eventfd_signal(crew->handoff.wake_fds[stuck->index]);

@@ -6,11 +6,16 @@
 #include <errno.h>
 #include <string.h>
 
-int handoff_init(struct handoff *handoff, unsigned workers, size_t capacity, bool watched)
+/* Sleepers that are compared before one is woken. */
+#define CANDIDATES_MAX 8
+
+int handoff_init(struct handoff *handoff, const struct epoll_set *sets, unsigned workers,
+                 size_t capacity, bool watched)
 {
     int r;
 
     memset(handoff, 0, sizeof(*handoff));
+    handoff->sets = sets;
     handoff->workers = workers;
     handoff->watched = watched;
     handoff->watch_fd = sys_eventfd();
@@ -67,20 +72,41 @@ static bool wake_if_asleep(struct handoff *handoff, unsigned i)
     return true;
 }
 
+/*
+ * Of the first few that sleep, the one with the fewest connections: whoever takes a connection
+ * keeps it. -1: nobody sleeps.
+ */
+static int choose_sleeper(const struct handoff *handoff)
+{
+    unsigned candidates = 0;
+    uint32_t fewest = 0;
+    int chosen = -1;
+
+    for (unsigned word = 0; word * 64 < handoff->workers; word++) {
+        /* relaxed: the fence in handoff_call orders it. pairs: handoff_sleep() */
+        uint64_t sleepers = atomic_load_explicit(&handoff->sleeping[word], memory_order_relaxed);
+
+        for (; sleepers != 0 && candidates < CANDIDATES_MAX; sleepers &= sleepers - 1) {
+            unsigned i = word * 64 + (unsigned)__builtin_ctzll(sleepers);
+            uint32_t members = epoll_set_members(&handoff->sets[i]);
+
+            if (candidates++ == 0 || members < fewest) {
+                fewest = members;
+                chosen = (int)i;
+            }
+        }
+    }
+    return chosen;
+}
+
 /* False: nobody sleeps. */
 static bool wake_one(struct handoff *handoff)
 {
-    for (unsigned word = 0; word * 64 < handoff->workers; word++) {
-        for (;;) {
-            /* relaxed: the fence in handoff_call orders it. pairs: handoff_sleep() */
-            uint64_t sleepers = atomic_load_explicit(&handoff->sleeping[word],
-                                                     memory_order_relaxed);
-            if (sleepers == 0)
-                break;
-            if (wake_if_asleep(handoff, word * 64 + (unsigned)__builtin_ctzll(sleepers)))
-                return true;
-        }
-    }
+    int i;
+
+    while ((i = choose_sleeper(handoff)) >= 0)
+        if (wake_if_asleep(handoff, (unsigned)i))
+            return true;
     return false;
 }
 
@@ -101,12 +127,11 @@ void handoff_call(struct handoff *handoff, unsigned n)
         n--;
 }
 
-void handoff_wake(struct handoff *handoff, unsigned i)
+bool handoff_wake(struct handoff *handoff, unsigned i)
 {
     /* Store buffering: our caller's put, then the look at the sleeper. pairs: handoff_sleep() */
     atomic_thread_fence(memory_order_seq_cst);
-    if (handoff_asleep(handoff, i))
-        wake_if_asleep(handoff, i);
+    return handoff_asleep(handoff, i) && wake_if_asleep(handoff, i);
 }
 
 void handoff_wake_all(const struct handoff *handoff)

@@ -13,6 +13,7 @@
 #define WEIR_HANDOFF_H
 
 #include "engine/compiler.h"
+#include "engine/epoll_set.h"
 #include "engine/ready_queue.h"
 
 #include <stdatomic.h>
@@ -24,6 +25,7 @@
 
 struct handoff {
     struct ready_queue queue;
+    const struct epoll_set *sets;                   /* the workers' */
     int wake_fds[HANDOFF_WORKERS_MAX];              /* eventfds, edge-triggered: never read */
     unsigned workers;
     int watch_fd;                                   /* the first acceptor's; see handoff_watch */
@@ -33,19 +35,21 @@ struct handoff {
     _Atomic uint64_t wakeups;
 };
 
-int handoff_init(struct handoff *handoff, unsigned workers, size_t capacity, bool watched);
+/* sets: the workers' epoll sets, as many; they outlive the handoff. 0 or -errno. */
+int handoff_init(struct handoff *handoff, const struct epoll_set *sets, unsigned workers,
+                 size_t capacity, bool watched);
 void handoff_fini(struct handoff *handoff);
 
 /*
  * Gives ready connections to the pool, to whichever workers are free first: put each, then call
- * for so many as were put. Called too early, a worker on the same CPU would run, and sleep again,
+ * for so many as were put. Of those that sleep, one with few connections is woken. Called too early, a worker on the same CPU would run, and sleep again,
  * once for each.
  */
 void handoff_put(struct handoff *handoff, struct connection *conn);
 void handoff_call(struct handoff *handoff, unsigned n);
 
-/* Wakes worker i if it sleeps: behind a put into its inbox. */
-void handoff_wake(struct handoff *handoff, unsigned i);
+/* Wakes worker i if it sleeps: behind a put, into its inbox say. False: it doesn't. */
+bool handoff_wake(struct handoff *handoff, unsigned i);
 
 /* Wakes every worker, asleep or not. Async-signal-safe. */
 void handoff_wake_all(const struct handoff *handoff);

@@ -143,23 +143,23 @@ void pool_stop(struct pool *pool)
 
 int pool_lend_shared_set(struct pool *pool, int epoll_fd, uint64_t token)
 {
-    int shared_fd = pool->crew.shared_fd;
+    int shared_fd = pool->crew.shared.fd;
 
     if (shared_fd < 0)
         return 0;
-    sys_epoll_ctl(pool->workers[0].epoll_fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
+    sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
     return sys_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, token);
 }
 
 void pool_return_shared_set(struct pool *pool, int epoll_fd)
 {
-    int shared_fd = pool->crew.shared_fd;
+    int shared_fd = pool->crew.shared.fd;
 
     if (shared_fd < 0)
         return;
     if (epoll_fd >= 0)
         sys_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
-    sys_epoll_ctl(pool->workers[0].epoll_fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, DISPATCH_SHARED);
+    sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, DISPATCH_SHARED);
 }
 
 /* ------------------------------------------------------------------ the tick ---------- */

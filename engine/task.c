@@ -76,7 +76,7 @@ int task_wait(struct task *task, struct connection *conn, uint32_t events, uint6
         conn->drained = false;
         return wait_blocking(task, conn->fd, events & EPOLLIN ? POLLIN : POLLOUT, deadline_ms);
     }
-    r = connection_watch(conn, task->worker->watch_fd, events);
+    r = connection_watch(conn, task->worker->watch, events);
     if (r < 0)
         return r;
     if (!connection_park(conn))
@@ -117,5 +117,5 @@ void task_await(struct task *task)
 
 int task_watch(struct task *task)
 {
-    return connection_watch(task->conn, task->worker->watch_fd, EPOLLIN);
+    return connection_watch(task->conn, task->worker->watch, EPOLLIN);
 }

@@ -12,6 +12,9 @@
 /* Started from the ready queue per turn, so that others find some there too. */
 #define QUEUE_SHARE 4
 
+/* So many connections more than another worker are nobody's business. */
+#define SHARE_SLACK 4
+
 /* Fibers that keep their stacks' memory while they rest. */
 #define WARM_FIBERS 64
 
@@ -32,16 +35,17 @@ int worker_init(struct worker *worker, struct crew *crew, unsigned index)
     worker->crew = crew;
     worker->index = index;
     worker->runnable_end = &worker->runnable;
-    worker->epoll_fd = sys_epoll_create();
-    if (worker->epoll_fd < 0)
-        return worker->epoll_fd;
-    r = sys_epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, crew->handoff.wake_fds[index],
+    worker->own = &crew->sets[index];
+    *worker->own = (struct epoll_set){ .fd = sys_epoll_create() };
+    if (worker->own->fd < 0)
+        return worker->own->fd;
+    r = sys_epoll_ctl(worker->own->fd, EPOLL_CTL_ADD, crew->handoff.wake_fds[index],
                       EPOLLIN | EPOLLET, DISPATCH_WAKE);
     if (r < 0) {
-        sys_close(worker->epoll_fd);
+        sys_close(worker->own->fd);
         return r;
     }
-    worker->watch_fd = crew->shared_fd >= 0 ? crew->shared_fd : worker->epoll_fd;
+    worker->watch = crew->shared.fd >= 0 ? &crew->shared : worker->own;
     inbox_init(&worker->inbox);
     fiber_cache_init(&worker->fibers, crew->arena, WARM_FIBERS);
     buffers_init(&worker->rbufs, crew->rbufsize);
@@ -56,7 +60,7 @@ void worker_fini(struct worker *worker)
     buffers_fini(&worker->rbufs);
     fiber_cache_fini(&worker->fibers);
     inbox_fini(&worker->inbox);
-    sys_close(worker->epoll_fd);
+    sys_close(worker->own->fd);
 }
 
 /* ------------------------------------------------------------------ what it is told --- */
@@ -228,8 +232,32 @@ static void pass_call_on(struct worker *worker)
     worker->called = false;
 }
 
+/*
+ * New connections stay with the worker that takes them. One that has more than its share leaves
+ * them to another that sleeps, and would sleep on: a wake-up now for two CPUs' work later.
+ */
+static bool leave_to_another(struct worker *worker)
+{
+    struct crew *crew = worker->crew;
+    uint32_t mine = epoll_set_members(worker->own);
+
+    if (mine <= SHARE_SLACK || !handoff_anyone_asleep(&crew->handoff))
+        return false;
+    for (unsigned i = 0; i < crew->handoff.workers; i++) {
+        uint32_t theirs = epoll_set_members(&crew->sets[i]);
+
+        if (theirs + theirs / 8 + SHARE_SLACK < mine && handoff_wake(&crew->handoff, i)) {
+            worker->called = false;
+            return true;
+        }
+    }
+    return false;
+}
+
 static void run_queue(struct worker *worker)
 {
+    if (!ready_queue_empty(&worker->crew->handoff.queue) && leave_to_another(worker))
+        return;
     for (unsigned i = 0; i < QUEUE_SHARE; i++) {
         struct connection *conn = ready_queue_pop(&worker->crew->handoff.queue);
 
@@ -291,14 +319,14 @@ static void take_events(struct worker *worker, int timeout_ms)
 {
     struct epoll_event events[WORKER_BATCH];
     struct crew *crew = worker->crew;
-    int n = sys_epoll_wait(worker->epoll_fd, events, WORKER_BATCH, timeout_ms);
+    int n = sys_epoll_wait(worker->own->fd, events, WORKER_BATCH, timeout_ms);
     uint64_t tokens;
 
     if (n <= 0)
         return;
     tokens = dispatch(crew, worker, events, n);
     if (WEIR_UNLIKELY(tokens & DISPATCH_SHARED))
-        dispatch_all(crew, crew->shared_fd, &tokens);
+        dispatch_all(crew, crew->shared.fd, &tokens);
 }
 
 /* Takes events, asleep until there is something to do. Returns the time, clock_ns's. */

@@ -33,8 +33,8 @@
 struct worker {
     struct crew *crew;
     unsigned index;
-    int epoll_fd;
-    int watch_fd;           /* where it registers connections: epoll_fd, or the shared set */
+    struct epoll_set *own;  /* what it sleeps in */
+    struct epoll_set *watch;/* where it registers connections: its own set, or the shared one */
     struct inbox inbox;
     struct timer_wheel timers;
     struct fiber_cache fibers;

@@ -339,17 +339,33 @@ static void closing_says_fin_even_if_a_duplicate_is_open(void **state)
 
 /* ------------------------------------------------------------------ events ------------ */
 
+/* They outlive the connection, which leaves the one that it is in. */
+static struct epoll_set sets[2];
+
+static void open_sets(void)
+{
+    for (int i = 0; i < 2; i++)
+        sets[i] = (struct epoll_set){ .fd = epoll_create1(EPOLL_CLOEXEC) };
+}
+
+static void close_sets(void)
+{
+    for (int i = 0; i < 2; i++)
+        close(sets[i].fd);
+}
+
 static void an_event_finds_its_connection_until_that_is_closed(void **state)
 {
-    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_set *set = &sets[0];
     struct epoll_event event;
     uint64_t old_token;
 
     (void)state;
-    assert_int_equal(connection_watch(house.conn, epoll_fd, EPOLLIN), 0);
-    assert_int_equal(epoll_wait(epoll_fd, &event, 1, 0), 0);
+    open_sets();
+    assert_int_equal(connection_watch(house.conn, set, EPOLLIN), 0);
+    assert_int_equal(epoll_wait(set->fd, &event, 1, 0), 0);
     assert_int_equal(send(house.peer_fd, "x", 1, 0), 1);
-    assert_int_equal(epoll_wait(epoll_fd, &event, 1, 0), 1);
+    assert_int_equal(epoll_wait(set->fd, &event, 1, 0), 1);
     assert_true(event.data.u64 > UINT32_MAX);
     reclaim_enter();
     assert_ptr_equal(connection_of_event(&house.table, event.data.u64), house.conn);
@@ -365,42 +381,45 @@ static void an_event_finds_its_connection_until_that_is_closed(void **state)
     reclaim_enter();
     assert_null(connection_of_event(&house.table, old_token));
     reclaim_exit();
-    close(epoll_fd);
+    close_sets();
 }
 
 static void a_connection_is_told_of_room_to_write_only_when_it_has_asked(void **state)
 {
-    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_set *set = &sets[0];
     struct epoll_event event;
 
     (void)state;
-    assert_int_equal(connection_watch(house.conn, epoll_fd, EPOLLIN), 0);
-    assert_int_equal(epoll_wait(epoll_fd, &event, 1, 0), 0);
-    assert_int_equal(connection_watch(house.conn, epoll_fd, EPOLLOUT), 0);
-    assert_int_equal(epoll_wait(epoll_fd, &event, 1, 0), 1);
+    open_sets();
+    assert_int_equal(connection_watch(house.conn, set, EPOLLIN), 0);
+    assert_int_equal(epoll_wait(set->fd, &event, 1, 0), 0);
+    assert_int_equal(connection_watch(house.conn, set, EPOLLOUT), 0);
+    assert_int_equal(epoll_wait(set->fd, &event, 1, 0), 1);
     assert_true(event.events & EPOLLOUT);
     /* An edge: once. And who asks for less keeps what it has. */
-    assert_int_equal(connection_watch(house.conn, epoll_fd, EPOLLIN), 0);
-    assert_int_equal(epoll_wait(epoll_fd, &event, 1, 0), 0);
+    assert_int_equal(connection_watch(house.conn, set, EPOLLIN), 0);
+    assert_int_equal(epoll_wait(set->fd, &event, 1, 0), 0);
     assert_int_equal(send(house.peer_fd, "x", 1, 0), 1);
-    assert_int_equal(epoll_wait(epoll_fd, &event, 1, 0), 1);
-    close(epoll_fd);
+    assert_int_equal(epoll_wait(set->fd, &event, 1, 0), 1);
+    close_sets();
 }
 
 static void a_connection_is_in_one_set_at_a_time(void **state)
 {
-    int first = epoll_create1(EPOLL_CLOEXEC);
-    int second = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_set *first = &sets[0];
+    struct epoll_set *second = &sets[1];
     struct epoll_event event;
 
     (void)state;
+    open_sets();
     assert_int_equal(connection_watch(house.conn, first, EPOLLIN), 0);
     assert_int_equal(connection_watch(house.conn, second, EPOLLIN), 0);
     assert_int_equal(send(house.peer_fd, "x", 1, 0), 1);
-    assert_int_equal(epoll_wait(first, &event, 1, 0), 0);
-    assert_int_equal(epoll_wait(second, &event, 1, 0), 1);
-    close(second);
-    close(first);
+    assert_int_equal(epoll_wait(first->fd, &event, 1, 0), 0);
+    assert_int_equal(epoll_wait(second->fd, &event, 1, 0), 1);
+    assert_int_equal(epoll_set_members(first), 0);
+    assert_int_equal(epoll_set_members(second), 1);
+    close_sets();
 }
 
 /* ------------------------------------------------------------------ the peer ---------- */

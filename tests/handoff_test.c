@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define PLENTY_MS 20000
@@ -23,12 +24,15 @@ static struct connection *thing(unsigned i)
     return (struct connection *)things[i % 1024];
 }
 
+/* How many connections each worker has. */
+static struct epoll_set sets[WORKERS];
+
 static struct handoff *created(unsigned workers, bool watched)
 {
     struct handoff *handoff = aligned_alloc(_Alignof(struct handoff), sizeof(*handoff));
 
     assert_non_null(handoff);
-    assert_int_equal(handoff_init(handoff, workers, 1024, watched), 0);
+    assert_int_equal(handoff_init(handoff, sets, workers, 1024, watched), 0);
     return handoff;
 }
 
@@ -67,6 +71,23 @@ static void a_push_wakes_one_sleeper(void **state)
     assert_true(was_signalled(handoff->wake_fds[65]));
     assert_ptr_equal(ready_queue_pop(&handoff->queue), thing(0));
     assert_ptr_equal(ready_queue_pop(&handoff->queue), thing(1));
+    destroy(handoff);
+}
+
+static void the_sleeper_with_the_fewest_connections_is_woken(void **state)
+{
+    struct handoff *handoff = created(WORKERS, false);
+
+    (void)state;
+    sets[3].members = 7;
+    sets[5].members = 2;
+    sets[65].members = 6;
+    handoff_sleep(handoff, 3);
+    handoff_sleep(handoff, 65);
+    give(handoff, thing(0));
+    assert_true(was_signalled(handoff->wake_fds[65]));
+    assert_false(was_signalled(handoff->wake_fds[3]));
+    memset(sets, 0, sizeof(sets));
     destroy(handoff);
 }
 
@@ -221,6 +242,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_push_wakes_one_sleeper),
+        cmocka_unit_test(the_sleeper_with_the_fewest_connections_is_woken),
         cmocka_unit_test(a_push_among_the_wakeful_wakes_nobody),
         cmocka_unit_test(a_certain_worker_is_woken_once_and_only_if_it_sleeps),
         cmocka_unit_test(waking_all_reaches_those_who_are_awake_too),
