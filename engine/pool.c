@@ -9,8 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A worker that has not looked at its epoll set for so many ticks is stuck, idle helpers or not. */
-#define TICKS_STUCK 4
+/*
+ * A worker that has not looked at its epoll set for so many ticks is stuck: where another one
+ * sleeps, and where none does. (After a single tick it may only have lost its CPU for a moment.)
+ */
+#define TICKS_STUCK_IDLE 2
+#define TICKS_STUCK_BUSY 8
 
 /* ------------------------------------------------------------------ begin and end ----- */
 
@@ -176,7 +180,8 @@ static bool is_stuck(struct pool *pool, struct worker *worker, struct pool_watch
         return false;
     }
     watch->ticks++;
-    return watch->ticks >= TICKS_STUCK || handoff_anyone_asleep(&pool->crew.handoff);
+    return watch->ticks >= TICKS_STUCK_BUSY ||
+           (watch->ticks >= TICKS_STUCK_IDLE && handoff_anyone_asleep(&pool->crew.handoff));
 }
 
 static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_watch *watch,
