@@ -227,8 +227,10 @@ void connection_close(struct connection_table *table, struct connection *conn)
     atomic_store_explicit(&conn->state, CONNECTION_CLOSED, memory_order_relaxed);
     /* relaxed: the grace period orders the end. pairs: reclaim_defer() */
     atomic_store_explicit(&table->slots[conn->fd], NULL, memory_order_relaxed);
-    sys_shutdown_write(conn->fd);
-    discard_input(conn);
+    if (conn->family != AF_UNSPEC) {
+        sys_shutdown_write(conn->fd);
+        discard_input(conn);
+    }
     sys_close(conn->fd);
     leave_home(conn);
     release_slot(table, conn);

@@ -113,6 +113,7 @@ void connection_table_each(struct connection_table *table,
 /*
  * A connection for a connected socket, QUEUED (or RUNNING, when opened), in the table. The caller
  * owns it. NULL: no memory, or a descriptor that the table has no slot for; fd is left open.
+ * One that is opened need not be a socket (AF_UNSPEC), only something that can be waited for.
  */
 struct connection *connection_create(struct connection_table *table, int fd,
                                      const struct sockaddr *peer, socklen_t peer_len,

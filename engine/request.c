@@ -194,12 +194,6 @@ void request_serve(struct task *task)
 
 /* ------------------------------------------------------------------ who and where ----- */
 
-/* The accepted request, whose handler is at work. */
-static struct weir_request *root_of(struct weir_request *req)
-{
-    return req->opener ? req->opener : req;
-}
-
 int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len)
 {
     socklen_t len = sizeof(*ret);
@@ -241,14 +235,14 @@ int weir_request_fd(struct weir_request *req)
 
 void *weir_state(struct weir_request *req)
 {
-    struct connection *conn = root_of(req)->conn;
+    struct connection *conn = request_root(req)->conn;
 
     return conn->handler->state_size > 0 ? conn->user_state : NULL;
 }
 
 const void *weir_handler_data(struct weir_request *req)
 {
-    return root_of(req)->conn->handler->data;
+    return request_root(req)->conn->handler->data;
 }
 
 void *weir_user(struct weir_request *req)
@@ -276,7 +270,7 @@ bool weir_draining(struct weir_request *req)
 int weir_sleep(struct weir_request *req, uint32_t ms)
 {
     uint64_t until_ms = clock_ms() + ms + 1;
-    uint64_t limit_ms = root_of(req)->deadline_ms;
+    uint64_t limit_ms = request_root(req)->deadline_ms;
     bool cut = limit_ms != 0 && limit_ms < until_ms;
     int r = task_sleep(req->task, cut ? limit_ms : until_ms);
 
@@ -390,7 +384,7 @@ static int open_connected(struct weir_request *root, const struct address *addre
 int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
                  struct weir_request **ret_peer)
 {
-    struct weir_request *root = root_of(req);
+    struct weir_request *root = request_root(req);
     struct resolving resolving = { .uri = address };
     uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms
                                                                  : root->service->read_timeout_ms);

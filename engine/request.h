@@ -3,8 +3,8 @@
  *
  * The public struct weir_request. One that was accepted lives on its fiber's stack while its
  * handler is at work; one that weir_connect opened lives in the heap, hung to the first.
- * rfile.c and wfile.c implement the calls that read and write, request.c all others, and what
- * happens around them: setup, handle, finish.
+ * rfile.c and wfile.c implement the calls that read and write, poll.c weir_poll, request.c all
+ * others, and what happens around them: setup, handle, finish.
  *
  * Threads: the fiber's.
  */
@@ -65,6 +65,12 @@ struct weir_request {
     struct weir_request *next_opened;
     struct weir_request *opener;/* of one that weir_connect opened */
 };
+
+/* The accepted request, whose handler is at work. */
+static inline struct weir_request *request_root(struct weir_request *req)
+{
+    return req->opener ? req->opener : req;
+}
 
 /* crew->serve: everything that happens to a connection between two rests. */
 void request_serve(struct task *task);

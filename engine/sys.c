@@ -152,6 +152,16 @@ LEAF int sys_poll_one(int fd, short events, int timeout_ms)
     }
 }
 
+LEAF int sys_poll_now(struct pollfd *fds, size_t n)
+{
+    int r;
+
+    do
+        r = poll(fds, n, 0);
+    while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : r;
+}
+
 LEAF int sys_socket(int family)
 {
     int r = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

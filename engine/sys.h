@@ -11,6 +11,7 @@
 #ifndef WEIR_SYS_H
 #define WEIR_SYS_H
 
+#include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -53,6 +54,9 @@ void sys_eventfd_clear(int fd);
 
 /* The events (POLLIN ...) that came, 0 when timeout_ms has passed (-1: never), or -errno. */
 int sys_poll_one(int fd, short events, int timeout_ms);
+
+/* poll(2) that does not wait: how many are ready, or -errno. */
+int sys_poll_now(struct pollfd *fds, size_t n);
 
 /* A stream socket, non-blocking and close-on-exec. */
 int sys_socket(int family);

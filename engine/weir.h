@@ -16,6 +16,7 @@
 #ifndef WEIR_H
 #define WEIR_H
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -349,6 +350,27 @@ int weir_sleep(struct weir_request *req, uint32_t ms);
 
 /* weir_yield lets the worker's other ready connections go first. Returns 0 or -ECANCELED. */
 int weir_yield(struct weir_request *req);
+
+/*
+ * weir_poll is poll(2) that parks the fiber: events, revents, negative and closed descriptors,
+ * timeout_ms (0: does not wait, negative: for ever) and n (0: only sleeps) mean what they mean
+ * there. The descriptors may be any: sockets of your own, pipes, eventfds, weir_request_fd() of
+ * req and of what weir_connect opened. They may differ from call to call, and are the caller's.
+ *
+ * First it flushes what was written to req and to all that weir_connect opened, as a read does;
+ * if that fails, the next write to that stream says so. poll(2) knows nothing of rfile's buffer:
+ * ask weir_peek(req, &data, 0), which does not wait, for what has been read from the socket and
+ * not been consumed, and wait only if that is nothing.
+ *
+ * A wait for a descriptor that some hundreds of fibers wait for at once may notice it 10 ms late.
+ *
+ * Parks, unless something is ready; with WEIR_STACK_THREAD it blocks. It takes one descriptor
+ * while it waits. Returns how many entries have revents, 0 when timeout_ms has passed (never
+ * earlier; signals don't shorten it), -ETIMEDOUT (request_timeout_ms; read_timeout_ms is not
+ * asked), -ECANCELED, -EMFILE, -ENOMEM, and other errors of poll(2) and epoll_ctl(2): -ELOOP an
+ * epoll descriptor with several levels of others in it.
+ */
+int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeout_ms);
 
 /*
  * weir_offload runs fn(arg) on a thread that may block and parks until it has returned: for
