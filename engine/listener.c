@@ -8,11 +8,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* One listener_open: what is wanted, and where to say what went wrong. */
+/* One listener_bind: what is wanted, and where to say what went wrong. */
 struct attempt {
     const struct address *address;
     const struct listener_options *options;
@@ -140,23 +141,65 @@ static int own_path(struct listener *listener, const char *path)
     return 0;
 }
 
+/* Is the file at the path still the one that we made? */
+static bool owns_path(const struct listener *listener)
+{
+    struct stat now;
+
+    return listener->path[0] != '\0' && lstat(listener->path, &now) == 0 &&
+           now.st_dev == listener->path_dev && now.st_ino == listener->path_ino;
+}
+
 /*
  * The path goes before the descriptor does: as long as ours is open, the file system cannot give
  * its inode number to somebody else's socket.
  */
 static void disown_path(struct listener *listener)
 {
-    struct stat now;
-
-    if (listener->path[0] != '\0' && lstat(listener->path, &now) == 0 &&
-        now.st_dev == listener->path_dev && now.st_ino == listener->path_ino)
+    if (!listener->keep_path && owns_path(listener))
         unlink(listener->path);
     listener->path[0] = '\0';
 }
 
+/* ---- who may connect to a Unix path ---- */
+
+static int refuse_owner(const struct attempt *attempt, int error)
+{
+    const struct listener_options *options = attempt->options;
+    char owner[32] = "";
+
+    if (options->set_uid)
+        snprintf(owner, sizeof(owner), "%u", (unsigned)options->uid);
+    if (options->set_gid)
+        snprintf(owner + strlen(owner), sizeof(owner) - strlen(owner), ":%u",
+                 (unsigned)options->gid);
+    return why_refuse(attempt->uri, error, "unix_owner: the socket cannot be given to %s: %s",
+                      owner, error == -EPERM ? "that takes root, or for a group alone, to be in it"
+                                             : strerrordesc_np(-error));
+}
+
+/*
+ * Before listen, when nobody can connect yet. The mode comes first, since who has given the file
+ * away may not change it any more. Neither follows a link that was put there instead.
+ */
+static int set_access(const struct attempt *attempt)
+{
+    const struct listener_options *options = attempt->options;
+    const char *path = attempt->address->un.sun_path;
+
+    if (options->mode != 0 && fchmodat(AT_FDCWD, path, options->mode, AT_SYMLINK_NOFOLLOW) < 0)
+        return why_refuse(attempt->uri, -errno, "unix_mode: the permissions cannot be set to "
+                          "%04o: %s", (unsigned)options->mode, strerrordesc_np(errno));
+    if ((options->set_uid || options->set_gid) &&
+        fchownat(AT_FDCWD, path, options->set_uid ? options->uid : (uid_t)-1,
+                 options->set_gid ? options->gid : (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0)
+        return refuse_owner(attempt, -errno);
+    return 0;
+}
+
 /* ---- why bind or listen failed ---- */
 
-static const char *tcp_reason(const struct address *address, int error)
+static const char *tcp_reason(int family, int error)
 {
     switch (error) {
     case -EADDRINUSE:
@@ -169,7 +212,7 @@ static const char *tcp_reason(const struct address *address, int error)
     case -EAFNOSUPPORT:
         return "this machine has no IPv6";
     case -EINVAL:
-        if (address->sa.sa_family == AF_INET6)
+        if (family == AF_INET6)
             return "a link-local address needs its interface, as in [fe80::1%eth0]";
         break;
     }
@@ -190,13 +233,13 @@ static const char *unix_reason(int error)
     }
 }
 
-static int refuse_address(const struct attempt *attempt, int error)
+static int refuse_address(const struct why_subject *uri, int family, int error)
 {
-    return why_refuse(attempt->uri, error, "%s", is_tcp(attempt->address)
-                      ? tcp_reason(attempt->address, error) : unix_reason(error));
+    return why_refuse(uri, error, "%s", family == AF_UNIX ? unix_reason(error)
+                                                          : tcp_reason(family, error));
 }
 
-/* ---- opening ---- */
+/* ---- binding ---- */
 
 static int name_listener(struct listener *listener, int fd, const struct why_subject *uri)
 {
@@ -214,46 +257,44 @@ static int name_listener(struct listener *listener, int fd, const struct why_sub
     return 0;
 }
 
-static int bind_listener(struct listener *listener, const struct attempt *attempt)
+static int bind_or_take_over(int fd, const struct attempt *attempt)
 {
     const struct address *address = attempt->address;
-    int r = bind_address(listener->fd, address);
+    int r = bind_address(fd, address);
 
     if (r == -EADDRINUSE && has_path(address)) {
         r = remove_stale_path(attempt);
         if (r < 0)
             return r;
-        r = bind_address(listener->fd, address);
+        r = bind_address(fd, address);
     }
-    if (r == 0 && has_path(address))
-        r = own_path(listener, address->un.sun_path);
-    return r < 0 ? refuse_address(attempt, r) : 0;
+    return r < 0 ? refuse_address(attempt->uri, address->sa.sa_family, r) : 0;
 }
 
-static int listen_backlog(int fd, uint32_t backlog)
+static int make_path_ours(struct listener *listener, const struct attempt *attempt)
 {
-    if (backlog == 0)
-        backlog = SOMAXCONN;
-    return listen(fd, backlog < INT_MAX ? (int)backlog : INT_MAX) == 0 ? 0 : -errno;
+    int r = own_path(listener, attempt->address->un.sun_path);
+
+    if (r < 0)
+        return refuse_address(attempt->uri, AF_UNIX, r);
+    return set_access(attempt);
 }
 
-static int open_listener(struct listener *listener, const struct attempt *attempt)
+static int bind_new(struct listener *listener, const struct attempt *attempt)
 {
+    int family = attempt->address->sa.sa_family;
     int r;
 
-    listener->fd = sys_socket(attempt->address->sa.sa_family);
+    listener->fd = sys_socket(family);
     if (listener->fd < 0)
-        return refuse_address(attempt, listener->fd);
+        return refuse_address(attempt->uri, family, listener->fd);
     r = set_options(listener->fd, attempt->address, attempt->options);
     if (r < 0)
-        return refuse_address(attempt, r);
-    r = bind_listener(listener, attempt);
-    if (r < 0)
-        return r;
-    r = listen_backlog(listener->fd, attempt->options->backlog);
-    if (r < 0)
-        return refuse_address(attempt, r);
-    return name_listener(listener, listener->fd, attempt->uri);
+        return refuse_address(attempt->uri, family, r);
+    r = bind_or_take_over(listener->fd, attempt);
+    if (r == 0 && has_path(attempt->address))
+        r = make_path_ours(listener, attempt);
+    return r < 0 ? r : name_listener(listener, listener->fd, attempt->uri);
 }
 
 /* ---- adopting an inherited descriptor ---- */
@@ -306,10 +347,11 @@ static int adopt(struct listener *listener, const struct attempt *attempt)
     if (r < 0)
         return why_refuse(attempt->uri, r, "%s", strerrordesc_np(-r));
     listener->fd = fd;
+    listener->listens = true;
     return 0;
 }
 
-int listener_open(struct listener *ret, const char *uri, const struct listener_options *options,
+int listener_bind(struct listener *ret, const char *uri, const struct listener_options *options,
                   char *why, size_t why_size)
 {
     const struct why_subject subject = { uri, why, why_size };
@@ -323,8 +365,61 @@ int listener_open(struct listener *ret, const char *uri, const struct listener_o
     if (address.kind == ADDRESS_FD)
         r = adopt(&listener, &attempt);
     else
-        r = open_listener(&listener, &attempt);
+        r = bind_new(&listener, &attempt);
     if (r < 0) {
+        listener_close(&listener);
+        return r;
+    }
+    /* Not before: what could not be bound as was asked leaves nothing behind. */
+    listener.keep_path = options->keep_path;
+    *ret = listener;
+    return 0;
+}
+
+/* ---- listening ---- */
+
+static int listen_backlog(int fd, uint32_t backlog)
+{
+    if (backlog == 0)
+        backlog = SOMAXCONN;
+    return listen(fd, backlog < INT_MAX ? (int)backlog : INT_MAX) == 0 ? 0 : -errno;
+}
+
+static int start_listening(struct listener *listener, uint32_t backlog,
+                           const struct why_subject *uri)
+{
+    int r;
+
+    if (listener->listens)
+        return 0;
+    if (listener->path[0] != '\0' && !owns_path(listener))
+        return why_refuse(uri, -EADDRINUSE, "the path was removed or taken over after it was "
+                          "bound, while nobody listened there");
+    r = listen_backlog(listener->fd, backlog);
+    if (r < 0)
+        return refuse_address(uri, listener->family, r);
+    listener->listens = true;
+    return 0;
+}
+
+int listener_activate(struct listener *listener, uint32_t backlog, char *why, size_t why_size)
+{
+    return start_listening(listener, backlog,
+                           &(const struct why_subject){ listener->uri, why, why_size });
+}
+
+int listener_open(struct listener *ret, const char *uri, const struct listener_options *options,
+                  char *why, size_t why_size)
+{
+    struct listener listener;
+    int r = listener_bind(&listener, uri, options, why, why_size);
+
+    if (r < 0)
+        return r;
+    r = start_listening(&listener, options->backlog,
+                        &(const struct why_subject){ uri, why, why_size });
+    if (r < 0) {
+        listener.keep_path = false;
         listener_close(&listener);
         return r;
     }

@@ -461,6 +461,171 @@ static void somebody_elses_socket_at_our_path_is_left_alone(void **state)
     assert_false(exists(path));
 }
 
+static struct stat stat_of(const char *path)
+{
+    struct stat st;
+
+    assert_int_equal(lstat(path, &st), 0);
+    return st;
+}
+
+static void a_mode_is_set_whatever_the_umask(void **state)
+{
+    const char *path = path_named("s");
+    mode_t before = umask(0077);
+    struct listener listener = opened_with(uri_of(path),
+                                           &(struct listener_options){ .mode = 0666 });
+
+    (void)state;
+    assert_int_equal(stat_of(path).st_mode & 07777, 0666);
+    listener_close(&listener);
+    umask(0027);
+    listener = opened(uri_of(path));
+    umask(before);
+    assert_int_equal(stat_of(path).st_mode & 07777, 0750);
+    listener_close(&listener);
+}
+
+/* Root gives it away; anybody else can only "give" it to himself. */
+static void an_owner_is_set(void **state)
+{
+    bool root = geteuid() == 0;
+    const struct listener_options options = {
+        .mode = 0640, .set_uid = true, .set_gid = true,
+        .uid = root ? 12345 : geteuid(), .gid = root ? 23456 : getegid(),
+    };
+    const char *path = path_named("s");
+    struct listener listener = opened_with(uri_of(path), &options);
+
+    (void)state;
+    assert_int_equal(stat_of(path).st_uid, options.uid);
+    assert_int_equal(stat_of(path).st_gid, options.gid);
+    assert_int_equal(stat_of(path).st_mode & 07777, 0640);
+    listener_close(&listener);
+}
+
+static void a_group_alone_leaves_the_user(void **state)
+{
+    bool root = geteuid() == 0;
+    const struct listener_options options = { .set_gid = true, .gid = root ? 23456 : getegid() };
+    const char *path = path_named("s");
+    struct listener listener = opened_with(uri_of(path), &options);
+
+    (void)state;
+    assert_int_equal(stat_of(path).st_uid, geteuid());
+    assert_int_equal(stat_of(path).st_gid, options.gid);
+    listener_close(&listener);
+}
+
+/* As another user than root, if we are root. */
+static void an_owner_that_may_not_be_set_is_told_and_leaves_nothing(void **state)
+{
+    const char *path = path_named("s");
+    const struct listener_options options = { .set_uid = true, .uid = 0, .keep_path = true };
+    const struct listener_options both = { .set_uid = true, .set_gid = true };
+    uid_t before = geteuid();
+
+    (void)state;
+    if (before == 0) {
+        assert_int_equal(chmod(folder, 0777), 0);
+        assert_int_equal(seteuid(65534), 0);
+    }
+    assert_refused_with(uri_of(path), &options, -EPERM, "unix_owner: the socket cannot be given "
+                        "to 0: that takes root, or for a group alone, to be in it");
+    assert_false(exists(path));
+    assert_refused_with(uri_of(path), &both, -EPERM, "unix_owner: the socket cannot be given "
+                        "to 0:0: that takes root, or for a group alone, to be in it");
+    assert_false(exists(path));
+    assert_int_equal(seteuid(before), 0);
+}
+
+static void a_path_may_be_kept(void **state)
+{
+    const struct listener_options keeping = { .keep_path = true };
+    const char *path = path_named("s");
+    struct listener listener = opened_with(uri_of(path), &keeping);
+
+    (void)state;
+    listener_close(&listener);
+    assert_true(exists(path));
+    /* It is as one that a killed server left behind. */
+    listener = opened(uri_of(path));
+    listener_close(&listener);
+    assert_false(exists(path));
+}
+
+static struct listener bound(const char *uri)
+{
+    struct listener listener;
+
+    if (listener_bind(&listener, uri, &defaults, why, sizeof(why)) < 0)
+        fail_msg("%s", why);
+    return listener;
+}
+
+/* Conformance behaviour 3. */
+static void nobody_connects_to_what_is_only_bound(void **state)
+{
+    const char *const uris[] = { "tcp://127.0.0.1:0", uri_of(path_named("s")) };
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct listener listener = bound(uris[i]);
+        struct address address;
+        int fd, r;
+
+        assert_null(strstr(listener.uri, ":0"));
+        assert_int_equal(address_parse(listener.uri, &address, why, sizeof(why)), 0);
+        fd = sys_socket(address.sa.sa_family);
+        r = sys_connect(fd, &address.sa, address.len);
+        if (r == -EINPROGRESS) {
+            assert_true(sys_poll_one(fd, POLLOUT, PLENTY_MS) > 0);
+            r = sys_socket_error(fd);
+        }
+        assert_int_equal(r, -ECONNREFUSED);
+        close(fd);
+        for (int twice = 0; twice < 2; twice++)
+            assert_int_equal(listener_activate(&listener, 0, why, sizeof(why)), 0);
+        assert_serves(&listener, listener.uri);
+        listener_close(&listener);
+    }
+}
+
+static void a_path_that_was_taken_over_before_listening_is_told(void **state)
+{
+    const char *path = path_named("s");
+    struct listener late = bound(uri_of(path));
+    struct listener other = opened(uri_of(path));
+    char sentence[400];
+
+    (void)state;
+    snprintf(sentence, sizeof(sentence), "%s: the path was removed or taken over after it was "
+             "bound, while nobody listened there", uri_of(path));
+    assert_int_equal(listener_activate(&late, 0, why, sizeof(why)), -EADDRINUSE);
+    assert_string_equal(why, sentence);
+    listener_close(&late);
+    assert_serves(&other, other.uri);
+    listener_close(&other);
+}
+
+/* Two sockets may be bound to a port with reuse_address; only one of them may listen. */
+static void a_port_that_was_taken_before_listening_is_told(void **state)
+{
+    struct listener late, other;
+    char sentence[400];
+
+    (void)state;
+    assert_int_equal(listener_bind(&late, "tcp://127.0.0.1:0", &reusing, why, sizeof(why)), 0);
+    other = opened_with(late.uri, &reusing);
+    snprintf(sentence, sizeof(sentence), "%s: %s", late.uri, PORT_IN_USE);
+    assert_int_equal(listener_activate(&late, 0, why, sizeof(why)), -EADDRINUSE);
+    assert_string_equal(why, sentence);
+    listener_close(&other);
+    assert_int_equal(listener_activate(&late, 0, why, sizeof(why)), 0);
+    assert_serves(&late, late.uri);
+    listener_close(&late);
+}
+
 static void a_folder_that_is_missing_is_told(void **state)
 {
     (void)state;
@@ -584,6 +749,14 @@ int main(void)
         cmocka_unit_test(a_file_is_never_taken_for_a_stale_socket),
         cmocka_unit_test(a_datagram_socket_keeps_its_path),
         cmocka_unit_test(somebody_elses_socket_at_our_path_is_left_alone),
+        cmocka_unit_test(a_mode_is_set_whatever_the_umask),
+        cmocka_unit_test(an_owner_is_set),
+        cmocka_unit_test(a_group_alone_leaves_the_user),
+        cmocka_unit_test(an_owner_that_may_not_be_set_is_told_and_leaves_nothing),
+        cmocka_unit_test(a_path_may_be_kept),
+        cmocka_unit_test(nobody_connects_to_what_is_only_bound),
+        cmocka_unit_test(a_path_that_was_taken_over_before_listening_is_told),
+        cmocka_unit_test(a_port_that_was_taken_before_listening_is_told),
         cmocka_unit_test(a_folder_that_is_missing_is_told),
         cmocka_unit_test(an_abstract_name_needs_no_file),
         cmocka_unit_test(a_name_that_has_no_short_uri_is_refused),
