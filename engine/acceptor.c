@@ -113,6 +113,12 @@ void acceptor_close_listeners(struct acceptor *acceptor)
     }
 }
 
+void acceptor_drop_listeners(struct acceptor *acceptor)
+{
+    acceptor_close_listeners(acceptor);
+    acceptor->listening_len = 0;
+}
+
 /* ------------------------------------------------------------------ accepting --------- */
 
 static void refuse(struct acceptor *acceptor, int fd)
@@ -168,7 +174,7 @@ static bool admit(struct acceptor *acceptor, const struct listening *listening, 
     return true;
 }
 
-static bool is_full(const struct acceptor *acceptor)
+bool acceptor_is_full(const struct acceptor *acceptor)
 {
     return connection_table_open(&acceptor->pool->crew.table) >= acceptor->config->max_connections;
 }
@@ -184,7 +190,7 @@ static void rest_while_full(struct acceptor *acceptor)
 {
     rest(acceptor, NEVER);
     /* One that was closed just before we asked told nobody. */
-    if (!is_full(acceptor))
+    if (!acceptor_is_full(acceptor))
         acceptor->rest_until_ms = 0;
 }
 
@@ -209,7 +215,7 @@ static unsigned accept_batch(struct acceptor *acceptor, struct listening *listen
         socklen_t peer_len = sizeof(peer);
         int fd;
 
-        if (is_full(acceptor)) {
+        if (acceptor_is_full(acceptor)) {
             rest_while_full(acceptor);
             return admitted;
         }
@@ -226,6 +232,23 @@ static unsigned accept_batch(struct acceptor *acceptor, struct listening *listen
         admitted += admit(acceptor, listening, fd, (const struct sockaddr *)&peer, peer_len);
     }
     return admitted;
+}
+
+int acceptor_admit_one(struct acceptor *acceptor, size_t i)
+{
+    struct listening *listening = &acceptor->listening[i];
+    struct sockaddr_storage peer;
+    socklen_t peer_len = sizeof(peer);
+    int fd = sys_accept(listening->listener.fd, &peer, &peer_len);
+
+    if (fd < 0) {
+        if (fd != -EAGAIN)
+            tally_add(&acceptor->tally, TALLY_ACCEPT_ERRORS, 1);
+        return fd;
+    }
+    if (admit(acceptor, listening, fd, (const struct sockaddr *)&peer, peer_len))
+        handoff_call(&acceptor->pool->crew.handoff, 1);
+    return 1;
 }
 
 static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)

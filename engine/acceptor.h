@@ -70,6 +70,17 @@ int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
                  const struct weir_handler *handler);
 void acceptor_close_listeners(struct acceptor *acceptor);
 
+/* Closes and forgets them. Nothing has been accepted yet. */
+void acceptor_drop_listeners(struct acceptor *acceptor);
+
+/*
+ * Outside of a run: accepts one client of the i-th listener and gives it to the pool, or refuses
+ * it: 1; or -errno (-EAGAIN: none waits). The caller is in a reclaim thread, and has looked
+ * whether the server is full.
+ */
+int acceptor_admit_one(struct acceptor *acceptor, size_t i);
+bool acceptor_is_full(const struct acceptor *acceptor);
+
 /* Accepts until it is stopped. 0 or -errno. */
 int acceptor_run(struct acceptor *acceptor);
 

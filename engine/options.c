@@ -122,6 +122,14 @@ static int check_sizes(struct reading *reading)
     return r;
 }
 
+static int check_mode(struct reading *reading)
+{
+    uint32_t mode = reading->options->unix_mode;
+
+    return mode <= 0777 ? 0 : REFUSE(reading, "unix_mode is 0%o: permissions are at most 0777",
+                                     (unsigned)mode);
+}
+
 static uint32_t usable_cpus(void)
 {
     cpu_set_t cpus;
@@ -173,6 +181,8 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
         r = check_listens(&reading);
     if (r == 0)
         r = check_sizes(&reading);
+    if (r == 0)
+        r = check_mode(&reading);
     if (r == 0)
         complete(ret);
     return r;

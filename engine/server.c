@@ -9,14 +9,18 @@
  *
  * A stop that comes while FRESH is kept: the next serving returns at once. One that comes while
  * STOPPED is nothing, so that it can't poison the next serving, as Python's does.
+ *
+ * Apart from that: has it sockets yet (enum opening), and is a thread in weir_handle_request?
  */
 #include "engine/weir.h"
 
 #include "engine/acceptor.h"
 #include "engine/clock.h"
 #include "engine/cpulist.h"
+#include "engine/doorman.h"
 #include "engine/offload.h"
 #include "engine/options.h"
+#include "engine/owner.h"
 #include "engine/pool.h"
 #include "engine/request.h"
 #include "engine/sys.h"
@@ -32,6 +36,7 @@
 #include <string.h>
 
 enum server_state { FRESH, SERVING, STOPPED, CLOSED };
+enum opening { UNBOUND, BOUND, LISTENING };
 
 struct weir_server {
     struct weir_options options;
@@ -43,9 +48,16 @@ struct weir_server {
     size_t acceptors_len;
     int cpus[HANDOFF_WORKERS_MAX];
     size_t cpus_len;
-    pthread_mutex_t lock;           /* of state and closing */
+    struct owner owner;             /* of Unix paths */
+    struct weir_listen *listens;    /* with options.defer: a copy, for bind */
+    size_t listens_len;
+    struct doorman doorman;
+    pthread_mutex_t lock;           /* of what follows */
     pthread_cond_t changed;         /* state has */
     _Atomic enum server_state state;/* written under the lock, read by weir_server_stop too */
+    enum opening opening;
+    bool has_doorman;
+    bool handling;                  /* somebody is in weir_handle_request */
     bool closing;                   /* somebody is in weir_server_close */
     bool thread_started;            /* weir_server_start's has to be joined */
     pthread_t thread;
@@ -88,6 +100,16 @@ static int parse_cpus(struct weir_server *server)
         return why_set(last_why, sizeof(last_why), n, "worker_cpus: %s", why);
     server->cpus_len = (size_t)n;
     return 0;
+}
+
+static int parse_owner(struct weir_server *server)
+{
+    char why[256];
+    int r = 0;
+
+    if (server->options.unix_owner)
+        r = owner_parse(server->options.unix_owner, &server->owner, why, sizeof(why));
+    return r == 0 ? 0 : why_set(last_why, sizeof(last_why), r, "unix_owner: %s", why);
 }
 
 static void fill_in_shared(struct weir_server *server)
@@ -145,27 +167,38 @@ static int create_pool(struct weir_server *server)
 }
 
 /* What a listener of acceptor i is opened with. Several acceptors share a port by SO_REUSEPORT. */
-static struct listener_options listener_options(const struct weir_options *options)
+static struct listener_options listener_options(const struct weir_server *server)
 {
+    const struct weir_options *options = &server->options;
+
     return (struct listener_options){
         .backlog = options->backlog,
         .reuse_address = options->reuse_address,
         .reuse_port = options->reuse_port || options->acceptors > 1,
         .nodelay = options->disable_nagle_algorithm,
+        .keep_path = options->keep_path,
+        .set_uid = server->owner.set_uid,
+        .set_gid = server->owner.set_gid,
+        .uid = server->owner.uid,
+        .gid = server->owner.gid,
+        .mode = options->unix_mode,
     };
 }
 
 static int open_listener(struct weir_server *server, struct acceptor *acceptor, const char *uri,
                          const struct weir_handler *handler)
 {
-    struct listener_options options = listener_options(&server->options);
+    struct listener_options options = listener_options(server);
     struct listener listener;
-    int r = listener_open(&listener, uri, &options, last_why, sizeof(last_why));
+    int r = server->options.defer
+        ? listener_bind(&listener, uri, &options, last_why, sizeof(last_why))
+        : listener_open(&listener, uri, &options, last_why, sizeof(last_why));
 
     if (r < 0)
         return r;
     r = acceptor_add(acceptor, &listener, handler);
     if (r < 0) {
+        listener.keep_path = false;
         listener_close(&listener);
         return why_set(last_why, sizeof(last_why), r, "%s: %s", uri, strerror(-r));
     }
@@ -200,7 +233,7 @@ static int join_listener(struct weir_server *server, const struct weir_listen *l
     return r;
 }
 
-/* The first acceptor binds everything; the others join its TCP ports, as they were resolved. */
+/* The first acceptor opens everything; the others join its TCP ports, as they were resolved. */
 static int open_listeners(struct weir_server *server)
 {
     int r = 0;
@@ -234,11 +267,44 @@ static int create_acceptors(struct weir_server *server)
     return 0;
 }
 
+/* weir_server_bind comes when the caller's own may be gone. */
+static int copy_listens(struct weir_server *server)
+{
+    struct weir_options *options = &server->options;
+    size_t len = options_listens(options);
+
+    server->listens = calloc(len, sizeof(*server->listens));
+    if (!server->listens)
+        return -ENOMEM;
+    for (size_t i = 0; i < len; i++) {
+        struct weir_listen listen = options_listen(options, i);
+
+        listen.address = strdup(listen.address);
+        if (!listen.address)
+            return -ENOMEM;
+        server->listens[server->listens_len++] = listen;
+    }
+    options->listen = NULL;
+    options->listeners = server->listens;
+    options->listeners_len = len;
+    return 0;
+}
+
+static void free_listens(struct weir_server *server)
+{
+    while (server->listens_len > 0)
+        free((char *)server->listens[--server->listens_len].address);
+    free(server->listens);
+}
+
 static void free_server(struct weir_server *server)
 {
+    if (server->has_doorman)
+        doorman_fini(&server->doorman);
     while (server->acceptors_len > 0)
         acceptor_fini(&server->acceptors[--server->acceptors_len]);
     free(server->acceptors);
+    free_listens(server);
     offload_destroy(server->offload);
     pool_destroy(server->pool);
     pthread_cond_destroy(&server->changed);
@@ -250,6 +316,8 @@ static int build(struct weir_server *server)
 {
     int r = parse_cpus(server);
 
+    if (r == 0)
+        r = parse_owner(server);
     if (r < 0)
         return r;
     r = create_pool(server);
@@ -258,8 +326,13 @@ static int build(struct weir_server *server)
     server->offload = offload_create();
     fill_in_shared(server);
     r = server->offload ? create_acceptors(server) : -ENOMEM;
+    if (r == 0 && server->options.defer)
+        r = copy_listens(server);
     if (r < 0)
         return why_set(last_why, sizeof(last_why), r, "the server: %s", strerror(-r));
+    if (server->options.defer)
+        return 0;
+    server->opening = LISTENING;
     return open_listeners(server);
 }
 
@@ -283,7 +356,7 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
     return 0;
 }
 
-/* ------------------------------------------------------------------ serving ----------- */
+/* ------------------------------------------------------------------ its state --------- */
 
 static enum server_state state_of(const struct weir_server *server)
 {
@@ -312,6 +385,115 @@ static bool called_from_hook(const struct weir_server *server)
 
     return acceptor && acceptor->config == &server->acceptor_config;
 }
+
+static bool is_closed_locked(const struct weir_server *server)
+{
+    return state_of(server) == CLOSED || server->closing;
+}
+
+/* Are clients accepted, by whomever? */
+static bool is_busy_locked(const struct weir_server *server)
+{
+    return state_of(server) == SERVING || server->handling;
+}
+
+/* May clients be accepted from now on? */
+static int check_idle_locked(const struct weir_server *server)
+{
+    if (is_busy_locked(server))
+        return -EBUSY;
+    if (is_closed_locked(server))
+        return -EBADF;
+    return server->opening == LISTENING ? 0 : -EINVAL;
+}
+
+static int could_not(struct weir_server *server, const char *what, int r)
+{
+    bool listens;
+
+    pthread_mutex_lock(&server->lock);
+    listens = server->opening == LISTENING;
+    pthread_mutex_unlock(&server->lock);
+    return why_set(last_why, sizeof(last_why), r, "the server can't %s: %s", what,
+                   r == -EBUSY ? "it does already" :
+                   r == -EBADF ? "it was closed" :
+                   r == -EDEADLK ? "this is one of its handlers" :
+                   r == -EINVAL && !listens ? "it does not listen yet: weir_server_bind and "
+                                              "weir_server_activate come first" : strerror(-r));
+}
+
+/* ------------------------------------------------------------------ bind, activate ---- */
+
+static int refuse_step(int r, const char *what, const char *reason)
+{
+    return why_set(last_why, sizeof(last_why), r, "the server can't %s: %s", what, reason);
+}
+
+/* All of them, or none. */
+static int bind_locked(struct weir_server *server)
+{
+    int r;
+
+    if (is_closed_locked(server))
+        return refuse_step(-EBADF, "bind", "it was closed");
+    if (server->opening != UNBOUND)
+        return refuse_step(-EALREADY, "bind", "it has done that already");
+    r = open_listeners(server);
+    if (r == 0)
+        server->opening = BOUND;
+    for (size_t i = 0; i < server->acceptors_len && r < 0; i++)
+        acceptor_drop_listeners(&server->acceptors[i]);
+    return r;
+}
+
+static int activate_listeners(struct weir_server *server, struct acceptor *acceptor)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < acceptor->listening_len && r == 0; i++)
+        r = listener_activate(&acceptor->listening[i].listener, server->options.backlog, last_why,
+                              sizeof(last_why));
+    return r;
+}
+
+static int activate_locked(struct weir_server *server)
+{
+    int r = 0;
+
+    if (is_closed_locked(server))
+        return refuse_step(-EBADF, "listen", "it was closed");
+    if (server->opening == UNBOUND)
+        return refuse_step(-EINVAL, "listen", "weir_server_bind comes first");
+    if (server->opening == LISTENING)
+        return refuse_step(-EALREADY, "listen", "it does already");
+    for (size_t i = 0; i < server->acceptors_len && r == 0; i++)
+        r = activate_listeners(server, &server->acceptors[i]);
+    if (r == 0)
+        server->opening = LISTENING;
+    return r;
+}
+
+int weir_server_bind(struct weir_server *server)
+{
+    int r;
+
+    pthread_mutex_lock(&server->lock);
+    r = bind_locked(server);
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+int weir_server_activate(struct weir_server *server)
+{
+    int r;
+
+    pthread_mutex_lock(&server->lock);
+    r = activate_locked(server);
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+/* ------------------------------------------------------------------ serving ----------- */
 
 static void *acceptor_main(void *acceptor)
 {
@@ -342,14 +524,11 @@ static int run_acceptors(struct weir_server *server)
 
 static int begin_serving(struct weir_server *server)
 {
-    int r = 0;
+    int r;
 
     pthread_mutex_lock(&server->lock);
-    if (state_of(server) == SERVING)
-        r = -EBUSY;
-    else if (state_of(server) == CLOSED || server->closing)
-        r = -EBADF;
-    else
+    r = check_idle_locked(server);
+    if (r == 0)
         r = pool_start(server->pool);
     if (r == 0) {
         /* A stop that came too late for the last serving is not for this one. */
@@ -371,21 +550,13 @@ static int serve(struct weir_server *server)
     return r;
 }
 
-static int could_not_start(int r)
-{
-    return why_set(last_why, sizeof(last_why), r, "the server can't serve: %s",
-                   r == -EBUSY ? "it does already" :
-                   r == -EBADF ? "it was closed" :
-                   r == -EDEADLK ? "this is one of its handlers" : strerror(-r));
-}
-
 int weir_serve_forever(struct weir_server *server)
 {
     int r = called_from_handler(server) ? -EDEADLK : begin_serving(server);
 
     if (r == 0)
         r = serve(server);
-    return r < 0 ? could_not_start(r) : 0;
+    return r < 0 ? could_not(server, "serve", r) : 0;
 }
 
 static void *serve_main(void *server)
@@ -406,7 +577,7 @@ int weir_server_start(struct weir_server *server)
     int r = called_from_handler(server) ? -EDEADLK : begin_serving(server);
 
     if (r < 0)
-        return could_not_start(r);
+        return could_not(server, "serve", r);
     join_thread(server);
     r = thread_start(&server->thread, -1, serve_main, server);
     server->thread_started = r == 0;
@@ -415,7 +586,7 @@ int weir_server_start(struct weir_server *server)
     pthread_mutex_lock(&server->lock);
     enter_state_locked(server, STOPPED);
     pthread_mutex_unlock(&server->lock);
-    return could_not_start(r);
+    return could_not(server, "serve", r);
 }
 
 void weir_server_stop(struct weir_server *server)
@@ -437,6 +608,72 @@ int weir_server_shutdown(struct weir_server *server)
         pthread_cond_wait(&server->changed, &server->lock);
     pthread_mutex_unlock(&server->lock);
     return 0;
+}
+
+/* ------------------------------------------------------------------ one by one -------- */
+
+static int call_doorman_locked(struct weir_server *server)
+{
+    int r = 0;
+
+    if (!server->has_doorman)
+        r = doorman_init(&server->doorman, server->acceptors, server->acceptors_len);
+    if (r == 0)
+        server->has_doorman = true;
+    return r;
+}
+
+static int begin_handling(struct weir_server *server)
+{
+    int r;
+
+    pthread_mutex_lock(&server->lock);
+    r = check_idle_locked(server);
+    if (r == 0)
+        r = pool_start(server->pool);
+    if (r == 0)
+        r = call_doorman_locked(server);
+    if (r == 0)
+        server->handling = true;
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+static void end_handling(struct weir_server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    server->handling = false;
+    pthread_mutex_unlock(&server->lock);
+}
+
+int weir_handle_request(struct weir_server *server)
+{
+    int r = called_from_handler(server) ? -EDEADLK : begin_handling(server);
+
+    if (r < 0)
+        return could_not(server, "serve", r);
+    r = doorman_serve_one(&server->doorman, server->options.timeout_ms);
+    end_handling(server);
+    if (r < 0)
+        return could_not(server, "accept", r);
+    if (r == 0 && server->options.handle_timeout)
+        server->options.handle_timeout(server);
+    return r;
+}
+
+int weir_server_fileno(struct weir_server *server)
+{
+    int r;
+
+    pthread_mutex_lock(&server->lock);
+    if (is_closed_locked(server))
+        r = -EBADF;
+    else if (server->opening != LISTENING)
+        r = -EINVAL;
+    else
+        r = call_doorman_locked(server);
+    pthread_mutex_unlock(&server->lock);
+    return r < 0 ? could_not(server, "be polled", r) : server->doorman.fd;
 }
 
 /* ------------------------------------------------------------------ closing ----------- */
@@ -494,7 +731,7 @@ static int begin_closing(struct weir_server *server)
     int r = 0;
 
     pthread_mutex_lock(&server->lock);
-    if (state_of(server) == SERVING)
+    if (is_busy_locked(server))
         r = -EBUSY;
     else if (server->closing)
         r = -EALREADY;
@@ -520,6 +757,8 @@ int weir_server_close(struct weir_server *server)
     if (r < 0)
         return why_set(last_why, sizeof(last_why), r, "the server can't be closed: it serves; "
                        "shut it down first");
+    if (server->has_doorman)
+        doorman_leave(&server->doorman);
     for (size_t i = 0; i < server->acceptors_len; i++)
         acceptor_close_listeners(&server->acceptors[i]);
     end_connections(server);

@@ -133,7 +133,8 @@ struct weir_options {
      *                  acceptor thread and must not block.
      * handle_error     default: one line on standard error, but for -ECANCELED. Runs where the
      *                  error happened.
-     * service_actions  every poll_interval_ms, on the first acceptor's thread.
+     * service_actions  every poll_interval_ms, on the first acceptor's thread; never by
+     *                  weir_handle_request.
      */
     int (*verify_request)(struct weir_server *server, const struct weir_peer *peer);
     void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);
@@ -164,7 +165,17 @@ struct weir_options {
     bool disable_nagle_algorithm;   /* TCP_NODELAY on every connection */
     bool reuse_address;             /* SO_REUSEADDR: bind over TIME_WAIT */
     bool reuse_port;                /* SO_REUSEPORT: several servers on one port */
-    uint8_t reserved[4];
+    bool defer;                     /* create opens nothing: see weir_server_bind */
+    bool keep_path;                 /* a Unix path stays when the server closes, as Python's does */
+    uint8_t reserved[2];
+
+    /* weir_handle_request's; weir_serve_forever ignores both, as Python's does. */
+    void (*handle_timeout)(struct weir_server *server); /* no client came in time */
+    uint32_t timeout_ms;            /* it waits so long for a client; 0: for ever */
+
+    /* Unix paths only, set before anybody can connect. To connect takes the right to write. */
+    uint32_t unix_mode;             /* permissions, 0660 say; 0: what the umask leaves of 0777 */
+    const char *unix_owner;         /* "USER", "USER:GROUP", ":GROUP", names or numbers */
 };
 
 #ifdef __cplusplus
@@ -177,14 +188,34 @@ struct weir_options {
 /* ------------------------------------------------------------------ the server -------- */
 
 /*
- * weir_server_create checks the options, binds and listens. Nothing runs yet, and no thread
- * exists; clients that connect wait in the backlog.
+ * weir_server_create checks the options, binds and listens (unless defer is set). Nothing runs
+ * yet, and no thread exists; clients that connect wait in the backlog.
  * Threads: any. Parks: no (it resolves names: getaddrinfo may block).
  * Returns 0, or -errno with the reason as a sentence in weir_why(): -EINVAL an option or address
  * is wrong, -E2BIG an option this version does not know is set, -EADDRINUSE and other errors of
- * bind(2) and listen(2), -ENOMEM.
+ * bind(2), listen(2), and of chmod(2) and chown(2) for a Unix path, -ENOMEM.
  */
 int weir_server_create(struct weir_server **ret_server, const struct weir_options *options);
+
+/*
+ * With the option defer (Python's bind_and_activate=False), weir_server_create opens no socket, and
+ * what it does otherwise takes two more calls, in this order and before serving.
+ *
+ * weir_server_bind binds every address: weir_server_address tells them, a port is ours, but no
+ * client can connect (but to an inherited fd://, which listens already). If one can't be bound
+ * none is, and it may be tried again; an inherited fd:// that was taken over is closed then. A
+ * Unix path may be taken by another server as long as nobody listens there:
+ * weir_server_activate tells.
+ * weir_server_activate listens: clients wait in the backlog. After a failure it is still bound,
+ * and it may be tried again.
+ *
+ * Threads: any, with no other call on the server meanwhile but weir_server_stop and
+ * weir_server_cancel. Parks: no (bind resolves names, as create does). Both return 0, or -errno
+ * with a sentence in weir_why(): what create returns for the addresses, -EALREADY it is done
+ * already (by create, if defer is not set), -EINVAL activate before bind, -EBADF it is closed.
+ */
+int weir_server_bind(struct weir_server *server);
+int weir_server_activate(struct weir_server *server);
 
 /*
  * weir_why is the sentence for the calling thread's last failed weir_server_ call: it names the
@@ -194,7 +225,8 @@ const char *weir_why(void);
 
 /*
  * weir_serve_forever makes the calling thread the acceptor and returns when the server has been
- * shut down: 0, or -errno if it could not start (-EBUSY: it runs already; -EBADF: it is closed).
+ * shut down: 0, or -errno if it could not start (-EBUSY: it runs already, or a thread is in
+ * weir_handle_request; -EBADF: it is closed; -EINVAL: it does not listen yet, see defer).
  * Like Python's, it returns with handlers possibly still running: weir_server_close waits.
  * It may be called again after a shutdown. Threads: any but a handler (-EDEADLK).
  */
@@ -214,6 +246,37 @@ int weir_server_shutdown(struct weir_server *server);
 void weir_server_stop(struct weir_server *server);
 
 /*
+ * weir_handle_request serves one client, without weir_serve_forever: it waits timeout_ms at most
+ * for one to come, accepts it, gives it to the pool (which it starts, the first time) and does not
+ * wait for its handler. As Python's it ignores shutdown and stop, and calls no service_actions.
+ * While max_connections are open it waits for one of them to end, in the same time.
+ *
+ * Returns 1 for a client, one that verify_request refused included; 0 after it has called
+ * handle_timeout, since none came within timeout_ms: never earlier, and signals don't shorten
+ * the wait. Or -errno with a sentence in weir_why(): -EBUSY it serves, or another thread is in
+ * here, -EINVAL it does not listen yet (see defer; Python raises an OSError), -EBADF it is closed,
+ * -EDEADLK from a handler; accept(2)'s -EMFILE, -ENFILE, -ENOMEM: the client still waits; and if
+ * the pool cannot start, -EAGAIN.
+ *
+ * What an acceptor does besides, it does while it serves only: end idle connections after
+ * idle_timeout_ms, rescue connections from stuck workers, warn of stalls.
+ * Threads: any but a handler, one at a time; weir_server_close is refused meanwhile (-EBUSY).
+ * verify_request and handle_timeout run on the calling thread; the latter may make any call.
+ */
+int weir_handle_request(struct weir_server *server);
+
+/*
+ * weir_server_fileno gives a descriptor that is readable while a client waits to be accepted:
+ * weir_handle_request will not wait for one then, unless max_connections are open. Thus one
+ * thread serves several servers from a poll(2) loop of its own. It is the server's, for nothing
+ * but to be polled, the same at every call, and valid until weir_server_destroy; a closed
+ * server's is never readable.
+ * Threads: any. Returns it, or -errno with a sentence in weir_why(): -EINVAL it does not listen
+ * yet, -EBADF it is closed, and the errors of epoll_create1(2).
+ */
+int weir_server_fileno(struct weir_server *server);
+
+/*
  * weir_server_close closes the listeners, then treats the connections by the close policy:
  *
  *   daemon_threads  block_on_close   kept idle connections are closed, and ...
@@ -225,7 +288,8 @@ void weir_server_stop(struct weir_server *server);
  *
  * A drained server answers a kept connection's last request and closes it. Twice is harmless.
  * A second caller, while one waits, hurries it: everything still parked is cancelled.
- * Threads: any, except from a handler (-EDEADLK). Returns 0, or -EBUSY while it still serves.
+ * Threads: any, except from a handler (-EDEADLK). Returns 0, or -EBUSY while it still serves, or a
+ * thread is in weir_handle_request.
  */
 int weir_server_close(struct weir_server *server);
 
@@ -242,7 +306,7 @@ void weir_server_destroy(struct weir_server *server);
 /*
  * weir_server_address writes the i-th listening address as a URI, a port 0 resolved, into
  * buf (always terminated; WEIR_ADDRESS_SIZE is enough). Returns its length, -ERANGE when there
- * is no i-th one, -ENOSPC. Threads: any.
+ * is no i-th one (or it is not bound yet), -ENOSPC. Threads: any.
  */
 #define WEIR_ADDRESS_SIZE 160
 int weir_server_address(struct weir_server *server, size_t i, char *buf, size_t size);

@@ -154,8 +154,187 @@ static void shut_down_and_destroy(struct weir_server *server)
     weir_server_destroy(server);
 }
 
+static void open_gate_once(struct weir_server *server)
+{
+    (void)server;
+    gate_open(&gate);
+}
+
+/* ------------------------------------------------------------------ bind, activate ---- */
+
+/* Conformance behaviour 3; in the order of Python's bind_and_activate=False. */
+static void a_deferred_server_opens_its_sockets_step_by_step(void **state)
+{
+    size_t before = support_open_descriptors();
+    struct weir_server *server = support_create(OPTIONS(.defer = true, .acceptors = 2));
+    char uri[WEIR_ADDRESS_SIZE];
+    size_t unbound = support_open_descriptors();
+    int fd;
+
+    (void)state;
+    assert_int_equal(weir_server_address(server, 0, uri, sizeof(uri)), -ERANGE);
+    assert_int_equal(weir_server_bind(server), 0);
+    assert_int_equal(support_open_descriptors(), unbound + 2);
+    assert_true(weir_server_address(server, 0, uri, sizeof(uri)) > 0);
+    assert_null(strstr(uri, ":0"));
+    assert_int_equal(weir_server_activate(server), 0);
+    fd = support_connect(server, 0);
+    support_say(fd, "x\n");
+    assert_int_equal(weir_server_start(server), 0);
+    expect_last(fd, "done\n");
+    shut_down_and_destroy(server);
+    assert_int_equal(support_open_descriptors(), before);
+}
+
+static void the_caller_may_forget_a_deferred_servers_addresses(void **state)
+{
+    char name[WEIR_ADDRESS_SIZE];
+    struct weir_listen listeners[] = {
+        { .address = name }, { .address = "tcp://127.0.0.1:0", .handler = &obedient },
+    };
+    struct weir_server *server;
+
+    (void)state;
+    snprintf(name, sizeof(name), "%s", support_abstract("forgotten"));
+    server = support_create(WEIR_OPTIONS(.listeners = listeners, .listeners_len = 2,
+                                         .handler = &obedient, .defer = true));
+    memset(name, 0, sizeof(name));
+    memset(listeners, 0, sizeof(listeners));
+    assert_int_equal(weir_server_bind(server), 0);
+    assert_int_equal(weir_server_activate(server), 0);
+    assert_int_equal(weir_server_start(server), 0);
+    support_talk(server, 0, "x\n", "done\n");
+    support_talk(server, 1, "x\n", "done\n");
+    weir_server_destroy(server);
+}
+
+static void a_step_out_of_order_is_refused(void **state)
+{
+    static const char no_listening[] = "the server can't serve: it does not listen yet: "
+                                       "weir_server_bind and weir_server_activate come first";
+    struct weir_server *server = support_create(OPTIONS(.defer = true));
+
+    (void)state;
+    assert_int_equal(weir_serve_forever(server), -EINVAL);
+    assert_string_equal(weir_why(), no_listening);
+    assert_int_equal(weir_server_activate(server), -EINVAL);
+    assert_string_equal(weir_why(), "the server can't listen: weir_server_bind comes first");
+    assert_int_equal(weir_server_bind(server), 0);
+    assert_int_equal(weir_server_bind(server), -EALREADY);
+    assert_string_equal(weir_why(), "the server can't bind: it has done that already");
+    assert_int_equal(weir_server_start(server), -EINVAL);
+    assert_string_equal(weir_why(), no_listening);
+    assert_int_equal(weir_server_activate(server), 0);
+    assert_int_equal(weir_server_activate(server), -EALREADY);
+    assert_string_equal(weir_why(), "the server can't listen: it does already");
+    assert_int_equal(weir_server_start(server), 0);
+    support_talk(server, 0, "x\n", "done\n");
+    shut_down_and_destroy(server);
+}
+
+static void a_server_that_is_not_deferred_has_made_both_steps(void **state)
+{
+    struct weir_server *server = support_create(DEFAULTS);
+
+    (void)state;
+    assert_int_equal(weir_server_bind(server), -EALREADY);
+    assert_int_equal(weir_server_activate(server), -EALREADY);
+    weir_server_destroy(server);
+}
+
+static void a_closed_server_makes_no_step(void **state)
+{
+    struct weir_server *server = support_create(OPTIONS(.defer = true));
+
+    (void)state;
+    assert_int_equal(weir_server_close(server), 0);
+    assert_int_equal(weir_server_bind(server), -EBADF);
+    assert_string_equal(weir_why(), "the server can't bind: it was closed");
+    assert_int_equal(weir_server_activate(server), -EBADF);
+    assert_string_equal(weir_why(), "the server can't listen: it was closed");
+    weir_server_destroy(server);
+}
+
+static void a_bind_that_fails_binds_nothing_and_may_be_repeated(void **state)
+{
+    struct weir_server *taken = support_create(WEIR_OPTIONS(
+        .listen = support_abstract("taken"), .handler = &obedient));
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0" }, { .address = support_abstract("taken") },
+    };
+    struct weir_server *server = support_create(WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 2, .handler = &obedient, .defer = true,
+        .acceptors = 2));
+    size_t before = support_open_descriptors();
+    char uri[WEIR_ADDRESS_SIZE];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(weir_server_bind(server), -EADDRINUSE);
+        assert_non_null(strstr(weir_why(), "the name is in use by another socket"));
+        assert_int_equal(weir_server_address(server, 0, uri, sizeof(uri)), -ERANGE);
+        assert_int_equal(support_open_descriptors(), before);
+        assert_int_equal(weir_server_activate(server), -EINVAL);
+    }
+    weir_server_destroy(taken);
+    assert_int_equal(weir_server_bind(server), 0);
+    assert_int_equal(weir_server_activate(server), 0);
+    assert_int_equal(weir_server_start(server), 0);
+    support_talk(server, 0, "x\n", "done\n");
+    support_talk(server, 1, "x\n", "done\n");
+    weir_server_destroy(server);
+}
+
+static void an_activation_that_fails_may_be_repeated(void **state)
+{
+    struct weir_server *server = support_create(OPTIONS(.defer = true, .reuse_address = true));
+    struct weir_server *taken;
+    char uri[WEIR_ADDRESS_SIZE];
+
+    (void)state;
+    assert_int_equal(weir_server_bind(server), 0);
+    assert_true(weir_server_address(server, 0, uri, sizeof(uri)) > 0);
+    taken = support_create(WEIR_OPTIONS(.listen = uri, .handler = &obedient,
+                                        .reuse_address = true));
+    assert_int_equal(weir_server_activate(server), -EADDRINUSE);
+    assert_non_null(strstr(weir_why(), "the port is in use"));
+    weir_server_destroy(taken);
+    assert_int_equal(weir_server_activate(server), 0);
+    assert_int_equal(weir_server_start(server), 0);
+    support_talk(server, 0, "x\n", "done\n");
+    weir_server_destroy(server);
+}
+
+/* A path of its own twice: nobody listens at the first, so the second takes it over. */
+static void a_deferred_server_that_robs_itself_is_told(void **state)
+{
+    char uri[WEIR_ADDRESS_SIZE];
+    struct weir_listen listeners[] = { { .address = uri }, { .address = uri } };
+    struct weir_server *server;
+
+    (void)state;
+    snprintf(uri, sizeof(uri), "unix:///tmp/weir-twice-%d", (int)getpid());
+    server = support_create(WEIR_OPTIONS(.listeners = listeners, .listeners_len = 2,
+                                         .handler = &obedient, .defer = true));
+    assert_int_equal(weir_server_bind(server), 0);
+    assert_int_equal(weir_server_activate(server), -EADDRINUSE);
+    assert_non_null(strstr(weir_why(), "the path was removed or taken over"));
+    weir_server_destroy(server);
+    assert_int_equal(access(uri + strlen("unix://"), F_OK), -1);
+}
+
+static void a_wrong_owner_is_told_before_anything_is_opened(void **state)
+{
+    struct weir_server *server;
+
+    (void)state;
+    assert_int_equal(weir_server_create(&server, OPTIONS(.unix_owner = "no one")), -EINVAL);
+    assert_string_equal(weir_why(), "unix_owner: no one: there is no user 'no one'");
+}
+
 /* ------------------------------------------------------------------ serving ----------- */
 
+/* Conformance behaviour 22. */
 static void shutdown_before_serving_ends_the_next_serving_at_once(void **state)
 {
     struct weir_server *server = support_create(DEFAULTS);
@@ -168,6 +347,7 @@ static void shutdown_before_serving_ends_the_next_serving_at_once(void **state)
     shut_down_and_destroy(server);
 }
 
+/* Conformance behaviours 23 and 24. */
 static void a_second_shutdown_does_not_poison_the_next_serving(void **state)
 {
     struct weir_server *server = support_start(DEFAULTS);
@@ -184,6 +364,7 @@ static void a_second_shutdown_does_not_poison_the_next_serving(void **state)
     shut_down_and_destroy(server);
 }
 
+/* Conformance behaviour 25. */
 static void clients_between_two_servings_wait_in_the_backlog(void **state)
 {
     struct weir_server *server = support_start(OPTIONS(.acceptors = 2));
@@ -233,6 +414,7 @@ static void connect_and_stop(struct weir_server *server)
     weir_server_stop(server);
 }
 
+/* Conformance behaviour 26. */
 static void what_is_ready_when_the_stop_is_seen_is_not_served(void **state)
 {
     struct weir_server *server = support_create(OPTIONS(.service_actions = connect_and_stop));
@@ -277,6 +459,33 @@ static void *serve_in_thread(void *server)
 {
     weir_serve_forever(server);
     return NULL;
+}
+
+/* Conformance behaviour 18. */
+static void shutdown_waits_until_serving_has_ended(void **state)
+{
+    struct weir_server *server = support_create(DEFAULTS);
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, serve_in_thread, server), 0);
+    support_talk(server, 0, "x\n", "done\n");
+    assert_int_equal(weir_server_shutdown(server), 0);
+    /* It would be refused while serving goes on. */
+    assert_int_equal(weir_server_close(server), 0);
+    pthread_join(thread, NULL);
+    weir_server_destroy(server);
+}
+
+/* Conformance behaviour 27: Python's waits for its poll_interval; with this one, for a day. */
+static void shutdown_does_not_wait_for_the_poll_interval(void **state)
+{
+    struct weir_server *server = support_start(OPTIONS(.service_actions = open_gate_once,
+                                                       .poll_interval_ms = 86400000));
+
+    (void)state;
+    gate_pass(&gate);
+    shut_down_and_destroy(server);
 }
 
 /* Conformance behaviour 19. */
@@ -327,6 +536,7 @@ static int end_it_all(struct weir_request *req)
     return 0;
 }
 
+/* Conformance behaviour 21. */
 static void a_handler_that_would_wait_for_itself_is_refused(void **state)
 {
     static const enum weir_stack stacks[] = { WEIR_STACK_FIBER, WEIR_STACK_THREAD };
@@ -410,6 +620,73 @@ static void an_error_hook_in_a_handler_is_refused_as_well(void **state)
     assert_int_equal(hook_close, -EDEADLK);
 }
 
+static int shut_down_job(void *server)
+{
+    return weir_server_shutdown(server);
+}
+
+static int shut_down_elsewhere(struct weir_request *req)
+{
+    weir_printf(req, "%d\n", weir_offload(req, shut_down_job, weir_request_server(req)));
+    return 0;
+}
+
+/* A handler that has to wait for the shutdown can: where it is in nobody's way. */
+static void a_handler_may_wait_for_the_shutdown_on_an_offload_thread(void **state)
+{
+    const struct weir_handler ending = { .name = "ending", .handle = shut_down_elsewhere };
+    struct weir_server *server = support_create(OPTIONS_OF(&ending, 1, .user = NULL));
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    assert_int_equal(weir_serve_forever(server), 0);
+    expect_last(fd, "0\n");
+    weir_server_destroy(server);
+}
+
+static int stop_and_finish(struct weir_request *req, int status)
+{
+    (void)status;
+    weir_server_stop(weir_request_server(req));
+    return 0;
+}
+
+static int refuse_setup(struct weir_request *req)
+{
+    weir_server_stop(weir_request_server(req));
+    return -EACCES;
+}
+
+static int stop_itself(struct weir_request *req)
+{
+    (void)req;
+    return WEIR_STOP_SERVER;
+}
+
+/* Conformance behaviours 18 to 27, from within: wherever it comes from, the next serving lives. */
+static void a_stop_from_any_part_of_a_handler_ends_this_serving_only(void **state)
+{
+    const struct weir_handler handlers[] = {
+        { .name = "setup", .setup = refuse_setup, .handle = obey },
+        { .name = "handle", .handle = stop_itself },
+        { .name = "finish", .handle = obey, .finish = stop_and_finish },
+    };
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct weir_server *server = support_create(OPTIONS_OF(&handlers[i], 2, .user = NULL));
+
+        for (int again = 0; again < 3; again++) {
+            int fd = support_connect(server, 0);
+
+            support_half_close(fd);
+            assert_int_equal(weir_serve_forever(server), 0);
+            expect_last(fd, "");
+        }
+        weir_server_destroy(server);
+    }
+}
+
 static void stop_on_signal(int number)
 {
     (void)number;
@@ -423,12 +700,6 @@ static void *raise_once_served(void *arg)
     gate_pass(&gate);
     pthread_kill(*main_thread, SIGUSR1);
     return NULL;
-}
-
-static void open_gate_once(struct weir_server *server)
-{
-    (void)server;
-    gate_open(&gate);
 }
 
 static void a_signal_handler_may_stop_the_server(void **state)
@@ -468,6 +739,7 @@ static void a_servers_threads_take_no_signals(void **state)
 
 /* ------------------------------------------------------------------ closing ----------- */
 
+/* Conformance behaviour 20. */
 static void shutdown_does_not_wait_for_handlers(void **state)
 {
     struct weir_server *server = support_start(DEFAULTS);
@@ -722,6 +994,15 @@ static void destroy_waits_for_handlers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(a_deferred_server_opens_its_sockets_step_by_step),
+        TEST(the_caller_may_forget_a_deferred_servers_addresses),
+        TEST(a_step_out_of_order_is_refused),
+        TEST(a_server_that_is_not_deferred_has_made_both_steps),
+        TEST(a_closed_server_makes_no_step),
+        TEST(a_bind_that_fails_binds_nothing_and_may_be_repeated),
+        TEST(an_activation_that_fails_may_be_repeated),
+        TEST(a_deferred_server_that_robs_itself_is_told),
+        TEST(a_wrong_owner_is_told_before_anything_is_opened),
         TEST(shutdown_before_serving_ends_the_next_serving_at_once),
         TEST(a_second_shutdown_does_not_poison_the_next_serving),
         TEST(clients_between_two_servings_wait_in_the_backlog),
@@ -729,11 +1010,15 @@ int main(void)
         TEST(what_is_ready_when_the_stop_is_seen_is_not_served),
         TEST(serving_twice_at_a_time_is_refused),
         TEST(a_closed_server_does_not_serve),
+        TEST(shutdown_waits_until_serving_has_ended),
+        TEST(shutdown_does_not_wait_for_the_poll_interval),
         TEST(shutdown_may_race_with_the_start),
         TEST(a_server_is_destroyed_in_whatever_state_it_is),
         TEST(a_handler_that_would_wait_for_itself_is_refused),
         TEST(a_hook_that_would_wait_for_itself_is_refused),
         TEST(an_error_hook_in_a_handler_is_refused_as_well),
+        TEST(a_handler_may_wait_for_the_shutdown_on_an_offload_thread),
+        TEST(a_stop_from_any_part_of_a_handler_ends_this_serving_only),
         TEST(a_signal_handler_may_stop_the_server),
         TEST(a_servers_threads_take_no_signals),
         TEST(shutdown_does_not_wait_for_handlers),

@@ -190,7 +190,7 @@ static void what_is_reserved_must_be_0(void **state)
     static const struct weir_handler odd = { .name = "odd", .handle = handle, .reserved = 1 };
 
     (void)state;
-    assert_refused(OPTIONS(.reserved = { 0, 0, 0, 1 }), "options.reserved is set: leave it 0");
+    assert_refused(OPTIONS(.reserved = { 0, 1 }), "options.reserved is set: leave it 0");
     assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &odd),
                    "handler 'odd': reserved is set: leave it 0");
 }
@@ -207,6 +207,8 @@ static void numbers_beyond_their_ends_are_refused(void **state)
                    "wbufsize is 1073741825: at most 1073741824");
     assert_refused(OPTIONS(.dispatch = 2), "dispatch is 2: at most 1");
     assert_refused(OPTIONS(.block_on_close = 3), "block_on_close is 3: at most 2");
+    assert_refused(OPTIONS(.unix_mode = 01000), "unix_mode is 01000: permissions are at most 0777");
+    assert_int_equal(accepted(OPTIONS(.unix_mode = 0777)).unix_mode, 0777);
 }
 
 int main(void)

@@ -20,6 +20,7 @@ enum kind {
     TIME,                       /* uint32_t milliseconds */
     SIZE,                       /* size_t bytes, or "unbuffered" where max allows it */
     TEXT,                       /* const char * */
+    MODE,                       /* uint32_t of permissions, not none */
     DISPATCH,
     YES,                        /* bool, made true */
     NO,                         /* bool, made false */
@@ -74,6 +75,11 @@ static const struct setting table[] = {
       "end without waiting for requests that run" },
     { "no-block-on-close", NULL, DO_NOT, AT(block_on_close), 0,
       "close without waiting; the end of the process still waits" },
+    { "unix-mode", "MODE", MODE, AT(unix_mode), 0,
+      "permissions of Unix sockets, such as 0660; default as the umask says" },
+    { "unix-owner", "USER[:GROUP]", TEXT, AT(unix_owner), 0,
+      "whose Unix sockets are, names or numbers; default ours" },
+    { "keep-path", NULL, YES, AT(keep_path), 0, "leave Unix sockets there at the end" },
     { "help", NULL, HELP, 0, 0, "print this" },
 };
 
@@ -160,6 +166,18 @@ static int read_size(struct settings *settings, const struct setting *setting, c
     return 0;
 }
 
+/* None at all would be the option's default, and of use to nobody. */
+static int read_mode(struct settings *settings, const struct setting *setting, const char *text)
+{
+    uint64_t mode;
+
+    if (value_mode(text, &mode) < 0 || mode == 0)
+        return refuse("--%s: '%s' is not a mode from 0001 to 0777, such as 0660", setting->name,
+                      text);
+    *(uint32_t *)field(settings, setting) = (uint32_t)mode;
+    return 0;
+}
+
 static int read_dispatch(struct settings *settings, const char *text)
 {
     if (strcmp(text, "worker") == 0)
@@ -190,6 +208,8 @@ static int read_setting(struct settings *settings, const struct setting *setting
     case TEXT:
         *(const char **)field(settings, setting) = text;
         return 0;
+    case MODE:
+        return read_mode(settings, setting, text);
     case DISPATCH:
         return read_dispatch(settings, text);
     case YES:

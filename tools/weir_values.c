@@ -58,3 +58,19 @@ int value_time(const char *text, uint64_t max, uint64_t *ret_value)
 
     return parse(text, units, sizeof(units) / sizeof(units[0]), max, ret_value);
 }
+
+int value_mode(const char *text, uint64_t *ret_value)
+{
+    size_t digits = strspn(text, "01234567");
+    uint64_t mode = 0;
+
+    if (digits == 0 || text[digits] != '\0')
+        return -EINVAL;
+    for (; *text; text++) {
+        mode = mode * 8 + (uint64_t)(*text - '0');
+        if (mode > 0777)
+            return -EINVAL;
+    }
+    *ret_value = mode;
+    return 0;
+}

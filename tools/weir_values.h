@@ -1,5 +1,5 @@
 /*
- * weir_values.h - numbers, sizes and times as people write them.
+ * weir_values.h - numbers, sizes, times and permissions as people write them.
  *
  * Each parses all of text, and returns 0 or -EINVAL with ret_value left alone.
  */
@@ -16,5 +16,8 @@ int value_size(const char *text, uint64_t max, uint64_t *ret_value);
 
 /* "500ms", "10s", "2m", or seconds alone: milliseconds, a fraction is not understood. */
 int value_time(const char *text, uint64_t max, uint64_t *ret_value);
+
+/* "660" or "0660": permissions in octal, at most 0777. */
+int value_mode(const char *text, uint64_t *ret_value);
 
 #endif

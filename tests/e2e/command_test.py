@@ -42,6 +42,10 @@ MISTAKES = [
     (["--drain-timeout", "1.5"],
      "--drain-timeout: '1.5' is not a time such as 500ms, 10s or 2m (0: none, at most 49 days)"),
     (["--dispatch", "x"], "--dispatch: 'x' is neither worker nor acceptor"),
+    (["--unix-mode", "0"], "--unix-mode: '0' is not a mode from 0001 to 0777, such as 0660"),
+    (["--unix-mode", "1000"], "--unix-mode: '1000' is not a mode from 0001 to 0777, such as 0660"),
+    (["--unix-mode", "668"], "--unix-mode: '668' is not a mode from 0001 to 0777, such as 0660"),
+    (["--keep-path=no"], "--keep-path takes no value"),
     (["--handler", "x"], "--handler: there is no handler 'x'; `weir handlers` lists them"),
 ]
 
@@ -59,6 +63,9 @@ REFUSED_BY_THE_ENGINE = [
     (["--worker-cpus", "99999"], "worker_cpus"),
     (["--stack-size", "1"], "stack_size"),
     (["--rbufsize", "1048576M"], "rbufsize"),
+    (["--unix-owner", ""], "unix_owner"),
+    (["--unix-owner", "no such user"], "unix_owner: no such user: there is no user"),
+    (["--unix-owner", "0:no such group"], "there is no group 'no such group'"),
 ]
 
 
@@ -75,7 +82,8 @@ class Output(unittest.TestCase):
                        "backlog", "max-connections", "stack-size", "rbufsize", "wbufsize",
                        "read-timeout", "write-timeout", "request-timeout", "idle-timeout",
                        "drain-timeout", "stall-warn", "no-delay", "reuse-port",
-                       "no-reuse-address", "daemon-threads", "no-block-on-close", "help"):
+                       "no-reuse-address", "daemon-threads", "no-block-on-close",
+                       "unix-mode", "unix-owner", "keep-path", "help"):
             self.assertRegex(out, rf"(?m)^  --{option}\b")
 
     def test_the_version_is_one_line(self):
@@ -244,6 +252,58 @@ class Signals(unittest.TestCase):
             address = first.listening()[0]
             with Weir("--listen", address, "--reuse-port") as second:
                 self.assertEqual(second.listening(), [address])
+
+
+class UnixSockets(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "weir.sock")
+
+    def serve(self, *args):
+        return Weir("--listen", f"unix://{self.path}", "--handler", "echo", *args)
+
+    def test_the_mode_is_as_asked_whatever_the_umask(self):
+        for umask, args, mode in ((0o077, ["--unix-mode", "0660"], 0o660),
+                                  (0o000, ["--unix-mode", "600"], 0o600),
+                                  (0o027, [], 0o750)):
+            with self.subTest(args=args):
+                before = os.umask(umask)
+                try:
+                    weir = self.serve(*args)
+                finally:
+                    os.umask(before)
+                with weir:
+                    weir.listening()
+                    self.assertEqual(os.stat(self.path).st_mode & 0o7777, mode)
+
+    def test_the_owner_is_as_asked(self):
+        uid, gid = (12345, 23456) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+        for owner in (f"{uid}:{gid}", f"{uid}", f":{gid}"):
+            with self.subTest(owner=owner), self.serve("--unix-owner", owner) as weir:
+                weir.listening()
+                made = os.stat(self.path)
+                self.assertEqual(made.st_uid, uid if owner[0] != ":" else os.geteuid())
+                self.assertEqual(made.st_gid, gid if ":" in owner else os.getegid())
+
+    def test_an_owner_that_may_not_be_had_is_refused_by_name_of_the_option(self):
+        if os.geteuid() == 0:
+            self.skipTest("root may give everything away")
+        status, out, err = run("serve", "--listen", f"unix://{self.path}", "--unix-owner", "0")
+        self.assertEqual((status, out), (2, ""))
+        self.assertRegex(err, r"^weir serve: .*unix_owner: the socket cannot be given to 0: ")
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_the_path_goes_at_the_end_unless_it_is_to_be_kept(self):
+        with self.serve() as weir:
+            weir.listening()
+        self.assertFalse(os.path.exists(self.path))
+        for _ in range(2):      # the second takes over what the first has left
+            with self.serve("--keep-path") as weir:
+                with weir.connect() as client:
+                    client.sendall(b"here\n")
+                    self.assertEqual(receive(client, 5), b"here\n")
+            self.assertTrue(os.path.exists(self.path))
 
 
 if __name__ == "__main__":
