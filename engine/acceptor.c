@@ -1,7 +1,9 @@
 #include "engine/acceptor.h"
 
 #include "engine/address.h"
+#include "engine/cidr.h"
 #include "engine/clock.h"
+#include "engine/crowd.h"
 #include "engine/dispatch.h"
 #include "engine/sys.h"
 
@@ -152,6 +154,37 @@ static bool verified(struct acceptor *acceptor, const struct listening *listenin
     return false;
 }
 
+/* Has its address room for one more? Peers without one are not counted: they have no guest. */
+static bool enters_crowd(struct crowd *crowd, const struct sockaddr *peer, socklen_t peer_len,
+                         struct crowd_guest **ret_guest)
+{
+    struct cidr host;
+
+    *ret_guest = NULL;
+    if (!crowd || !cidr_of_address(peer, peer_len, &host))
+        return true;
+    return crowd_enter(crowd, &host, ret_guest) == 0;
+}
+
+/* A connection for it, counted at its address; NULL: there is no room, or no memory. */
+static struct connection *connect_peer(struct connection_table *table,
+                                       const struct listening *listening, int fd,
+                                       const struct sockaddr *peer, socklen_t peer_len)
+{
+    struct crowd_guest *guest;
+    struct connection *conn;
+
+    if (!enters_crowd(table->crowd, peer, peer_len, &guest))
+        return NULL;
+    conn = connection_create(table, fd, peer, peer_len, listening->handler,
+                             listening->listener.uri);
+    if (conn)
+        conn->guest = guest;
+    else if (guest)
+        crowd_leave(table->crowd, guest);
+    return conn;
+}
+
 /* Puts it into the ready queue: true; or refuses it. */
 static bool admit(struct acceptor *acceptor, const struct listening *listening, int fd,
                   const struct sockaddr *peer, socklen_t peer_len)
@@ -160,12 +193,12 @@ static bool admit(struct acceptor *acceptor, const struct listening *listening, 
     struct connection *conn;
 
     tally_add(&acceptor->tally, TALLY_ACCEPTED, 1);
-    if (!verified(acceptor, listening, fd, peer, peer_len)) {
+    if (!access_slot_admits(acceptor->config->access, fd, peer, peer_len) ||
+        !verified(acceptor, listening, fd, peer, peer_len)) {
         refuse(acceptor, fd);
         return false;
     }
-    conn = connection_create(&crew->table, fd, peer, peer_len, listening->handler,
-                             listening->listener.uri);
+    conn = connect_peer(&crew->table, listening, fd, peer, peer_len);
     if (!conn) {
         refuse(acceptor, fd);
         return false;

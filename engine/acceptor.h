@@ -14,6 +14,7 @@
 #ifndef WEIR_ACCEPTOR_H
 #define WEIR_ACCEPTOR_H
 
+#include "engine/access.h"
 #include "engine/listener.h"
 #include "engine/pool.h"
 #include "engine/tally.h"
@@ -33,6 +34,7 @@ struct listening {
 /* What all acceptors of a server share. */
 struct acceptor_config {
     struct weir_server *server;
+    struct access_slot *access;
     size_t max_connections;
     uint32_t poll_interval_ms;
     uint32_t idle_timeout_ms;

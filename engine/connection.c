@@ -227,6 +227,9 @@ void connection_close(struct connection_table *table, struct connection *conn)
     atomic_store_explicit(&conn->state, CONNECTION_CLOSED, memory_order_relaxed);
     /* relaxed: the grace period orders the end. pairs: reclaim_defer() */
     atomic_store_explicit(&table->slots[conn->fd], NULL, memory_order_relaxed);
+    /* Before the peer learns that it is over: it may come back at once. */
+    if (conn->guest)
+        crowd_leave(table->crowd, conn->guest);
     if (conn->family != AF_UNSPEC) {
         sys_shutdown_write(conn->fd);
         discard_input(conn);

@@ -30,6 +30,7 @@
 #define WEIR_CONNECTION_H
 
 #include "engine/compiler.h"
+#include "engine/crowd.h"
 #include "engine/epoll_set.h"
 #include "engine/inbox.h"
 #include "engine/reclaim.h"
@@ -73,6 +74,7 @@ struct connection {
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
     _Atomic uint64_t idle_since_ms; /* the sweep looks at it */
     const char *listen;     /* the listener's URI */
+    struct crowd_guest *guest;      /* its place in the table's crowd; NULL: it is not counted */
 
     struct message woken;   /* "your task is runnable", to its worker's inbox */
     struct reclaim_head reclaim;
@@ -90,6 +92,7 @@ struct connection_table {
     _Atomic(struct connection *) *slots;
     size_t size;                            /* as many descriptors as the process may open */
     int room_fd;                            /* eventfd: see connection_table_want_room */
+    struct crowd *crowd;                    /* the server's; NULL: addresses aren't counted */
     _Atomic size_t used;                    /* no slot from here on has ever been used */
     _Atomic uint32_t generations;
     _Atomic size_t open;                    /* accepted and not yet closed */

@@ -15,8 +15,10 @@
 #include "engine/weir.h"
 
 #include "engine/acceptor.h"
+#include "engine/access.h"
 #include "engine/clock.h"
 #include "engine/cpulist.h"
+#include "engine/crowd.h"
 #include "engine/doorman.h"
 #include "engine/offload.h"
 #include "engine/options.h"
@@ -44,6 +46,8 @@ struct weir_server {
     struct service service;
     struct pool *pool;
     struct offload *offload;
+    struct access_slot access;
+    struct crowd *crowd;            /* NULL: addresses aren't counted */
     struct acceptor *acceptors;
     size_t acceptors_len;
     int cpus[HANDOFF_WORKERS_MAX];
@@ -120,6 +124,7 @@ static void fill_in_shared(struct weir_server *server)
         server->options.handle_error = default_handle_error;
     server->acceptor_config = (struct acceptor_config){
         .server = server,
+        .access = &server->access,
         .max_connections = options->max_connections,
         .poll_interval_ms = options->poll_interval_ms,
         .idle_timeout_ms = options->idle_timeout_ms,
@@ -164,6 +169,27 @@ static int create_pool(struct weir_server *server)
     if (r < 0)
         return why_set(last_why, sizeof(last_why), r, "the pool of workers: %s", strerror(-r));
     return 0;
+}
+
+/* Who may connect, as the options say. */
+static int create_access(struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+    struct weir_access *rules;
+    char why[400];
+    int r = 0;
+
+    if (options->access) {
+        r = access_parse(options->access, &rules, why, sizeof(why));
+        if (r < 0)
+            return why_set(last_why, sizeof(last_why), r, "access: %s", why);
+        access_slot_set(&server->access, rules);
+    }
+    if (options->max_per_address > 0)
+        r = crowd_create(options->max_per_address, options->max_connections, &server->crowd);
+    server->pool->crew.table.crowd = server->crowd;
+    return r == 0 ? 0 : why_set(last_why, sizeof(last_why), r, "max_per_address: %s",
+                                strerror(-r));
 }
 
 /* What a listener of acceptor i is opened with. Several acceptors share a port by SO_REUSEPORT. */
@@ -307,6 +333,8 @@ static void free_server(struct weir_server *server)
     free_listens(server);
     offload_destroy(server->offload);
     pool_destroy(server->pool);
+    crowd_destroy(server->crowd);
+    access_slot_fini(&server->access);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);
     free(server);
@@ -321,6 +349,8 @@ static int build(struct weir_server *server)
     if (r < 0)
         return r;
     r = create_pool(server);
+    if (r == 0)
+        r = create_access(server);
     if (r < 0)
         return r;
     server->offload = offload_create();
@@ -791,6 +821,31 @@ void weir_server_destroy(struct weir_server *server)
         thread_start_detached(wait_and_free, server) == 0)
         return;
     wait_and_free(server);
+}
+
+/* ------------------------------------------------------------------ who may connect --- */
+
+int weir_access_parse(const char *text, struct weir_access **ret_access)
+{
+    return access_parse(text, ret_access, last_why, sizeof(last_why));
+}
+
+int weir_access_read(const char *path, struct weir_access **ret_access)
+{
+    return access_read(path, ret_access, last_why, sizeof(last_why));
+}
+
+void weir_access_free(struct weir_access *access)
+{
+    access_free(access);
+}
+
+int weir_server_set_access(struct weir_server *server, struct weir_access *access)
+{
+    int r = access_slot_set(&server->access, access);
+
+    return r == 0 ? 0 : why_set(last_why, sizeof(last_why), r, "the access rules are a server's "
+                                "already: parse the text anew");
 }
 
 /* ------------------------------------------------------------------ asking ------------ */

@@ -206,3 +206,15 @@ LEAF int sys_set_nodelay(int fd)
 
     return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 ? 0 : -errno;
 }
+
+LEAF int sys_peer_ids(int fd, uid_t *ret_uid, gid_t *ret_gid)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+        return -errno;
+    *ret_uid = peer.uid;
+    *ret_gid = peer.gid;
+    return 0;
+}

@@ -73,4 +73,7 @@ void sys_discard(int fd, size_t len);
 int sys_shutdown_write(int fd);
 int sys_set_nodelay(int fd);
 
+/* Who connected a Unix socket (SO_PEERCRED): the ids as they were then. 0 or -errno. */
+int sys_peer_ids(int fd, uid_t *ret_uid, gid_t *ret_gid);
+
 #endif

@@ -33,6 +33,7 @@ extern "C" {
 
 struct weir_server;
 struct weir_request;
+struct weir_access;
 
 /* ------------------------------------------------------------------ handlers ---------- */
 
@@ -169,6 +170,10 @@ struct weir_options {
     bool keep_path;                 /* a Unix path stays when the server closes, as Python's does */
     uint8_t reserved[2];
 
+    /* Who may connect, besides what verify_request says: see weir_access_parse. */
+    uint32_t max_per_address;       /* connections of one IPv4 or IPv6 address; 0: any number */
+    const char *access;             /* rules, as for weir_access_parse; NULL: everybody */
+
     /* weir_handle_request's; weir_serve_forever ignores both, as Python's does. */
     void (*handle_timeout)(struct weir_server *server); /* no client came in time */
     uint32_t timeout_ms;            /* it waits so long for a client; 0: for ever */
@@ -218,8 +223,8 @@ int weir_server_bind(struct weir_server *server);
 int weir_server_activate(struct weir_server *server);
 
 /*
- * weir_why is the sentence for the calling thread's last failed weir_server_ call: it names the
- * option or address and what to change. Valid until that thread's next such call.
+ * weir_why is the sentence for the calling thread's last failed weir_server_ or weir_access_ call:
+ * it names the option or address and what to change. Valid until that thread's next such call.
  */
 const char *weir_why(void);
 
@@ -316,7 +321,7 @@ void *weir_server_user(struct weir_server *server);
 /* What a server has done and is doing; the counts are consistent one by one, not together. */
 struct weir_stats {
     uint64_t accepted;      /* connections taken from the kernel */
-    uint64_t refused;       /* by verify_request, or for want of memory */
+    uint64_t refused;       /* by rules, verify_request, max_per_address, no memory */
     uint64_t handled;       /* calls of handle() that returned */
     uint64_t closed;        /* connections ended */
     uint64_t active;        /* open now; = idle + parked + queued + running */
@@ -338,6 +343,49 @@ struct weir_stats {
 
 /* weir_server_stats fills in the first size bytes. Threads: any. Returns 0 or -EINVAL. */
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size);
+
+/* ------------------------------------------------------------------ who may connect --- */
+
+/*
+ * Rules, one in a line. '#' begins a comment; an empty line is fine.
+ *
+ *   allow 10.0.0.0/8         deny 2001:db8::/32      a network, or a single address
+ *   allow uid 1000           deny gid 100            a Unix peer (SO_PEERCRED), by number
+ *   default allow            default deny            who has no rule; without the line: deny
+ *
+ * Their order does not matter. Of the networks that hold an address the one with the longest
+ * prefix decides; for a Unix peer its uid's rule, else that of its primary gid. An IPv4 address
+ * that comes mapped into IPv6 is the IPv4 address, and ::/0 says nothing of IPv4.
+ *
+ * A new connection is checked in this order: rules, verify_request, max_per_address. One that is
+ * refused is closed without a byte and counted in weir_stats.refused. max_per_address counts whole
+ * addresses, from accept to close; a client that ends its connection may be counted until its
+ * handler has noticed, one that sees the server's end is not counted any more. Unix peers and
+ * streams of weir_connect aren't counted.
+ */
+
+/*
+ * weir_access_parse reads rules from a text, weir_access_read from a file below 32 MiB. The
+ * rules are the caller's, until weir_server_set_access has taken them.
+ * Threads: any. Parks: no; weir_access_read blocks as reading the file does. Returns 0, or -errno
+ * with a sentence in weir_why(): -EINVAL, with the number of the bad line; -ENOMEM; for a file
+ * also -EFBIG and errors of open(2) and read(2).
+ */
+int weir_access_parse(const char *text, struct weir_access **ret_access);
+int weir_access_read(const char *path, struct weir_access **ret_access);
+
+/* weir_access_free: rules that no server has taken. NULL is fine. Threads: any. */
+void weir_access_free(struct weir_access *access);
+
+/*
+ * weir_server_set_access puts rules in force in place of those before (NULL: everybody may
+ * connect), and takes them over. Connections that are open stay. Acceptors never wait for it: they
+ * see the old rules or the new ones, whole. One that is accepted after the return is checked by
+ * the new ones.
+ * Threads: any, handlers and hooks, several at once; not signal handlers. Parks: no. Returns 0, or
+ * -EBUSY: these rules are a server's already.
+ */
+int weir_server_set_access(struct weir_server *server, struct weir_access *access);
 
 /* ------------------------------------------------------------------ rfile ------------- */
 

@@ -209,6 +209,7 @@ static void numbers_beyond_their_ends_are_refused(void **state)
     assert_refused(OPTIONS(.block_on_close = 3), "block_on_close is 3: at most 2");
     assert_refused(OPTIONS(.unix_mode = 01000), "unix_mode is 01000: permissions are at most 0777");
     assert_int_equal(accepted(OPTIONS(.unix_mode = 0777)).unix_mode, 0777);
+    assert_int_equal(accepted(OPTIONS(.max_per_address = UINT32_MAX)).max_per_address, UINT32_MAX);
 }
 
 int main(void)
