@@ -7,6 +7,7 @@
  *   signal            while it serves      while it drains, or again
  *   SIGTERM, SIGINT   stop, then drain     cancel: what is parked ends at once
  *   SIGUSR1           statistics           statistics
+ *   SIGHUP            reads the rules of --access again; without it, the default: ends the process
  */
 #include "tools/weir_serve.h"
 
@@ -24,6 +25,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 struct attendant {
     struct weir_server *server;
+    const char *access;         /* the file of rules, or NULL */
     sigset_t signals;
     pthread_t thread;
     atomic_bool dismissed;
@@ -69,6 +71,23 @@ static void print_stats(struct weir_server *server)
 
 /* ------------------------------------------------------------------ signals ----------- */
 
+/* Puts the file's rules in force; bad ones leave those that are. 0, or -errno: see weir_why(). */
+static int load_access(struct weir_server *server, const char *path)
+{
+    struct weir_access *access;
+    int r = weir_access_read(path, &access);
+
+    return r == 0 ? weir_server_set_access(server, access) : r;
+}
+
+static void reload_access(const struct attendant *attendant)
+{
+    if (load_access(attendant->server, attendant->access) == 0)
+        fprintf(stderr, "weir: access: read %s\n", attendant->access);
+    else
+        fprintf(stderr, "weir: access: the rules stay as they are: %s\n", weir_why());
+}
+
 static void *attend(void *arg)
 {
     struct attendant *attendant = arg;
@@ -81,6 +100,8 @@ static void *attend(void *arg)
             break;
         if (signal_number == SIGUSR1) {
             print_stats(attendant->server);
+        } else if (signal_number == SIGHUP) {
+            reload_access(attendant);
         } else if (stopped) {
             weir_server_cancel(attendant->server);
         } else {
@@ -91,13 +112,15 @@ static void *attend(void *arg)
     return NULL;
 }
 
-static void attendant_init(struct attendant *attendant)
+static void attendant_init(struct attendant *attendant, const char *access)
 {
-    *attendant = (struct attendant){ .server = NULL };
+    *attendant = (struct attendant){ .access = access };
     sigemptyset(&attendant->signals);
     sigaddset(&attendant->signals, SIGTERM);
     sigaddset(&attendant->signals, SIGINT);
     sigaddset(&attendant->signals, SIGUSR1);
+    if (access)
+        sigaddset(&attendant->signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &attendant->signals, NULL);
     signal(SIGPIPE, SIG_IGN);   /* standard error may be a pipe that has closed */
 }
@@ -154,9 +177,14 @@ int weir_serve(int argc, char **argv)
         settings_help(stdout);
         return EXIT_OK;
     }
-    attendant_init(&attendant);
+    attendant_init(&attendant, settings.access);
     if (weir_server_create(&server, &settings.options) < 0) {
         fprintf(stderr, "weir serve: %s\n", weir_why());
+        return EXIT_USAGE;
+    }
+    if (settings.access && load_access(server, settings.access) < 0) {
+        fprintf(stderr, "weir serve: --access: %s\n", weir_why());
+        weir_server_destroy(server);
         return EXIT_USAGE;
     }
     print_listening(server);

@@ -15,7 +15,7 @@
 #include "tools/weir_values.h"
 
 enum kind {
-    LISTEN, HANDLER, HELP,
+    LISTEN, HANDLER, ACCESS, HELP,
     NUMBER,                     /* uint32_t, up to max */
     TIME,                       /* uint32_t milliseconds */
     SIZE,                       /* size_t bytes, or "unbuffered" where max allows it */
@@ -54,6 +54,11 @@ static const struct setting table[] = {
     { "backlog", "N", NUMBER, AT(backlog), INT32_MAX, "of listen(2); default as many as it takes" },
     { "max-connections", "N", NUMBER, AT(max_connections), UINT32_MAX,
       "open at once; default what the limit on descriptors allows" },
+    { "max-per-address", "N", NUMBER, AT(max_per_address), UINT32_MAX,
+      "open at once from one IPv4 or IPv6 address; default any number" },
+    { "access", "FILE", ACCESS, 0, 0,
+      "rules who may connect, one in a line: allow or deny, and a network, uid N or gid N; "
+      "default allow or deny; read again at SIGHUP; without the option: everybody" },
     { "stack-size", "SIZE", SIZE, AT(stack_size), SIZE_MAX - 1, "of a handler; default 64K" },
     { "rbufsize", "SIZE", SIZE, AT(rbufsize), SIZE_MAX - 1, "of a read buffer; default 8K" },
     { "wbufsize", "SIZE", SIZE, AT(wbufsize), SIZE_MAX,
@@ -196,6 +201,9 @@ static int read_setting(struct settings *settings, const struct setting *setting
         return read_listen(settings, text);
     case HANDLER:
         return read_handler(settings, text);
+    case ACCESS:
+        settings->access = text;
+        return 0;
     case HELP:
         settings->help = true;
         return 0;
@@ -325,7 +333,8 @@ void settings_help(FILE *to)
     fputs("usage: weir serve [OPTION...]\n"
           "\n"
           "Serves until SIGTERM or SIGINT, which let the requests that run finish; a second one\n"
-          "ends them at once. SIGUSR1 prints a line of statistics.\n"
+          "ends them at once. SIGUSR1 prints a line of statistics. With --access, SIGHUP reads\n"
+          "its file again; a bad one changes nothing.\n"
           "\n", to);
     for (size_t i = 0; i < TABLE_LEN; i++) {
         int len = fprintf(to, "  --%s%s%s", table[i].name, table[i].value ? " " : "",

@@ -20,6 +20,7 @@ struct settings {
     struct weir_options options;                /* refers to `listeners` */
     struct weir_listen listeners[SETTINGS_LISTENERS_MAX];
     const struct registry_entry *first_handler; /* for the listeners named before any handler */
+    const char *access;                         /* the file of rules, or NULL */
     bool help;                                  /* was asked for: nothing else counts */
 };
 

@@ -46,6 +46,9 @@ MISTAKES = [
     (["--unix-mode", "1000"], "--unix-mode: '1000' is not a mode from 0001 to 0777, such as 0660"),
     (["--unix-mode", "668"], "--unix-mode: '668' is not a mode from 0001 to 0777, such as 0660"),
     (["--keep-path=no"], "--keep-path takes no value"),
+    (["--max-per-address", "x"],
+     "--max-per-address: 'x' is not a number from 0 to 4294967295"),
+    (["--access"], "--access needs a value, FILE"),
     (["--handler", "x"], "--handler: there is no handler 'x'; `weir handlers` lists them"),
 ]
 
@@ -83,7 +86,8 @@ class Output(unittest.TestCase):
                        "read-timeout", "write-timeout", "request-timeout", "idle-timeout",
                        "drain-timeout", "stall-warn", "no-delay", "reuse-port",
                        "no-reuse-address", "daemon-threads", "no-block-on-close",
-                       "unix-mode", "unix-owner", "keep-path", "help"):
+                       "unix-mode", "unix-owner", "keep-path", "max-per-address", "access",
+                       "help"):
             self.assertRegex(out, rf"(?m)^  --{option}\b")
 
     def test_the_version_is_one_line(self):
