@@ -260,6 +260,22 @@ static void rules_come_before_verify_request(void **state)
     weir_server_destroy(server);
 }
 
+static void rules_hold_for_clients_that_are_handled_one_by_one(void **state)
+{
+    struct weir_server *server = support_create(OPTIONS(.listen = "tcp://127.0.0.1:0",
+                                                        .access = "allow 127.0.0.2"));
+    int denied = connect_from(server, "127.0.0.1");
+    int allowed = connect_from(server, "127.0.0.2");
+
+    (void)state;
+    assert_int_equal(weir_handle_request(server), 1);
+    assert_int_equal(weir_handle_request(server), 1);
+    assert_kept_out(denied);
+    assert_let_in(allowed);
+    assert_int_equal(support_stats(server).refused, 1);
+    weir_server_destroy(server);
+}
+
 /* ------------------------------------------------------------------ Unix peers -------- */
 
 /* A child that is somebody else connects, and tells by its status whether it was answered. */
@@ -438,6 +454,7 @@ int main(void)
         cmocka_unit_test(rules_are_replaced_and_taken_away_while_it_serves),
         cmocka_unit_test(bad_rules_are_refused_at_creation),
         cmocka_unit_test(rules_come_before_verify_request),
+        cmocka_unit_test(rules_hold_for_clients_that_are_handled_one_by_one),
         cmocka_unit_test(users_come_before_groups_and_these_before_the_default),
         cmocka_unit_test(a_unix_peer_is_who_it_says_without_being_root),
         cmocka_unit_test(rules_are_replaced_under_load),
