@@ -58,6 +58,13 @@ size_t connection_table_open(const struct connection_table *table)
     return atomic_load_explicit(&table->open, memory_order_seq_cst);
 }
 
+bool connection_table_has(const struct connection_table *table, int fd)
+{
+    /* relaxed: nothing behind it is looked at. pairs: none */
+    return (size_t)fd < table->size &&
+           atomic_load_explicit(&table->slots[fd], memory_order_relaxed) != NULL;
+}
+
 void connection_table_want_room(struct connection_table *table, size_t below)
 {
     /* seq_cst: asks, then our caller looks at open; store buffering. pairs: release_slot() */

@@ -103,6 +103,9 @@ int connection_table_init(struct connection_table *table);
 void connection_table_fini(struct connection_table *table);
 size_t connection_table_open(const struct connection_table *table);
 
+/* Is this descriptor a connection's already? Any thread. */
+bool connection_table_has(const struct connection_table *table, int fd);
+
 /*
  * Asks for room_fd to be written when a connection is closed and fewer than `below` are left
  * open. Any thread. It must look once more whether there is room after asking.

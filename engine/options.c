@@ -75,6 +75,12 @@ static int check_handler(const struct weir_handler *handler, const char *address
     return 0;
 }
 
+int options_check_handler(const struct weir_handler *handler, const char *what, char *why,
+                          size_t why_size)
+{
+    return check_handler(handler, what, &(struct reading){ .why = why, .why_size = why_size });
+}
+
 static int check_listens(struct reading *reading)
 {
     const struct weir_options *options = reading->options;

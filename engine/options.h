@@ -20,6 +20,10 @@
 int options_read(const struct weir_options *in, struct weir_options *ret, char *why,
                  size_t why_size);
 
+/* Can it be served with? 0, or -EINVAL and the reason in why; what: for whom it is. */
+int options_check_handler(const struct weir_handler *handler, const char *what, char *why,
+                          size_t why_size);
+
 /* The i-th address to listen on, and its handler. */
 size_t options_listens(const struct weir_options *options);
 struct weir_listen options_listen(const struct weir_options *options, size_t i);

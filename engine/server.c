@@ -58,6 +58,7 @@ struct weir_server {
     struct doorman doorman;
     pthread_mutex_t lock;           /* of what follows */
     pthread_cond_t changed;         /* state has */
+    _Atomic uint64_t submitted;     /* by weir_submit_fd */
     _Atomic enum server_state state;/* written under the lock, read by weir_server_stop too */
     enum opening opening;
     bool has_doorman;
@@ -706,6 +707,74 @@ int weir_server_fileno(struct weir_server *server)
     return r < 0 ? could_not(server, "be polled", r) : server->doorman.fd;
 }
 
+/* ------------------------------------------------------------------ submitting -------- */
+
+static int check_room_locked(struct weir_server *server, int fd)
+{
+    const struct connection_table *table = &server->pool->crew.table;
+
+    if (state_of(server) == CLOSED || server->closing)
+        return -ESHUTDOWN;
+    if (connection_table_open(table) >= server->options.max_connections)
+        return -EAGAIN;
+    return connection_table_has(table, fd) ? -EBUSY : 0;
+}
+
+/* Under the lock, so that whoever closes the server finds it served or finds it refused. */
+static int submit_locked(struct weir_server *server, int fd, const struct sockaddr *peer,
+                         socklen_t peer_len, const struct weir_handler *handler)
+{
+    struct crew *crew = &server->pool->crew;
+    struct connection *conn;
+    int r = check_room_locked(server, fd);
+
+    if (r == 0)
+        r = pool_start(server->pool);
+    if (r == 0)
+        r = sys_set_nonblocking(fd);
+    if (r < 0)
+        return r;
+    conn = connection_create(&crew->table, fd, peer, peer_len, handler, "fd:");
+    if (!conn)
+        return -ENOMEM;
+    if (server->options.disable_nagle_algorithm && conn->family != AF_UNIX)
+        sys_set_nodelay(fd);
+    /* relaxed: a count. pairs: weir_server_stats() */
+    atomic_fetch_add_explicit(&server->submitted, 1, memory_order_relaxed);
+    handoff_put(&crew->handoff, conn);
+    handoff_call(&crew->handoff, 1);
+    return 0;
+}
+
+static int could_not_submit(int fd, int r)
+{
+    return why_set(last_why, sizeof(last_why), r, "descriptor %d can't be served: %s", fd,
+                   r == -ESHUTDOWN ? "the server was closed" :
+                   r == -EAGAIN ? "max_connections are open" :
+                   r == -EBUSY ? "the server has it already" :
+                   r == -EPROTOTYPE ? "it is no stream socket" : strerror(-r));
+}
+
+int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler)
+{
+    struct sockaddr_storage peer;
+    socklen_t peer_len;
+    int r;
+
+    if (!handler)
+        handler = server->options.handler;
+    r = options_check_handler(handler, "weir_submit_fd", last_why, sizeof(last_why));
+    if (r < 0)
+        return r;
+    r = sys_stream_peer(fd, &peer, &peer_len);
+    if (r == 0) {
+        pthread_mutex_lock(&server->lock);
+        r = submit_locked(server, fd, (const struct sockaddr *)&peer, peer_len, handler);
+        pthread_mutex_unlock(&server->lock);
+    }
+    return r < 0 ? could_not_submit(fd, r) : 0;
+}
+
 /* ------------------------------------------------------------------ closing ----------- */
 
 void weir_server_cancel(struct weir_server *server)
@@ -912,7 +981,11 @@ static void add_connection(struct connection *conn, void *arg)
 
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size)
 {
-    struct weir_stats stats = { .workers = server->pool->workers_len };
+    struct weir_stats stats = {
+        /* relaxed: a count. pairs: submit_locked() */
+        .accepted = atomic_load_explicit(&server->submitted, memory_order_relaxed),
+        .workers = server->pool->workers_len,
+    };
 
     if (size > sizeof(stats))
         return -EINVAL;

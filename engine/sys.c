@@ -3,6 +3,7 @@
 #include "engine/clock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -198,6 +199,32 @@ LEAF void sys_discard(int fd, size_t len)
 LEAF int sys_shutdown_write(int fd)
 {
     return shutdown(fd, SHUT_WR) == 0 ? 0 : -errno;
+}
+
+LEAF int sys_stream_peer(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_len)
+{
+    socklen_t len = sizeof(*ret_addr);
+    socklen_t type_len = sizeof(int);
+    int type;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) < 0)
+        return -errno;
+    if (type != SOCK_STREAM)
+        return -EPROTOTYPE;
+    if (getpeername(fd, (struct sockaddr *)ret_addr, &len) < 0)
+        return -errno;
+    *ret_len = len;
+    return 0;
+}
+
+LEAF int sys_set_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return -errno;
+    return 0;
 }
 
 LEAF int sys_set_nodelay(int fd)

@@ -70,6 +70,12 @@ int sys_socket_error(int fd);
 /* Throws away what a TCP socket has received, len bytes at most. */
 void sys_discard(int fd, size_t len);
 
+/* The peer of a connected stream socket: 0, -EPROTOTYPE: of another type, or -errno. */
+int sys_stream_peer(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_len);
+
+/* And close-on-exec. */
+int sys_set_nonblocking(int fd);
+
 int sys_shutdown_write(int fd);
 int sys_set_nodelay(int fd);
 

@@ -282,6 +282,23 @@ int weir_handle_request(struct weir_server *server);
 int weir_server_fileno(struct weir_server *server);
 
 /*
+ * weir_submit_fd serves a connected stream socket that you have, an end of a socketpair(2) or one
+ * that you accepted yourself, as if the server had accepted it: in statistics, timeouts,
+ * max_connections and when it closes. But access, max_per_address and verify_request are not
+ * asked. handler NULL: options.handler; it must outlive the server. The pool is started if it does
+ * not run yet: it needs no acceptor to serve, only for what weir_handle_request says that an
+ * acceptor does besides.
+ * On success the descriptor is the server's, non-blocking and close-on-exec, and is closed when
+ * its handler is done. After a failure it is still yours (its flags may have been set).
+ *
+ * Threads: any, handlers and hooks too, before or while it serves, and after. Parks: no. Returns
+ * 0, or -errno with a sentence in weir_why(): -EBADF, -ENOTSOCK, -EPROTOTYPE no stream socket,
+ * -ENOTCONN it has no peer, -EBUSY it is served already, -EAGAIN max_connections are open (or
+ * the pool can't start), -ESHUTDOWN the server is closed, -EINVAL the handler, -ENOMEM.
+ */
+int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler);
+
+/*
  * weir_server_close closes the listeners, then treats the connections by the close policy:
  *
  *   daemon_threads  block_on_close   kept idle connections are closed, and ...
@@ -320,7 +337,7 @@ void *weir_server_user(struct weir_server *server);
 
 /* What a server has done and is doing; the counts are consistent one by one, not together. */
 struct weir_stats {
-    uint64_t accepted;      /* connections taken from the kernel */
+    uint64_t accepted;      /* connections taken from the kernel, or by weir_submit_fd */
     uint64_t refused;       /* by rules, verify_request, max_per_address, no memory */
     uint64_t handled;       /* calls of handle() that returned */
     uint64_t closed;        /* connections ended */
