@@ -493,11 +493,12 @@ int weir_yield(struct weir_request *req);
  *
  * A wait for a descriptor that some hundreds of fibers wait for at once may notice it 10 ms late.
  *
- * Parks, unless something is ready; with WEIR_STACK_THREAD it blocks. It takes one descriptor
- * while it waits. Returns how many entries have revents, 0 when timeout_ms has passed (never
- * earlier; signals don't shorten it), -ETIMEDOUT (request_timeout_ms; read_timeout_ms is not
- * asked), -ECANCELED, -EMFILE, -ENOMEM, and other errors of poll(2) and epoll_ctl(2): -ELOOP an
- * epoll descriptor with several levels of others in it.
+ * Parks, unless something is ready and the flush need not wait; with WEIR_STACK_THREAD it blocks.
+ * It takes one descriptor while it waits. Returns how many entries have revents, 0 when
+ * timeout_ms has passed (never earlier; signals don't shorten it), -ETIMEDOUT
+ * (request_timeout_ms; read_timeout_ms is not asked), -ECANCELED, -EMFILE, -ENOMEM, and other
+ * errors of poll(2) and epoll_ctl(2): -ELOOP an epoll descriptor with several levels of others
+ * in it.
  */
 int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeout_ms);
 
@@ -510,9 +511,9 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
 
 /*
  * weir_connect opens a stream to another server ("tcp://host:port", "unix:///path", "unix:@name";
- * names are resolved by an offload thread, and each address is tried) and gives it as a request of its own: every call above
- * works on it and parks the same fiber. timeout_ms bounds the connecting (0: read_timeout_ms).
- * It is closed by weir_hangup, or when the handler's handle() returns.
+ * names are resolved by an offload thread, and each address is tried) and gives it as a request
+ * of its own: every call above works on it and parks the same fiber. timeout_ms bounds the
+ * connecting (0: read_timeout_ms). It is closed by weir_hangup, or when handle() returns.
  * Returns 0, -ETIMEDOUT, -ECONNREFUSED and other errors of connect(2), -EINVAL a bad address.
  */
 int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
