@@ -42,8 +42,8 @@ void handoff_fini(struct handoff *handoff);
 
 /*
  * Gives ready connections to the pool, to whichever workers are free first: put each, then call
- * for so many as were put. Of those that sleep, one with few connections is woken. Called too early, a worker on the same CPU would run, and sleep again,
- * once for each.
+ * for so many as were put. Of those that sleep, one with few connections is woken. (Called for
+ * each, a worker on the same CPU would run, and sleep again, once a connection.)
  */
 void handoff_put(struct handoff *handoff, struct connection *conn);
 void handoff_call(struct handoff *handoff, unsigned n);
