@@ -3,7 +3,6 @@
 #include "engine/handoff.h"
 #include "engine/why.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdint.h>
@@ -21,8 +20,6 @@
 
 /* Fields that the first version ended with. */
 #define SIZE_V1 sizeof(struct weir_options)
-
-static_assert(sizeof(struct weir_options) % 8 == 0, "no padding that tomorrow would read");
 
 struct reading {
     struct weir_options *options;
