@@ -8,7 +8,6 @@
 #include "engine/sys.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +27,6 @@
 
 /* The clock that says since when a connection is idle may be behind by a tick of the kernel. */
 #define COARSE_TICK_MS 10
-
-#define NEVER UINT64_MAX
 
 /* Tokens: below 2^32, where no connection's is. Listeners count on from the last. */
 enum { TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_LISTENER };
@@ -221,7 +218,7 @@ static void rest(struct acceptor *acceptor, uint64_t until_ms)
 
 static void rest_while_full(struct acceptor *acceptor)
 {
-    rest(acceptor, NEVER);
+    rest(acceptor, CLOCK_NEVER);
     /* One that was closed just before we asked told nobody. */
     if (!acceptor_is_full(acceptor))
         acceptor->rest_until_ms = 0;
@@ -380,7 +377,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static int until_next_duty_ms(const struct acceptor *acceptor, uint64_t now_ms)
 {
     const struct acceptor_config *config = acceptor->config;
-    uint64_t next_ms = acceptor->rest_until_ms != 0 ? acceptor->rest_until_ms : NEVER;
+    uint64_t next_ms = acceptor->rest_until_ms != 0 ? acceptor->rest_until_ms : CLOCK_NEVER;
 
     if (accepts_now(acceptor))
         return 0;
@@ -390,11 +387,7 @@ static int until_next_duty_ms(const struct acceptor *acceptor, uint64_t now_ms)
         next_ms = earlier(next_ms, acceptor->sweep_at_ms);
     if (acceptor->first && config->service_actions)
         next_ms = earlier(next_ms, acceptor->service_at_ms);
-    if (next_ms == NEVER)
-        return -1;
-    if (next_ms <= now_ms)
-        return 0;
-    return next_ms - now_ms > INT_MAX ? INT_MAX : (int)(next_ms - now_ms);
+    return clock_timeout_ms(next_ms, now_ms);
 }
 
 /* ------------------------------------------------------------------ the loop ---------- */

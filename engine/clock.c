@@ -1,5 +1,6 @@
 #include "engine/clock.h"
 
+#include <limits.h>
 #include <time.h>
 
 static uint64_t read_ns(clockid_t clock)
@@ -23,4 +24,13 @@ uint64_t clock_ms(void)
 uint64_t clock_coarse_ms(void)
 {
     return read_ns(CLOCK_MONOTONIC_COARSE) / 1000000;
+}
+
+int clock_timeout_ms(uint64_t until_ms, uint64_t now_ms)
+{
+    if (until_ms == CLOCK_NEVER)
+        return -1;
+    if (until_ms <= now_ms)
+        return 0;
+    return until_ms - now_ms < INT_MAX ? (int)(until_ms - now_ms) : INT_MAX;
 }

@@ -15,4 +15,10 @@ uint64_t clock_ns(void);
 /* The same clock as of the kernel's last tick: some milliseconds behind, and cheaper to ask. */
 uint64_t clock_coarse_ms(void);
 
+/* A moment in milliseconds that never comes. */
+#define CLOCK_NEVER UINT64_MAX
+
+/* From now until then as epoll_wait(2) and poll(2) take it: 0 if it has passed, -1 for never. */
+int clock_timeout_ms(uint64_t until_ms, uint64_t now_ms);
+
 #endif

@@ -21,9 +21,6 @@
 /* Between two looks, when there is nothing that could tell us. */
 #define LOOK_MS 10
 
-/* A handler that always finds something ready lets others go first after so many calls. */
-#define STREAK_MAX 16
-
 _Static_assert(POLLIN == EPOLLIN && POLLPRI == EPOLLPRI && POLLOUT == EPOLLOUT &&
                POLLERR == EPOLLERR && POLLHUP == EPOLLHUP && POLLRDHUP == EPOLLRDHUP,
                "what is asked of poll(2) is asked of epoll(7) unchanged");
@@ -127,30 +124,13 @@ static void flush_all(struct weir_request *root)
         weir_flush(peer);
 }
 
-static int time_out(struct task *task)
-{
-    tally_add(&task->worker->tally, TALLY_TIMEOUTS, 1);
-    return -ETIMEDOUT;
-}
-
-/* As reads do: neither the worker nor the deadline is lost to who finds something every time. */
-static int give_way(struct weir_request *root)
-{
-    if (++root->rfile.streak < STREAK_MAX)
-        return 0;
-    root->rfile.streak = 0;
-    if (root->deadline_ms != 0 && clock_ms() >= root->deadline_ms)
-        return time_out(root->task);
-    return task_yield(root->task);
-}
-
 int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeout_ms)
 {
     struct weir_request *root = request_root(req);
     uint64_t until_ms = timeout_ms > 0 ? clock_ms() + (uint64_t)timeout_ms + 1 : 0;
     uint64_t limit_ms = root->deadline_ms;
     bool cut = limit_ms != 0 && (until_ms == 0 || limit_ms < until_ms);
-    int r = give_way(root);
+    int r = request_give_way(root);
 
     if (r < 0)
         return r;
@@ -162,5 +142,5 @@ int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeou
     r = wait_for_any(root->task, fds, n, cut ? limit_ms : until_ms);
     if (r != -ETIMEDOUT)
         return r;
-    return cut ? time_out(root->task) : sys_poll_now(fds, n);
+    return cut ? request_timed_out(root) : sys_poll_now(fds, n);
 }

@@ -14,6 +14,9 @@
 
 static void hang_up_all(struct weir_request *req);
 
+/* Calls that find something at once, before others get their turn. */
+#define STREAK_MAX 16
+
 /* ------------------------------------------------------------------ waiting ----------- */
 
 uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms)
@@ -32,9 +35,23 @@ int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms
 {
     int r = task_wait(req->task, req->conn, events, deadline_ms);
 
-    if (WEIR_UNLIKELY(r == -ETIMEDOUT))
-        tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
-    return r;
+    return WEIR_UNLIKELY(r == -ETIMEDOUT) ? request_timed_out(req) : r;
+}
+
+int request_timed_out(const struct weir_request *req)
+{
+    tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
+    return -ETIMEDOUT;
+}
+
+int request_give_way(struct weir_request *req)
+{
+    if (++req->rfile.streak < STREAK_MAX)
+        return 0;
+    req->rfile.streak = 0;
+    if (req->deadline_ms != 0 && clock_ms() >= req->deadline_ms)
+        return request_timed_out(req);
+    return task_yield(req->task);
 }
 
 /* ------------------------------------------------------------------ serving ----------- */
@@ -176,7 +193,7 @@ static void serve_accepted(struct weir_request *req)
     if (!conn->kept)
         finish(req, status);
     else if (req->service->note_idle)
-        /* relaxed: for the sweep, which isn't exact. pairs: server.c's idle_for_too_long() */
+        /* relaxed: for the sweep, which isn't exact. pairs: acceptor.c's idle_for_too_long() */
         atomic_store_explicit(&conn->idle_since_ms, clock_coarse_ms(), memory_order_relaxed);
 }
 
@@ -274,10 +291,7 @@ int weir_sleep(struct weir_request *req, uint32_t ms)
     bool cut = limit_ms != 0 && limit_ms < until_ms;
     int r = task_sleep(req->task, cut ? limit_ms : until_ms);
 
-    if (r < 0 || !cut)
-        return r;
-    tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
-    return -ETIMEDOUT;
+    return r < 0 || !cut ? r : request_timed_out(req);
 }
 
 int weir_yield(struct weir_request *req)

@@ -79,6 +79,15 @@ void request_serve(struct task *task);
 uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms);
 int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms);
 
+/* Counts a deadline that has passed. Returns -ETIMEDOUT. */
+int request_timed_out(const struct weir_request *req);
+
+/*
+ * For calls that may find something every time, and so never wait: after so many of them the worker
+ * goes to others first. 0, -ETIMEDOUT: the request's deadline has passed, -ECANCELED.
+ */
+int request_give_way(struct weir_request *req);
+
 /*
  * Is there input that no event will tell of? Reads what is there, having sent what is gathered if
  * nothing is buffered. True: the handler must be called again; false: the connection may be kept.

@@ -8,7 +8,6 @@
  * While a fiber waits it holds no buffer, or a small one: ten thousand stalled clients have
  * ten thousand times the bytes that they have sent.
  */
-#include "engine/clock.h"
 #include "engine/request.h"
 #include "engine/sys.h"
 
@@ -18,9 +17,6 @@
 
 /* A waiting remainder up to this fraction of its buffer is moved to a block of its own size. */
 #define SMALL_FRACTION 4
-
-/* A peer that sends as fast as we read lets others go first after so many reads. */
-#define STREAK_MAX 16
 
 /* ------------------------------------------------------------------ the buffer -------- */
 
@@ -143,17 +139,12 @@ static ssize_t receive(struct weir_request *req)
     return n;
 }
 
-/* And it does not outrun the request's deadline, although nobody ever waits. */
+/* A peer that sends as fast as we read neither keeps the worker nor outruns the deadline. */
 static int give_way(struct weir_request *req)
 {
-    if (++req->rfile.streak < STREAK_MAX)
-        return 0;
-    req->rfile.streak = 0;
-    if (req->deadline_ms != 0 && clock_ms() >= req->deadline_ms) {
-        tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
-        return (int)fail(&req->rfile, -ETIMEDOUT);
-    }
-    return task_yield(req->task);
+    int r = request_give_way(req);
+
+    return r == -ETIMEDOUT ? (int)fail(&req->rfile, r) : r;
 }
 
 /* Waits for more. Bytes, 0 at end of file, or an error. At most limit need to be side by side. */

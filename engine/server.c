@@ -30,7 +30,6 @@
 #include "engine/why.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -391,7 +390,7 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
 
 static enum server_state state_of(const struct weir_server *server)
 {
-    /* acquire: what the thread that changed it did before. pairs: enter_state() */
+    /* acquire: what the thread that changed it did before. pairs: enter_state_locked() */
     return atomic_load_explicit(&server->state, memory_order_acquire);
 }
 
@@ -782,23 +781,19 @@ void weir_server_cancel(struct weir_server *server)
     pool_cancel(server->pool);
 }
 
-/* Until no accepted connection is left (0), or until_ms (-ETIMEDOUT); 0: for ever. */
+/* Until no accepted connection is left (0), or until_ms (-ETIMEDOUT). */
 static int wait_until_empty(struct weir_server *server, uint64_t until_ms)
 {
     struct connection_table *table = &server->pool->crew.table;
 
     for (;;) {
-        uint64_t now_ms = clock_ms();
-        int timeout_ms = -1;
+        int timeout_ms = clock_timeout_ms(until_ms, clock_ms());
 
         connection_table_want_room(table, 1);
         if (connection_table_open(table) == 0)
             return 0;
-        if (until_ms != 0) {
-            if (now_ms >= until_ms)
-                return -ETIMEDOUT;
-            timeout_ms = until_ms - now_ms < INT_MAX ? (int)(until_ms - now_ms) : INT_MAX;
-        }
+        if (timeout_ms == 0)
+            return -ETIMEDOUT;
         sys_poll_one(table->room_fd, POLLIN, timeout_ms);
         sys_eventfd_clear(table->room_fd);
     }
@@ -810,7 +805,7 @@ static void wait_for_handlers(struct weir_server *server)
 
     if (timeout_ms > 0 && wait_until_empty(server, clock_ms() + timeout_ms) < 0)
         weir_server_cancel(server);
-    wait_until_empty(server, 0);
+    wait_until_empty(server, CLOCK_NEVER);
 }
 
 /* By the close policy: see weir.h. */
@@ -871,7 +866,7 @@ static void *wait_and_free(void *arg)
 {
     struct weir_server *server = arg;
 
-    wait_until_empty(server, 0);
+    wait_until_empty(server, CLOCK_NEVER);
     pool_stop(server->pool);
     free_server(server);
     return NULL;

@@ -6,7 +6,6 @@
 #include "engine/sys.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
 
 /* Started from the ready queue per turn, so that others find some there too. */
@@ -304,17 +303,6 @@ static bool something_to_do(struct worker *worker)
            (crew_cancelled(worker->crew) && !worker->cancel_done) || crew_stopping(worker->crew);
 }
 
-static int until_next_timer_ms(const struct worker *worker, uint64_t now_ms)
-{
-    uint64_t next_ms = timer_wheel_next_ms(&worker->timers);
-
-    if (next_ms == UINT64_MAX)
-        return -1;
-    if (next_ms <= now_ms)
-        return 0;
-    return next_ms - now_ms > INT_MAX ? INT_MAX : (int)(next_ms - now_ms);
-}
-
 static void take_events(struct worker *worker, int timeout_ms)
 {
     struct epoll_event events[WORKER_BATCH];
@@ -343,7 +331,7 @@ static uint64_t sleep_or_take_events(struct worker *worker)
     tally_add(&worker->tally, TALLY_BUSY_NS, now_ns - worker->busy_since_ns);
     handoff_sleep(handoff, worker->index);
     if (!something_to_do(worker))
-        timeout_ms = until_next_timer_ms(worker, now_ns / 1000000);
+        timeout_ms = clock_timeout_ms(timer_wheel_next_ms(&worker->timers), now_ns / 1000000);
     take_events(worker, timeout_ms);
     worker->called = handoff_awake(handoff, worker->index);
     worker->busy_since_ns = clock_ns();
