@@ -16,7 +16,22 @@
 #define UNIX_HEAD offsetof(struct sockaddr_un, sun_path)
 #define UNIX_NAME_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
 
-/* What follows "tcp://", taken apart but not understood yet. */
+/* What an address begins with, and what that says. */
+struct scheme {
+    const char *prefix;
+    enum address_kind kind;
+    int type;
+};
+
+static const struct scheme schemes[] = {
+    { "tcp://", ADDRESS_IP, SOCK_STREAM },
+    { "udp://", ADDRESS_IP, SOCK_DGRAM },
+    { "unix:", ADDRESS_UNIX, SOCK_STREAM },
+    { "unixgram:", ADDRESS_UNIX, SOCK_DGRAM },
+    { "fd://", ADDRESS_FD, 0 },
+};
+
+/* What follows "tcp://" or "udp://", taken apart but not understood yet. */
 struct host_port {
     char host[NI_MAXHOST];  /* "": every address */
     const char *port;
@@ -30,12 +45,26 @@ static const char *after_prefix(const char *text, const char *prefix)
     return strncmp(text, prefix, len) == 0 ? text + len : NULL;
 }
 
+/* NULL: no address begins so. */
+static const struct scheme *find_scheme(const char *uri, const char **ret_rest)
+{
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        const char *rest = after_prefix(uri, schemes[i].prefix);
+
+        if (rest) {
+            *ret_rest = rest;
+            return &schemes[i];
+        }
+    }
+    return NULL;
+}
+
 static bool is_number(const char *text)
 {
     return *text != '\0' && text[strspn(text, "0123456789")] == '\0';
 }
 
-/* ---- tcp:// ---- */
+/* ---- tcp://, udp:// ---- */
 
 /* Returns the port, behind the colon, or NULL and the reason. */
 static const char *find_port(const char *host, bool bracketed, const struct why_subject *uri)
@@ -61,7 +90,8 @@ static const char *find_port(const char *host, bool bracketed, const struct why_
     return colon + 1;
 }
 
-static int split_tcp(const char *text, struct host_port *ret, const struct why_subject *uri)
+static int split_ip(const struct scheme *scheme, const char *text, struct host_port *ret,
+                    const struct why_subject *uri)
 {
     const char *junk = strpbrk(text, "/?#@ ");
     bool bracketed = *text == '[';
@@ -69,7 +99,8 @@ static int split_tcp(const char *text, struct host_port *ret, const struct why_s
     const char *port;
 
     if (junk)
-        return why_refuse(uri, -EINVAL, "only host:port may follow tcp://, without \"%s\"", junk);
+        return why_refuse(uri, -EINVAL, "only host:port may follow %s, without \"%s\"",
+                          scheme->prefix, junk);
     port = find_port(host, bracketed, uri);
     if (!port)
         return -EINVAL;
@@ -77,7 +108,7 @@ static int split_tcp(const char *text, struct host_port *ret, const struct why_s
     size_t len = (size_t)(port - host) - (bracketed ? strlen("]:") : strlen(":"));
     if (!bracketed && memchr(host, ':', len))
         return why_refuse(uri, -EINVAL, "there are too many colons (an IPv6 address goes in "
-                          "brackets, as in tcp://[::1]:80)");
+                          "brackets, as in %s[::1]:80)", scheme->prefix);
     if (bracketed && len == 0)
         return why_refuse(uri, -EINVAL, "there is no address between the brackets");
     if (len >= sizeof(ret->host))
@@ -93,7 +124,7 @@ static int split_tcp(const char *text, struct host_port *ret, const struct why_s
 
 static bool has_ipv6(void)
 {
-    int fd = sys_socket(AF_INET6);
+    int fd = sys_socket(AF_INET6, SOCK_DGRAM);
 
     if (fd < 0)
         return fd != -EAFNOSUPPORT;
@@ -125,10 +156,10 @@ static int refuse_resolution(int gai, const struct host_port *parts,
     }
 }
 
-static int resolve(const struct host_port *parts, struct addrinfo **ret_list)
+static int resolve(const struct host_port *parts, int type, struct addrinfo **ret_list)
 {
     bool every = parts->host[0] == '\0';
-    struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
+    struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = type };
 
     if (is_number(parts->port))
         hints.ai_flags |= AI_NUMERICSERV;
@@ -143,22 +174,23 @@ static int resolve(const struct host_port *parts, struct addrinfo **ret_list)
     return getaddrinfo(every ? NULL : parts->host, parts->port, &hints, ret_list);
 }
 
-static int parse_tcp(const char *text, struct address *ret, size_t max,
-                     const struct why_subject *uri)
+static int parse_ip(const struct scheme *scheme, const char *text, struct address *ret, size_t max,
+                    const struct why_subject *uri)
 {
     struct host_port parts;
     struct addrinfo *list;
     int len = 0;
-    int r = split_tcp(text, &parts, uri);
+    int r = split_ip(scheme, text, &parts, uri);
 
     if (r < 0)
         return r;
-    r = resolve(&parts, &list);
+    r = resolve(&parts, scheme->type, &list);
     if (r != 0)
         return refuse_resolution(r, &parts, uri);
     for (const struct addrinfo *info = list; info && len < (int)max; info = info->ai_next) {
         ret[len] = (struct address){
-            .kind = ADDRESS_TCP,
+            .kind = ADDRESS_IP,
+            .type = scheme->type,
             .fd = -1,
             .every = parts.host[0] == '\0',
             .len = info->ai_addrlen,
@@ -169,14 +201,14 @@ static int parse_tcp(const char *text, struct address *ret, size_t max,
     return len;
 }
 
-static bool is_literal_tcp(const char *text)
+static bool is_literal_ip(const struct scheme *scheme, const char *text)
 {
     const struct addrinfo hints = { .ai_flags = AI_NUMERICHOST };
     const struct why_subject nobody = { .text = "" };
     struct host_port parts;
     struct addrinfo *list;
 
-    if (split_tcp(text, &parts, &nobody) < 0)
+    if (split_ip(scheme, text, &parts, &nobody) < 0)
         return true;
     if (!is_number(parts.port))
         return false;
@@ -188,7 +220,7 @@ static bool is_literal_tcp(const char *text)
     return true;
 }
 
-/* ---- unix: ---- */
+/* ---- unix:, unixgram: ---- */
 
 static int hex_value(char c)
 {
@@ -225,7 +257,8 @@ static int decode_name(const char *text, char name[UNIX_NAME_MAX], const struct 
     return (int)len;
 }
 
-static int parse_unix(const char *text, struct address *ret, const struct why_subject *uri)
+static int parse_unix(const struct scheme *scheme, const char *text, struct address *ret,
+                      const struct why_subject *uri)
 {
     bool abstract = *text == '@';
     const char *encoded = abstract ? text + 1 : after_prefix(text, "//");
@@ -233,8 +266,8 @@ static int parse_unix(const char *text, struct address *ret, const struct why_su
     int len;
 
     if (!encoded || (!abstract && *encoded != '/'))
-        return why_refuse(uri, -EINVAL, "a Unix socket is unix:///path, with three slashes, "
-                          "or unix:@name");
+        return why_refuse(uri, -EINVAL, "a Unix socket is %s///path, with three slashes, or "
+                          "%s@name", scheme->prefix, scheme->prefix);
     len = decode_name(encoded, name, uri);
     if (len < 0)
         return len;
@@ -246,6 +279,7 @@ static int parse_unix(const char *text, struct address *ret, const struct why_su
     /* An abstract name begins with a zero byte, a path ends with one: one more byte either way. */
     *ret = (struct address){
         .kind = ADDRESS_UNIX,
+        .type = scheme->type,
         .fd = -1,
         .len = (socklen_t)(UNIX_HEAD + (size_t)len + 1),
         .un.sun_family = AF_UNIX,
@@ -275,21 +309,23 @@ int address_parse_all(const char *uri, struct address *ret, size_t max, char *wh
                       size_t why_size)
 {
     const struct why_subject subject = { uri, why, why_size };
+    const struct scheme *scheme;
     const char *rest;
     int r;
 
     if (*uri == '\0')
         return why_set(why, why_size, -EINVAL,
                        "the address is empty (one would be tcp://127.0.0.1:8080)");
-    if ((rest = after_prefix(uri, "tcp://")))
-        return parse_tcp(rest, ret, max, &subject);
-    if ((rest = after_prefix(uri, "unix:")))
-        r = parse_unix(rest, ret, &subject);
-    else if ((rest = after_prefix(uri, "fd://")))
-        r = parse_fd(rest, ret, &subject);
+    scheme = find_scheme(uri, &rest);
+    if (!scheme)
+        return why_refuse(&subject, -EINVAL,
+                          "an address begins with tcp://, udp://, unix:, unixgram: or fd://");
+    if (scheme->kind == ADDRESS_IP)
+        return parse_ip(scheme, rest, ret, max, &subject);
+    if (scheme->kind == ADDRESS_UNIX)
+        r = parse_unix(scheme, rest, ret, &subject);
     else
-        r = why_refuse(&subject, -EINVAL,
-                       "an address begins with tcp://, unix:///, unix:@ or fd://");
+        r = parse_fd(rest, ret, &subject);
     return r < 0 ? r : 1;
 }
 
@@ -302,9 +338,10 @@ int address_parse(const char *uri, struct address *ret, char *why, size_t why_si
 
 bool address_is_literal(const char *uri)
 {
-    const char *rest = after_prefix(uri, "tcp://");
+    const char *rest;
+    const struct scheme *scheme = find_scheme(uri, &rest);
 
-    return !rest || is_literal_tcp(rest);
+    return !scheme || scheme->kind != ADDRESS_IP || is_literal_ip(scheme, rest);
 }
 
 static __attribute__((format(printf, 3, 4))) int print(char *buf, size_t size,
@@ -350,30 +387,31 @@ static void encode_name(const char *name, size_t len, char *ret)
     *ret = '\0';
 }
 
-static int print_unix(const struct sockaddr_un *addr, socklen_t len, const char *path_prefix,
-                      char *buf, size_t size)
+static int print_unix(const struct sockaddr_un *addr, socklen_t len, const char *prefix,
+                      const char *slashes, char *buf, size_t size)
 {
     char encoded[3 * sizeof(addr->sun_path) + 1];
     size_t name_len = len > UNIX_HEAD ? len - UNIX_HEAD : 0;
 
     if (name_len == 0)
-        return print(buf, size, "unix:");
+        return print(buf, size, "%s", prefix);
     if (addr->sun_path[0] == '\0') {
         encode_name(addr->sun_path + 1, name_len - 1, encoded);
-        return print(buf, size, "unix:@%s", encoded);
+        return print(buf, size, "%s@%s", prefix, encoded);
     }
     encode_name(addr->sun_path, strnlen(addr->sun_path, name_len), encoded);
-    return print(buf, size, "%s%s", path_prefix, encoded);
+    return print(buf, size, "%s%s%s", prefix, slashes, encoded);
 }
 
-int address_format(const struct sockaddr *addr, socklen_t len, char *buf, size_t size)
+int address_format(int type, const struct sockaddr *addr, socklen_t len, char *buf, size_t size)
 {
     switch (addr->sa_family) {
     case AF_INET:
     case AF_INET6:
-        return print_ip(addr, len, "tcp://", buf, size);
+        return print_ip(addr, len, type == SOCK_DGRAM ? "udp://" : "tcp://", buf, size);
     case AF_UNIX:
-        return print_unix((const struct sockaddr_un *)addr, len, "unix://", buf, size);
+        return print_unix((const struct sockaddr_un *)addr, len,
+                          type == SOCK_DGRAM ? "unixgram:" : "unix:", "//", buf, size);
     default:
         return -EAFNOSUPPORT;
     }
@@ -399,7 +437,7 @@ const char *address_text(const struct sockaddr *addr, socklen_t len, char *buf, 
     if (unmap(addr, &in))
         r = print_ip((const struct sockaddr *)&in, sizeof(in), "", buf, size);
     else if (addr->sa_family == AF_UNIX)
-        r = print_unix((const struct sockaddr_un *)addr, len, "unix:", buf, size);
+        r = print_unix((const struct sockaddr_un *)addr, len, "unix:", "", buf, size);
     else
         r = print_ip(addr, len, "", buf, size);
     if (r == -EAFNOSUPPORT)

@@ -1,11 +1,13 @@
 /*
  * address.h - URIs to socket addresses, and back.
  *
- *   tcp://host:port   host: a name, an IPv4 address, or [an IPv6 address, %scope if need be];
- *                     none at all: every address of this machine. port: 0 to 65535, or a
- *                     service's name.
- *   unix:///path      unix:@name   a Unix socket's path, or a name in the abstract namespace.
- *                     %XX is the byte XX, so "%25" is a percent sign; a name may hold any byte.
+ *   tcp://host:port   udp://host:port   host: a name, an IPv4 address, or [an IPv6 address, %scope
+ *                     if need be]; none at all: every address of this machine. port: 0 to 65535,
+ *                     or a service's name.
+ *   unix:///path      unix:@name   a Unix stream socket's path, or a name in the abstract
+ *                     namespace. %XX is the byte XX, so "%25" is a percent sign; a name may hold
+ *                     any byte.
+ *   unixgram:///path  unixgram:@name   the same of a Unix datagram socket.
  *   fd://N            a descriptor that this process was given.
  *
  * Threads: any. Owns: nothing.
@@ -20,10 +22,11 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-enum address_kind { ADDRESS_TCP, ADDRESS_UNIX, ADDRESS_FD };
+enum address_kind { ADDRESS_IP, ADDRESS_UNIX, ADDRESS_FD };
 
 struct address {
     enum address_kind kind;
+    int type;                      /* SOCK_STREAM or SOCK_DGRAM; ADDRESS_FD: 0, it will show */
     int fd;                        /* ADDRESS_FD: which; nothing below is set then */
     bool every;                    /* no host was given: [::] that takes IPv4 too, or 0.0.0.0 */
     socklen_t len;
@@ -51,10 +54,11 @@ int address_parse_all(const char *uri, struct address *ret, size_t max, char *wh
 bool address_is_literal(const char *uri);
 
 /*
- * address_format writes the URI: "tcp://[::1]:80", "unix:///p", "unix:@n"; "unix:" if unnamed.
+ * address_format writes the URI of a socket of that type: "tcp://[::1]:80", "unix:///p",
+ * "unix:@n", "unix:" if unnamed; "udp://[::1]:80", "unixgram:///p" and so on for SOCK_DGRAM.
  * Returns its length, -ENOSPC (what fits is written, terminated), or -EAFNOSUPPORT.
  */
-int address_format(const struct sockaddr *addr, socklen_t len, char *buf, size_t size);
+int address_format(int type, const struct sockaddr *addr, socklen_t len, char *buf, size_t size);
 
 /*
  * address_text writes a peer for people to read: "127.0.0.1:51234" (also if it came mapped into

@@ -32,9 +32,9 @@ static int get_option(int fd, int name, int *ret_value)
     return getsockopt(fd, SOL_SOCKET, name, ret_value, &len) == 0 ? 0 : -errno;
 }
 
-static bool is_tcp(const struct address *address)
+static bool is_ip(const struct address *address)
 {
-    return address->kind == ADDRESS_TCP;
+    return address->kind == ADDRESS_IP;
 }
 
 /* Has the socket a file in a folder, as opposed to a name in the abstract namespace? */
@@ -43,21 +43,35 @@ static bool has_path(const struct address *address)
     return address->kind == ADDRESS_UNIX && address->un.sun_path[0] != '\0';
 }
 
+/* What depends on the kind of socket, and not on who has made it. */
+static int set_traits(int fd, int family, int type, const struct listener_options *options)
+{
+    if (family == AF_UNIX)
+        return type == SOCK_DGRAM ? set_option(fd, SOL_SOCKET, SO_PASSCRED, 1) : 0;
+    return type == SOCK_STREAM && options->nodelay ? sys_set_nodelay(fd) : 0;
+}
+
+/* bind(2) makes the file with the socket's own permissions, less the umask's. */
+static int limit_mode(int fd, mode_t mode)
+{
+    return mode == 0 || fchmod(fd, mode) == 0 ? 0 : -errno;
+}
+
 static int set_options(int fd, const struct address *address,
                        const struct listener_options *options)
 {
-    int r = 0;
+    int r = set_traits(fd, address->sa.sa_family, address->type, options);
 
-    if (!is_tcp(address))
-        return 0;
+    if (r == 0 && has_path(address))
+        r = limit_mode(fd, options->mode);
+    if (r < 0 || !is_ip(address))
+        return r;
     if (address->sa.sa_family == AF_INET6)
         r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !address->every);
     if (r == 0 && options->reuse_address)
         r = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (r == 0 && options->reuse_port)
         r = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (r == 0 && options->nodelay)
-        r = sys_set_nodelay(fd);
     return r;
 }
 
@@ -73,10 +87,13 @@ static bool same_file(const struct stat *a, const struct stat *b)
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Connects to see who is there: 0 or -EAGAIN somebody, -ECONNREFUSED nobody. */
+/*
+ * Connects to see who is there: 0 or -EAGAIN somebody, -ECONNREFUSED nobody; -EPERM a datagram
+ * socket that takes from its own peer only. Nothing is sent: a datagram socket notices nothing.
+ */
 static int probe(const struct address *address)
 {
-    int fd = sys_socket(AF_UNIX);
+    int fd = sys_socket(AF_UNIX, address->type);
     int r;
 
     if (fd < 0)
@@ -88,17 +105,22 @@ static int probe(const struct address *address)
 
 static int refuse_path(const struct attempt *attempt, int probed)
 {
+    bool stream = attempt->address->type == SOCK_STREAM;
+
     switch (probed) {
     case 0:
     case -EAGAIN:
-        return why_refuse(attempt->uri, -EADDRINUSE, "the path is in use: a server listens there");
+    case -EPERM:
+        return why_refuse(attempt->uri, -EADDRINUSE, "the path is in use: a server %s there",
+                          stream ? "listens" : "is bound");
     case -EPROTOTYPE:
         return why_refuse(attempt->uri, -EADDRINUSE,
-                          "the path is in use by a socket that is not a stream socket");
+                          "the path is in use by a socket that is not a %s socket",
+                          stream ? "stream" : "datagram");
     default:
         return why_refuse(attempt->uri, -EADDRINUSE, "a socket is there already, and whether a "
-                          "server listens on it cannot be found out: %s",
-                          strerrordesc_np(-probed));
+                          "server %s it cannot be found out: %s",
+                          stream ? "listens on" : "is bound to", strerrordesc_np(-probed));
     }
 }
 
@@ -106,6 +128,7 @@ static int refuse_path(const struct attempt *attempt, int probed)
  * Removes the socket that a server left behind when it was killed, and nothing else. The file is
  * looked at again after the probe, because another server may take the path over as well. What
  * remains is a window of two system calls, and that of a server between its bind and its listen.
+ * What a stream server left behind cannot be told from what a datagram server did.
  */
 static int remove_stale_path(const struct attempt *attempt)
 {
@@ -124,8 +147,8 @@ static int remove_stale_path(const struct attempt *attempt)
     if (lstat(path, &now) == 0 && !same_file(&before, &now))
         return refuse_path(attempt, 0);
     if (unlink(path) < 0 && errno != ENOENT)
-        return why_refuse(attempt->uri, -errno, "nobody listens there any more, but the old "
-                          "socket cannot be removed: %s", strerrordesc_np(errno));
+        return why_refuse(attempt->uri, -errno, "nobody is there any more, but the old socket "
+                          "cannot be removed: %s", strerrordesc_np(errno));
     return 0;
 }
 
@@ -179,8 +202,9 @@ static int refuse_owner(const struct attempt *attempt, int error)
 }
 
 /*
- * Before listen, when nobody can connect yet. The mode comes first, since who has given the file
- * away may not change it any more. Neither follows a link that was put there instead.
+ * Before listen, when nobody can connect yet; who may send datagrams was limited before bind, and
+ * is let in here. The mode comes first, since who has given the file away may not change it any
+ * more. Neither follows a link that was put there instead.
  */
 static int set_access(const struct attempt *attempt)
 {
@@ -199,10 +223,12 @@ static int set_access(const struct attempt *attempt)
 
 /* ---- why bind or listen failed ---- */
 
-static const char *tcp_reason(int family, int error)
+static const char *ip_reason(int family, int type, int error)
 {
     switch (error) {
     case -EADDRINUSE:
+        if (type == SOCK_DGRAM)
+            return "the port is in use: another socket is bound to it";
         return "the port is in use: a server listens on it, or connections of one that ran "
                "without reuse_address are still closing (wait a minute)";
     case -EACCES:
@@ -233,15 +259,16 @@ static const char *unix_reason(int error)
     }
 }
 
-static int refuse_address(const struct why_subject *uri, int family, int error)
+static int refuse_address(const struct why_subject *uri, int family, int type, int error)
 {
     return why_refuse(uri, error, "%s", family == AF_UNIX ? unix_reason(error)
-                                                          : tcp_reason(family, error));
+                                                          : ip_reason(family, type, error));
 }
 
 /* ---- binding ---- */
 
-static int name_listener(struct listener *listener, int fd, const struct why_subject *uri)
+static int name_listener(struct listener *listener, int fd, int type,
+                         const struct why_subject *uri)
 {
     struct address bound = { .len = sizeof(bound.ss) };
     int r;
@@ -249,11 +276,12 @@ static int name_listener(struct listener *listener, int fd, const struct why_sub
     if (getsockname(fd, &bound.sa, &bound.len) < 0)
         return why_refuse(uri, -errno, "%s", strerrordesc_np(errno));
     listener->family = bound.sa.sa_family;
-    r = address_format(&bound.sa, bound.len, listener->uri, sizeof(listener->uri));
+    listener->type = type;
+    r = address_format(type, &bound.sa, bound.len, listener->uri, sizeof(listener->uri));
     if (r == -ENOSPC)
         return why_refuse(uri, -ENAMETOOLONG, "the name has too many bytes that are written %%XX");
     if (r < 0)
-        return why_refuse(uri, r, "it is neither a TCP nor a Unix socket");
+        return why_refuse(uri, r, "it is neither a TCP nor a UDP nor a Unix socket");
     return 0;
 }
 
@@ -268,7 +296,7 @@ static int bind_or_take_over(int fd, const struct attempt *attempt)
             return r;
         r = bind_address(fd, address);
     }
-    return r < 0 ? refuse_address(attempt->uri, address->sa.sa_family, r) : 0;
+    return r < 0 ? refuse_address(attempt->uri, address->sa.sa_family, address->type, r) : 0;
 }
 
 static int make_path_ours(struct listener *listener, const struct attempt *attempt)
@@ -276,74 +304,107 @@ static int make_path_ours(struct listener *listener, const struct attempt *attem
     int r = own_path(listener, attempt->address->un.sun_path);
 
     if (r < 0)
-        return refuse_address(attempt->uri, AF_UNIX, r);
+        return refuse_address(attempt->uri, AF_UNIX, attempt->address->type, r);
     return set_access(attempt);
 }
 
 static int bind_new(struct listener *listener, const struct attempt *attempt)
 {
     int family = attempt->address->sa.sa_family;
+    int type = attempt->address->type;
     int r;
 
-    listener->fd = sys_socket(family);
+    listener->fd = sys_socket(family, type);
     if (listener->fd < 0)
-        return refuse_address(attempt->uri, family, listener->fd);
+        return refuse_address(attempt->uri, family, type, listener->fd);
     r = set_options(listener->fd, attempt->address, attempt->options);
     if (r < 0)
-        return refuse_address(attempt->uri, family, r);
+        return refuse_address(attempt->uri, family, type, r);
     r = bind_or_take_over(listener->fd, attempt);
     if (r == 0 && has_path(attempt->address))
         r = make_path_ours(listener, attempt);
-    return r < 0 ? r : name_listener(listener, listener->fd, attempt->uri);
+    return r < 0 ? r : name_listener(listener, listener->fd, type, attempt->uri);
 }
 
 /* ---- adopting an inherited descriptor ---- */
 
-static int check_inherited(int fd, const struct why_subject *uri)
+static int check_stream(int fd, const struct why_subject *uri)
 {
-    int type, listening;
-    int r = get_option(fd, SO_TYPE, &type);
+    int listening;
+    int r = get_option(fd, SO_ACCEPTCONN, &listening);
 
-    if (r == -EBADF)
-        return why_refuse(uri, -EINVAL, "descriptor %d is not open", fd);
-    if (r == -ENOTSOCK)
-        return why_refuse(uri, -EINVAL, "descriptor %d is not a socket", fd);
-    if (r == 0)
-        r = get_option(fd, SO_ACCEPTCONN, &listening);
     if (r < 0)
         return why_refuse(uri, r, "%s", strerrordesc_np(-r));
-    if (type != SOCK_STREAM)
-        return why_refuse(uri, -EINVAL, "descriptor %d is not a stream socket", fd);
     if (!listening)
         return why_refuse(uri, -EINVAL, "descriptor %d does not listen: "
                           "whoever opens it must call listen(2)", fd);
     return 0;
 }
 
-static int set_flags(int fd)
+/* A UDP socket that nobody has bound has no port, a Unix socket no name. */
+static bool is_bound(const struct address *name)
 {
-    int flags = fcntl(fd, F_GETFL);
+    switch (name->sa.sa_family) {
+    case AF_INET:
+        return name->in.sin_port != 0;
+    case AF_INET6:
+        return name->in6.sin6_port != 0;
+    default:
+        return name->len > sizeof(name->un.sun_family);
+    }
+}
 
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
-        fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
-        return -errno;
+/* Ping sockets, too, are datagram sockets of an IP family. */
+static int check_datagram(int fd, const struct why_subject *uri)
+{
+    struct address name = { .len = sizeof(name.ss) };
+    int protocol;
+    int r = get_option(fd, SO_PROTOCOL, &protocol);
+
+    if (r == 0 && getsockname(fd, &name.sa, &name.len) < 0)
+        r = -errno;
+    if (r < 0)
+        return why_refuse(uri, r, "%s", strerrordesc_np(-r));
+    if (name.sa.sa_family != AF_UNIX && protocol != IPPROTO_UDP)
+        return why_refuse(uri, -EINVAL, "descriptor %d is neither a UDP nor a Unix socket", fd);
+    if (!is_bound(&name))
+        return why_refuse(uri, -EINVAL, "descriptor %d is not bound: "
+                          "whoever opens it must call bind(2)", fd);
     return 0;
+}
+
+static int check_inherited(int fd, int *ret_type, const struct why_subject *uri)
+{
+    int r = get_option(fd, SO_TYPE, ret_type);
+
+    if (r == -EBADF)
+        return why_refuse(uri, -EINVAL, "descriptor %d is not open", fd);
+    if (r == -ENOTSOCK)
+        return why_refuse(uri, -EINVAL, "descriptor %d is not a socket", fd);
+    if (r < 0)
+        return why_refuse(uri, r, "%s", strerrordesc_np(-r));
+    if (*ret_type == SOCK_STREAM)
+        return check_stream(fd, uri);
+    if (*ret_type == SOCK_DGRAM)
+        return check_datagram(fd, uri);
+    return why_refuse(uri, -EINVAL, "descriptor %d is neither a stream nor a datagram socket", fd);
 }
 
 /* The descriptor becomes the listener's last, so that a failure leaves it open and the caller's. */
 static int adopt(struct listener *listener, const struct attempt *attempt)
 {
     int fd = attempt->address->fd;
-    int r = check_inherited(fd, attempt->uri);
+    int type;
+    int r = check_inherited(fd, &type, attempt->uri);
 
     if (r < 0)
         return r;
-    r = name_listener(listener, fd, attempt->uri);
+    r = name_listener(listener, fd, type, attempt->uri);
     if (r < 0)
         return r;
-    r = set_flags(fd);
-    if (r == 0 && attempt->options->nodelay && listener->family != AF_UNIX)
-        r = sys_set_nodelay(fd);
+    r = sys_set_nonblocking(fd);
+    if (r == 0)
+        r = set_traits(fd, listener->family, type, attempt->options);
     if (r < 0)
         return why_refuse(attempt->uri, r, "%s", strerrordesc_np(-r));
     listener->fd = fd;
@@ -385,27 +446,33 @@ static int listen_backlog(int fd, uint32_t backlog)
     return listen(fd, backlog < INT_MAX ? (int)backlog : INT_MAX) == 0 ? 0 : -errno;
 }
 
-static int start_listening(struct listener *listener, uint32_t backlog,
+/* What is to be done for a stream socket. */
+static int start_listening(const struct listener *listener, uint32_t backlog,
                            const struct why_subject *uri)
 {
     int r;
 
-    if (listener->listens)
-        return 0;
     if (listener->path[0] != '\0' && !owns_path(listener))
         return why_refuse(uri, -EADDRINUSE, "the path was removed or taken over after it was "
                           "bound, while nobody listened there");
     r = listen_backlog(listener->fd, backlog);
-    if (r < 0)
-        return refuse_address(uri, listener->family, r);
-    listener->listens = true;
-    return 0;
+    return r < 0 ? refuse_address(uri, listener->family, SOCK_STREAM, r) : 0;
+}
+
+static int activate(struct listener *listener, uint32_t backlog, const struct why_subject *uri)
+{
+    int r = 0;
+
+    if (!listener->listens && listener->type == SOCK_STREAM)
+        r = start_listening(listener, backlog, uri);
+    if (r == 0)
+        listener->listens = true;
+    return r;
 }
 
 int listener_activate(struct listener *listener, uint32_t backlog, char *why, size_t why_size)
 {
-    return start_listening(listener, backlog,
-                           &(const struct why_subject){ listener->uri, why, why_size });
+    return activate(listener, backlog, &(const struct why_subject){ listener->uri, why, why_size });
 }
 
 int listener_open(struct listener *ret, const char *uri, const struct listener_options *options,
@@ -416,8 +483,7 @@ int listener_open(struct listener *ret, const char *uri, const struct listener_o
 
     if (r < 0)
         return r;
-    r = start_listening(&listener, options->backlog,
-                        &(const struct why_subject){ uri, why, why_size });
+    r = activate(&listener, options->backlog, &(const struct why_subject){ uri, why, why_size });
     if (r < 0) {
         listener.keep_path = false;
         listener_close(&listener);

@@ -1,7 +1,10 @@
 /*
- * listener.h - a bound, listening socket, and the Unix path that belongs to it.
+ * listener.h - a bound socket that clients come to, and the Unix path that belongs to it.
  *
- * Threads: one at a time; the fd may be accepted from by any (sys_accept).
+ * A stream socket listens, and its connections are accepted. A datagram socket has neither: it
+ * receives from the moment that it is bound, and to activate it only notes that.
+ *
+ * Threads: one at a time; the fd may be accepted or received from by any (sys_accept).
  * Owns:    the descriptor, and the path of a Unix socket that it has bound itself.
  * Blocks:  listener_open and listener_bind, while a name is resolved.
  */
@@ -17,10 +20,10 @@
 #include <sys/un.h>
 
 struct listener_options {
-    uint32_t backlog;              /* 0: SOMAXCONN */
-    bool reuse_address;            /* the next three: TCP only */
-    bool reuse_port;
-    bool nodelay;                  /* accepted sockets inherit it */
+    uint32_t backlog;              /* 0: SOMAXCONN; datagrams have none */
+    bool reuse_address;            /* TCP, and UDP: where another socket that set it, too, may */
+    bool reuse_port;               /* ... be bound to the same port. TCP and UDP */
+    bool nodelay;                  /* TCP only: accepted sockets inherit it */
     bool keep_path;                /* from here on: Unix paths only. Closing leaves it there */
     bool set_uid;
     bool set_gid;
@@ -32,7 +35,8 @@ struct listener_options {
 struct listener {
     int fd;                        /* non-blocking, close-on-exec; -1 once closed */
     int family;                    /* AF_INET, AF_INET6, AF_UNIX */
-    bool listens;
+    int type;                      /* SOCK_STREAM, SOCK_DGRAM: a Unix one has SO_PASSCRED set */
+    bool listens;                  /* ... or, of datagrams, is to be received from */
     bool keep_path;
     char uri[WEIR_ADDRESS_SIZE];   /* what is bound, a port 0 resolved */
     char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)]; /* to unlink; "": nothing is */
@@ -41,10 +45,12 @@ struct listener {
 };
 
 /*
- * listener_bind binds: the address is known, and nobody can connect yet. A Unix path that nobody
- * listens on any more is taken over; anything else at that path is left alone. Mode and owner are
- * set here. An inherited fd:// must be listening already; what the options say about backlog,
- * reuse_address, reuse_port and Unix paths was its maker's choice then.
+ * listener_bind binds: the address is known, and nobody can connect yet; datagrams are gathered by
+ * the kernel from here on. A Unix path where nobody listens any more (of a datagram socket: where
+ * nobody is bound any more) is taken over; anything else at that path is left alone. Mode and
+ * owner are set here. An inherited fd:// must be listening already, or a UDP or Unix datagram
+ * socket that is bound; what the options say about backlog, reuse_address, reuse_port and Unix
+ * paths was its maker's choice then.
  * Returns 0, or -errno with the reason in why and nothing left open: what address_parse returns,
  * -EADDRINUSE, -EADDRNOTAVAIL, -EACCES and other errors of socket(2), bind(2), chmod(2) and
  * chown(2), -ENAMETOOLONG an abstract name whose URI doesn't fit in uri, -EINVAL an fd:// that
@@ -56,7 +62,8 @@ int listener_bind(struct listener *ret, const char *uri, const struct listener_o
 /*
  * listener_activate listens, unless it does already; backlog 0: SOMAXCONN. Returns 0, or the error
  * of listen(2) with the reason in why, and it is still bound; -EADDRINUSE also if the Unix path is
- * not ours any more: another server may take it while nobody listens.
+ * not ours any more: another server may take it while nobody listens. A datagram socket has been
+ * receiving since it was bound, and nothing can fail.
  */
 int listener_activate(struct listener *listener, uint32_t backlog, char *why, size_t why_size);
 

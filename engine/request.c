@@ -357,7 +357,7 @@ static int open_request(struct weir_request *root, int family, struct weir_reque
 
     if (!peer)
         return -ENOMEM;
-    fd = sys_socket(family);
+    fd = sys_socket(family, SOCK_STREAM);
     if (fd < 0) {
         free(peer);
         return fd;
@@ -408,7 +408,7 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
 
     if (len < 0)
         return len;
-    if (resolving.addresses[0].kind == ADDRESS_FD)
+    if (resolving.addresses[0].type != SOCK_STREAM)
         return -EINVAL;
     for (int i = 0; i < len; i++) {
         r = open_connected(root, &resolving.addresses[i], deadline_ms, ret_peer);

@@ -211,6 +211,14 @@ static struct listener_options listener_options(const struct weir_server *server
     };
 }
 
+static int refuse_listener(struct listener *listener, const char *uri, int error,
+                           const char *reason)
+{
+    listener->keep_path = false;
+    listener_close(listener);
+    return why_set(last_why, sizeof(last_why), error, "%s: %s", uri, reason);
+}
+
 static int open_listener(struct weir_server *server, struct acceptor *acceptor, const char *uri,
                          const struct weir_handler *handler)
 {
@@ -222,13 +230,11 @@ static int open_listener(struct weir_server *server, struct acceptor *acceptor, 
 
     if (r < 0)
         return r;
+    if (listener.type == SOCK_DGRAM)
+        return refuse_listener(&listener, uri, -EPROTONOSUPPORT, "this version of weir serves no "
+                               "datagrams: use tcp:// or unix:");
     r = acceptor_add(acceptor, &listener, handler);
-    if (r < 0) {
-        listener.keep_path = false;
-        listener_close(&listener);
-        return why_set(last_why, sizeof(last_why), r, "%s: %s", uri, strerror(-r));
-    }
-    return 0;
+    return r < 0 ? refuse_listener(&listener, uri, r, strerror(-r)) : 0;
 }
 
 /* Only a TCP port that we have bound ourselves can be shared by SO_REUSEPORT. */

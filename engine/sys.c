@@ -163,9 +163,9 @@ LEAF int sys_poll_now(struct pollfd *fds, size_t n)
     return r < 0 ? -errno : r;
 }
 
-LEAF int sys_socket(int family)
+LEAF int sys_socket(int family, int type)
 {
-    int r = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int r = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     return r >= 0 ? r : -errno;
 }

@@ -58,8 +58,8 @@ int sys_poll_one(int fd, short events, int timeout_ms);
 /* poll(2) that does not wait: how many are ready, or -errno. */
 int sys_poll_now(struct pollfd *fds, size_t n);
 
-/* A stream socket, non-blocking and close-on-exec. */
-int sys_socket(int family);
+/* A socket of the type (SOCK_STREAM, SOCK_DGRAM), non-blocking and close-on-exec. */
+int sys_socket(int family, int type);
 
 /* 0, -EINPROGRESS: sys_socket_error tells once it is writable; -EAGAIN: a Unix backlog is full. */
 int sys_connect(int fd, const struct sockaddr *addr, socklen_t len);

@@ -43,7 +43,8 @@ static void assert_formats_back(const char *uri)
     struct address address = parsed(uri);
     char buf[200];
 
-    assert_int_equal(address_format(&address.sa, address.len, buf, sizeof(buf)), strlen(uri));
+    assert_int_equal(address_format(address.type, &address.sa, address.len, buf, sizeof(buf)),
+                     strlen(uri));
     assert_string_equal(buf, uri);
 }
 
@@ -71,7 +72,8 @@ static void an_ipv4_address_is_taken_apart(void **state)
     struct address address = parsed("tcp://127.0.0.1:8080");
 
     (void)state;
-    assert_int_equal(address.kind, ADDRESS_TCP);
+    assert_int_equal(address.kind, ADDRESS_IP);
+    assert_int_equal(address.type, SOCK_STREAM);
     assert_int_equal(address.len, sizeof(address.in));
     assert_int_equal(address.in.sin_family, AF_INET);
     assert_int_equal(ntohs(address.in.sin_port), 8080);
@@ -140,6 +142,7 @@ static void a_path_is_taken_apart(void **state)
 
     (void)state;
     assert_int_equal(address.kind, ADDRESS_UNIX);
+    assert_int_equal(address.type, SOCK_STREAM);
     assert_int_equal(address.un.sun_family, AF_UNIX);
     assert_string_equal(address.un.sun_path, "/run/x.sock");
     assert_int_equal(address.len, len);
@@ -158,8 +161,42 @@ static void a_descriptor_is_taken_apart(void **state)
 {
     (void)state;
     assert_int_equal(parsed("fd://3").kind, ADDRESS_FD);
+    assert_int_equal(parsed("fd://3").type, 0);
     assert_int_equal(parsed("fd://3").fd, 3);
     assert_int_equal(parsed("fd://2147483647").fd, 2147483647);
+}
+
+static void a_datagram_address_is_taken_apart_as_its_stream_is(void **state)
+{
+    static const char *const pairs[][2] = {
+        { "udp://127.0.0.1:8080", "tcp://127.0.0.1:8080" }, { "udp://[::1]:0", "tcp://[::1]:0" },
+        { "udp://:99", "tcp://:99" }, { "unixgram:///run/x%20y", "unix:///run/x%20y" },
+        { "unixgram:@n%00", "unix:@n%00" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(*pairs); i++) {
+        struct address datagram = parsed(pairs[i][0]);
+        struct address stream = parsed(pairs[i][1]);
+
+        assert_int_equal(datagram.type, SOCK_DGRAM);
+        assert_int_equal(datagram.kind, stream.kind);
+        assert_int_equal(datagram.every, stream.every);
+        assert_int_equal(datagram.len, stream.len);
+        assert_memory_equal(&datagram.ss, &stream.ss, stream.len);
+    }
+}
+
+/* Of a service that has both, and of one that has UDP only. */
+static void a_service_is_looked_up_for_its_transport(void **state)
+{
+    (void)state;
+    if (access("/etc/services", R_OK) != 0)
+        skip();
+    assert_int_equal(ntohs(parsed("udp://127.0.0.1:domain").in.sin_port), 53);
+    assert_int_equal(ntohs(parsed("udp://127.0.0.1:tftp").in.sin_port), 69);
+    assert_refused("tcp://127.0.0.1:tftp", -EINVAL,
+                   "tcp://127.0.0.1:tftp: the port must be 0 to 65535 or the name of a service");
 }
 
 static void a_path_has_at_most_107_bytes(void **state)
@@ -190,6 +227,10 @@ static void what_is_formatted_is_what_was_parsed(void **state)
     assert_formats_back("unix:///run/100%25%0A");
     assert_formats_back("unix:@n");
     assert_formats_back("unix:@%00\xc3\xa9%7F");
+    assert_formats_back("udp://127.0.0.1:80");
+    assert_formats_back("udp://[::1]:80");
+    assert_formats_back("unixgram:///run/100%25%0A");
+    assert_formats_back("unixgram:@n");
 }
 
 static void wrong_ports_are_refused(void **state)
@@ -271,6 +312,20 @@ static void wrong_unix_names_are_refused(void **state)
                    "(a percent sign itself is %25)");
 }
 
+static void a_sentence_names_the_scheme_that_was_used(void **state)
+{
+    (void)state;
+    assert_refused("udp://127.0.0.1", -EINVAL,
+                   "udp://127.0.0.1: the port is missing (with :0 the kernel chooses one)");
+    assert_refused("udp://127.0.0.1:80/x", -EINVAL,
+                   "udp://127.0.0.1:80/x: only host:port may follow udp://, without \"/x\"");
+    assert_refused("udp://::1:80", -EINVAL,
+                   "udp://::1:80: there are too many colons (an IPv6 address goes in brackets, "
+                   "as in udp://[::1]:80)");
+    assert_refused("unixgram:x", -EINVAL, "unixgram:x: a Unix socket is unixgram:///path, with "
+                   "three slashes, or unixgram:@name");
+}
+
 static void wrong_descriptors_are_refused(void **state)
 {
     (void)state;
@@ -288,11 +343,13 @@ static void other_schemes_are_refused(void **state)
     (void)state;
     assert_refused("", -EINVAL, "the address is empty (one would be tcp://127.0.0.1:8080)");
     assert_refused("http://127.0.0.1:80", -EINVAL, "http://127.0.0.1:80: "
-                   "an address begins with tcp://, unix:///, unix:@ or fd://");
+                   "an address begins with tcp://, udp://, unix:, unixgram: or fd://");
     assert_refused("127.0.0.1:80", -EINVAL,
-                   "127.0.0.1:80: an address begins with tcp://, unix:///, unix:@ or fd://");
+                   "127.0.0.1:80: an address begins with tcp://, udp://, unix:, unixgram: or "
+                   "fd://");
     assert_refused("tcp:/127.0.0.1:80", -EINVAL,
-                   "tcp:/127.0.0.1:80: an address begins with tcp://, unix:///, unix:@ or fd://");
+                   "tcp:/127.0.0.1:80: an address begins with tcp://, udp://, unix:, unixgram: or "
+                   "fd://");
 }
 
 static void the_sentence_is_one_line_and_fits(void **state)
@@ -302,7 +359,7 @@ static void the_sentence_is_one_line_and_fits(void **state)
 
     (void)state;
     assert_refused("a\nb\x1b\x7f", -EINVAL,
-                   "a?b??: an address begins with tcp://, unix:///, unix:@ or fd://");
+                   "a?b??: an address begins with tcp://, udp://, unix:, unixgram: or fd://");
     assert_int_equal(address_parse("tcp://127.0.0.1", &address, small, sizeof(small)), -EINVAL);
     assert_string_equal(small, "tcp://127");
     assert_int_equal(address_parse("tcp://127.0.0.1", &address, NULL, 0), -EINVAL);
@@ -318,8 +375,11 @@ static void only_names_are_not_literal(void **state)
     assert_true(address_is_literal("unix:@x"));
     assert_true(address_is_literal("fd://3"));
     assert_true(address_is_literal("tcp://localhost"));
+    assert_true(address_is_literal("udp://127.0.0.1:80"));
+    assert_true(address_is_literal("unixgram:///x"));
     assert_true(address_is_literal("nonsense"));
     assert_false(address_is_literal("tcp://localhost:80"));
+    assert_false(address_is_literal("udp://localhost:80"));
     assert_false(address_is_literal("tcp://127.0.0.1:http"));
     assert_false(address_is_literal("tcp://[::1]:http"));
 }
@@ -332,6 +392,8 @@ static void text_is_what_people_read(void **state)
     assert_text("tcp://[::ffff:127.0.0.1]:51234", "127.0.0.1:51234");
     assert_text("unix:///p", "unix:/p");
     assert_text("unix:@n%0a", "unix:@n%0A");
+    assert_text("udp://127.0.0.1:51234", "127.0.0.1:51234");
+    assert_text("unixgram:///p", "unix:/p");
 }
 
 static void a_peer_without_a_name_has_a_text(void **state)
@@ -342,9 +404,12 @@ static void a_peer_without_a_name_has_a_text(void **state)
     (void)state;
     address_text((const struct sockaddr *)&unnamed, sizeof(sa_family_t), buf, sizeof(buf));
     assert_string_equal(buf, "unix:");
-    assert_int_equal(address_format((const struct sockaddr *)&unnamed, sizeof(sa_family_t), buf,
-                                    sizeof(buf)), strlen("unix:"));
+    assert_int_equal(address_format(SOCK_STREAM, (const struct sockaddr *)&unnamed,
+                                    sizeof(sa_family_t), buf, sizeof(buf)), strlen("unix:"));
     assert_string_equal(buf, "unix:");
+    assert_int_equal(address_format(SOCK_DGRAM, (const struct sockaddr *)&unnamed,
+                                    sizeof(sa_family_t), buf, sizeof(buf)), strlen("unixgram:"));
+    assert_string_equal(buf, "unixgram:");
 }
 
 static void a_family_that_is_not_ours_is_told(void **state)
@@ -353,8 +418,8 @@ static void a_family_that_is_not_ours_is_told(void **state)
     char buf[32];
 
     (void)state;
-    assert_int_equal(address_format((const struct sockaddr *)&other, sizeof(other), buf,
-                                    sizeof(buf)), -EAFNOSUPPORT);
+    assert_int_equal(address_format(SOCK_STREAM, (const struct sockaddr *)&other, sizeof(other),
+                                    buf, sizeof(buf)), -EAFNOSUPPORT);
     address_text((const struct sockaddr *)&other, sizeof(other), buf, sizeof(buf));
     assert_string_equal(buf, "address family 40");
 }
@@ -365,7 +430,8 @@ static void a_buffer_too_small_is_filled_and_terminated(void **state)
     char buf[10];
 
     (void)state;
-    assert_int_equal(address_format(&address.sa, address.len, buf, sizeof(buf)), -ENOSPC);
+    assert_int_equal(address_format(address.type, &address.sa, address.len, buf, sizeof(buf)),
+                     -ENOSPC);
     assert_string_equal(buf, "tcp://127");
     address_text(&address.sa, address.len, buf, sizeof(buf));
     assert_string_equal(buf, "127.0.0.1");
@@ -398,11 +464,14 @@ int main(void)
         cmocka_unit_test(a_path_is_taken_apart),
         cmocka_unit_test(an_abstract_name_is_taken_apart),
         cmocka_unit_test(a_descriptor_is_taken_apart),
+        cmocka_unit_test(a_datagram_address_is_taken_apart_as_its_stream_is),
+        cmocka_unit_test(a_service_is_looked_up_for_its_transport),
         cmocka_unit_test(a_path_has_at_most_107_bytes),
         cmocka_unit_test(what_is_formatted_is_what_was_parsed),
         cmocka_unit_test(wrong_ports_are_refused),
         cmocka_unit_test(wrong_hosts_are_refused),
         cmocka_unit_test(wrong_unix_names_are_refused),
+        cmocka_unit_test(a_sentence_names_the_scheme_that_was_used),
         cmocka_unit_test(wrong_descriptors_are_refused),
         cmocka_unit_test(other_schemes_are_refused),
         cmocka_unit_test(the_sentence_is_one_line_and_fits),

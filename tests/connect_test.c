@@ -285,7 +285,7 @@ static void what_is_no_address_is_refused(void **state)
 {
     static char *const wrong[] = {
         "", "localhost:80", "tcp://127.0.0.1", "tcp://127.0.0.1:65536", "unix:relative", "fd://0",
-        "udp://127.0.0.1:80",
+        "udp://127.0.0.1:80", "udp://localhost:80", "unixgram:///x", "unixgram:@x",
     };
 
     (void)state;

@@ -102,6 +102,14 @@ static const char *uri_of(const char *path)
     return uri;
 }
 
+static const char *datagram_uri_of(const char *path)
+{
+    static char uri[sizeof(folder) + 64];
+
+    snprintf(uri, sizeof(uri), "unixgram://%s", path);
+    return uri;
+}
+
 static bool exists(const char *path)
 {
     struct stat st;
@@ -117,7 +125,7 @@ static int connected(const char *uri)
 
     if (address_parse(uri, &address, why, sizeof(why)) < 0)
         fail_msg("%s", why);
-    fd = sys_socket(address.sa.sa_family);
+    fd = sys_socket(address.sa.sa_family, address.type);
     assert_true(fd >= 0);
     r = sys_connect(fd, &address.sa, address.len);
     if (r == -EINPROGRESS) {
@@ -150,6 +158,20 @@ static void assert_serves(const struct listener *listener, const char *uri)
     close(client);
 }
 
+/* What is sent to the URI comes to that listener. */
+static void assert_receives(const struct listener *listener, const char *uri)
+{
+    int client = connected(uri);
+    char byte = 0;
+
+    assert_int_equal(sys_send(client, "x", 1), 1);
+    assert_true(sys_poll_one(listener->fd, POLLIN, PLENTY_MS) > 0);
+    assert_int_equal(sys_recv(listener->fd, &byte, 1), 1);
+    assert_int_equal(byte, 'x');
+    assert_int_equal(sys_recv(listener->fd, &byte, 1), -EAGAIN);
+    close(client);
+}
+
 static int option_of(int fd, int level, int name)
 {
     int value;
@@ -163,7 +185,7 @@ static bool has_ipv6_loopback(void)
 {
     const struct sockaddr_in6 loopback = { .sin6_family = AF_INET6,
                                            .sin6_addr = IN6ADDR_LOOPBACK_INIT };
-    int fd = sys_socket(AF_INET6);
+    int fd = sys_socket(AF_INET6, SOCK_STREAM);
     bool has = fd >= 0 && bind(fd, (const struct sockaddr *)&loopback, sizeof(loopback)) == 0;
 
     if (fd >= 0)
@@ -171,12 +193,12 @@ static bool has_ipv6_loopback(void)
     return has;
 }
 
-/* "tcp://host:port" with the port of another listener. */
+/* "tcp://host:port" or "udp://host:port" with the scheme and port of another listener. */
 static const char *with_port_of(const struct listener *listener, const char *host)
 {
     static char uri[64];
 
-    snprintf(uri, sizeof(uri), "tcp://%s%s", host, strrchr(listener->uri, ':'));
+    snprintf(uri, sizeof(uri), "%.6s%s%s", listener->uri, host, strrchr(listener->uri, ':'));
     return uri;
 }
 
@@ -331,6 +353,117 @@ static void closing_twice_is_harmless(void **state)
     assert_int_equal(lowest_free_fd(), free_fd);
 }
 
+/* ---- UDP ---- */
+
+static void a_udp_socket_receives_from_when_it_is_bound(void **state)
+{
+    struct listener listener;
+    int client;
+
+    (void)state;
+    assert_int_equal(listener_bind(&listener, "udp://127.0.0.1:0", &defaults, why, sizeof(why)),
+                     0);
+    assert_int_equal(strncmp(listener.uri, "udp://127.0.0.1:", 16), 0);
+    assert_int_not_equal(atoi(listener.uri + 16), 0);
+    assert_int_equal(listener.type, SOCK_DGRAM);
+    assert_int_equal(listener.family, AF_INET);
+    assert_false(listener.listens);
+    client = connected(listener.uri);
+    assert_int_equal(sys_send(client, "early", 5), 5);
+    assert_int_equal(listener_activate(&listener, 7, why, sizeof(why)), 0);
+    assert_true(listener.listens);
+    assert_true(sys_poll_one(listener.fd, POLLIN, PLENTY_MS) > 0);
+    assert_int_equal(sys_recv(listener.fd, (char[8]){ 0 }, 8), 5);
+    assert_receives(&listener, listener.uri);
+    close(client);
+    listener_close(&listener);
+}
+
+static void a_udp_socket_does_not_wait_and_is_not_inherited(void **state)
+{
+    struct listener listener = opened_with("udp://127.0.0.1:0",
+                                           &(struct listener_options){ .nodelay = true });
+
+    (void)state;
+    assert_true(fcntl(listener.fd, F_GETFL) & O_NONBLOCK);
+    assert_true(fcntl(listener.fd, F_GETFD) & FD_CLOEXEC);
+    assert_int_equal(option_of(listener.fd, SOL_SOCKET, SO_REUSEADDR), 0);
+    assert_int_equal(option_of(listener.fd, SOL_SOCKET, SO_REUSEPORT), 0);
+    listener_close(&listener);
+}
+
+static void an_ipv6_address_takes_ipv6_datagrams_only(void **state)
+{
+    struct listener listener;
+
+    (void)state;
+    if (!has_ipv6_loopback())
+        skip();
+    listener = opened("udp://[::]:0");
+    assert_int_equal(option_of(listener.fd, IPPROTO_IPV6, IPV6_V6ONLY), 1);
+    assert_receives(&listener, with_port_of(&listener, "[::1]"));
+    listener_close(&listener);
+}
+
+static void no_host_takes_datagrams_of_both_families(void **state)
+{
+    struct listener listener = opened("udp://:0");
+
+    (void)state;
+    assert_receives(&listener, with_port_of(&listener, "127.0.0.1"));
+    if (has_ipv6_loopback())
+        assert_receives(&listener, with_port_of(&listener, "[::1]"));
+    listener_close(&listener);
+}
+
+static void a_udp_port_in_use_is_told(void **state)
+{
+    struct listener listener = opened("udp://127.0.0.1:0");
+
+    (void)state;
+    assert_refused(listener.uri, -EADDRINUSE, "the port is in use: another socket is bound to it");
+    assert_refused_with(listener.uri, &reusing, -EADDRINUSE,
+                        "the port is in use: another socket is bound to it");
+    listener_close(&listener);
+}
+
+/* As Python's allow_reuse_address does: the later one gets what is sent to the port. */
+static void reuse_address_lets_two_udp_sockets_share_a_port(void **state)
+{
+    struct listener first = opened_with("udp://127.0.0.1:0", &reusing);
+    struct listener second = opened_with(first.uri, &reusing);
+
+    (void)state;
+    assert_string_equal(first.uri, second.uri);
+    assert_receives(&second, first.uri);
+    listener_close(&second);
+    assert_receives(&first, first.uri);
+    listener_close(&first);
+}
+
+static void reuse_port_lets_two_udp_sockets_share_a_port(void **state)
+{
+    const struct listener_options sharing = { .reuse_port = true };
+    struct listener first = opened_with("udp://127.0.0.1:0", &sharing);
+    struct listener second = opened_with(first.uri, &sharing);
+
+    (void)state;
+    assert_refused_with(first.uri, &reusing, -EADDRINUSE,
+                        "the port is in use: another socket is bound to it");
+    listener_close(&first);
+    assert_receives(&second, second.uri);
+    listener_close(&second);
+}
+
+static void a_multicast_group_may_be_bound_to(void **state)
+{
+    struct listener listener = opened("udp://224.3.29.71:0");
+
+    (void)state;
+    assert_int_equal(strncmp(listener.uri, "udp://224.3.29.71:", 18), 0);
+    listener_close(&listener);
+}
+
 /* ---- Unix ---- */
 
 static void a_path_exists_while_its_listener_is_open(void **state)
@@ -388,7 +521,7 @@ static void a_busy_server_keeps_its_path(void **state)
     assert_int_equal(address_parse(listener.uri, &address, why, sizeof(why)), 0);
     do {
         assert_true(len < 16);
-        clients[len] = sys_socket(AF_UNIX);
+        clients[len] = sys_socket(AF_UNIX, SOCK_STREAM);
         r = sys_connect(clients[len++], &address.sa, address.len);
     } while (r == 0);
     assert_int_equal(r, -EAGAIN);
@@ -554,6 +687,199 @@ static void a_path_may_be_kept(void **state)
     assert_false(exists(path));
 }
 
+/* ---- Unix datagrams ---- */
+
+static void a_datagram_path_exists_while_its_listener_is_open(void **state)
+{
+    const char *path = path_named("d");
+    struct listener listener = opened(datagram_uri_of(path));
+
+    (void)state;
+    assert_string_equal(listener.uri, datagram_uri_of(path));
+    assert_int_equal(listener.family, AF_UNIX);
+    assert_int_equal(listener.type, SOCK_DGRAM);
+    assert_true(listener.listens);
+    assert_receives(&listener, listener.uri);
+    listener_close(&listener);
+    assert_false(exists(path));
+}
+
+static void an_abstract_datagram_name_needs_no_file(void **state)
+{
+    char uri[64];
+    struct listener listener;
+
+    (void)state;
+    snprintf(uri, sizeof(uri), "unixgram:@weir-test-%d", (int)getpid());
+    listener = opened(uri);
+    assert_string_equal(listener.uri, uri);
+    assert_receives(&listener, uri);
+    assert_refused(uri, -EADDRINUSE, "the name is in use by another socket");
+    listener_close(&listener);
+}
+
+/* The kernel then tells of each datagram who has sent it. */
+static void the_sender_of_a_unix_datagram_is_known(void **state)
+{
+    struct listener listener = opened(datagram_uri_of(path_named("d")));
+    int client = connected(listener.uri);
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(struct ucred))];
+    } control;
+    char byte;
+    struct iovec iov = { &byte, 1 };
+    struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+                              .msg_controllen = sizeof(control) };
+    struct ucred sender;
+
+    (void)state;
+    assert_int_equal(sys_send(client, "x", 1), 1);
+    assert_int_equal(recvmsg(listener.fd, &message, MSG_DONTWAIT), 1);
+    assert_int_equal(control.header.cmsg_level, SOL_SOCKET);
+    assert_int_equal(control.header.cmsg_type, SCM_CREDENTIALS);
+    memcpy(&sender, CMSG_DATA(&control.header), sizeof(sender));
+    assert_int_equal(sender.pid, getpid());
+    assert_int_equal(sender.uid, geteuid());
+    assert_int_equal(sender.gid, getegid());
+    close(client);
+    listener_close(&listener);
+}
+
+static void a_datagram_path_that_is_bound_is_in_use(void **state)
+{
+    const char *path = path_named("d");
+    struct listener listener;
+
+    (void)state;
+    /* Bound is enough: nobody has to activate it. */
+    assert_int_equal(listener_bind(&listener, datagram_uri_of(path), &defaults, why, sizeof(why)),
+                     0);
+    assert_refused(listener.uri, -EADDRINUSE, "the path is in use: a server is bound there");
+    assert_receives(&listener, listener.uri);
+    listener_close(&listener);
+    assert_false(exists(path));
+}
+
+/* With its queue full, and with a peer of its own from which alone it takes. */
+static void a_busy_datagram_server_keeps_its_path(void **state)
+{
+    struct listener listener = opened(datagram_uri_of(path_named("d")));
+    struct listener peer = opened(datagram_uri_of(path_named("p")));
+    int client = connected(listener.uri);
+    struct address address;
+    ssize_t r;
+
+    (void)state;
+    do
+        r = sys_send(client, "x", 1);
+    while (r == 1);
+    assert_int_equal(r, -EAGAIN);
+    assert_refused(listener.uri, -EADDRINUSE, "the path is in use: a server is bound there");
+    assert_int_equal(address_parse(peer.uri, &address, why, sizeof(why)), 0);
+    assert_int_equal(sys_connect(listener.fd, &address.sa, address.len), 0);
+    assert_refused(listener.uri, -EADDRINUSE, "the path is in use: a server is bound there");
+    close(client);
+    listener_close(&listener);
+    listener_close(&peer);
+}
+
+static void a_datagram_path_whose_server_died_is_taken_over(void **state)
+{
+    const char *path = path_named("d");
+    struct listener dead = opened(datagram_uri_of(path));
+    struct listener listener;
+
+    (void)state;
+    close(dead.fd);     /* as the kernel does for a killed process: the path stays */
+    assert_true(exists(path));
+    listener = opened(datagram_uri_of(path));
+    assert_receives(&listener, listener.uri);
+    listener_close(&listener);
+    assert_false(exists(path));
+}
+
+static void a_stream_socket_keeps_its_path(void **state)
+{
+    const char *path = path_named("s");
+    struct listener listener;
+
+    (void)state;
+    assert_int_equal(listener_bind(&listener, uri_of(path), &defaults, why, sizeof(why)), 0);
+    assert_refused(datagram_uri_of(path), -EADDRINUSE,
+                   "the path is in use by a socket that is not a datagram socket");
+    assert_int_equal(listener_activate(&listener, 0, why, sizeof(why)), 0);
+    assert_refused(datagram_uri_of(path), -EADDRINUSE,
+                   "the path is in use by a socket that is not a datagram socket");
+    assert_serves(&listener, listener.uri);
+    listener_close(&listener);
+}
+
+static void a_file_is_never_taken_for_a_stale_datagram_socket(void **state)
+{
+    const char *path = path_named("file");
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+    (void)state;
+    close(fd);
+    assert_refused(datagram_uri_of(path), -EADDRINUSE, "what is at that path is not a socket: "
+                   "remove it yourself, or choose another path");
+    assert_int_equal(unlink(path), 0);
+}
+
+static void somebody_elses_datagram_socket_at_our_path_is_left_alone(void **state)
+{
+    const char *path = path_named("d");
+    struct listener ours = opened(datagram_uri_of(path));
+    struct listener theirs;
+
+    (void)state;
+    assert_int_equal(unlink(path), 0);
+    theirs = opened(datagram_uri_of(path));
+    listener_close(&ours);
+    assert_true(exists(path));
+    assert_receives(&theirs, theirs.uri);
+    listener_close(&theirs);
+    assert_false(exists(path));
+}
+
+/* The socket's own mode is what limits the file's from the moment that it is there. */
+static void a_datagram_path_never_had_more_rights_than_its_mode(void **state)
+{
+    const struct listener_options options = { .mode = 0620, .keep_path = true };
+    const char *path = path_named("d");
+    mode_t before = umask(0077);
+    struct listener listener = opened_with(datagram_uri_of(path), &options);
+    struct stat own;
+
+    (void)state;
+    umask(before);
+    assert_int_equal(stat_of(path).st_mode & 07777, 0620);
+    assert_int_equal(fstat(listener.fd, &own), 0);
+    assert_int_equal(own.st_mode & 07777, 0620);
+    listener_close(&listener);
+    assert_true(exists(path));
+    assert_int_equal(unlink(path), 0);
+}
+
+static void an_owner_of_a_datagram_path_is_set(void **state)
+{
+    bool root = geteuid() == 0;
+    const struct listener_options options = {
+        .set_uid = true, .set_gid = true,
+        .uid = root ? 12345 : geteuid(), .gid = root ? 23456 : getegid(),
+    };
+    const char *path = path_named("d");
+    struct listener listener = opened_with(datagram_uri_of(path), &options);
+
+    (void)state;
+    assert_int_equal(stat_of(path).st_uid, options.uid);
+    assert_int_equal(stat_of(path).st_gid, options.gid);
+    listener_close(&listener);
+}
+
+/* ---- binding first, listening later ---- */
+
 static struct listener bound(const char *uri)
 {
     struct listener listener;
@@ -576,7 +902,7 @@ static void nobody_connects_to_what_is_only_bound(void **state)
 
         assert_null(strstr(listener.uri, ":0"));
         assert_int_equal(address_parse(listener.uri, &address, why, sizeof(why)), 0);
-        fd = sys_socket(address.sa.sa_family);
+        fd = sys_socket(address.sa.sa_family, SOCK_STREAM);
         r = sys_connect(fd, &address.sa, address.len);
         if (r == -EINPROGRESS) {
             assert_true(sys_poll_one(fd, POLLOUT, PLENTY_MS) > 0);
@@ -713,16 +1039,73 @@ static void assert_descriptor_refused(int fd, const char *reason)
     assert_int_equal(close(fd), 0);
 }
 
-static void a_descriptor_that_cannot_be_accepted_from_is_refused(void **state)
+static void a_bound_udp_descriptor_is_adopted(void **state)
 {
-    int seqpacket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    struct listener maker = opened("udp://127.0.0.1:0");
+    int fd = dup(maker.fd);
+    struct listener listener;
 
     (void)state;
-    assert_descriptor_refused(sys_socket(AF_INET), "descriptor %d does not listen: "
+    assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+    listener = opened_with(fd_uri(fd), &(struct listener_options){ .nodelay = true });
+    assert_int_equal(listener.fd, fd);
+    assert_int_equal(listener.type, SOCK_DGRAM);
+    assert_true(listener.listens);
+    assert_string_equal(listener.uri, maker.uri);
+    assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    assert_receives(&listener, listener.uri);
+    listener_close(&listener);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+    listener_close(&maker);
+}
+
+static void a_bound_unix_datagram_descriptor_is_adopted(void **state)
+{
+    const char *path = path_named("d");
+    int fd = sys_socket(AF_UNIX, SOCK_DGRAM);
+    struct address address;
+    struct listener listener;
+
+    (void)state;
+    assert_int_equal(address_parse(datagram_uri_of(path), &address, why, sizeof(why)), 0);
+    assert_int_equal(bind(fd, &address.sa, address.len), 0);
+    listener = opened(fd_uri(fd));
+    assert_string_equal(listener.uri, datagram_uri_of(path));
+    assert_int_equal(option_of(fd, SOL_SOCKET, SO_PASSCRED), 1);
+    assert_receives(&listener, listener.uri);
+    listener_close(&listener);
+    assert_int_equal(unlink(path), 0);      /* its maker's */
+}
+
+static void a_descriptor_that_nobody_can_send_to_is_refused(void **state)
+{
+    static const char unbound[] = "descriptor %d is not bound: whoever opens it must call bind(2)";
+    int netlink = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int pair[2];
+
+    (void)state;
+    assert_descriptor_refused(sys_socket(AF_INET, SOCK_DGRAM), unbound);
+    if (has_ipv6_loopback())
+        assert_descriptor_refused(sys_socket(AF_INET6, SOCK_DGRAM), unbound);
+    assert_descriptor_refused(sys_socket(AF_UNIX, SOCK_DGRAM), unbound);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_descriptor_refused(pair[0], unbound);
+    close(pair[1]);
+    assert_descriptor_refused(netlink, "descriptor %d is neither a UDP nor a Unix socket");
+}
+
+static void a_descriptor_that_cannot_be_accepted_from_is_refused(void **state)
+{
+    int seqpacket = sys_socket(AF_UNIX, SOCK_SEQPACKET);
+
+    (void)state;
+    assert_descriptor_refused(sys_socket(AF_INET, SOCK_STREAM), "descriptor %d does not listen: "
                               "whoever opens it must call listen(2)");
     assert_descriptor_refused(open("/dev/null", O_RDONLY | O_CLOEXEC),
                               "descriptor %d is not a socket");
-    assert_descriptor_refused(seqpacket, "descriptor %d is not a stream socket");
+    assert_descriptor_refused(seqpacket, "descriptor %d is neither a stream nor a "
+                              "datagram socket");
     assert_refused("fd://1000000", -EINVAL, "descriptor 1000000 is not open");
 }
 
@@ -741,6 +1124,14 @@ int main(void)
         cmocka_unit_test(a_link_local_address_needs_its_interface),
         cmocka_unit_test(a_wrong_text_opens_nothing),
         cmocka_unit_test(closing_twice_is_harmless),
+        cmocka_unit_test(a_udp_socket_receives_from_when_it_is_bound),
+        cmocka_unit_test(a_udp_socket_does_not_wait_and_is_not_inherited),
+        cmocka_unit_test(an_ipv6_address_takes_ipv6_datagrams_only),
+        cmocka_unit_test(no_host_takes_datagrams_of_both_families),
+        cmocka_unit_test(a_udp_port_in_use_is_told),
+        cmocka_unit_test(reuse_address_lets_two_udp_sockets_share_a_port),
+        cmocka_unit_test(reuse_port_lets_two_udp_sockets_share_a_port),
+        cmocka_unit_test(a_multicast_group_may_be_bound_to),
         cmocka_unit_test(a_path_exists_while_its_listener_is_open),
         cmocka_unit_test(a_client_of_a_path_has_no_name),
         cmocka_unit_test(a_path_that_is_served_is_in_use),
@@ -754,6 +1145,17 @@ int main(void)
         cmocka_unit_test(a_group_alone_leaves_the_user),
         cmocka_unit_test(an_owner_that_may_not_be_set_is_told_and_leaves_nothing),
         cmocka_unit_test(a_path_may_be_kept),
+        cmocka_unit_test(a_datagram_path_exists_while_its_listener_is_open),
+        cmocka_unit_test(an_abstract_datagram_name_needs_no_file),
+        cmocka_unit_test(the_sender_of_a_unix_datagram_is_known),
+        cmocka_unit_test(a_datagram_path_that_is_bound_is_in_use),
+        cmocka_unit_test(a_busy_datagram_server_keeps_its_path),
+        cmocka_unit_test(a_datagram_path_whose_server_died_is_taken_over),
+        cmocka_unit_test(a_stream_socket_keeps_its_path),
+        cmocka_unit_test(a_file_is_never_taken_for_a_stale_datagram_socket),
+        cmocka_unit_test(somebody_elses_datagram_socket_at_our_path_is_left_alone),
+        cmocka_unit_test(a_datagram_path_never_had_more_rights_than_its_mode),
+        cmocka_unit_test(an_owner_of_a_datagram_path_is_set),
         cmocka_unit_test(nobody_connects_to_what_is_only_bound),
         cmocka_unit_test(a_path_that_was_taken_over_before_listening_is_told),
         cmocka_unit_test(a_port_that_was_taken_before_listening_is_told),
@@ -762,6 +1164,9 @@ int main(void)
         cmocka_unit_test(a_name_that_has_no_short_uri_is_refused),
         cmocka_unit_test(a_listening_descriptor_is_adopted),
         cmocka_unit_test(the_path_of_an_inherited_socket_stays),
+        cmocka_unit_test(a_bound_udp_descriptor_is_adopted),
+        cmocka_unit_test(a_bound_unix_datagram_descriptor_is_adopted),
+        cmocka_unit_test(a_descriptor_that_nobody_can_send_to_is_refused),
         cmocka_unit_test(a_descriptor_that_cannot_be_accepted_from_is_refused),
     };
 

@@ -171,7 +171,7 @@ static void wrong_descriptors_are_errors(void **state)
     assert_int_equal(sys_socket_error(-1), -EBADF);
     assert_int_equal(sys_shutdown_write(-1), -EBADF);
     assert_int_equal(sys_set_nodelay(-1), -EBADF);
-    assert_int_equal(sys_socket(-1), -EAFNOSUPPORT);
+    assert_int_equal(sys_socket(-1, SOCK_STREAM), -EAFNOSUPPORT);
 }
 
 static void a_refused_connection_is_told_once(void **state)
@@ -180,8 +180,8 @@ static void a_refused_connection_is_told_once(void **state)
                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     struct sockaddr *addr = (struct sockaddr *)&in;
     socklen_t len = sizeof(in);
-    int bound = sys_socket(AF_INET);    /* has the port, but does not listen */
-    int fd = sys_socket(AF_INET);
+    int bound = sys_socket(AF_INET, SOCK_STREAM);    /* has the port, but does not listen */
+    int fd = sys_socket(AF_INET, SOCK_STREAM);
     int r;
 
     (void)state;
