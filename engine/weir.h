@@ -53,7 +53,8 @@ enum weir_stack {
 };
 
 /*
- * What is done for a connection, after StreamRequestHandler. The structure must outlive the server.
+ * What is done for a connection, after StreamRequestHandler. The structure must outlive the server:
+ * make it static. (A compound literal within the condition of an `if` ends with the `if`.)
  *
  * setup    once, first. Negative: handle_error is told, handle and finish are not called.
  * handle   until it returns something other than WEIR_KEEP. 0: done. Negative errno:

@@ -15,13 +15,14 @@ static int upper(struct weir_request *req)
     return (int)n;      /* 0 at the end of the input, or an error: handle_error is told */
 }
 
+static const struct weir_handler handler = { .name = "upper", .handle = upper };
+
 int main(void)
 {
     struct weir_server *server;
 
     if (weir_server_create(&server, WEIR_OPTIONS(
-            .listen = "tcp://127.0.0.1:9999",
-            .handler = &(const struct weir_handler){ .name = "upper", .handle = upper })) < 0) {
+            .listen = "tcp://127.0.0.1:9999", .handler = &handler)) < 0) {
         fprintf(stderr, "%s\n", weir_why());
         return 2;
     }
