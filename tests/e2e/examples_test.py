@@ -1,0 +1,341 @@
+#!/usr/bin/env python3
+"""Every program of handlers/examples, against a real client. $EXAMPLES are their paths.
+
+Servers get addresses whose port the kernel chooses, and say which; clients get it as an argument.
+"""
+
+import os
+import pathlib
+import re
+import select
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from weir_process import TIMEOUT, connect, main, port_of, receive, receive_all
+
+PATHS = {os.path.basename(path): os.path.abspath(path) for path in os.environ["EXAMPLES"].split()}
+README = pathlib.Path(os.environ["EXAMPLES_README"])
+ANY_PORT = "tcp://127.0.0.1:0"
+HTTP_GET = b"GET / HTTP/1.0\r\n\r\n"
+HELLO = b"Hello, world!\n"
+
+
+class Program:
+    """A running example; a context that ends it. What it says, it says on either output."""
+
+    def __init__(self, name, *args, **popen):
+        self.process = subprocess.Popen([PATHS[name], *map(str, args)], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **popen)
+        self.output = self.process.stdout.fileno()
+        self.log = ""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self.process.poll() is None:
+            self.process.terminate()
+        status = self.wait()
+        self.process.stdout.close()
+        if exception == (None, None, None):
+            assert status in (0, -signal.SIGTERM), f"exit status {status}, said {self.log}"
+
+    def wait(self):
+        try:
+            return self.process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def says(self, pattern):
+        """Waits for a line that matches, among all that it has said; returns the match."""
+        while not (match := re.search(f"^{pattern}$", self.log, re.MULTILINE)):
+            if not select.select([self.output], [], [], TIMEOUT)[0]:
+                raise AssertionError(f"fell silent, said {self.log}")
+            data = os.read(self.output, 65536)
+            if not data:
+                raise AssertionError(f"ended without {pattern!r}, said {self.log}")
+            self.log += data.decode()
+        return match
+
+    def address(self, i=0):
+        """The i-th address that it listens on, once it does."""
+        self.says(r"(?:\w+: listening on .*\n){%d}\w+: listening on .*" % i)
+        return re.findall(r"^\w+: listening on (.*)$", self.log, re.MULTILINE)[i]
+
+    def connect(self, i=0):
+        return connect(self.address(i))
+
+    def host_and_port(self):
+        return "127.0.0.1", port_of(self.address())
+
+
+def run(name, *args):
+    """An example that ends by itself, and well; what it said on its standard output."""
+    done = subprocess.run([PATHS[name], *map(str, args)], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode == 0, f"{name}: exit status {done.returncode}, said {done.stderr}"
+    return done.stdout
+
+
+def until(condition):
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.001)
+
+
+def is_silent(client):
+    """Whether nothing has come, not even the end."""
+    return not select.select([client], [], [], 0)[0]
+
+
+def data_segments(client):
+    """How many segments with data a TCP socket has received, tcpi_data_segs_in."""
+    info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    return struct.unpack_from("I", info, 152)[0]
+
+
+class Folder(unittest.TestCase):
+    def test_every_program_has_a_test(self):
+        source = pathlib.Path(__file__).read_text()
+        called = set(re.findall(r'(?:Program|run)\(\s*"(\w+)"', source))
+        self.assertEqual(called, set(PATHS))
+
+    def test_every_program_is_in_the_readmes_table(self):
+        rows = re.findall(r"^\| \[(\w+)\]\((\w+)\.c\) \|", README.read_text(), re.MULTILINE)
+        self.assertEqual(sorted(rows), sorted((name, name) for name in PATHS))
+
+
+class Lines(unittest.TestCase):
+    def test_upper_answers_its_client_in_capitals(self):
+        with Program("upper", ANY_PORT) as upper:
+            self.assertEqual(run("upper_client", *upper.host_and_port(), "hello", "world"),
+                             "Received: HELLO WORLD\n")
+
+    def test_thank_you_thanks_and_hangs_up(self):
+        with Program("thank_you", ANY_PORT) as server:
+            with server.connect() as client:
+                port = client.getsockname()[1]
+                self.assertEqual(receive_all(client), b"Thank you for connecting\n")
+            server.says(f"Got connection from 127.0.0.1:{port}")
+
+    def test_recv16_sends_a_message_back_in_pieces_whatever_its_address(self):
+        message = "This message comes back in pieces."
+        for address in (ANY_PORT, "tcp://localhost:0", "tcp://:0"):
+            with self.subTest(address=address), Program("recv16", address) as server:
+                host = "localhost" if "localhost" in address else "127.0.0.1"
+                said = run("recv16_client", host, port_of(server.address()), message)
+                pieces = re.findall(r"^received '(.*)'$", said, re.MULTILINE)
+                self.assertEqual("".join(pieces), message)
+                self.assertLessEqual(max(map(len, pieces)), 16)
+                server.says("received 'This message com'")
+
+    def test_echo_keep_counts_the_calls_of_each_connection(self):
+        with Program("echo_keep", ANY_PORT) as server, \
+                server.connect() as one, server.connect() as other:
+            for client, text, reply in ((one, b"a\n", b"1: a\n"), (one, b"b\n", b"2: b\n"),
+                                        (other, b"c\n", b"1: c\n"), (one, b"d\n", b"3: d\n")):
+                client.sendall(text)
+                self.assertEqual(receive(client, len(reply)), reply)
+
+    def test_unix_echo_guards_its_path_and_removes_it(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "socket")
+            with Program("unix_echo", f"unix://{path}") as server:
+                with server.connect() as client:
+                    client.sendall(b"hello\n")
+                    self.assertEqual(receive(client, 6), b"hello\n")
+                self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o660)
+                server.process.send_signal(signal.SIGINT)
+                self.assertEqual(server.wait(), 0)
+            self.assertFalse(os.path.exists(path))
+
+    def test_pingpong_talks_between_two_processes(self):
+        self.assertEqual(run("pingpong", 3), "".join(f"pong to ping {i}\n" for i in (1, 2, 3)))
+
+
+class Records(unittest.TestCase):
+    def test_binary_unpacks_what_its_sender_packed(self):
+        with Program("binary", ANY_PORT) as server:
+            self.assertEqual(run("binary_sender", *server.host_and_port(), 1, "ab", 2.7),
+                             "(1, 'ab', 2.7)\n")
+
+    def test_binary_and_struct_agree(self):
+        with Program("binary", ANY_PORT) as server, server.connect() as client:
+            client.sendall(struct.pack("!I2sf", 4294967295, b"xy", -0.5) +
+                           struct.pack("!I2sf", 0, b"--", 1e6))
+            client.shutdown(socket.SHUT_WR)
+            self.assertEqual(receive_all(client), b"(4294967295, 'xy', -0.5)\n(0, '--', 1e+06)\n")
+
+    def test_a_record_cut_short_is_an_error_and_the_next_client_is_served(self):
+        with Program("binary", ANY_PORT) as server:
+            with server.connect() as client:
+                client.sendall(b"short")
+                client.shutdown(socket.SHUT_WR)
+                self.assertEqual(receive_all(client), b"")
+            server.says(".*Protocol error.*")
+            run("binary_sender", *server.host_and_port(), 1, "ab", 2.7)
+
+
+class Http(unittest.TestCase):
+    def get(self, client):
+        client.sendall(HTTP_GET)
+        head, _, body = receive_all(client).partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.0 200 OK\r\n"), head)
+        return body
+
+    def test_http_once_answers_one_request_and_ends(self):
+        with Program("http_once", 0) as server:
+            with server.connect() as client:
+                self.assertEqual(self.get(client), HELLO)
+            self.assertEqual(server.wait(), 0)
+
+    def test_http_blocking_lets_everybody_wait_for_one(self):
+        with Program("http_blocking", 0) as server, server.connect() as slow:
+            with server.connect() as fast:
+                fast.sendall(HTTP_GET)
+                slow.sendall(b"GET / HTTP/1.0\r\n")
+                self.assertTrue(is_silent(fast))
+                slow.sendall(b"\r\n")
+                self.assertTrue(receive_all(slow).endswith(HELLO))
+                self.assertTrue(receive_all(fast).endswith(HELLO))
+
+    def test_http_level_lets_nobody_wait_and_ends_who_goes(self):
+        with Program("http_level", 0) as server, server.connect() as slow:
+            for _ in range(3):
+                with server.connect() as fast:
+                    self.assertEqual(self.get(fast), HELLO)
+            slow.shutdown(socket.SHUT_WR)
+            self.assertEqual(receive_all(slow), b"")
+
+    def test_http_edge_lets_nobody_wait_whatever_its_backlog(self):
+        for backlog in (0, 1, 50):
+            with self.subTest(backlog=backlog), Program("http_edge", ANY_PORT, backlog) as server, \
+                    server.connect() as slow:
+                for _ in range(3):
+                    with server.connect() as fast:
+                        self.assertEqual(self.get(fast), HELLO)
+                self.assertEqual(self.get(slow), HELLO)
+
+    def test_http_cork_sends_a_dozen_pieces_in_one_segment(self):
+        with Program("http_cork", ANY_PORT) as server, server.connect() as client:
+            body = self.get(client)
+            self.assertEqual(body, b"".join(b"This is line %d.\n" % i for i in range(10)))
+            self.assertEqual(data_segments(client), 1)
+
+    def test_http_nodelay_sends_each_piece_at_once(self):
+        with Program("http_nodelay", ANY_PORT) as server, server.connect() as client:
+            self.assertEqual(self.get(client), b"TCP_NODELAY is on\n3\n2\n1\n")
+            self.assertGreaterEqual(data_segments(client), 4)
+
+
+class Several(unittest.TestCase):
+    def test_a_slow_client_holds_up_no_fast_one(self):
+        with Program("upper", ANY_PORT) as server, \
+                Program("slow_client", *server.host_and_port(), 3_600_000) as slow:
+            slow.says("sent 'This is the message. '")
+            for _ in range(5):
+                self.assertEqual(run("upper_client", *server.host_and_port(), "fast"),
+                                 "Received: FAST\n")
+            self.assertIsNone(slow.process.poll())
+
+    def test_a_slow_client_is_answered_in_the_end(self):
+        with Program("upper", ANY_PORT) as server:
+            said = run("slow_client", *server.host_and_port(), 1)
+            self.assertEqual(len(re.findall("^sent ", said, re.MULTILINE)), 3)
+            self.assertIn("THIS IS THE MESSAGE. IT WILL BE SENT IN PARTS.", said)
+
+    def test_multiclient_asks_on_several_connections_at_once(self):
+        with Program("upper", ANY_PORT) as server:
+            said = run("multiclient", server.address(), 20)
+        self.assertEqual(sorted(said.splitlines()),
+                         sorted(f"connection {i} received 'MESSAGE {i}'" for i in range(20)))
+
+    def test_timeouts_leave_time_for_other_work(self):
+        with Program("timeouts", ANY_PORT, 20) as server, server.connect() as client:
+            with client.makefile("rb") as replies:
+                for i in (1, 2):
+                    self.assertEqual(replies.readline(),
+                                     b"nothing came (%d), time for other work\n" % i)
+                client.sendall(b"something\n")
+                while (line := replies.readline()) != b"something\n":
+                    self.assertTrue(line.startswith(b"nothing came"), line)
+            server.says("clients: 1")
+
+    def test_follow_passes_on_what_a_program_prints(self):
+        with Program("follow", ANY_PORT, "printf", "one\ntwo\n") as server:
+            for _ in range(2):
+                with server.connect() as client:
+                    self.assertEqual(receive_all(client), b"one\ntwo\n")
+
+    def test_follow_ends_the_program_when_its_client_goes(self):
+        with Program("follow", ANY_PORT, "sh", "-c", "echo $$; exec sleep 3600") as server:
+            for ending in (lambda client: client.close(), lambda client: client.sendall(b"stop\n")):
+                with server.connect() as client, client.makefile("rb") as replies:
+                    pid = int(replies.readline())
+                    replies.close()
+                    ending(client)
+                    until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+    def test_own_loop_serves_two_servers_on_one_thread(self):
+        with Program("own_loop", ANY_PORT, ANY_PORT) as servers:
+            for _ in range(3):
+                for i, reply in enumerate((b"HELLO\n", b"hello\n")):
+                    with servers.connect(i) as client:
+                        client.sendall(b"Hello\n")
+                        self.assertEqual(receive(client, 6), reply)
+
+    def test_heavy_work_of_one_client_holds_up_no_other(self):
+        with Program("heavy", ANY_PORT) as server, server.connect() as heavy:
+            heavy.sendall(b"1000000000000\n")       # a matter of weeks
+            with server.connect() as light:
+                light.sendall(b"100\n")
+                self.assertEqual(receive(light, 20), b"25 primes below 100\n")
+            self.assertTrue(is_silent(heavy))
+
+
+class Access(unittest.TestCase):
+    def welcome(self, server, source):
+        """What a client from that address is told."""
+        with socket.create_connection(server.host_and_port(), TIMEOUT, (source, 0)) as client:
+            try:
+                return receive_all(client)
+            except ConnectionResetError:
+                return b""
+
+    def test_rules_are_read_again_and_bad_ones_leave_the_old(self):
+        with tempfile.NamedTemporaryFile("w") as rules:
+            def write(text):
+                rules.seek(0)
+                rules.truncate()
+                rules.write(text)
+                rules.flush()
+
+            write("allow 127.0.0.0/8\ndeny 127.0.0.2\n")
+            with Program("access", rules.name, ANY_PORT) as server:
+                self.assertTrue(self.welcome(server, "127.0.0.1").startswith(b"Welcome, 127.0.0.1:"))
+                self.assertEqual(self.welcome(server, "127.0.0.2"), b"")
+                write("allow 127.0.0.2\n")
+                server.process.send_signal(signal.SIGHUP)
+                server.says("access: new rules")
+                self.assertEqual(self.welcome(server, "127.0.0.1"), b"")
+                self.assertTrue(self.welcome(server, "127.0.0.2").startswith(b"Welcome, 127.0.0.2:"))
+                write("allow 127.0.0.2\nallow everybody\n")
+                server.process.send_signal(signal.SIGHUP)
+                server.says("access: the old rules stay: .*line 2.*")
+                self.assertTrue(self.welcome(server, "127.0.0.2").startswith(b"Welcome, 127.0.0.2:"))
+
+
+if __name__ == "__main__":
+    main()
