@@ -29,7 +29,7 @@
 #define COARSE_TICK_MS 10
 
 /* Tokens: below 2^32, where no connection's is. Listeners count on from the last. */
-enum { TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_LISTENER };
+enum { TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_ENDED, TOKEN_LISTENER };
 
 static _Thread_local const struct acceptor *self_acceptor;
 
@@ -47,6 +47,7 @@ static int watch(struct acceptor *acceptor, int fd, uint32_t events, uint64_t to
 
 static int watch_all(struct acceptor *acceptor)
 {
+    const struct mixin *mixin = acceptor->config->mixin;
     int r = watch(acceptor, acceptor->stop_fd, EPOLLIN, TOKEN_STOP);
 
     if (r == 0)
@@ -54,6 +55,8 @@ static int watch_all(struct acceptor *acceptor)
     if (r == 0 && acceptor->first)
         r = watch(acceptor, acceptor->pool->crew.handoff.watch_fd, EPOLLIN | EPOLLET,
                   TOKEN_WATCH);
+    if (r == 0 && acceptor->first && mixin && mixin->ended_fd >= 0)
+        r = watch(acceptor, mixin->ended_fd, EPOLLIN, TOKEN_ENDED);
     return r;
 }
 
@@ -118,6 +121,13 @@ void acceptor_drop_listeners(struct acceptor *acceptor)
     acceptor->listening_len = 0;
 }
 
+void acceptor_leave_to_parent(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        sys_close(acceptor->listening[i].listener.fd);
+    sys_close(acceptor->epoll_fd);
+}
+
 /* ------------------------------------------------------------------ accepting --------- */
 
 static void refuse(struct acceptor *acceptor, int fd)
@@ -127,81 +137,107 @@ static void refuse(struct acceptor *acceptor, int fd)
     sys_close(fd);
 }
 
-static bool verified(struct acceptor *acceptor, const struct listening *listening, int fd,
-                     const struct sockaddr *peer, socklen_t peer_len)
+static void tell_error(struct acceptor *acceptor, enum weir_phase phase,
+                       const struct accepted *accepted, int error)
 {
     const struct acceptor_config *config = acceptor->config;
     char text[WEIR_ADDRESS_SIZE];
+
+    config->handle_error(config->server, &(const struct weir_failure){
+        .phase = phase,
+        .error = error,
+        .peer = address_text(accepted->peer, accepted->peer_len, text, sizeof(text)),
+        .handler = accepted->handler->name,
+    });
+}
+
+static bool verified(struct acceptor *acceptor, const struct accepted *accepted)
+{
+    const struct acceptor_config *config = acceptor->config;
     int r;
 
     if (!config->verify_request)
         return true;
     r = config->verify_request(config->server, &(const struct weir_peer){
-        .address = peer, .address_len = peer_len, .fd = fd, .listen = listening->listener.uri,
+        .address = accepted->peer, .address_len = accepted->peer_len, .fd = accepted->fd,
+        .listen = accepted->listen,
     });
     if (r >= 0)
         return r > 0;
     tally_add(&acceptor->tally, TALLY_VERIFY_ERRORS, 1);
-    config->handle_error(config->server, &(const struct weir_failure){
-        .phase = WEIR_PHASE_VERIFY,
-        .error = r,
-        .peer = address_text(peer, peer_len, text, sizeof(text)),
-        .handler = listening->handler->name,
-    });
+    tell_error(acceptor, WEIR_PHASE_VERIFY, accepted, r);
     return false;
 }
 
 /* Has its address room for one more? Peers without one are not counted: they have no guest. */
-static bool enters_crowd(struct crowd *crowd, const struct sockaddr *peer, socklen_t peer_len,
-                         struct crowd_guest **ret_guest)
+static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
 {
+    struct crowd *crowd = acceptor->pool->crew.table.crowd;
+    struct mixin *mixin = acceptor->config->mixin;
     struct cidr host;
+    int r;
 
-    *ret_guest = NULL;
-    if (!crowd || !cidr_of_address(peer, peer_len, &host))
+    if (!crowd || !cidr_of_address(accepted->peer, accepted->peer_len, &host))
         return true;
-    return crowd_enter(crowd, &host, ret_guest) == 0;
+    r = crowd_enter(crowd, &host, &accepted->guest);
+    if (r == -EUSERS && mixin && mixin->reap) {
+        /* A child may be done with one of them. */
+        mixin->reap(mixin);
+        r = crowd_enter(crowd, &host, &accepted->guest);
+    }
+    return r == 0;
 }
 
-/* A connection for it, counted at its address; NULL: there is no room, or no memory. */
-static struct connection *connect_peer(struct connection_table *table,
-                                       const struct listening *listening, int fd,
-                                       const struct sockaddr *peer, socklen_t peer_len)
+/* Puts it into the ready queue, or has the mixin serve it. 0, or -errno: it's still ours. */
+static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
 {
-    struct crowd_guest *guest;
-    struct connection *conn;
-
-    if (!enters_crowd(table->crowd, peer, peer_len, &guest))
-        return NULL;
-    conn = connection_create(table, fd, peer, peer_len, listening->handler,
-                             listening->listener.uri);
-    if (conn)
-        conn->guest = guest;
-    else if (guest)
-        crowd_leave(table->crowd, guest);
-    return conn;
-}
-
-/* Puts it into the ready queue: true; or refuses it. */
-static bool admit(struct acceptor *acceptor, const struct listening *listening, int fd,
-                  const struct sockaddr *peer, socklen_t peer_len)
-{
+    struct mixin *mixin = acceptor->config->mixin;
     struct crew *crew = &acceptor->pool->crew;
     struct connection *conn;
+    int r;
 
-    tally_add(&acceptor->tally, TALLY_ACCEPTED, 1);
-    if (!access_slot_admits(acceptor->config->access, fd, peer, peer_len) ||
-        !verified(acceptor, listening, fd, peer, peer_len)) {
-        refuse(acceptor, fd);
-        return false;
+    if (mixin) {
+        r = mixin->process(mixin, accepted);
+        if (r < 0)
+            tell_error(acceptor, WEIR_PHASE_PROCESS, accepted, r);
+        return r;
     }
-    conn = connect_peer(&crew->table, listening, fd, peer, peer_len);
-    if (!conn) {
-        refuse(acceptor, fd);
-        return false;
-    }
+    conn = accepted_connect(accepted, &crew->table);
+    if (!conn)
+        return -ENOMEM;
     handoff_put(&crew->handoff, conn);
-    return true;
+    return 0;
+}
+
+/* It is served, or about to be: true; or refused. */
+static bool admit(struct acceptor *acceptor, struct accepted *accepted)
+{
+    tally_add(&acceptor->tally, TALLY_ACCEPTED, 1);
+    if (!access_slot_admits(acceptor->config->access, accepted->fd, accepted->peer,
+                            accepted->peer_len) ||
+        !verified(acceptor, accepted) || !enters_crowd(acceptor, accepted)) {
+        refuse(acceptor, accepted->fd);
+        return false;
+    }
+    if (pass_on(acceptor, accepted) == 0)
+        return true;
+    if (accepted->guest)
+        crowd_leave(acceptor->pool->crew.table.crowd, accepted->guest);
+    refuse(acceptor, accepted->fd);
+    return false;
+}
+
+/* The next client of a listener: 1 it was admitted, 0 refused, or -errno of accept(2). */
+static int accept_one(struct acceptor *acceptor, const struct listening *listening, int stop_fd)
+{
+    struct sockaddr_storage peer;
+    struct accepted accepted = {
+        .peer = (const struct sockaddr *)&peer, .peer_len = sizeof(peer),
+        .handler = listening->handler, .listen = listening->listener.uri, .stop_fd = stop_fd,
+    };
+
+    accepted.fd = sys_accept(listening->listener.fd, &peer, &accepted.peer_len);
+    return accepted.fd < 0 ? accepted.fd : admit(acceptor, &accepted);
 }
 
 bool acceptor_is_full(const struct acceptor *acceptor)
@@ -235,50 +271,53 @@ static void rest_for_shortage(struct acceptor *acceptor, const struct listening 
     rest(acceptor, clock_ms() + REST_MS);
 }
 
-/* Returns how many were put into the ready queue. */
+/* Returns how many were admitted. */
 static unsigned accept_batch(struct acceptor *acceptor, struct listening *listening)
 {
+    const struct mixin *mixin = acceptor->config->mixin;
+    unsigned batch = mixin ? mixin->batch : ACCEPT_BATCH;
     unsigned admitted = 0;
 
-    for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
-        struct sockaddr_storage peer;
-        socklen_t peer_len = sizeof(peer);
-        int fd;
+    for (unsigned i = 0; i < batch; i++) {
+        int r;
 
         if (acceptor_is_full(acceptor)) {
             rest_while_full(acceptor);
             return admitted;
         }
-        fd = sys_accept(listening->listener.fd, &peer, &peer_len);
-        if (fd == -EAGAIN) {
+        r = accept_one(acceptor, listening, acceptor->stop_fd);
+        if (r == -EAGAIN) {
             listening->ready = false;
             return admitted;
         }
-        if (fd < 0) {
-            rest_for_shortage(acceptor, listening, fd);
+        if (r < 0) {
+            rest_for_shortage(acceptor, listening, r);
             return admitted;
         }
         acceptor->complained = false;
-        admitted += admit(acceptor, listening, fd, (const struct sockaddr *)&peer, peer_len);
+        admitted += (unsigned)r;
     }
     return admitted;
 }
 
 int acceptor_admit_one(struct acceptor *acceptor, size_t i)
 {
-    struct listening *listening = &acceptor->listening[i];
-    struct sockaddr_storage peer;
-    socklen_t peer_len = sizeof(peer);
-    int fd = sys_accept(listening->listener.fd, &peer, &peer_len);
+    int r = accept_one(acceptor, &acceptor->listening[i], -1);
 
-    if (fd < 0) {
-        if (fd != -EAGAIN)
+    if (r < 0) {
+        if (r != -EAGAIN)
             tally_add(&acceptor->tally, TALLY_ACCEPT_ERRORS, 1);
-        return fd;
+        return r;
     }
-    if (admit(acceptor, listening, fd, (const struct sockaddr *)&peer, peer_len))
+    if (r > 0)
         handoff_call(&acceptor->pool->crew.handoff, 1);
     return 1;
+}
+
+static bool stopping(const struct acceptor *acceptor)
+{
+    /* acquire: what was done before the stop. pairs: acceptor_stop() */
+    return atomic_load_explicit(&acceptor->stopping, memory_order_acquire);
 }
 
 static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)
@@ -289,7 +328,8 @@ static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)
         return;
     acceptor->rest_until_ms = 0;
     for (size_t i = 0; i < acceptor->listening_len && acceptor->rest_until_ms == 0; i++)
-        if (acceptor->listening[i].ready)
+        /* Without a pool a whole connection may have been served since the last look. */
+        if (acceptor->listening[i].ready && !stopping(acceptor))
             admitted += accept_batch(acceptor, &acceptor->listening[i]);
     if (admitted > 0)
         handoff_call(&acceptor->pool->crew.handoff, admitted);
@@ -398,6 +438,11 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
 
     switch (token) {
     case TOKEN_STOP:
+        /* relaxed: set already, unless it was a forked child that asked. pairs: none */
+        atomic_store_explicit(&acceptor->stopping, true, memory_order_relaxed);
+        break;
+    case TOKEN_ENDED:
+        acceptor->config->mixin->reap(acceptor->config->mixin);
         break;
     case TOKEN_ROOM:
         acceptor->rest_until_ms = 0;
@@ -412,12 +457,6 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
     default:
         acceptor->listening[token - TOKEN_LISTENER].ready = true;
     }
-}
-
-static bool stopping(const struct acceptor *acceptor)
-{
-    /* acquire: what was done before the stop. pairs: acceptor_stop() */
-    return atomic_load_explicit(&acceptor->stopping, memory_order_acquire);
 }
 
 static void accept_until_stopped(struct acceptor *acceptor)

@@ -16,6 +16,7 @@
 
 #include "engine/access.h"
 #include "engine/listener.h"
+#include "engine/mixin.h"
 #include "engine/pool.h"
 #include "engine/tally.h"
 #include "engine/weir.h"
@@ -35,6 +36,7 @@ struct listening {
 struct acceptor_config {
     struct weir_server *server;
     struct access_slot *access;
+    struct mixin *mixin;        /* serves what is accepted; NULL: the pool does */
     size_t max_connections;
     uint32_t poll_interval_ms;
     uint32_t idle_timeout_ms;
@@ -75,10 +77,13 @@ void acceptor_close_listeners(struct acceptor *acceptor);
 /* Closes and forgets them. Nothing has been accepted yet. */
 void acceptor_drop_listeners(struct acceptor *acceptor);
 
+/* In a forked child: closes its descriptors of everything that accepts, and nothing else. */
+void acceptor_leave_to_parent(struct acceptor *acceptor);
+
 /*
- * Outside of a run: accepts one client of the i-th listener and gives it to the pool, or refuses
- * it: 1; or -errno (-EAGAIN: none waits). The caller is in a reclaim thread, and has looked
- * whether the server is full.
+ * Outside of a run: accepts one client of the i-th listener and gives it to whoever serves, or
+ * refuses it: 1; or -errno (-EAGAIN: none waits). The caller is in a reclaim thread, and has
+ * looked whether the server is full.
  */
 int acceptor_admit_one(struct acceptor *acceptor, size_t i);
 bool acceptor_is_full(const struct acceptor *acceptor);

@@ -54,7 +54,7 @@ void connection_table_fini(struct connection_table *table)
 size_t connection_table_open(const struct connection_table *table)
 {
     /* seq_cst: who reads 0 sees all that the last handler did, and who has asked for room misses
-     * no close. pairs: release_slot() */
+     * no close. pairs: connection_table_return() */
     return atomic_load_explicit(&table->open, memory_order_seq_cst);
 }
 
@@ -67,7 +67,8 @@ bool connection_table_has(const struct connection_table *table, int fd)
 
 void connection_table_want_room(struct connection_table *table, size_t below)
 {
-    /* seq_cst: asks, then our caller looks at open; store buffering. pairs: release_slot() */
+    /* seq_cst: asks, then our caller looks at open. Store buffering.
+     * pairs: connection_table_return() */
     atomic_store_explicit(&table->room_below, below, memory_order_seq_cst);
 }
 
@@ -77,8 +78,10 @@ void connection_table_each(struct connection_table *table,
     /* relaxed: what was entered before we were called is below it. pairs: none */
     size_t used = atomic_load_explicit(&table->used, memory_order_relaxed);
 
-    reclaim_thread_init();
-    reclaim_enter();
+    if (!table->private) {
+        reclaim_thread_init();
+        reclaim_enter();
+    }
     for (size_t i = 0; i < used; i++) {
         /* acquire: shows the connection as it was put in. pairs: enter_slot() */
         struct connection *conn = atomic_load_explicit(&table->slots[i], memory_order_acquire);
@@ -86,8 +89,10 @@ void connection_table_each(struct connection_table *table,
         if (conn)
             fn(conn, arg);
     }
-    reclaim_exit();
-    reclaim_thread_fini();
+    if (!table->private) {
+        reclaim_exit();
+        reclaim_thread_fini();
+    }
 }
 
 static void note_used(struct connection_table *table, size_t end)
@@ -115,13 +120,17 @@ static void enter_slot(struct connection_table *table, struct connection *conn)
     atomic_store_explicit(&table->slots[conn->fd], conn, memory_order_release);
 }
 
-static void release_slot(struct connection_table *table, struct connection *conn)
+void connection_table_lend(struct connection_table *table)
+{
+    /* relaxed: as in enter_slot(). pairs: none */
+    atomic_fetch_add_explicit(&table->open, 1, memory_order_relaxed);
+}
+
+void connection_table_return(struct connection_table *table)
 {
     size_t below;
     size_t left;
 
-    if (conn->opened)
-        return;
     /* seq_cst: counts down, then looks who waits; store buffering. It also publishes what the
      * handler did to who sees 0. pairs: connection_table_want_room(), _open() */
     left = atomic_fetch_sub_explicit(&table->open, 1, memory_order_seq_cst) - 1;
@@ -206,6 +215,24 @@ static void free_connection(struct reclaim_head *head)
     free(caa_container_of(head, struct connection, reclaim));
 }
 
+static void take_out_of_table(struct connection_table *table, struct connection *conn)
+{
+    /* relaxed: whoever still finds it only needs to see that it's over. pairs: none */
+    atomic_store_explicit(&conn->state, CONNECTION_CLOSED, memory_order_relaxed);
+    /* relaxed: the grace period orders the end. pairs: reclaim_defer() */
+    atomic_store_explicit(&table->slots[conn->fd], NULL, memory_order_relaxed);
+}
+
+static void let_die(struct connection_table *table, struct connection *conn)
+{
+    if (!conn->opened)
+        connection_table_return(table);
+    if (table->private)
+        free(conn);
+    else
+        reclaim_defer(&conn->reclaim, free_connection);
+}
+
 /* Closing the socket, or EPOLL_CTL_DEL, takes it out of the kernel's set. */
 static void leave_home(struct connection *conn)
 {
@@ -230,10 +257,7 @@ static void discard_input(const struct connection *conn)
 
 void connection_close(struct connection_table *table, struct connection *conn)
 {
-    /* relaxed: whoever still finds it only needs to see that it's over. pairs: none */
-    atomic_store_explicit(&conn->state, CONNECTION_CLOSED, memory_order_relaxed);
-    /* relaxed: the grace period orders the end. pairs: reclaim_defer() */
-    atomic_store_explicit(&table->slots[conn->fd], NULL, memory_order_relaxed);
+    take_out_of_table(table, conn);
     /* Before the peer learns that it is over: it may come back at once. */
     if (conn->guest)
         crowd_leave(table->crowd, conn->guest);
@@ -243,8 +267,13 @@ void connection_close(struct connection_table *table, struct connection *conn)
     }
     sys_close(conn->fd);
     leave_home(conn);
-    release_slot(table, conn);
-    reclaim_defer(&conn->reclaim, free_connection);
+    let_die(table, conn);
+}
+
+void connection_forget(struct connection_table *table, struct connection *conn)
+{
+    take_out_of_table(table, conn);
+    let_die(table, conn);
 }
 
 /* ------------------------------------------------------------------ events ------------ */

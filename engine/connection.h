@@ -92,6 +92,7 @@ struct connection_table {
     _Atomic(struct connection *) *slots;
     size_t size;                            /* as many descriptors as the process may open */
     int room_fd;                            /* eventfd: see connection_table_want_room */
+    bool private;                           /* one thread's alone: memory is freed at once */
     struct crowd *crowd;                    /* the server's; NULL: addresses aren't counted */
     _Atomic size_t used;                    /* no slot from here on has ever been used */
     _Atomic uint32_t generations;
@@ -112,6 +113,13 @@ bool connection_table_has(const struct connection_table *table, int fd);
  */
 void connection_table_want_room(struct connection_table *table, size_t below);
 
+/*
+ * A connection that is open although it isn't in the table: a child process has it. Each lend
+ * is followed by a return.
+ */
+void connection_table_lend(struct connection_table *table);
+void connection_table_return(struct connection_table *table);
+
 /* Calls fn for every connection there is. Any thread; fn runs inside a reclaim section. */
 void connection_table_each(struct connection_table *table,
                            void (*fn)(struct connection *conn, void *arg), void *arg);
@@ -129,6 +137,9 @@ struct connection *connection_create_opened(struct connection_table *table, int 
 
 /* Closes and lets go. The owner, state RUNNING. Says FIN even if a duplicate of fd is about. */
 void connection_close(struct connection_table *table, struct connection *conn);
+
+/* As if it had never been: the descriptor is the caller's again. The owner, state QUEUED. */
+void connection_forget(struct connection_table *table, struct connection *conn);
 
 /*
  * Registers it for events, edge-triggered, in an epoll set: once for reading, and once more when

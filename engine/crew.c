@@ -12,6 +12,29 @@ static int open_shared_set(struct crew *crew, bool wanted)
     return wanted && crew->shared.fd < 0 ? crew->shared.fd : 0;
 }
 
+static void close_orders(struct crew *crew)
+{
+    if (crew->drain_fd >= 0)
+        sys_close(crew->drain_fd);
+    if (crew->cancel_fd >= 0)
+        sys_close(crew->cancel_fd);
+}
+
+static int open_orders(struct crew *crew, bool wanted)
+{
+    crew->drain_fd = -1;
+    crew->cancel_fd = -1;
+    if (!wanted)
+        return 0;
+    crew->drain_fd = sys_eventfd();
+    if (crew->drain_fd >= 0)
+        crew->cancel_fd = sys_eventfd();
+    if (crew->drain_fd >= 0 && crew->cancel_fd >= 0)
+        return 0;
+    close_orders(crew);
+    return crew->drain_fd < 0 ? crew->drain_fd : crew->cancel_fd;
+}
+
 int crew_init(struct crew *crew, const struct crew_config *config)
 {
     int r;
@@ -32,6 +55,9 @@ int crew_init(struct crew *crew, const struct crew_config *config)
     r = crew->sets ? open_shared_set(crew, config->shared_set) : -ENOMEM;
     if (r < 0)
         goto fail_sets;
+    r = open_orders(crew, config->threadless);
+    if (r < 0)
+        goto fail_orders;
     r = handoff_init(&crew->handoff, crew->sets, config->workers, crew->table.size,
                      config->watched);
     if (r < 0)
@@ -39,6 +65,8 @@ int crew_init(struct crew *crew, const struct crew_config *config)
     return 0;
 
 fail_handoff:
+    close_orders(crew);
+fail_orders:
     if (crew->shared.fd >= 0)
         sys_close(crew->shared.fd);
 fail_sets:
@@ -52,6 +80,7 @@ fail_arena:
 void crew_fini(struct crew *crew)
 {
     handoff_fini(&crew->handoff);
+    close_orders(crew);
     if (crew->shared.fd >= 0)
         sys_close(crew->shared.fd);
     free(crew->sets);
@@ -85,6 +114,8 @@ void crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, vo
 {
     struct queueing queueing = { .crew = crew, .pick = pick, .arg = arg };
 
+    if (crew->drain_fd >= 0)
+        return;
     connection_table_each(&crew->table, queue_if_idle, &queueing);
     handoff_call(&crew->handoff, queueing.queued);
 }

@@ -27,6 +27,12 @@ struct crew {
     struct epoll_set shared;/* the set of every connection; its fd is -1: each worker's own is used */
     void (*serve)(struct task *task);   /* setup, handle, finish; sets conn->kept */
     void *service;          /* serve's own */
+    /*
+     * Without workers' threads (WEIR_SERIAL and the like) these eventfds say what the flags below
+     * say, to whoever blocks, and across fork(2). Never read. -1: there are workers.
+     */
+    int drain_fd;
+    int cancel_fd;
     _Atomic bool draining;  /* nothing is kept any more */
     _Atomic bool cancelled; /* nobody waits any more */
     _Atomic bool stopping;  /* the workers' threads end */
@@ -39,6 +45,7 @@ struct crew_config {
     size_t wbufsize;
     bool shared_set;        /* one epoll set for all connections */
     bool watched;           /* the acceptor ticks: see handoff_init */
+    bool threadless;        /* the workers' threads will never run */
     void (*serve)(struct task *task);
     void *service;
 };
@@ -49,7 +56,8 @@ void crew_fini(struct crew *crew);
 
 /*
  * Puts idle connections into the ready queue, to be ended: those that pick chooses, as expired,
- * or all of them (NULL). Any thread. pick looks at a connection that it does not own.
+ * or all of them (NULL). Any thread. pick looks at a connection that it does not own. Without
+ * workers' threads it does nothing: who keeps a connection looks after it.
  */
 void crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
                      void *arg);

@@ -72,26 +72,43 @@ static int time_left_ms(uint64_t until_ns)
     return left_ms < INT_MAX ? (int)left_ms : INT_MAX;
 }
 
-/* 1, or -EAGAIN: the time has passed, a signal came, or the client went to somebody else. */
+/* Until it is readable, the time has passed, or a child has ended, which is looked after. */
+static void wait_for(const struct doorman *doorman, int fd, int timeout_ms)
+{
+    struct mixin *mixin = doorman->acceptors->config->mixin;
+    struct pollfd fds[] = {
+        { .fd = fd, .events = POLLIN },
+        { .fd = mixin ? mixin->ended_fd : -1, .events = POLLIN },
+    };
+
+    sys_poll(fds, sizeof(fds) / sizeof(fds[0]), timeout_ms);
+    if (fds[1].revents)
+        mixin->reap(mixin);
+}
+
+/* 1, or -EAGAIN: the time has passed, or the client went to somebody else. */
 static int serve_next(struct doorman *doorman, int timeout_ms)
 {
     struct epoll_event event;
-    int n = sys_epoll_wait(doorman->fd, &event, 1, timeout_ms);
+    int n;
 
+    wait_for(doorman, doorman->fd, timeout_ms);
+    n = sys_epoll_wait(doorman->fd, &event, 1, 0);
     if (n <= 0)
         return n < 0 ? n : -EAGAIN;
     return acceptor_admit_one(&doorman->acceptors[event.data.u64 >> 32],
                               (uint32_t)event.data.u64);
 }
 
-static int wait_for_room(const struct acceptor *acceptor, int timeout_ms)
+static int wait_for_room(const struct doorman *doorman, int timeout_ms)
 {
+    const struct acceptor *acceptor = doorman->acceptors;
     struct connection_table *table = &acceptor->pool->crew.table;
 
     connection_table_want_room(table, SIZE_MAX);
     /* One that was closed just before we asked told nobody. */
     if (acceptor_is_full(acceptor))
-        sys_poll_one(table->room_fd, POLLIN, timeout_ms);
+        wait_for(doorman, table->room_fd, timeout_ms);
     sys_eventfd_clear(table->room_fd);
     return -EAGAIN;
 }
@@ -104,7 +121,7 @@ int doorman_serve_one(struct doorman *doorman, uint32_t timeout_ms)
     reclaim_thread_init();
     do {
         left_ms = time_left_ms(until_ns);
-        r = acceptor_is_full(doorman->acceptors) ? wait_for_room(doorman->acceptors, left_ms)
+        r = acceptor_is_full(doorman->acceptors) ? wait_for_room(doorman, left_ms)
                                                  : serve_next(doorman, left_ms);
     } while (r == -EAGAIN && left_ms != 0);
     reclaim_thread_fini();

@@ -31,7 +31,7 @@ void doorman_fini(struct doorman *doorman);
 void doorman_leave(struct doorman *doorman);
 
 /*
- * Waits for a client and gives it to the pool: 1, even if verify_request refused it. 0 when none
+ * Waits for a client and has it served: 1, even if verify_request refused it. 0 when none
  * came within timeout_ms (0: waits for ever); or -errno, of accept(2).
  */
 int doorman_serve_one(struct doorman *doorman, uint32_t timeout_ms);

@@ -13,6 +13,8 @@
 #define WBUFSIZE_DEFAULT 8192
 #define BUFSIZE_MAX ((size_t)1 << 30)
 #define POLL_INTERVAL_DEFAULT_MS 500
+#define CHILDREN_DEFAULT 40
+#define CHILDREN_MAX 4096
 
 /* Descriptors that are not connections: sets, eventfds, listeners, files, and a margin. */
 #define DESCRIPTORS_ASIDE 64
@@ -133,6 +135,25 @@ static int check_mode(struct reading *reading)
                                      (unsigned)mode);
 }
 
+static int check_concurrency(struct reading *reading)
+{
+    const struct weir_options *options = reading->options;
+    enum weir_concurrency how = options->concurrency;
+    int r = check_range(reading, "concurrency", how, WEIR_FORK);
+
+    if (r == 0)
+        r = check_range(reading, "max_children", options->max_children, CHILDREN_MAX);
+    if (r < 0)
+        return r;
+    if (options->max_children > 0 && how != WEIR_FORK)
+        return REFUSE(reading, "max_children is %u, but concurrency is not WEIR_FORK",
+                      options->max_children);
+    if (options->acceptors > 1 && (how == WEIR_SERIAL || how == WEIR_FORK))
+        return REFUSE(reading, "acceptors is %u: WEIR_SERIAL and WEIR_FORK accept on one thread",
+                      options->acceptors);
+    return 0;
+}
+
 static uint32_t usable_cpus(void)
 {
     cpu_set_t cpus;
@@ -170,6 +191,8 @@ static void complete(struct weir_options *options)
         options->wbufsize = WBUFSIZE_DEFAULT;
     if (options->poll_interval_ms == 0)
         options->poll_interval_ms = POLL_INTERVAL_DEFAULT_MS;
+    if (options->max_children == 0)
+        options->max_children = CHILDREN_DEFAULT;
 }
 
 int options_read(const struct weir_options *in, struct weir_options *ret, char *why,
@@ -186,6 +209,8 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
         r = check_sizes(&reading);
     if (r == 0)
         r = check_mode(&reading);
+    if (r == 0)
+        r = check_concurrency(&reading);
     if (r == 0)
         complete(ret);
     return r;

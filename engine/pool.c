@@ -62,7 +62,8 @@ int pool_create(const struct pool_config *config, struct pool **ret_pool)
         .rbufsize = config->rbufsize,
         .wbufsize = config->wbufsize,
         .shared_set = config->shared_set,
-        .watched = config->workers > 1 || config->stall_warn_ms > 0,
+        .watched = !config->threadless && (config->workers > 1 || config->stall_warn_ms > 0),
+        .threadless = config->threadless,
         .serve = config->serve,
         .service = config->service,
     });
@@ -121,7 +122,7 @@ int pool_start(struct pool *pool)
 {
     int r;
 
-    if (pool->threads_len > 0)
+    if (pool->threads_len > 0 || pool->config.threadless)
         return 0;
     r = overflow_install();
     if (r < 0)
@@ -230,6 +231,8 @@ void pool_drain(struct pool *pool)
     /* seq_cst, then the walk: who keeps a connection that we walked past sees this. Store
      * buffering. pairs: worker.c's settle() */
     atomic_store_explicit(&pool->crew.draining, true, memory_order_seq_cst);
+    if (pool->crew.drain_fd >= 0)
+        sys_eventfd_signal(pool->crew.drain_fd);
     crew_queue_idle(&pool->crew, NULL, NULL);
 }
 
@@ -237,5 +240,7 @@ void pool_cancel(struct pool *pool)
 {
     /* release: before the wake-ups below. pairs: crew_cancelled() */
     atomic_store_explicit(&pool->crew.cancelled, true, memory_order_release);
+    if (pool->crew.cancel_fd >= 0)
+        sys_eventfd_signal(pool->crew.cancel_fd);
     handoff_wake_all(&pool->crew.handoff);
 }

@@ -22,6 +22,7 @@ struct pool_config {
     size_t rbufsize;
     size_t wbufsize;
     bool shared_set;            /* one epoll set for all connections: see struct crew */
+    bool threadless;            /* pool_start starts none: a mixin serves (mixin.h) */
     uint32_t stall_warn_ms;     /* 0: nobody is warned of stuck handlers */
     const int *cpus;            /* worker i is bound to cpus[i mod cpus_len]; kept, not copied */
     size_t cpus_len;            /* 0: to none */

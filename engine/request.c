@@ -105,7 +105,7 @@ static int rest(struct weir_request *req)
 {
     int r;
 
-    if (crew_draining(req->service->crew))
+    if (worker_draining(req->task->worker))
         return 0;
     r = task_watch(req->task);
     if (r < 0)
@@ -279,7 +279,7 @@ uint32_t weir_worker_number(struct weir_request *req)
 
 bool weir_draining(struct weir_request *req)
 {
-    return crew_draining(req->service->crew);
+    return worker_draining(req->task->worker);
 }
 
 /* ------------------------------------------------------------------ other waits ------- */

@@ -20,6 +20,7 @@
 #include "engine/cpulist.h"
 #include "engine/crowd.h"
 #include "engine/doorman.h"
+#include "engine/mixin.h"
 #include "engine/offload.h"
 #include "engine/options.h"
 #include "engine/owner.h"
@@ -32,6 +33,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +49,7 @@ struct weir_server {
     struct offload *offload;
     struct access_slot access;
     struct crowd *crowd;            /* NULL: addresses aren't counted */
+    struct mixin *mixin;            /* WEIR_POOL: NULL */
     struct acceptor *acceptors;
     size_t acceptors_len;
     int cpus[HANDOFF_WORKERS_MAX];
@@ -55,6 +58,7 @@ struct weir_server {
     struct weir_listen *listens;    /* with options.defer: a copy, for bind */
     size_t listens_len;
     struct doorman doorman;
+    sigset_t signals;               /* blocked where serving was asked for */
     pthread_mutex_t lock;           /* of what follows */
     pthread_cond_t changed;         /* state has */
     _Atomic uint64_t submitted;     /* by weir_submit_fd */
@@ -81,6 +85,7 @@ static void default_handle_error(struct weir_server *server, const struct weir_f
     static const char *const phases[] = {
         [WEIR_PHASE_VERIFY] = "verify_request", [WEIR_PHASE_SETUP] = "setup",
         [WEIR_PHASE_HANDLE] = "handle", [WEIR_PHASE_FINISH] = "finish",
+        [WEIR_PHASE_PROCESS] = "process_request",
     };
 
     (void)server;
@@ -116,6 +121,15 @@ static int parse_owner(struct weir_server *server)
     return r == 0 ? 0 : why_set(last_why, sizeof(last_why), r, "unix_owner: %s", why);
 }
 
+/* Over max_children too, accepting pauses until one has ended. */
+static uint32_t most_at_once(const struct weir_options *options)
+{
+    bool by_children = options->concurrency == WEIR_FORK &&
+                       options->max_children < options->max_connections;
+
+    return by_children ? options->max_children : options->max_connections;
+}
+
 static void fill_in_shared(struct weir_server *server)
 {
     const struct weir_options *options = &server->options;
@@ -125,7 +139,7 @@ static void fill_in_shared(struct weir_server *server)
     server->acceptor_config = (struct acceptor_config){
         .server = server,
         .access = &server->access,
-        .max_connections = options->max_connections,
+        .max_connections = most_at_once(options),
         .poll_interval_ms = options->poll_interval_ms,
         .idle_timeout_ms = options->idle_timeout_ms,
         .verify_request = options->verify_request,
@@ -151,11 +165,13 @@ static int create_pool(struct weir_server *server)
 {
     const struct weir_options *options = &server->options;
     int r = pool_create(&(const struct pool_config){
-        .workers = options->workers,
+        .workers = options->concurrency == WEIR_POOL ? options->workers : 1,
         .stack_size = options->stack_size,
         .rbufsize = options->rbufsize,
         .wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize,
-        .shared_set = options->dispatch == WEIR_DISPATCH_ACCEPTOR,
+        .shared_set = options->concurrency == WEIR_POOL &&
+                      options->dispatch == WEIR_DISPATCH_ACCEPTOR,
+        .threadless = options->concurrency != WEIR_POOL,
         .stall_warn_ms = options->stall_warn_ms,
         .cpus = server->cpus,
         .cpus_len = server->cpus_len,
@@ -280,6 +296,54 @@ static int open_listeners(struct weir_server *server)
     return r;
 }
 
+static bool called_from_hook(const struct weir_server *server)
+{
+    const struct acceptor *acceptor = acceptor_self();
+
+    return acceptor && acceptor->config == &server->acceptor_config;
+}
+
+static void leave_to_parent(struct weir_server *server)
+{
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_leave_to_parent(&server->acceptors[i]);
+    if (server->has_doorman)
+        doorman_fini(&server->doorman);
+    /* A thread of weir_server_start's takes no signals; its children do, as its caller does. */
+    if (called_from_hook(server))
+        pthread_sigmask(SIG_SETMASK, &server->signals, NULL);
+}
+
+/* Before the acceptors, which watch for the end of its children. */
+static int create_mixin(struct weir_server *server)
+{
+    const struct mixin_config config = {
+        .server = server,
+        .crew = &server->pool->crew,
+        .idle_timeout_ms = server->options.idle_timeout_ms,
+        .max_children = server->options.max_children,
+        .handle_error = server->options.handle_error,
+        .leave_to_parent = leave_to_parent,
+    };
+    int r = 0;
+
+    switch (server->options.concurrency) {
+    case WEIR_POOL:
+        break;
+    case WEIR_SERIAL:
+        r = serial_create(&config, &server->mixin);
+        break;
+    case WEIR_THREAD:
+        r = threads_create(&config, &server->mixin);
+        break;
+    case WEIR_FORK:
+        r = forks_create(&config, &server->mixin);
+        break;
+    }
+    server->acceptor_config.mixin = server->mixin;
+    return r;
+}
+
 static int create_acceptors(struct weir_server *server)
 {
     /* Their tallies have cache lines of their own. */
@@ -337,6 +401,8 @@ static void free_server(struct weir_server *server)
         acceptor_fini(&server->acceptors[--server->acceptors_len]);
     free(server->acceptors);
     free_listens(server);
+    if (server->mixin)
+        server->mixin->destroy(server->mixin);
     offload_destroy(server->offload);
     pool_destroy(server->pool);
     crowd_destroy(server->crowd);
@@ -361,7 +427,9 @@ static int build(struct weir_server *server)
         return r;
     server->offload = offload_create();
     fill_in_shared(server);
-    r = server->offload ? create_acceptors(server) : -ENOMEM;
+    r = server->offload ? create_mixin(server) : -ENOMEM;
+    if (r == 0)
+        r = create_acceptors(server);
     if (r == 0 && server->options.defer)
         r = copy_listens(server);
     if (r < 0)
@@ -413,13 +481,6 @@ static bool called_from_handler(const struct weir_server *server)
     const struct worker *worker = worker_self();
 
     return worker && worker->crew == &server->pool->crew;
-}
-
-static bool called_from_hook(const struct weir_server *server)
-{
-    const struct acceptor *acceptor = acceptor_self();
-
-    return acceptor && acceptor->config == &server->acceptor_config;
 }
 
 static bool is_closed_locked(const struct weir_server *server)
@@ -567,6 +628,7 @@ static int begin_serving(struct weir_server *server)
     if (r == 0)
         r = pool_start(server->pool);
     if (r == 0) {
+        pthread_sigmask(SIG_BLOCK, NULL, &server->signals);
         /* A stop that came too late for the last serving is not for this one. */
         if (state_of(server) == STOPPED)
             acceptor_forget_stop(&server->acceptors[0]);
@@ -720,63 +782,103 @@ static int check_room_locked(struct weir_server *server, int fd)
 
     if (state_of(server) == CLOSED || server->closing)
         return -ESHUTDOWN;
-    if (connection_table_open(table) >= server->options.max_connections)
+    if (connection_table_open(table) >= server->acceptor_config.max_connections)
         return -EAGAIN;
     return connection_table_has(table, fd) ? -EBUSY : 0;
 }
 
-/* Under the lock, so that whoever closes the server finds it served or finds it refused. */
-static int submit_locked(struct weir_server *server, int fd, const struct sockaddr *peer,
-                         socklen_t peer_len, const struct weir_handler *handler)
+static int begin_submitting_locked(struct weir_server *server, const struct accepted *accepted)
 {
-    struct crew *crew = &server->pool->crew;
-    struct connection *conn;
-    int r = check_room_locked(server, fd);
+    int r = check_room_locked(server, accepted->fd);
 
     if (r == 0)
         r = pool_start(server->pool);
     if (r == 0)
-        r = sys_set_nonblocking(fd);
-    if (r < 0)
-        return r;
-    conn = connection_create(&crew->table, fd, peer, peer_len, handler, "fd:");
+        r = sys_set_nonblocking(accepted->fd);
+    if (r == 0 && server->options.disable_nagle_algorithm && accepted->peer->sa_family != AF_UNIX)
+        sys_set_nodelay(accepted->fd);
+    return r;
+}
+
+static int submit_to_pool_locked(struct weir_server *server, const struct accepted *accepted)
+{
+    struct crew *crew = &server->pool->crew;
+    struct connection *conn = accepted_connect(accepted, &crew->table);
+
     if (!conn)
         return -ENOMEM;
-    if (server->options.disable_nagle_algorithm && conn->family != AF_UNIX)
-        sys_set_nodelay(fd);
-    /* relaxed: a count. pairs: weir_server_stats() */
-    atomic_fetch_add_explicit(&server->submitted, 1, memory_order_relaxed);
     handoff_put(&crew->handoff, conn);
     handoff_call(&crew->handoff, 1);
     return 0;
+}
+
+/* It was lent, so nobody has taken the server apart. */
+static int submit_to_mixin(struct weir_server *server, const struct accepted *accepted)
+{
+    int r;
+
+    reclaim_thread_init();
+    r = server->mixin->process(server->mixin, accepted);
+    reclaim_thread_fini();
+    connection_table_return(&server->pool->crew.table);
+    return r;
+}
+
+/* What is begun under the lock is served; who closes the server sees it, or has it refused. */
+static int submit(struct weir_server *server, const struct accepted *accepted)
+{
+    int r;
+
+    pthread_mutex_lock(&server->lock);
+    r = begin_submitting_locked(server, accepted);
+    if (r == 0 && server->mixin)
+        connection_table_lend(&server->pool->crew.table);
+    else if (r == 0)
+        r = submit_to_pool_locked(server, accepted);
+    pthread_mutex_unlock(&server->lock);
+    if (r == 0 && server->mixin)
+        r = submit_to_mixin(server, accepted);
+    if (r == 0)
+        /* relaxed: a count. pairs: weir_server_stats() */
+        atomic_fetch_add_explicit(&server->submitted, 1, memory_order_relaxed);
+    return r;
+}
+
+/* Only one thread serves there, or a process that has left all the others to its parent. */
+static bool submits_from_own_handler(const struct weir_server *server)
+{
+    enum weir_concurrency how = server->options.concurrency;
+
+    return (how == WEIR_SERIAL || how == WEIR_FORK) && called_from_handler(server);
 }
 
 static int could_not_submit(int fd, int r)
 {
     return why_set(last_why, sizeof(last_why), r, "descriptor %d can't be served: %s", fd,
                    r == -ESHUTDOWN ? "the server was closed" :
-                   r == -EAGAIN ? "max_connections are open" :
+                   r == -EAGAIN ? "max_connections are open, or no thread or child "
+                                  "could be had" :
                    r == -EBUSY ? "the server has it already" :
+                   r == -EDEADLK ? "a handler of a server that is WEIR_SERIAL or WEIR_FORK "
+                                   "can't submit to it" :
                    r == -EPROTOTYPE ? "it is no stream socket" : strerror(-r));
 }
 
 int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler)
 {
     struct sockaddr_storage peer;
-    socklen_t peer_len;
-    int r;
+    struct accepted accepted = {
+        .fd = fd, .peer = (const struct sockaddr *)&peer, .listen = "fd:", .stop_fd = -1,
+        .handler = handler ? handler : server->options.handler,
+    };
+    int r = options_check_handler(accepted.handler, "weir_submit_fd", last_why, sizeof(last_why));
 
-    if (!handler)
-        handler = server->options.handler;
-    r = options_check_handler(handler, "weir_submit_fd", last_why, sizeof(last_why));
     if (r < 0)
         return r;
-    r = sys_stream_peer(fd, &peer, &peer_len);
-    if (r == 0) {
-        pthread_mutex_lock(&server->lock);
-        r = submit_locked(server, fd, (const struct sockaddr *)&peer, peer_len, handler);
-        pthread_mutex_unlock(&server->lock);
-    }
+    r = submits_from_own_handler(server) ? -EDEADLK
+                                         : sys_stream_peer(fd, &peer, &accepted.peer_len);
+    if (r == 0)
+        r = submit(server, &accepted);
     return r < 0 ? could_not_submit(fd, r) : 0;
 }
 
@@ -791,6 +893,10 @@ void weir_server_cancel(struct weir_server *server)
 static int wait_until_empty(struct weir_server *server, uint64_t until_ms)
 {
     struct connection_table *table = &server->pool->crew.table;
+    struct pollfd fds[] = {
+        { .fd = table->room_fd, .events = POLLIN },
+        { .fd = server->mixin ? server->mixin->ended_fd : -1, .events = POLLIN },
+    };
 
     for (;;) {
         int timeout_ms = clock_timeout_ms(until_ms, clock_ms());
@@ -800,8 +906,10 @@ static int wait_until_empty(struct weir_server *server, uint64_t until_ms)
             return 0;
         if (timeout_ms == 0)
             return -ETIMEDOUT;
-        sys_poll_one(table->room_fd, POLLIN, timeout_ms);
+        sys_poll(fds, sizeof(fds) / sizeof(fds[0]), timeout_ms);
         sys_eventfd_clear(table->room_fd);
+        if (fds[1].revents)
+            server->mixin->reap(server->mixin);
     }
 }
 
@@ -936,8 +1044,10 @@ int weir_server_address(struct weir_server *server, size_t i, char *buf, size_t 
     return (size_t)len < size ? len : -ENOSPC;
 }
 
-static void add_tally(struct weir_stats *stats, const struct tally *tally)
+static void add_tally(void *arg, const struct tally *tally)
 {
+    struct weir_stats *stats = arg;
+
     stats->accepted += tally_read(tally, TALLY_ACCEPTED);
     stats->refused += tally_read(tally, TALLY_REFUSED);
     stats->handled += tally_read(tally, TALLY_HANDLED);
@@ -983,10 +1093,11 @@ static void add_connection(struct connection *conn, void *arg)
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size)
 {
     struct weir_stats stats = {
-        /* relaxed: a count. pairs: submit_locked() */
+        /* relaxed: a count. pairs: submit() */
         .accepted = atomic_load_explicit(&server->submitted, memory_order_relaxed),
         .workers = server->pool->workers_len,
     };
+    struct mixin *mixin = server->mixin;
 
     if (size > sizeof(stats))
         return -EINVAL;
@@ -997,6 +1108,10 @@ int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, 
     add_tally(&stats, &server->pool->tally);
     stats.wakeups = handoff_wakeups(&server->pool->crew.handoff);
     connection_table_each(&server->pool->crew.table, add_connection, &stats);
+    if (mixin)
+        stats.workers = mixin->tallies(mixin, add_tally, &stats);
+    if (mixin && mixin->reap)
+        stats.running += stats.workers;
     stats.active = stats.queued + stats.running + stats.parked + stats.idle;
     memcpy(ret_stats, &stats, size);
     return 0;

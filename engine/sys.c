@@ -7,9 +7,12 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/pidfd.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* Not even link-time optimisation may bring these into a function that switches fibers. */
@@ -134,16 +137,15 @@ LEAF void sys_eventfd_clear(int fd)
     while (n < 0 && errno == EINTR);
 }
 
-LEAF int sys_poll_one(int fd, short events, int timeout_ms)
+LEAF int sys_poll(struct pollfd *fds, unsigned len, int timeout_ms)
 {
-    struct pollfd poll_fd = { .fd = fd, .events = events };
     uint64_t start = clock_ms();
     int left = timeout_ms;
 
     for (;;) {
-        int n = poll(&poll_fd, 1, left);
+        int n = poll(fds, len, left);
         if (n >= 0)
-            return n == 0 ? 0 : poll_fd.revents;
+            return n;
         if (errno != EINTR)
             return -errno;
         if (timeout_ms < 0)
@@ -151,6 +153,14 @@ LEAF int sys_poll_one(int fd, short events, int timeout_ms)
         uint64_t waited = clock_ms() - start;
         left = waited < (uint64_t)timeout_ms ? timeout_ms - (int)waited : 0;
     }
+}
+
+LEAF int sys_poll_one(int fd, short events, int timeout_ms)
+{
+    struct pollfd poll_fd = { .fd = fd, .events = events };
+    int n = sys_poll(&poll_fd, 1, timeout_ms);
+
+    return n > 0 ? poll_fd.revents : n;
 }
 
 LEAF int sys_poll_now(struct pollfd *fds, size_t n)
@@ -161,6 +171,30 @@ LEAF int sys_poll_now(struct pollfd *fds, size_t n)
         r = poll(fds, n, 0);
     while (r < 0 && errno == EINTR);
     return r < 0 ? -errno : r;
+}
+
+LEAF int sys_pidfd_open(pid_t pid)
+{
+    int r = pidfd_open(pid, 0);
+
+    return r >= 0 ? r : -errno;
+}
+
+LEAF int sys_pidfd_reap(int pidfd, int *ret_status)
+{
+    siginfo_t info = { .si_pid = 0 };
+    int r;
+
+    do
+        r = waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG);
+    while (r < 0 && errno == EINTR);
+    if (r < 0)
+        return -errno;
+    if (info.si_pid == 0)
+        return 0;
+    *ret_status = info.si_code == CLD_EXITED ? __W_EXITCODE(info.si_status, 0)
+                                             : __W_EXITCODE(0, info.si_status);
+    return 1;
 }
 
 LEAF int sys_socket(int family, int type)

@@ -5,7 +5,7 @@
  * switch. Code that never names errno cannot be hurt by that, and these calls are never inlined
  * into code that switches.
  *
- * Threads: any. Blocks: only sys_epoll_wait and sys_poll_one; the others don't wait.
+ * Threads: any. Blocks: only sys_epoll_wait and sys_poll; the others don't wait.
  * EINTR:   tried again, unless said otherwise.
  */
 #ifndef WEIR_SYS_H
@@ -58,6 +58,9 @@ int sys_poll_one(int fd, short events, int timeout_ms);
 /* poll(2) that does not wait: how many are ready, or -errno. */
 int sys_poll_now(struct pollfd *fds, size_t n);
 
+/* The same for several: how many have events, in their revents. Negative descriptors have none. */
+int sys_poll(struct pollfd *fds, unsigned len, int timeout_ms);
+
 /* A socket of the type (SOCK_STREAM, SOCK_DGRAM), non-blocking and close-on-exec. */
 int sys_socket(int family, int type);
 
@@ -75,6 +78,15 @@ int sys_stream_peer(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_le
 
 /* And close-on-exec. */
 int sys_set_nonblocking(int fd);
+
+/* A descriptor that is readable once the child has ended, and takes part in epoll; or -errno. */
+int sys_pidfd_open(pid_t pid);
+
+/*
+ * Reaps that child and no other: 1 and its status as of wait(2), 0 while it runs, or -errno
+ * (-ECHILD: somebody else has reaped it).
+ */
+int sys_pidfd_reap(int pidfd, int *ret_status);
 
 int sys_shutdown_write(int fd);
 int sys_set_nodelay(int fd);

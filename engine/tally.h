@@ -37,4 +37,11 @@ static inline void tally_add(struct tally *tally, enum tally_kind kind, uint64_t
                           memory_order_relaxed);
 }
 
+/* Adds what another has counted, which nobody adds to any more. */
+static inline void tally_merge(struct tally *tally, const struct tally *ended)
+{
+    for (int kind = 0; kind < TALLY_KINDS; kind++)
+        tally_add(tally, (enum tally_kind)kind, tally_read(ended, (enum tally_kind)kind));
+}
+
 #endif

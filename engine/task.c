@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 
-/* A task on the worker's own stack looks this often whether it was cancelled. */
+/* A task on a pool worker's own stack looks this often whether it was cancelled. */
 #define BLOCKING_SLICE_MS 100
 
 static void make_runnable(struct task *task, int outcome)
@@ -46,23 +46,40 @@ static int park(struct task *task, uint64_t deadline_ms)
     return task->outcome;
 }
 
-/* On the worker's own stack nobody parks: the worker waits, with all that it has. */
+/*
+ * On a thread's own stack nobody parks: the thread waits, with all that it has. Where there are no
+ * workers the orders come as descriptors, to a child process too, whose flags nobody else sets.
+ */
 static int wait_blocking(struct task *task, int fd, short events, uint64_t deadline_ms)
 {
+    struct worker *worker = task->worker;
+    struct crew *crew = worker->crew;
+
     for (;;) {
         uint64_t now_ms = clock_ms();
-        uint64_t left_ms = deadline_ms != 0 ? deadline_ms - now_ms : BLOCKING_SLICE_MS;
+        uint64_t until_ms = deadline_ms != 0 ? deadline_ms : CLOCK_NEVER;
+        struct pollfd fds[] = {
+            { .fd = fd, .events = events },
+            { .fd = crew->cancel_fd, .events = POLLIN },
+            { .fd = worker->draining ? -1 : crew->drain_fd, .events = POLLIN },
+        };
         int r;
 
-        if (crew_cancelled(task->worker->crew))
+        if (crew_cancelled(crew))
             return -ECANCELED;
-        if (deadline_ms != 0 && deadline_ms <= now_ms)
+        if (until_ms <= now_ms)
             return -ETIMEDOUT;
-        if (left_ms > BLOCKING_SLICE_MS)
-            left_ms = BLOCKING_SLICE_MS;
-        r = sys_poll_one(fd, events, (int)left_ms);
-        if (r != 0)
-            return r < 0 ? r : 0;
+        if (crew->cancel_fd < 0 && until_ms > now_ms + BLOCKING_SLICE_MS)
+            until_ms = now_ms + BLOCKING_SLICE_MS;
+        r = sys_poll(fds, sizeof(fds) / sizeof(fds[0]), clock_timeout_ms(until_ms, now_ms));
+        if (r < 0)
+            return r;
+        if (fds[1].revents)
+            return -ECANCELED;
+        if (fds[2].revents)
+            worker->draining = true;
+        if (fds[0].revents)
+            return 0;
     }
 }
 

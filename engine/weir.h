@@ -90,6 +90,26 @@ enum weir_dispatch {
     WEIR_DISPATCH_ACCEPTOR = 1, /* every readiness goes acceptor -> ready queue -> a free worker */
 };
 
+/*
+ * Who runs the handlers. The same handler runs under each; they differ in what it costs to wait.
+ *
+ * POOL     a fixed pool of `workers`, fibers: waiting parks. Everything above is about this one.
+ * SERIAL   socketserver without a mix-in: each connection to its end, one after another, on the
+ *          thread that accepts. While one is served, nothing else happens: shutdown and
+ *          service_actions wait for it. A stop ends a connection that is kept.
+ * THREAD   ThreadingMixIn: a thread for each connection, as many as there are.
+ * FORK     ForkingMixIn: a child process for each connection, `max_children` at a time; beyond
+ *          them accepting pauses, and nothing else does. See weir_serve_forever.
+ *
+ * Beyond POOL a handler runs on a thread's own stack, and waiting blocks that thread: weir_offload
+ * runs its job there and then, weir_yield does nothing, and workers, worker_cpus, stack_size,
+ * dispatch and stall_warn_ms mean nothing. Everything else holds: timeouts, WEIR_KEEP, the close
+ * policy, cancel.
+ */
+enum weir_concurrency {
+    WEIR_POOL = 0, WEIR_SERIAL = 1, WEIR_THREAD = 2, WEIR_FORK = 3,
+};
+
 enum weir_choice { WEIR_DEFAULT = 0, WEIR_YES = 1, WEIR_NO = 2 };
 
 #define WEIR_UNBUFFERED ((size_t)-1)
@@ -104,6 +124,7 @@ struct weir_peer {
 
 enum weir_phase {
     WEIR_PHASE_VERIFY, WEIR_PHASE_SETUP, WEIR_PHASE_HANDLE, WEIR_PHASE_FINISH,
+    WEIR_PHASE_PROCESS,     /* no thread or child to be had (its error); a child died (-ECHILD) */
 };
 
 /* What went wrong with one connection: the argument of handle_error, valid during the call. */
@@ -112,7 +133,7 @@ struct weir_failure {
     int error;                                   /* negative errno */
     const char *peer;                            /* "127.0.0.1:51234", as text */
     const char *handler;                         /* the handler's name */
-    struct weir_request *req;                    /* NULL in WEIR_PHASE_VERIFY */
+    struct weir_request *req;                    /* NULL in WEIR_PHASE_VERIFY and _PROCESS */
 };
 
 /*
@@ -182,6 +203,9 @@ struct weir_options {
     /* Unix paths only, set before anybody can connect. To connect takes the right to write. */
     uint32_t unix_mode;             /* permissions, 0660 say; 0: what the umask leaves of 0777 */
     const char *unix_owner;         /* "USER", "USER:GROUP", ":GROUP", names or numbers */
+
+    enum weir_concurrency concurrency;
+    uint32_t max_children;          /* WEIR_FORK: at most so many at once; 0: 40 */
 };
 
 #ifdef __cplusplus
@@ -235,6 +259,20 @@ const char *weir_why(void);
  * weir_handle_request; -EBADF: it is closed; -EINVAL: it does not listen yet, see defer).
  * Like Python's, it returns with handlers possibly still running: weir_server_close waits.
  * It may be called again after a shutdown. Threads: any but a handler (-EDEADLK).
+ *
+ * WEIR_FORK: each child is forked here and ends with _exit: 0, or 1 if handle_error was told of
+ * something; neither atexit functions nor stdio's buffers are run. It has closed the listeners,
+ * and inherits everything else, the signal mask (but SIGPIPE is blocked) and handlers too. A child
+ * that dies takes nobody with it: handle_error is told -ECHILD, in the parent. All children are
+ * reaped, and no other process: while serving, by weir_handle_request and by weir_server_close.
+ * What handlers change in memory is seen by that child only. weir_server_stop and _cancel in a
+ * child reach the parent and all children; a child learns of a drain or cancel whenever it waits.
+ * Children that a server leaves behind (daemon_threads) go on even if the program ends.
+ *
+ * Beside other threads: a child has only the thread that forked. The engine's own locks are free
+ * in it, none of its threads are missed there, and glibc makes malloc and stdio safe. A program
+ * with threads of its own has to see to its own locks (pthread_atfork), or leave alone in handlers
+ * what other threads lock.
  */
 int weir_serve_forever(struct weir_server *server);
 
@@ -253,16 +291,17 @@ void weir_server_stop(struct weir_server *server);
 
 /*
  * weir_handle_request serves one client, without weir_serve_forever: it waits timeout_ms at most
- * for one to come, accepts it, gives it to the pool (which it starts, the first time) and does not
- * wait for its handler. As Python's it ignores shutdown and stop, and calls no service_actions.
- * While max_connections are open it waits for one of them to end, in the same time.
+ * for one to come, accepts it, gives it to the pool (which it starts, the first time), a thread or
+ * a child, and does not wait for its handler; with WEIR_SERIAL it serves it to its end. As Python's
+ * it ignores shutdown and stop, and calls no service_actions. While max_connections are open it
+ * waits for one of them to end, in the same time.
  *
  * Returns 1 for a client, one that verify_request refused included; 0 after it has called
  * handle_timeout, since none came within timeout_ms: never earlier, and signals don't shorten
  * the wait. Or -errno with a sentence in weir_why(): -EBUSY it serves, or another thread is in
  * here, -EINVAL it does not listen yet (see defer; Python raises an OSError), -EBADF it is closed,
  * -EDEADLK from a handler; accept(2)'s -EMFILE, -ENFILE, -ENOMEM: the client still waits; and if
- * the pool cannot start, -EAGAIN.
+ * the pool cannot start, -EAGAIN. For want of a thread or child for the client it is refused.
  *
  * What an acceptor does besides, it does while it serves only: end idle connections after
  * idle_timeout_ms, rescue connections from stuck workers, warn of stalls.
@@ -288,14 +327,17 @@ int weir_server_fileno(struct weir_server *server);
  * max_connections and when it closes. But access, max_per_address and verify_request are not
  * asked. handler NULL: options.handler; it must outlive the server. The pool is started if it does
  * not run yet: it needs no acceptor to serve, only for what weir_handle_request says that an
- * acceptor does besides.
+ * acceptor does besides. WEIR_THREAD starts a thread for it, and WEIR_FORK forks, on the
+ * calling thread and its stack. WEIR_SERIAL serves it here, to its end, before this returns; while
+ * another is being served it waits for its turn.
  * On success the descriptor is the server's, non-blocking and close-on-exec, and is closed when
  * its handler is done. After a failure it is still yours (its flags may have been set).
  *
- * Threads: any, handlers and hooks too, before or while it serves, and after. Parks: no. Returns
- * 0, or -errno with a sentence in weir_why(): -EBADF, -ENOTSOCK, -EPROTOTYPE no stream socket,
- * -ENOTCONN it has no peer, -EBUSY it is served already, -EAGAIN max_connections are open (or
- * the pool can't start), -ESHUTDOWN the server is closed, -EINVAL the handler, -ENOMEM.
+ * Threads: any, handlers and hooks too (but a handler of WEIR_SERIAL or WEIR_FORK only to other
+ * servers, -EDEADLK), before or while it serves, and after. Parks: no. Returns 0, or -errno with
+ * a sentence in weir_why(): -EBADF, -ENOTSOCK, -EPROTOTYPE no stream socket, -ENOTCONN it has no
+ * peer, -EBUSY it is served already, -EAGAIN max_connections or max_children are open (or no thread or
+ * child could be had), -ESHUTDOWN the server is closed, -EINVAL the handler, -ENOMEM.
  */
 int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler);
 
@@ -339,14 +381,15 @@ void *weir_server_user(struct weir_server *server);
 /* What a server has done and is doing; the counts are consistent one by one, not together. */
 struct weir_stats {
     uint64_t accepted;      /* connections taken from the kernel, or by weir_submit_fd */
-    uint64_t refused;       /* by rules, verify_request, max_per_address, no memory */
+    uint64_t refused;       /* by rules, verify_request, max_per_address; no memory, no thread */
     uint64_t handled;       /* calls of handle() that returned */
     uint64_t closed;        /* connections ended */
     uint64_t active;        /* open now; = idle + parked + queued + running */
     uint64_t idle;          /* kept between two calls of handle() */
     uint64_t parked;        /* a handler waits for its peer */
     uint64_t queued;        /* ready, waiting for a worker */
-    uint64_t running;       /* at work: on a worker, asleep, or waiting for another stream */
+    uint64_t running;       /* at work: on a worker, asleep, or waiting for another stream; beyond
+                               WEIR_POOL also those that wait for their peer, and each child */
     uint64_t setup_errors, handle_errors, finish_errors, verify_errors;
     uint64_t timeouts;      /* read, write, idle and request deadlines that passed */
     uint64_t cancelled;     /* handlers whose call returned -ECANCELED */
@@ -356,7 +399,7 @@ struct weir_stats {
     uint64_t wakeups;       /* a sleeping worker was woken by another thread */
     uint64_t rescued;       /* ready connections taken over from a worker that was stuck */
     uint64_t stalls;        /* handlers that held a worker longer than stall_warn_ms */
-    uint64_t workers;
+    uint64_t workers;       /* beyond WEIR_POOL: the threads or children that serve now */
 };
 
 /* weir_server_stats fills in the first size bytes. Threads: any. Returns 0 or -EINVAL. */

@@ -6,6 +6,7 @@
 #include "engine/sys.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 
 /* Started from the ready queue per turn, so that others find some there too. */
@@ -26,39 +27,54 @@ WEIR_NOINLINE struct worker *worker_self(void)
 
 /* ------------------------------------------------------------------ begin and end ----- */
 
-int worker_init(struct worker *worker, struct crew *crew, unsigned index)
+void worker_init_alone(struct worker *worker, struct crew *crew, unsigned index)
 {
-    int r;
-
     memset(worker, 0, sizeof(*worker));
     worker->crew = crew;
     worker->index = index;
     worker->runnable_end = &worker->runnable;
-    worker->own = &crew->sets[index];
-    *worker->own = (struct epoll_set){ .fd = sys_epoll_create() };
-    if (worker->own->fd < 0)
-        return worker->own->fd;
-    r = sys_epoll_ctl(worker->own->fd, EPOLL_CTL_ADD, crew->handoff.wake_fds[index],
-                      EPOLLIN | EPOLLET, DISPATCH_WAKE);
-    if (r < 0) {
-        sys_close(worker->own->fd);
-        return r;
-    }
-    worker->watch = crew->shared.fd >= 0 ? &crew->shared : worker->own;
     inbox_init(&worker->inbox);
     fiber_cache_init(&worker->fibers, crew->arena, WARM_FIBERS);
     buffers_init(&worker->rbufs, crew->rbufsize);
     buffers_init(&worker->wbufs, crew->wbufsize);
     timer_wheel_init(&worker->timers, clock_ms());
-    return 0;
 }
 
-void worker_fini(struct worker *worker)
+void worker_fini_alone(struct worker *worker)
 {
     buffers_fini(&worker->wbufs);
     buffers_fini(&worker->rbufs);
     fiber_cache_fini(&worker->fibers);
     inbox_fini(&worker->inbox);
+}
+
+int worker_init(struct worker *worker, struct crew *crew, unsigned index)
+{
+    int r;
+
+    worker_init_alone(worker, crew, index);
+    worker->own = &crew->sets[index];
+    *worker->own = (struct epoll_set){ .fd = sys_epoll_create() };
+    r = worker->own->fd;
+    if (r < 0)
+        goto fail;
+    r = sys_epoll_ctl(worker->own->fd, EPOLL_CTL_ADD, crew->handoff.wake_fds[index],
+                      EPOLLIN | EPOLLET, DISPATCH_WAKE);
+    if (r < 0)
+        goto fail_set;
+    worker->watch = crew->shared.fd >= 0 ? &crew->shared : worker->own;
+    return 0;
+
+fail_set:
+    sys_close(worker->own->fd);
+fail:
+    worker_fini_alone(worker);
+    return r;
+}
+
+void worker_fini(struct worker *worker)
+{
+    worker_fini_alone(worker);
     sys_close(worker->own->fd);
 }
 
@@ -367,4 +383,47 @@ void *worker_main(void *arg)
     overflow_thread_fini(&overflow);
     reclaim_thread_fini();
     return NULL;
+}
+
+/* ------------------------------------------------------------------ without a pool ---- */
+
+/* A kept connection waits for input, for its timeout, or for an order to keep nothing. */
+static void rest(struct worker *worker, struct connection *conn, const struct worker_rest *how)
+{
+    uint64_t now_ms = clock_ms();
+    uint64_t until_ms = how->idle_timeout_ms > 0 ? now_ms + how->idle_timeout_ms + 1 : CLOCK_NEVER;
+    struct pollfd fds[] = {
+        { .fd = conn->fd, .events = POLLIN },
+        { .fd = worker->crew->drain_fd, .events = POLLIN },
+        { .fd = worker->crew->cancel_fd, .events = POLLIN },
+        { .fd = how->stop_fd, .events = POLLIN },
+    };
+
+    conn->expired = sys_poll(fds, sizeof(fds) / sizeof(fds[0]),
+                             clock_timeout_ms(until_ms, now_ms)) <= 0;
+    worker->draining = fds[1].revents || fds[2].revents || fds[3].revents;
+}
+
+void worker_serve_alone(struct worker *worker, struct connection *conn,
+                        const struct worker_rest *how)
+{
+    /* Embedded in a handler of another server, say. */
+    struct worker *before = self_worker;
+
+    self_worker = worker;
+    worker->draining = false;
+    /* It is watched as it is: whoever keeps it waits for it. */
+    conn->watched = EPOLLIN;
+    connection_start(conn);
+    run_on_own_stack(worker, conn);
+    while (conn->kept) {
+        /* Nobody marks or claims it: it is in no set, and crew_queue_idle leaves it alone. */
+        connection_keep(conn);
+        rest(worker, conn, how);
+        connection_claim(conn);
+        connection_start(conn);
+        run_on_own_stack(worker, conn);
+    }
+    close_connection(worker, conn);
+    self_worker = before;
 }

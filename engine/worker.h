@@ -33,7 +33,7 @@
 struct worker {
     struct crew *crew;
     unsigned index;
-    struct epoll_set *own;  /* what it sleeps in */
+    struct epoll_set *own;  /* what it sleeps in; NULL: it serves alone */
     struct epoll_set *watch;/* where it registers connections: its own set, or the shared one */
     struct inbox inbox;
     struct timer_wheel timers;
@@ -46,6 +46,7 @@ struct worker {
     uint64_t busy_since_ns;
     bool called;            /* woken for the ready queue, and has not looked there yet */
     bool cancel_done;
+    bool draining;          /* alone: the order to keep nothing has come as a descriptor */
     unsigned batch_len;
     _Atomic(struct connection *) batch[WORKER_BATCH];   /* QUEUED, ours to start or to be rescued */
     /* What the acceptor's tick looks at. One writer each: this worker. */
@@ -58,6 +59,27 @@ struct worker {
 /* Before and after the thread. init returns 0 or -errno. */
 int worker_init(struct worker *worker, struct crew *crew, unsigned index);
 void worker_fini(struct worker *worker);
+
+/*
+ * A worker that is no thread of the pool and has no epoll set. It serves one connection, QUEUED, to
+ * its end, on the caller's own stack: waiting blocks the caller.
+ */
+void worker_init_alone(struct worker *worker, struct crew *crew, unsigned index);
+void worker_fini_alone(struct worker *worker);
+
+struct worker_rest {
+    uint32_t idle_timeout_ms;   /* a kept connection without input is ended; 0: never */
+    int stop_fd;                /* once readable, nothing is kept any more; -1: there is none */
+};
+
+void worker_serve_alone(struct worker *worker, struct connection *conn,
+                        const struct worker_rest *rest);
+
+/* Is nothing to be kept any more? The worker's own thread. */
+static inline bool worker_draining(const struct worker *worker)
+{
+    return worker->draining || crew_draining(worker->crew);
+}
 
 /* The thread: runs until the crew is stopping. The argument is the worker. */
 void *worker_main(void *worker);

@@ -210,6 +210,22 @@ static void numbers_beyond_their_ends_are_refused(void **state)
     assert_refused(OPTIONS(.unix_mode = 01000), "unix_mode is 01000: permissions are at most 0777");
     assert_int_equal(accepted(OPTIONS(.unix_mode = 0777)).unix_mode, 0777);
     assert_int_equal(accepted(OPTIONS(.max_per_address = UINT32_MAX)).max_per_address, UINT32_MAX);
+    assert_refused(OPTIONS(.concurrency = 4), "concurrency is 4: at most 3");
+    assert_refused(OPTIONS(.concurrency = WEIR_FORK, .max_children = 4097),
+                   "max_children is 4097: at most 4096");
+}
+
+static void options_of_another_concurrency_are_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(accepted(OPTIONS(.concurrency = WEIR_FORK)).max_children, 40);
+    assert_int_equal(accepted(OPTIONS(.concurrency = WEIR_THREAD, .acceptors = 2)).acceptors, 2);
+    assert_refused(OPTIONS(.concurrency = WEIR_THREAD, .max_children = 2),
+                   "max_children is 2, but concurrency is not WEIR_FORK");
+    assert_refused(OPTIONS(.concurrency = WEIR_SERIAL, .acceptors = 2),
+                   "acceptors is 2: WEIR_SERIAL and WEIR_FORK accept on one thread");
+    assert_refused(OPTIONS(.concurrency = WEIR_FORK, .acceptors = 3),
+                   "acceptors is 3: WEIR_SERIAL and WEIR_FORK accept on one thread");
 }
 
 int main(void)
@@ -227,6 +243,7 @@ int main(void)
         cmocka_unit_test(a_stack_of_an_unknown_kind_is_refused),
         cmocka_unit_test(what_is_reserved_must_be_0),
         cmocka_unit_test(numbers_beyond_their_ends_are_refused),
+        cmocka_unit_test(options_of_another_concurrency_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

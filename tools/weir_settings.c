@@ -22,6 +22,7 @@ enum kind {
     TEXT,                       /* const char * */
     MODE,                       /* uint32_t of permissions, not none */
     DISPATCH,
+    CONCURRENCY,
     YES,                        /* bool, made true */
     NO,                         /* bool, made false */
     DO_NOT,                     /* enum weir_choice, made WEIR_NO */
@@ -45,6 +46,11 @@ static const struct setting table[] = {
     { "handler", "NAME", HANDLER, 0, 0,
       "what serves the --listen options behind it, and the first --handler also those before; "
       "see `weir handlers`; default hello" },
+    { "concurrency", "HOW", CONCURRENCY, 0, 0,
+      "who runs the handlers: pool (threads), serial (the accepting thread), thread (one a "
+      "connection), fork (a process a connection); default pool" },
+    { "max-children", "N", NUMBER, AT(max_children), 4096,
+      "processes at once with --concurrency fork; default 40" },
     { "workers", "N", NUMBER, AT(workers), 256, "threads of the pool; default one per CPU" },
     { "worker-cpus", "LIST", TEXT, AT(worker_cpus), 0,
       "CPUs to bind the workers to in turn, such as 0,2-3; default none" },
@@ -194,6 +200,21 @@ static int read_dispatch(struct settings *settings, const char *text)
     return 0;
 }
 
+static int read_concurrency(struct settings *settings, const char *text)
+{
+    static const char *const names[] = {
+        [WEIR_POOL] = "pool", [WEIR_SERIAL] = "serial", [WEIR_THREAD] = "thread",
+        [WEIR_FORK] = "fork",
+    };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(text, names[i]) == 0) {
+            settings->options.concurrency = (enum weir_concurrency)i;
+            return 0;
+        }
+    return refuse("--concurrency: '%s' is none of pool, serial, thread and fork", text);
+}
+
 static int read_setting(struct settings *settings, const struct setting *setting, const char *text)
 {
     switch (setting->kind) {
@@ -220,6 +241,8 @@ static int read_setting(struct settings *settings, const struct setting *setting
         return read_mode(settings, setting, text);
     case DISPATCH:
         return read_dispatch(settings, text);
+    case CONCURRENCY:
+        return read_concurrency(settings, text);
     case YES:
     case NO:
         *(bool *)field(settings, setting) = setting->kind == YES;

@@ -49,6 +49,8 @@ MISTAKES = [
     (["--max-per-address", "x"],
      "--max-per-address: 'x' is not a number from 0 to 4294967295"),
     (["--access"], "--access needs a value, FILE"),
+    (["--concurrency", "x"], "--concurrency: 'x' is none of pool, serial, thread and fork"),
+    (["--max-children", "4097"], "--max-children: '4097' is not a number from 0 to 4096"),
     (["--handler", "x"], "--handler: there is no handler 'x'; `weir handlers` lists them"),
 ]
 
@@ -69,6 +71,8 @@ REFUSED_BY_THE_ENGINE = [
     (["--unix-owner", ""], "unix_owner"),
     (["--unix-owner", "no such user"], "unix_owner: no such user: there is no user"),
     (["--unix-owner", "0:no such group"], "there is no group 'no such group'"),
+    (["--max-children", "2"], "max_children"),
+    (["--concurrency", "serial", "--acceptors", "2"], "acceptors"),
 ]
 
 
@@ -87,7 +91,7 @@ class Output(unittest.TestCase):
                        "drain-timeout", "stall-warn", "no-delay", "reuse-port",
                        "no-reuse-address", "daemon-threads", "no-block-on-close",
                        "unix-mode", "unix-owner", "keep-path", "max-per-address", "access",
-                       "help"):
+                       "concurrency", "max-children", "help"):
             self.assertRegex(out, rf"(?m)^  --{option}\b")
 
     def test_the_version_is_one_line(self):

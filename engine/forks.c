@@ -1,0 +1,318 @@
+/*
+ * forks.c - after ForkingMixIn: a child process for each connection.
+ *
+ * The parent's table never holds a connection, and nobody parks: so a process that forks has none
+ * of the engine's other threads, liburcu's included. A child's worker lies in memory that both
+ * share, and with it the child's counts, even of one that has crashed. A child's place in the
+ * crowd is kept by its seat, in the parent.
+ *
+ * Each child has a pidfd: its end is an event like any other, and nobody else's child is reaped.
+ */
+#include "engine/mixin.h"
+
+#include "engine/address.h"
+#include "engine/crowd.h"
+#include "engine/sys.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define EVENTS_MAX 16
+
+struct seat {
+    pid_t pid;                  /* 0: nobody sits here */
+    int pidfd;
+    const char *handler;        /* its name */
+    struct crowd_guest *guest;  /* of its connection; NULL: it is not counted, or has left */
+    char peer[WEIR_ADDRESS_SIZE];
+};
+
+struct forks {
+    struct mixin mixin;
+    struct mixin_config config;
+    struct worker *workers;     /* one per seat, shared with the children */
+    pthread_mutex_t lock;       /* of all below; held across fork, so that children find it free */
+    struct seat *seats;
+    size_t taken;
+    struct tally ended;         /* of the children that are gone */
+};
+
+static struct forks *forks_of(struct mixin *mixin)
+{
+    return caa_container_of(mixin, struct forks, mixin);
+}
+
+/* ------------------------------------------------------------------ the child --------- */
+
+static void leave_what_is_the_parents(struct forks *forks)
+{
+    for (size_t i = 0; i < forks->config.max_children; i++)
+        if (forks->seats[i].pid != 0)
+            sys_close(forks->seats[i].pidfd);
+    sys_close(forks->mixin.ended_fd);
+    forks->config.leave_to_parent(forks->config.server);
+}
+
+static bool had_errors(const struct worker *worker)
+{
+    const struct tally *tally = &worker->tally;
+
+    return tally_read(tally, TALLY_SETUP_ERRORS) + tally_read(tally, TALLY_HANDLE_ERRORS) +
+           tally_read(tally, TALLY_FINISH_ERRORS) > 0;
+}
+
+static _Noreturn void child_main(struct forks *forks, struct worker *worker,
+                                 const struct accepted *accepted)
+{
+    const struct worker_rest rest = {
+        .idle_timeout_ms = forks->config.idle_timeout_ms, .stop_fd = -1,
+    };
+    struct connection *conn;
+    sigset_t sigpipe;
+
+    leave_what_is_the_parents(forks);
+    /* sendfile(2) may raise it. */
+    sigemptyset(&sigpipe);
+    sigaddset(&sigpipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &sigpipe, NULL);
+    conn = accepted_connect(accepted, &forks->config.crew->table);
+    if (!conn)
+        _exit(1);
+    /* Whoever is counted at this address is counted by the parent. */
+    conn->guest = NULL;
+    worker_serve_alone(worker, conn, &rest);
+    _exit(had_errors(worker));
+}
+
+/* ------------------------------------------------------------------ the parent -------- */
+
+static size_t free_seat(const struct forks *forks)
+{
+    size_t i = 0;
+
+    while (forks->seats[i].pid != 0)
+        i++;
+    return i;
+}
+
+/* The child sits down: 0, or -errno. */
+static int seat_child(struct forks *forks, size_t i, pid_t pid, const struct accepted *accepted)
+{
+    struct seat *seat = &forks->seats[i];
+    int pidfd = sys_pidfd_open(pid);
+    int r = pidfd;
+
+    if (r >= 0)
+        r = sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_ADD, pidfd, EPOLLIN, i);
+    if (r < 0) {
+        if (pidfd >= 0)
+            sys_close(pidfd);
+        return r;
+    }
+    seat->pid = pid;
+    seat->pidfd = pidfd;
+    seat->handler = accepted->handler->name;
+    seat->guest = accepted->guest;
+    address_text(accepted->peer, accepted->peer_len, seat->peer, sizeof(seat->peer));
+    forks->taken++;
+    return 0;
+}
+
+/* Nobody would ever see its end. */
+static void kill_unseen(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+static int fork_locked(struct forks *forks, const struct accepted *accepted)
+{
+    size_t i = free_seat(forks);
+    struct worker *worker = &forks->workers[i];
+    pid_t pid;
+    int r;
+
+    worker_init_alone(worker, forks->config.crew, (unsigned)i);
+    pid = fork();
+    if (pid == 0) {
+        pthread_mutex_unlock(&forks->lock);
+        child_main(forks, worker, accepted);
+    }
+    r = pid < 0 ? -errno : seat_child(forks, i, pid, accepted);
+    if (pid > 0 && r < 0)
+        kill_unseen(pid);
+    return r;
+}
+
+static int process(struct mixin *mixin, const struct accepted *accepted)
+{
+    struct forks *forks = forks_of(mixin);
+    int r = -EAGAIN;
+
+    pthread_mutex_lock(&forks->lock);
+    if (forks->taken < forks->config.max_children)
+        r = fork_locked(forks, accepted);
+    pthread_mutex_unlock(&forks->lock);
+    if (r < 0)
+        return r;
+    /* No FIN: the child has it now. */
+    sys_close(accepted->fd);
+    connection_table_lend(&forks->config.crew->table);
+    return 0;
+}
+
+static void tell_of_crash(struct forks *forks, const struct seat *seat, int status)
+{
+    if (WIFSIGNALED(status))
+        fprintf(stderr, "weir: child %d was ended by signal %d\n", (int)seat->pid,
+                WTERMSIG(status));
+    forks->config.handle_error(forks->config.server, &(const struct weir_failure){
+        .phase = WEIR_PHASE_PROCESS, .error = -ECHILD, .peer = seat->peer,
+        .handler = seat->handler,
+    });
+}
+
+static void leave_crowd_locked(struct forks *forks, struct seat *seat)
+{
+    if (seat->guest)
+        crowd_leave(forks->config.crew->table.crowd, seat->guest);
+    seat->guest = NULL;
+}
+
+static void vacate(struct forks *forks, size_t i, bool crashed)
+{
+    struct seat *seat = &forks->seats[i];
+
+    pthread_mutex_lock(&forks->lock);
+    leave_crowd_locked(forks, seat);
+    tally_merge(&forks->ended, &forks->workers[i].tally);
+    if (crashed)
+        tally_add(&forks->ended, TALLY_CLOSED, 1);
+    seat->pid = 0;
+    forks->taken--;
+    pthread_mutex_unlock(&forks->lock);
+    /* By name, since children that were forked meanwhile may still have it open too. */
+    sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_DEL, seat->pidfd, 0, 0);
+    sys_close(seat->pidfd);
+}
+
+static void reap_seat(struct forks *forks, size_t i)
+{
+    const struct tally *tally = &forks->workers[i].tally;
+    struct seat *seat = &forks->seats[i];
+    int status = 0;
+    bool crashed;
+
+    if (sys_pidfd_reap(seat->pidfd, &status) == 0)
+        return;
+    crashed = tally_read(tally, TALLY_CLOSED) == 0;
+    if (crashed)
+        tell_of_crash(forks, seat, status);
+    vacate(forks, i, crashed);
+    connection_table_return(&forks->config.crew->table);
+}
+
+/* A child counts its connection as closed before the peer can see it: the peer may come again. */
+static void let_closed_leave_crowd(struct forks *forks)
+{
+    pthread_mutex_lock(&forks->lock);
+    for (size_t i = 0; i < forks->config.max_children; i++)
+        if (forks->seats[i].pid != 0 && tally_read(&forks->workers[i].tally, TALLY_CLOSED) > 0)
+            leave_crowd_locked(forks, &forks->seats[i]);
+    pthread_mutex_unlock(&forks->lock);
+}
+
+static void reap(struct mixin *mixin)
+{
+    struct forks *forks = forks_of(mixin);
+    struct epoll_event events[EVENTS_MAX];
+    int n = sys_epoll_wait(mixin->ended_fd, events, EVENTS_MAX, 0);
+
+    for (int i = 0; i < n; i++)
+        reap_seat(forks, events[i].data.u64);
+    if (forks->config.crew->table.crowd)
+        let_closed_leave_crowd(forks);
+}
+
+static size_t tallies(struct mixin *mixin, void (*fn)(void *arg, const struct tally *tally),
+                      void *arg)
+{
+    struct forks *forks = forks_of(mixin);
+    size_t taken;
+
+    pthread_mutex_lock(&forks->lock);
+    fn(arg, &forks->ended);
+    for (size_t i = 0; i < forks->config.max_children; i++)
+        if (forks->seats[i].pid != 0)
+            fn(arg, &forks->workers[i].tally);
+    taken = forks->taken;
+    pthread_mutex_unlock(&forks->lock);
+    return taken;
+}
+
+/* ------------------------------------------------------------------ begin and end ----- */
+
+static size_t workers_size(const struct forks *forks)
+{
+    return forks->config.max_children * sizeof(*forks->workers);
+}
+
+static void destroy(struct mixin *mixin)
+{
+    struct forks *forks = forks_of(mixin);
+
+    sys_close(mixin->ended_fd);
+    munmap(forks->workers, workers_size(forks));
+    pthread_mutex_destroy(&forks->lock);
+    free(forks->seats);
+    free(forks);
+}
+
+static int open_seats(struct forks *forks)
+{
+    forks->seats = calloc(forks->config.max_children, sizeof(*forks->seats));
+    if (!forks->seats)
+        return -ENOMEM;
+    forks->workers = mmap(NULL, workers_size(forks), PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (forks->workers == MAP_FAILED)
+        return -ENOMEM;
+    forks->mixin.ended_fd = sys_epoll_create();
+    if (forks->mixin.ended_fd >= 0)
+        return 0;
+    munmap(forks->workers, workers_size(forks));
+    return forks->mixin.ended_fd;
+}
+
+int forks_create(const struct mixin_config *config, struct mixin **ret)
+{
+    struct forks *forks = aligned_alloc(_Alignof(struct forks), sizeof(*forks));
+    int r;
+
+    if (!forks)
+        return -ENOMEM;
+    *forks = (struct forks){
+        .mixin = {
+            .process = process, .reap = reap, .tallies = tallies, .destroy = destroy,
+            .batch = 1,     /* a child that ended meanwhile is reaped first */
+        },
+        .config = *config,
+    };
+    r = open_seats(forks);
+    if (r < 0) {
+        free(forks->seats);
+        free(forks);
+        return r;
+    }
+    pthread_mutex_init(&forks->lock, NULL);
+    config->crew->table.private = true;
+    *ret = &forks->mixin;
+    return 0;
+}

@@ -1,0 +1,816 @@
+/* concurrency_test.c - the same handlers in a pool, one after another, on threads, in children. */
+#include "tests/support.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* What handlers in children tell the test, and the test them. */
+static struct board {
+    _Atomic int trace_len;
+    char trace[256];
+    _Atomic int traced;         /* so much of it has been written */
+    _Atomic int inside;         /* handlers that wait for the gate now */
+    _Atomic int most_inside;
+    _Atomic int passed;         /* handlers that blocked at the gate, and went on */
+} *board;
+
+static struct gate gate;        /* an eventfd: children share it */
+static int private_count;       /* children do not */
+static _Atomic int told_error;  /* the last that handle_error was told of */
+static _Atomic int told_phase;
+
+static enum weir_concurrency how;
+
+static int begin(void **state)
+{
+    (void)state;
+    gate_init(&gate);
+    memset(board, 0, sizeof(*board));
+    private_count = 0;
+    told_error = 0;
+    told_phase = -1;
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    gate_fini(&gate);
+    return 0;
+}
+
+static void trace(const char *word)
+{
+    size_t len = strlen(word);
+    int at = atomic_fetch_add(&board->trace_len, (int)len);
+
+    if ((size_t)at + len < sizeof(board->trace))
+        memcpy(board->trace + at, word, len);
+    atomic_fetch_add(&board->traced, (int)len);
+}
+
+static void note_error(struct weir_server *server, const struct weir_failure *failure)
+{
+    (void)server;
+    told_phase = failure->phase;
+    told_error = failure->error;
+    trace("handle_error ");
+}
+
+/* ------------------------------------------------------------------ the handler ------- */
+
+static void count_in(void)
+{
+    int inside = atomic_fetch_add(&board->inside, 1) + 1;
+    int most = board->most_inside;
+
+    while (most < inside && !atomic_compare_exchange_weak(&board->most_inside, &most, inside))
+        ;
+}
+
+static int wait_at_gate(struct weir_request *req)
+{
+    struct pollfd fd = { .fd = gate.fd, .events = POLLIN };
+    int r = 0;
+
+    count_in();
+    while (r == 0 && poll(&fd, 1, 0) == 0)
+        r = weir_sleep(req, 1);
+    atomic_fetch_sub(&board->inside, 1);
+    return r;
+}
+
+/* Until the gate is open, or the server drains. */
+static int poll_gate(struct weir_request *req)
+{
+    struct pollfd fd = { .fd = gate.fd, .events = POLLIN };
+    int r = 0;
+
+    count_in();
+    while (r == 0 && !weir_draining(req))
+        r = weir_poll(req, &fd, 1, 20);
+    atomic_fetch_sub(&board->inside, 1);
+    return r < 0 ? r : (int)weir_printf(req, r > 0 ? "passed\n" : "drained\n");
+}
+
+/* A pair's one end, which waits to be read; the other is served. */
+static int submit(struct weir_server *server, const char *say)
+{
+    int ends[2];
+    int r;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        return -errno;
+    if (write(ends[0], say, strlen(say)) < 0 || shutdown(ends[0], SHUT_WR) < 0)
+        return -errno;
+    r = weir_submit_fd(server, ends[1], NULL);
+    if (r == 0)
+        return ends[0];
+    close(ends[0]);
+    close(ends[1]);
+    return r;
+}
+
+static int submit_from_handler(struct weir_request *req)
+{
+    int r = submit(weir_request_server(req), "x\n");
+
+    weir_printf(req, "%d\n", r < 0 ? r : 0);
+    if (r >= 0)
+        close(r);
+    return 0;
+}
+
+static int crash(void)
+{
+    void *nothing = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    /* The sanitizers catch it, and exit. */
+    signal(SIGSEGV, SIG_DFL);
+    *(volatile char *)nothing = 1;
+    return 0;
+}
+
+static int answer(struct weir_request *req, const char *line, ssize_t len)
+{
+    int *lines = weir_state(req);
+
+    switch (line[0]) {
+    case 'P':
+        return poll_gate(req);
+    case 'b':
+        count_in();
+        gate_pass(&gate);
+        atomic_fetch_add(&board->passed, 1);
+        return 0;
+    case 'u':
+        return submit_from_handler(req);
+    case 'v':
+        return crash();
+    case 'V':
+        signal(SIGSEGV, SIG_DFL);
+        return raise(SIGSEGV);
+    case 'p':
+        return weir_printf(req, "%d\n", (int)getpid()) < 0 ? -EIO : 0;
+    case 'c':
+        return weir_printf(req, "%d\n", ++private_count) < 0 ? -EIO : 0;
+    case 'g': {
+        int r = wait_at_gate(req);
+
+        return r < 0 ? r : (int)weir_write(req, "passed\n", 7) - 7;
+    }
+    case 'q':
+        return 0;
+    case 'e':
+        return -EPROTO;
+    case 's':
+        weir_printf(req, "stopped\n");
+        return WEIR_STOP_SERVER;
+    case 'd':
+        return kill(getpid(), SIGKILL);
+    case 'h':
+        return weir_server_shutdown(weir_request_server(req)) == -EDEADLK &&
+               weir_server_close(weir_request_server(req)) == -EDEADLK ? 0 : -EIO;
+    default:
+        weir_printf(req, "%d %.*s", ++*lines, (int)len, line);
+        return WEIR_KEEP;
+    }
+}
+
+static int handle(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    return n <= 0 ? (int)n : answer(req, line, n);
+}
+
+static const struct weir_handler lines = {
+    .name = "lines", .handle = handle, .state_size = sizeof(int),
+};
+
+#define START(...) support_start(WEIR_OPTIONS( \
+        .listen = "tcp://127.0.0.1:0", .handler = &lines, .concurrency = how, .workers = 2, \
+        .handle_error = note_error, __VA_ARGS__))
+#define DEFAULTS .user = NULL
+
+static void finish(struct weir_server *server)
+{
+    assert_int_equal(weir_server_shutdown(server), 0);
+    weir_server_destroy(server);
+}
+
+static void expect_last(int fd, const char *text)
+{
+    support_expect(fd, text);
+    support_expect_end(fd);
+    close(fd);
+}
+
+static int asking(struct weir_server *server, const char *word)
+{
+    int fd = support_connect(server, 0);
+
+    support_say(fd, word);
+    return fd;
+}
+
+/* ------------------------------------------------------------------ under each -------- */
+
+static void lines_are_answered_and_state_is_kept_between_them(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        int fd = asking(server, "x\n");
+
+        support_expect(fd, "1 x\n");
+        support_say(fd, "y\nz\n");
+        support_expect(fd, "2 y\n3 z\n");
+        support_half_close(fd);
+        support_expect_end(fd);
+        close(fd);
+    }
+    SUPPORT_AWAIT(server, closed, == 20);
+    assert_int_equal(support_stats(server).accepted, 20);
+    SUPPORT_AWAIT(server, active, == 0);
+    assert_int_equal(support_stats(server).bytes_in, 20 * 6);
+    assert_int_equal(support_stats(server).handle_errors, 0);
+    finish(server);
+}
+
+static void an_error_is_told_and_ends_only_its_own_connection(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        expect_last(asking(server, "error\n"), "");
+    support_talk(server, 0, "h\n", "");
+    SUPPORT_AWAIT(server, handle_errors, == 3);
+    finish(server);
+}
+
+static void a_silent_client_is_timed_out(void **state)
+{
+    struct weir_server *server = START(.read_timeout_ms = 20, .idle_timeout_ms = 30);
+    uint64_t began = support_now_ms();
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_expect_end(fd);
+    close(fd);
+    assert_true(support_now_ms() - began >= 20);
+    began = support_now_ms();
+    fd = asking(server, "x\n");
+    support_expect(fd, "1 x\n");
+    support_expect_end(fd);
+    close(fd);
+    assert_true(support_now_ms() - began >= 30);
+    SUPPORT_AWAIT(server, timeouts, == 2);
+    SUPPORT_AWAIT(server, handle_errors, == 1);
+    finish(server);
+}
+
+static void a_handler_stops_the_server_from_wherever_it_runs(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        expect_last(asking(server, "stop\n"), "stopped\n");
+        /* Once it has stopped it can be closed, or started again. */
+        SUPPORT_UNTIL(weir_server_start(server) == 0);
+    }
+    support_talk(server, 0, "h\n", "");
+    finish(server);
+}
+
+static void a_handler_can_not_shut_its_server_down_and_wait(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+
+    (void)state;
+    support_talk(server, 0, "h\n", "");
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(support_stats(server).handle_errors, 0);
+    finish(server);
+}
+
+static int traced_setup(struct weir_request *req)
+{
+    (void)req;
+    trace("setup ");
+    return 0;
+}
+
+static int traced_handle(struct weir_request *req)
+{
+    char *line;
+
+    trace("handle ");
+    weir_readline(req, &line, 10);
+    return -EPROTO;
+}
+
+static int traced_finish(struct weir_request *req, int status)
+{
+    (void)req;
+    (void)status;
+    trace("finish ");
+    return 0;
+}
+
+static int traced_verify(struct weir_server *server, const struct weir_peer *peer)
+{
+    (void)server;
+    (void)peer;
+    trace("verify ");
+    return 1;
+}
+
+static void everything_is_called_in_socketservers_order(void **state)
+{
+    static const struct weir_handler traced = {
+        .name = "traced", .setup = traced_setup, .handle = traced_handle, .finish = traced_finish,
+    };
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+            .listen = "tcp://127.0.0.1:0", .handler = &traced, .concurrency = how,
+            .verify_request = traced_verify, .handle_error = note_error));
+    const char *order = "verify setup handle finish handle_error ";
+
+    (void)state;
+    support_talk(server, 0, "x\n", "");
+    SUPPORT_UNTIL((size_t)board->traced == strlen(order));
+    assert_string_equal(board->trace, order);
+    finish(server);
+}
+
+static void a_kept_connection_ends_when_the_server_does(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+    int fd = asking(server, "x\n");
+
+    (void)state;
+    support_expect(fd, "1 x\n");
+    finish(server);
+    support_expect_end(fd);
+    close(fd);
+}
+
+static void nothing_is_left_open_behind_a_server(void **state)
+{
+    size_t before = support_open_descriptors();
+    struct weir_server *server = START(DEFAULTS);
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        expect_last(asking(server, "error\n"), "");
+    finish(server);
+    assert_int_equal(support_open_descriptors(), before);
+}
+
+static void a_client_may_come_again_as_soon_as_it_sees_the_end(void **state)
+{
+    struct weir_server *server = START(.max_per_address = 1);
+
+    (void)state;
+    for (int i = 0; i < 50; i++)
+        expect_last(asking(server, "q\n"), "");
+    assert_int_equal(support_stats(server).refused, 0);
+    finish(server);
+}
+
+static void a_connection_of_ones_own_is_served_like_any_other(void **state)
+{
+    struct weir_server *server = START(.max_per_address = 1);
+    int fd;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        fd = submit(server, "x\n");
+        assert_true(fd >= 0);
+        expect_last(fd, "1 x\n");
+    }
+    SUPPORT_AWAIT(server, closed, == 3);
+    assert_int_equal(support_stats(server).accepted, 3);
+    finish(server);
+}
+
+static void a_handler_submits_where_another_can_serve_it(void **state)
+{
+    bool may = how != WEIR_SERIAL && how != WEIR_FORK;
+    struct weir_server *server = START(DEFAULTS);
+    char expected[16];
+
+    (void)state;
+    snprintf(expected, sizeof(expected), "%d\n", may ? 0 : -EDEADLK);
+    support_talk(server, 0, "u\n", expected);
+    SUPPORT_AWAIT(server, closed, == (may ? 2 : 1));
+    finish(server);
+}
+
+static void clients_are_served_one_by_one_on_request(void **state)
+{
+    struct weir_server *server = support_create(WEIR_OPTIONS(
+            .listen = "tcp://127.0.0.1:0", .handler = &lines, .concurrency = how, .workers = 2,
+            .timeout_ms = 10));
+    int fds[3];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        fds[i] = asking(server, "x\n");
+        support_half_close(fds[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(weir_handle_request(server), 1);
+        expect_last(fds[i], "1 x\n");
+        assert_int_equal(support_stats(server).accepted, i + 1);
+    }
+    SUPPORT_UNTIL(weir_handle_request(server) == 0 && support_stats(server).active == 0);
+    assert_int_equal(support_stats(server).closed, 3);
+    weir_server_destroy(server);
+}
+
+/* ------------------------------------------------------------------ at once ----------- */
+
+static void an_address_has_so_many_connections_and_no_more(void **state)
+{
+    struct weir_server *server = START(.max_per_address = 2);
+    int first = asking(server, "gate\n");
+    int second = asking(server, "gate\n");
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 2);
+    expect_last(support_connect(server, 0), "");
+    assert_int_equal(support_stats(server).refused, 1);
+    gate_open(&gate);
+    expect_last(first, "passed\n");
+    expect_last(second, "passed\n");
+    support_talk(server, 0, "x\n", "1 x\n");
+    assert_int_equal(support_stats(server).refused, 1);
+    finish(server);
+}
+
+static void what_is_submitted_beyond_the_limit_stays_its_owners(void **state)
+{
+    struct weir_server *server = START(.max_connections = 1);
+    int fd = asking(server, "gate\n");
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    assert_int_equal(submit(server, "x\n"), -EAGAIN);
+    gate_open(&gate);
+    expect_last(fd, "passed\n");
+    SUPPORT_UNTIL((fd = submit(server, "x\n")) >= 0);
+    expect_last(fd, "1 x\n");
+    finish(server);
+}
+
+static void a_handler_that_polls_sees_what_is_ready_and_the_end(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+    int fd = asking(server, "Poll\n");
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    assert_int_equal(weir_server_close(server), 0);
+    expect_last(fd, "drained\n");
+    weir_server_destroy(server);
+
+    server = START(.daemon_threads = true);
+    fd = asking(server, "Poll\n");
+    SUPPORT_UNTIL(board->inside == 1);
+    weir_server_cancel(server);
+    expect_last(fd, "");
+    SUPPORT_AWAIT(server, cancelled, == 1);
+    finish(server);
+
+    server = START(DEFAULTS);
+    fd = asking(server, "Poll\n");
+    SUPPORT_UNTIL(board->inside == 1);
+    gate_open(&gate);
+    expect_last(fd, "passed\n");
+    finish(server);
+}
+
+static void handlers_run_side_by_side(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+    int fds[5];
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        fds[i] = asking(server, "gate\n");
+    SUPPORT_UNTIL(board->inside == 5);
+    assert_int_equal(support_stats(server).active, 5);
+    gate_open(&gate);
+    for (int i = 0; i < 5; i++)
+        expect_last(fds[i], "passed\n");
+    finish(server);
+}
+
+static void *shut_down(void *server)
+{
+    weir_server_shutdown(server);
+    return NULL;
+}
+
+static void a_serial_server_serves_one_after_another(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+    int first = asking(server, "gate\n");
+    int second;
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    second = asking(server, "gate\n");
+    gate_open(&gate);
+    expect_last(first, "passed\n");
+    expect_last(second, "passed\n");
+    assert_int_equal(board->most_inside, 1);
+    finish(server);
+}
+
+static void what_is_ready_when_a_serial_server_is_stopped_waits(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+    int first = asking(server, "gate\n");
+    int second = asking(server, "x\n");
+    pthread_t thread;
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    weir_server_stop(server);
+    assert_int_equal(pthread_create(&thread, NULL, shut_down, server), 0);
+    gate_open(&gate);
+    expect_last(first, "passed\n");
+    pthread_join(thread, NULL);
+    assert_int_equal(support_stats(server).accepted, 1);
+    assert_int_equal(weir_server_start(server), 0);
+    support_expect(second, "1 x\n");
+    finish(server);
+    close(second);
+}
+
+static void close_waits_for_handlers_unless_told_not_to(void **state)
+{
+    struct weir_server *server = START(.drain_timeout_ms = 50);
+    int fd = asking(server, "gate\n");
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    weir_server_shutdown(server);
+    /* The drain's timeout cancels the handler, which closes. */
+    assert_int_equal(weir_server_close(server), 0);
+    assert_int_equal(support_stats(server).active, 0);
+    assert_int_equal(support_stats(server).cancelled, 1);
+    support_expect_end(fd);
+    close(fd);
+    weir_server_destroy(server);
+
+    server = START(.block_on_close = WEIR_NO);
+    fd = asking(server, "gate\n");
+    SUPPORT_UNTIL(board->inside == 1);
+    weir_server_shutdown(server);
+    assert_int_equal(weir_server_close(server), 0);
+    assert_int_equal(board->inside, 1);
+    gate_open(&gate);
+    weir_server_destroy(server);
+    expect_last(fd, "passed\n");
+}
+
+static void daemon_handlers_are_cancelled(void **state)
+{
+    struct weir_server *server = START(.daemon_threads = true);
+    int fd = asking(server, "gate\n");
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    weir_server_shutdown(server);
+    assert_int_equal(weir_server_close(server), 0);
+    support_expect_end(fd);
+    close(fd);
+    SUPPORT_AWAIT(server, cancelled, == 1);
+    SUPPORT_AWAIT(server, active, <= 1);
+    weir_server_destroy(server);
+}
+
+static void at_the_limit_accepting_waits_and_shutdown_does_not(void **state)
+{
+    struct weir_server *server = START(.max_connections = 2);
+    int fds[5];
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        fds[i] = asking(server, "gate\n");
+    SUPPORT_UNTIL(board->inside == 2);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    assert_int_equal(weir_server_start(server), 0);
+    gate_open(&gate);
+    for (int i = 0; i < 5; i++)
+        expect_last(fds[i], "passed\n");
+    assert_int_equal(board->most_inside, 2);
+    finish(server);
+}
+
+/* ------------------------------------------------------------------ threads ----------- */
+
+static void a_thousand_threads_leave_nothing_behind(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+
+    (void)state;
+    for (int i = 0; i < 1000; i++)
+        support_talk(server, 0, "error\n", "");
+    SUPPORT_AWAIT(server, closed, == 1000);
+    SUPPORT_AWAIT(server, workers, == 0);
+    finish(server);
+}
+
+/* ------------------------------------------------------------------ children ---------- */
+
+static int number(struct weir_server *server, const char *question)
+{
+    char text[32] = "";
+    int fd = asking(server, question);
+
+    support_read_all(fd, text, sizeof(text) - 1);
+    close(fd);
+    return atoi(text);
+}
+
+static void a_child_is_another_process_with_memory_of_its_own(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+    int first = number(server, "pid\n");
+    int second = number(server, "pid\n");
+
+    (void)state;
+    assert_true(first > 0 && first != getpid());
+    assert_true(second > 0 && second != getpid() && second != first);
+    assert_int_equal(number(server, "count\n"), 1);
+    assert_int_equal(number(server, "count\n"), 1);
+    assert_int_equal(private_count, 0);
+    finish(server);
+}
+
+static void more_than_max_children_wait_their_turn(void **state)
+{
+    struct weir_server *server = START(.max_children = 2);
+    int fds[5];
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        fds[i] = asking(server, "gate\n");
+    SUPPORT_UNTIL(board->inside == 2);
+    assert_int_equal(support_stats(server).workers, 2);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    assert_int_equal(weir_server_start(server), 0);
+    gate_open(&gate);
+    for (int i = 0; i < 5; i++)
+        expect_last(fds[i], "passed\n");
+    assert_int_equal(board->most_inside, 2);
+    SUPPORT_AWAIT(server, workers, == 0);
+    finish(server);
+}
+
+static void close_reaps_every_child_and_no_foreign_one(void **state)
+{
+    struct weir_server *server;
+    pid_t foreign = fork();
+    int status;
+
+    (void)state;
+    if (foreign == 0)
+        _exit(7);
+    server = START(DEFAULTS);
+    for (int i = 0; i < 10; i++)
+        support_talk(server, 0, "error\n", "");
+    finish(server);
+    assert_int_equal(waitpid(-1, &status, 0), foreign);
+    assert_int_equal(WEXITSTATUS(status), 7);
+    assert_int_equal(waitpid(-1, &status, WNOHANG), -1);
+    assert_int_equal(errno, ECHILD);
+}
+
+/* By the signal of that number; what it was asked is how. */
+static void expect_crash(struct weir_server *server, const char *ask, int number)
+{
+    struct capture capture;
+    char expected[64];
+    char text[256];
+
+    snprintf(expected, sizeof(expected), "was ended by signal %d\n", number);
+    told_error = 0;
+    capture_begin(&capture);
+    support_talk(server, 0, ask, "");
+    SUPPORT_UNTIL(told_error == -ECHILD);
+    capture_end(&capture, text, sizeof(text));
+    assert_non_null(strstr(text, expected));
+    assert_int_equal(told_phase, WEIR_PHASE_PROCESS);
+}
+
+static void a_crashing_child_harms_nobody(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+    int other = asking(server, "gate\n");
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    expect_crash(server, "die\n", SIGKILL);
+    expect_crash(server, "violate\n", SIGSEGV);
+    SUPPORT_AWAIT(server, closed, == 2);
+    gate_open(&gate);
+    expect_last(other, "passed\n");
+    finish(server);
+}
+
+static void a_child_takes_the_signals_that_its_servers_starter_takes(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+
+    (void)state;
+    /* Raised, it waits where it is blocked. */
+    expect_crash(server, "V\n", SIGSEGV);
+    finish(server);
+}
+
+/* ------------------------------------------------------------------ main -------------- */
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, begin, end)
+#define UNDER_EACH \
+        TEST(lines_are_answered_and_state_is_kept_between_them), \
+        TEST(an_error_is_told_and_ends_only_its_own_connection), \
+        TEST(a_silent_client_is_timed_out), \
+        TEST(a_handler_stops_the_server_from_wherever_it_runs), \
+        TEST(a_handler_can_not_shut_its_server_down_and_wait), \
+        TEST(everything_is_called_in_socketservers_order), \
+        TEST(a_kept_connection_ends_when_the_server_does), \
+        TEST(nothing_is_left_open_behind_a_server), \
+        TEST(a_client_may_come_again_as_soon_as_it_sees_the_end), \
+        TEST(a_connection_of_ones_own_is_served_like_any_other), \
+        TEST(a_handler_submits_where_another_can_serve_it), \
+        TEST(clients_are_served_one_by_one_on_request)
+#define SIDE_BY_SIDE \
+        TEST(handlers_run_side_by_side), \
+        TEST(close_waits_for_handlers_unless_told_not_to), \
+        TEST(daemon_handlers_are_cancelled), \
+        TEST(an_address_has_so_many_connections_and_no_more), \
+        TEST(what_is_submitted_beyond_the_limit_stays_its_owners), \
+        TEST(a_handler_that_polls_sees_what_is_ready_and_the_end), \
+        TEST(at_the_limit_accepting_waits_and_shutdown_does_not)
+
+int main(void)
+{
+    const struct CMUnitTest pool[] = { UNDER_EACH, SIDE_BY_SIDE };
+    const struct CMUnitTest serial[] = {
+        UNDER_EACH,
+        TEST(a_serial_server_serves_one_after_another),
+        TEST(what_is_ready_when_a_serial_server_is_stopped_waits),
+    };
+    const struct CMUnitTest threads[] = {
+        UNDER_EACH, SIDE_BY_SIDE,
+        TEST(a_thousand_threads_leave_nothing_behind),
+    };
+    const struct CMUnitTest children[] = {
+        UNDER_EACH, SIDE_BY_SIDE,
+        TEST(a_child_is_another_process_with_memory_of_its_own),
+        TEST(more_than_max_children_wait_their_turn),
+        TEST(close_reaps_every_child_and_no_foreign_one),
+        TEST(a_crashing_child_harms_nobody),
+        TEST(a_child_takes_the_signals_that_its_servers_starter_takes),
+    };
+    sigset_t sigchld;
+    int failed;
+
+    board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (board == MAP_FAILED)
+        return 1;
+    /* The end of a child shall not interrupt a client. */
+    sigemptyset(&sigchld);
+    sigaddset(&sigchld, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &sigchld, NULL);
+    /* First, while the process has no thread that liburcu keeps. */
+    how = WEIR_FORK;
+    failed = cmocka_run_group_tests_name("fork", children, NULL, NULL);
+    how = WEIR_SERIAL;
+    failed += cmocka_run_group_tests_name("serial", serial, NULL, NULL);
+    how = WEIR_THREAD;
+    failed += cmocka_run_group_tests_name("thread", threads, NULL, NULL);
+    how = WEIR_POOL;
+    failed += cmocka_run_group_tests_name("pool", pool, NULL, NULL);
+    return failed;
+}
