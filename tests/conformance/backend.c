@@ -2,7 +2,7 @@
  * backend.c - the conformance suite's back end on weir: see protocol.md.
  *
  * The main thread reads the driver's lines. What may block gets a thread of its own; everything
- * else is done here, in order. The table of hosts is the main thread's alone.
+ * else is done here, in order.
  */
 #include <weir/weir.h>
 
@@ -21,9 +21,7 @@
 #include "tests/conformance/backend_tell.h"
 #include "tests/conformance/backend_words.h"
 
-enum { HOSTS_MAX = 64 };
-
-static struct host *hosts[HOSTS_MAX];
+enum { POLLED_MAX = 8, NOBODY = 65534 };
 
 /* A line of the driver's, until it is answered. */
 struct errand {
@@ -31,7 +29,7 @@ struct errand {
     struct words words;
     const struct verb *verb;
     struct host *host;          /* that of server=N, or NULL */
-    struct host *polled[HOSTS_MAX];
+    struct host *polled[POLLED_MAX];
     size_t polled_len;
     char result[256];           /* what follows "ok" */
 };
@@ -125,11 +123,9 @@ static void find_polled(struct errand *errand)
     char *word;
 
     while ((word = strsep(&rest, ","))) {
-        size_t i = number_of(word, 10);
-
-        if (i >= HOSTS_MAX || !hosts[i])
-            mistake("there is no server %s", word);
-        errand->polled[errand->polled_len++] = hosts[i];
+        if (errand->polled_len == POLLED_MAX)
+            mistake("more than %d servers", POLLED_MAX);
+        errand->polled[errand->polled_len++] = host_find(word);
     }
 }
 
@@ -151,7 +147,7 @@ static int handle_ready(const struct errand *errand, const struct pollfd *fds, u
 static int do_poll_loop(struct errand *errand)
 {
     uint64_t left = words_number(&errand->words, "requests");
-    struct pollfd fds[HOSTS_MAX];
+    struct pollfd fds[POLLED_MAX];
 
     for (size_t i = 0; i < errand->polled_len; i++) {
         fds[i] = (struct pollfd){
@@ -187,9 +183,12 @@ static int limit(int kind, const char *soft)
 
 static int do_limit(struct errand *errand)
 {
+    const char *nproc = words_find(&errand->words, "nproc");
     int r = limit(RLIMIT_NOFILE, words_find(&errand->words, "nofile"));
 
-    return r < 0 ? r : limit(RLIMIT_NPROC, words_find(&errand->words, "nproc"));
+    if (r == 0 && nproc && getuid() == 0 && setresuid(NOBODY, NOBODY, NOBODY) < 0)
+        r = -errno;
+    return r < 0 ? r : limit(RLIMIT_NPROC, nproc);
 }
 
 static int do_spawn(struct errand *errand)
@@ -227,11 +226,7 @@ static int do_ping(struct errand *errand)
 
 static int do_create(struct errand *errand)
 {
-    size_t number = words_number(&errand->words, "server");
-
-    if (number >= HOSTS_MAX || hosts[number])
-        mistake("server %zu can't be created", number);
-    return host_create(&errand->words, &hosts[number]);
+    return host_create(&errand->words);
 }
 
 static const struct verb verbs[] = {
@@ -262,22 +257,17 @@ static const struct verb *find_verb(const char *name)
     mistake("what is '%s'?", name);
 }
 
-/* What it is about; a host that is to be destroyed leaves the table here. */
+/* What it is about. Whoever is to be destroyed is gone from here on. */
 static void find_host(struct errand *errand)
 {
     const char *server = words_find(&errand->words, "server");
-    size_t i;
 
     if (errand->verb->run == do_poll_loop)
         find_polled(errand);
     if (!server || errand->verb->run == do_create)
         return;
-    i = number_of(server, 10);
-    if (i >= HOSTS_MAX || !hosts[i])
-        mistake("there is no server %s", server);
-    errand->host = hosts[i];
-    if (errand->verb->run == do_destroy)
-        hosts[i] = NULL;
+    errand->host = host_find(server);
+    errand->host->gone = errand->verb->run == do_destroy;
 }
 
 static void run(struct errand *errand)
@@ -381,16 +371,15 @@ static void prepare_signals(void)
 int main(void)
 {
     struct errand *errand;
+    struct host *host;
 
     prepare_signals();
     while ((errand = read_errand()))
         dispatch(errand);
-    for (size_t i = 0; i < HOSTS_MAX; i++)
-        if (hosts[i])
-            weir_server_shutdown(hosts[i]->server);
+    for (host = host_next(NULL); host; host = host_next(host))
+        weir_server_shutdown(host->server);
     await_all();
-    for (size_t i = 0; i < HOSTS_MAX; i++)
-        if (hosts[i])
-            weir_server_destroy(hosts[i]->server);
+    for (host = host_next(NULL); host; host = host_next(host))
+        weir_server_destroy(host->server);
     return 0;
 }

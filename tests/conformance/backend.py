@@ -15,6 +15,7 @@ import threading
 import time
 
 LINE_MAX = 65536
+NOBODY = 65534
 PATTERN = bytes(range(251))
 
 
@@ -441,6 +442,8 @@ class BackEnd:
                 left -= 1
 
     def do_limit(self, nofile=None, nproc=None):
+        if nproc and os.getuid() == 0:
+            os.setresuid(NOBODY, NOBODY, NOBODY)
         for kind, soft in (resource.RLIMIT_NOFILE, nofile), (resource.RLIMIT_NPROC, nproc):
             if soft:
                 resource.setrlimit(kind, (int(soft), resource.getrlimit(kind)[1]))

@@ -58,6 +58,8 @@ static const char *phase_name(enum weir_phase phase)
         return "handle";
     case WEIR_PHASE_FINISH:
         return "finish";
+    case WEIR_PHASE_PROCESS:
+        return "process";
     }
     return "unknown";
 }
@@ -206,7 +208,9 @@ static int skip(struct host *host, const struct key *key, const char *value)
 static const struct key keys[] = {
     { "server", skip, 0, { NULL } },
     { "address", read_text, OPTION(listen), { NULL } },
-    { "concurrency", read_name, HOST(concurrency), { "pool" } },
+    { "concurrency", read_name, OPTION(concurrency), {
+        [WEIR_POOL] = "pool", [WEIR_SERIAL] = "serial", [WEIR_THREAD] = "thread",
+        [WEIR_FORK] = "fork" } },
     { "handler", read_name, HOST(kind), { "obey", "echo", "mute" } },
     { "setup", read_name, HOST(setup), { "ok", "fail" } },
     { "finish", read_name, HOST(finish), { "ok", "fail" } },
@@ -222,6 +226,7 @@ static const struct key keys[] = {
     { "disable_nagle", read_flag, OPTION(disable_nagle_algorithm), { NULL } },
     { "block_on_close", read_choice, OPTION(block_on_close), { NULL } },
     { "backlog", read_number, OPTION(backlog), { NULL } },
+    { "max_children", read_number, OPTION(max_children), { NULL } },
     { "rbufsize", read_size, OPTION(rbufsize), { NULL } },
     { "wbufsize", read_size, OPTION(wbufsize), { NULL } },
     { "timeout_ms", read_number, OPTION(timeout_ms), { NULL } },
@@ -281,10 +286,10 @@ static int create(struct host *host, const struct words *words)
     return weir_server_create(&host->server, &host->options);
 }
 
-/* Every host that has had a server: a leak checker finds them here. */
-static const struct host *newest;
+/* Every host that has had a server. */
+static struct host *newest;
 
-int host_create(const struct words *words, struct host **ret)
+int host_create(const struct words *words)
 {
     struct host *host = calloc(1, sizeof(*host));
     int r;
@@ -292,6 +297,7 @@ int host_create(const struct words *words, struct host **ret)
     if (!host)
         return -ENOMEM;
     host->verdicts_len = 1;
+    host->options.concurrency = WEIR_SERIAL;
     sem_init(&host->released, 0, 0);
     r = create(host, words);
     if (r < 0) {
@@ -300,6 +306,24 @@ int host_create(const struct words *words, struct host **ret)
     }
     host->older = newest;
     newest = host;
-    *ret = host;
     return 0;
+}
+
+struct host *host_next(struct host *host)
+{
+    host = host ? host->older : newest;
+    while (host && host->gone)
+        host = host->older;
+    return host;
+}
+
+struct host *host_find(const char *number)
+{
+    uint64_t wanted = number_of(number, 10);
+    struct host *host = NULL;
+
+    while ((host = host_next(host)))
+        if (host->number == wanted)
+            return host;
+    mistake("there is no server %s", number);
 }

@@ -1,7 +1,8 @@
 /*
  * backend_host.h - a server that the driver has created: its options, its hooks, what it counts.
  *
- * Threads: host_create on the thread that reads the driver's lines; hooks wherever weir runs them.
+ * Threads: all calls but host_tell on the thread that reads the driver's lines; hooks wherever weir
+ *          runs them.
  * Owns:    itself, for ever: handlers of a daemon server may outlive the server.
  */
 #ifndef WEIR_TESTS_CONFORMANCE_BACKEND_HOST_H
@@ -28,7 +29,6 @@ struct host {
 
     /* What the hooks and the handler are to do: numbers, since they are read from names. */
     uint32_t kind;              /* a place in handlers */
-    uint32_t concurrency;       /* 0: the pool */
     uint32_t setup;             /* 1: fails */
     uint32_t finish;
     uint32_t service_actions;   /* a place in what_actions_do */
@@ -39,11 +39,16 @@ struct host {
     sem_t released;
     _Atomic size_t verified;
     _Atomic uint64_t errors;
-    const struct host *older;
+    bool gone;                  /* its number is free again */
+    struct host *older;
 };
 
 /* 0, or -errno: what weir_server_create said, or -ENOTSUP. */
-int host_create(const struct words *words, struct host **ret);
+int host_create(const struct words *words);
+
+/* That of a number, in text, which must be there. host_next goes through all; NULL: the first. */
+struct host *host_find(const char *number);
+struct host *host_next(struct host *host);
 
 /* An event of it, unless it is quiet. */
 void host_tell(const struct host *host, const char *event);
