@@ -13,6 +13,12 @@
 #define WBUFSIZE_DEFAULT 8192
 #define BUFSIZE_MAX ((size_t)1 << 30)
 #define POLL_INTERVAL_DEFAULT_MS 500
+#define PACKET_SIZE_DEFAULT 8192
+
+/* UDP has 65,527 bytes at most; what Unix sockets carry, net.core.wmem_max limits. */
+#define PACKET_SIZE_MAX ((size_t)1 << 20)
+
+#define TTL_MAX 255
 #define CHILDREN_DEFAULT 40
 #define CHILDREN_MAX 4096
 
@@ -52,9 +58,7 @@ static int copy(const struct weir_options *in, struct reading *reading)
 /* Reserved bytes are tomorrow's options: what is set there now would mean something then. */
 static int check_reserved(struct reading *reading)
 {
-    static const uint8_t none[sizeof(reading->options->reserved)];
-
-    if (memcmp(reading->options->reserved, none, sizeof(none)) == 0)
+    if (reading->options->reserved == 0)
         return 0;
     return REFUSE(reading, "options.reserved is set: leave it 0");
 }
@@ -120,6 +124,12 @@ static int check_sizes(struct reading *reading)
         r = check_range(reading, "rbufsize", options->rbufsize, BUFSIZE_MAX);
     if (r == 0)
         r = check_range(reading, "wbufsize", wbufsize, BUFSIZE_MAX);
+    if (r == 0)
+        r = check_range(reading, "max_packet_size", options->max_packet_size, PACKET_SIZE_MAX);
+    if (r == 0)
+        r = check_range(reading, "multicast_ttl", options->multicast_ttl, TTL_MAX);
+    if (r == 0)
+        r = check_range(reading, "multicast_loop", options->multicast_loop, WEIR_NO);
     if (r == 0)
         r = check_range(reading, "dispatch", options->dispatch, WEIR_DISPATCH_ACCEPTOR);
     if (r == 0)
@@ -189,6 +199,8 @@ static void complete(struct weir_options *options)
         options->rbufsize = RBUFSIZE_DEFAULT;
     if (options->wbufsize == 0)
         options->wbufsize = WBUFSIZE_DEFAULT;
+    if (options->max_packet_size == 0)
+        options->max_packet_size = PACKET_SIZE_DEFAULT;
     if (options->poll_interval_ms == 0)
         options->poll_interval_ms = POLL_INTERVAL_DEFAULT_MS;
     if (options->max_children == 0)

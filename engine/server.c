@@ -20,6 +20,7 @@
 #include "engine/cpulist.h"
 #include "engine/crowd.h"
 #include "engine/doorman.h"
+#include "engine/multicast.h"
 #include "engine/mixin.h"
 #include "engine/offload.h"
 #include "engine/options.h"
@@ -55,6 +56,7 @@ struct weir_server {
     int cpus[HANDOFF_WORKERS_MAX];
     size_t cpus_len;
     struct owner owner;             /* of Unix paths */
+    struct multicast multicast;
     struct weir_listen *listens;    /* with options.defer: a copy, for bind */
     size_t listens_len;
     struct doorman doorman;
@@ -128,6 +130,19 @@ static uint32_t most_at_once(const struct weir_options *options)
                        options->max_children < options->max_connections;
 
     return by_children ? options->max_children : options->max_connections;
+}
+
+static int refuse_multicast(int error, const char *reason)
+{
+    return why_set(last_why, sizeof(last_why), error, "multicast: %s", reason);
+}
+
+static int read_multicast(struct weir_server *server)
+{
+    char why[400];
+    int r = multicast_read(&server->options, &server->multicast, why, sizeof(why));
+
+    return r == 0 ? 0 : refuse_multicast(r, why);
 }
 
 static void fill_in_shared(struct weir_server *server)
@@ -249,7 +264,9 @@ static int open_listener(struct weir_server *server, struct acceptor *acceptor, 
     if (listener.type == SOCK_DGRAM)
         return refuse_listener(&listener, uri, -EPROTONOSUPPORT, "this version of weir serves no "
                                "datagrams: use tcp:// or unix:");
-    r = acceptor_add(acceptor, &listener, handler);
+    r = multicast_prepare(&server->multicast, &listener);
+    if (r == 0)
+        r = acceptor_add(acceptor, &listener, handler);
     return r < 0 ? refuse_listener(&listener, uri, r, strerror(-r)) : 0;
 }
 
@@ -281,6 +298,28 @@ static int join_listener(struct weir_server *server, const struct weir_listen *l
     return r;
 }
 
+/* The first acceptor's alone, or each of them would be given every datagram. */
+static int join_group(struct weir_server *server)
+{
+    const struct acceptor *first = &server->acceptors[0];
+    char why[400];
+    int joined = 0;
+
+    if (server->multicast.family == AF_UNSPEC)
+        return 0;
+    for (size_t i = 0; i < first->listening_len; i++) {
+        int r = multicast_join(&server->multicast, &first->listening[i].listener, why,
+                               sizeof(why));
+
+        if (r < 0)
+            return refuse_multicast(r, why);
+        joined += r;
+    }
+    if (joined > 0)
+        return 0;
+    return refuse_multicast(multicast_refuse(&server->multicast, why, sizeof(why)), why);
+}
+
 /* The first acceptor opens everything; the others join its TCP ports, as they were resolved. */
 static int open_listeners(struct weir_server *server)
 {
@@ -293,7 +332,7 @@ static int open_listeners(struct weir_server *server)
         if (r == 0 && can_be_joined(&listen))
             r = join_listener(server, &listen, i);
     }
-    return r;
+    return r == 0 ? join_group(server) : r;
 }
 
 static bool called_from_hook(const struct weir_server *server)
@@ -418,6 +457,8 @@ static int build(struct weir_server *server)
 
     if (r == 0)
         r = parse_owner(server);
+    if (r == 0)
+        r = read_multicast(server);
     if (r < 0)
         return r;
     r = create_pool(server);

@@ -78,7 +78,10 @@ struct weir_handler {
 /*
  * One address to listen on, and the handler that serves it. Addresses are URIs:
  *   tcp://127.0.0.1:8080   tcp://[::1]:0   tcp://localhost:http   tcp://:9999 (every address)
- *   unix:///run/x.sock     unix:@abstract  fd://3 (an inherited, listening descriptor)
+ *   unix:///run/x.sock     unix:@abstract
+ *   udp://...  unixgram:///run/x.sock  unixgram:@abstract   the same, of datagrams
+ *   fd://3 (an inherited descriptor: a stream socket that listens, or a UDP or Unix datagram
+ *   socket that is bound)
  */
 struct weir_listen {
     const char *address;
@@ -186,11 +189,12 @@ struct weir_options {
     enum weir_choice block_on_close;/* default yes: see weir_server_close */
     bool daemon_threads;            /* see weir_server_close */
     bool disable_nagle_algorithm;   /* TCP_NODELAY on every connection */
-    bool reuse_address;             /* SO_REUSEADDR: bind over TIME_WAIT */
+    bool reuse_address;             /* SO_REUSEADDR. TCP: bind over TIME_WAIT. UDP: share a port */
     bool reuse_port;                /* SO_REUSEPORT: several servers on one port */
     bool defer;                     /* create opens nothing: see weir_server_bind */
     bool keep_path;                 /* a Unix path stays when the server closes, as Python's does */
-    uint8_t reserved[2];
+    bool reply_always;              /* datagrams: reply if nothing was written or it failed, too */
+    uint8_t reserved;
 
     /* Who may connect, besides what verify_request says: see weir_access_parse. */
     uint32_t max_per_address;       /* connections of one IPv4 or IPv6 address; 0: any number */
@@ -206,6 +210,21 @@ struct weir_options {
 
     enum weir_concurrency concurrency;
     uint32_t max_children;          /* WEIR_FORK: at most so many at once; 0: 40 */
+
+    size_t max_packet_size;         /* a longer datagram is cut; 0: 8 KiB; at most 1 MiB */
+
+    /*
+     * A group of multicast, and perhaps the interface, by its name or its IPv4 address; otherwise
+     * routes decide: "224.3.29.71", "224.3.29.71%eth0", "224.3.29.71%192.0.2.1", "ff15::1%eth0".
+     * Each UDP listener that can hear the group joins it: one that is bound to it, or to every
+     * address of its family. (Of several acceptors the first one does, so that a datagram comes
+     * once.) They hear no group, then, that only others on this machine have joined. If each has
+     * set reuse_address, several servers share a port, and what is sent to the group comes to all.
+     * ttl and loop are of what the server's UDP sockets send to any group, by that interface.
+     */
+    const char *multicast;
+    uint32_t multicast_ttl;         /* hops, at most 255; 0: 1, no further than this network */
+    enum weir_choice multicast_loop;/* default yes: it comes to this machine's receivers as well */
 };
 
 #ifdef __cplusplus
@@ -223,7 +242,8 @@ struct weir_options {
  * Threads: any. Parks: no (it resolves names: getaddrinfo may block).
  * Returns 0, or -errno with the reason as a sentence in weir_why(): -EINVAL an option or address
  * is wrong, -E2BIG an option this version does not know is set, -EADDRINUSE and other errors of
- * bind(2), listen(2), and of chmod(2) and chown(2) for a Unix path, -ENOMEM.
+ * bind(2), listen(2), and of chmod(2) and chown(2) for a Unix path, -ENODEV there is no such
+ * interface for multicast or no route to the group, -ENOMEM.
  */
 int weir_server_create(struct weir_server **ret_server, const struct weir_options *options);
 
@@ -232,10 +252,10 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
  * what it does otherwise takes two more calls, in this order and before serving.
  *
  * weir_server_bind binds every address: weir_server_address tells them, a port is ours, but no
- * client can connect (but to an inherited fd://, which listens already). If one can't be bound
- * none is, and it may be tried again; an inherited fd:// that was taken over is closed then. A
- * Unix path may be taken by another server as long as nobody listens there:
- * weir_server_activate tells.
+ * client can connect (but to an inherited fd://, which listens already); datagrams wait from here
+ * on. If one can't be bound none is, and it may be tried again; an inherited fd:// that was taken
+ * over is closed then. A Unix path of streams may be taken by another server as long as nobody
+ * listens there: weir_server_activate tells.
  * weir_server_activate listens: clients wait in the backlog. After a failure it is still bound,
  * and it may be tried again.
  *

@@ -62,6 +62,7 @@ static void zeros_become_defaults(void **state)
     assert_int_equal(options.rbufsize, 8192);
     assert_int_equal(options.wbufsize, 8192);
     assert_int_equal(options.poll_interval_ms, 500);
+    assert_int_equal(options.max_packet_size, 8192);
     assert_in_range(options.max_connections, 1, limit.rlim_cur);
 }
 
@@ -190,7 +191,7 @@ static void what_is_reserved_must_be_0(void **state)
     static const struct weir_handler odd = { .name = "odd", .handle = handle, .reserved = 1 };
 
     (void)state;
-    assert_refused(OPTIONS(.reserved = { 0, 1 }), "options.reserved is set: leave it 0");
+    assert_refused(OPTIONS(.reserved = 1), "options.reserved is set: leave it 0");
     assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &odd),
                    "handler 'odd': reserved is set: leave it 0");
 }
@@ -205,6 +206,12 @@ static void numbers_beyond_their_ends_are_refused(void **state)
                    "rbufsize is 1073741825: at most 1073741824");
     assert_refused(OPTIONS(.wbufsize = ((size_t)1 << 30) + 1),
                    "wbufsize is 1073741825: at most 1073741824");
+    assert_refused(OPTIONS(.max_packet_size = ((size_t)1 << 20) + 1),
+                   "max_packet_size is 1048577: at most 1048576");
+    assert_refused(OPTIONS(.multicast_ttl = 256), "multicast_ttl is 256: at most 255");
+    assert_refused(OPTIONS(.multicast_loop = 3), "multicast_loop is 3: at most 2");
+    assert_int_equal(accepted(OPTIONS(.multicast_ttl = 255)).multicast_ttl, 255);
+    assert_int_equal(accepted(OPTIONS(.max_packet_size = 1 << 20)).max_packet_size, 1 << 20);
     assert_refused(OPTIONS(.dispatch = 2), "dispatch is 2: at most 1");
     assert_refused(OPTIONS(.block_on_close = 3), "block_on_close is 3: at most 2");
     assert_refused(OPTIONS(.unix_mode = 01000), "unix_mode is 01000: permissions are at most 0777");

@@ -81,6 +81,14 @@ static void a_wrong_option_is_told_in_a_sentence(void **state)
     assert_not_created(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &lines,
                                     .worker_cpus = "1023"),
                        -EINVAL, "worker_cpus: 1023: this process may not run on CPU 1023");
+    assert_not_created(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &lines,
+                                    .multicast = "10.0.0.1"),
+                       -EINVAL, "multicast: 10.0.0.1: it must be the address of a group, 224.0.0.0 "
+                       "to 239.255.255.255, or an IPv6 address that begins with ff");
+    assert_not_created(WEIR_OPTIONS(.listen = "tcp://:0", .handler = &lines,
+                                    .multicast = "224.3.29.71%lo"),
+                       -EINVAL, "multicast: 224.3.29.71%lo: no listener can hear it: one must be "
+                       "udp://:PORT, udp://0.0.0.0:PORT, or be bound to the group itself");
 }
 
 static void a_wrong_address_is_told_in_a_sentence(void **state)

@@ -42,7 +42,8 @@ struct setting {
 static const struct setting table[] = {
     { "listen", "URI", LISTEN, 0, 0,
       "an address to serve, as often as wanted: tcp://HOST:PORT (port 0: any), unix:///PATH, "
-      "unix:@NAME, fd://NUMBER; default tcp://127.0.0.1:8080" },
+      "unix:@NAME; of datagrams udp://HOST:PORT, unixgram:///PATH, unixgram:@NAME; fd://NUMBER; "
+      "default tcp://127.0.0.1:8080" },
     { "handler", "NAME", HANDLER, 0, 0,
       "what serves the --listen options behind it, and the first --handler also those before; "
       "see `weir handlers`; default hello" },
@@ -91,6 +92,17 @@ static const struct setting table[] = {
     { "unix-owner", "USER[:GROUP]", TEXT, AT(unix_owner), 0,
       "whose Unix sockets are, names or numbers; default ours" },
     { "keep-path", NULL, YES, AT(keep_path), 0, "leave Unix sockets there at the end" },
+    { "max-packet-size", "SIZE", SIZE, AT(max_packet_size), SIZE_MAX - 1,
+      "of a datagram, at most 1M: a longer one is cut; default 8K" },
+    { "reply-always", NULL, YES, AT(reply_always), 0,
+      "answer a datagram for which nothing was written, or whose handler failed, too" },
+    { "multicast", "GROUP[%IF]", TEXT, AT(multicast), 0,
+      "a group that the UDP sockets join, and by which interface: its name, or an IPv4 address of "
+      "it; default none" },
+    { "multicast-ttl", "N", NUMBER, AT(multicast_ttl), 255,
+      "hops of what the UDP sockets send to groups; default 1" },
+    { "no-multicast-loop", NULL, DO_NOT, AT(multicast_loop), 0,
+      "what they send to groups is not for this machine" },
     { "help", NULL, HELP, 0, 0, "print this" },
 };
 
