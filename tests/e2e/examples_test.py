@@ -24,16 +24,17 @@ from weir_process import TIMEOUT, connect, main, port_of, receive, receive_all
 
 PATHS = {os.path.basename(path): os.path.abspath(path) for path in os.environ["EXAMPLES"].split()}
 README = pathlib.Path(os.environ["EXAMPLES_README"])
+GUIDE = pathlib.Path(os.environ["GUIDE"])
 ANY_PORT = "tcp://127.0.0.1:0"
 HTTP_GET = b"GET / HTTP/1.0\r\n\r\n"
 HELLO = b"Hello, world!\n"
 
 
 class Program:
-    """A running example; a context that ends it. What it says, it says on either output."""
+    """A running example, or another program; a context that ends it. What it says, it says on either output."""
 
     def __init__(self, name, *args, **popen):
-        self.process = subprocess.Popen([PATHS[name], *map(str, args)], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([PATHS.get(name, name), *map(str, args)], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **popen)
         self.output = self.process.stdout.fileno()
         self.log = ""
@@ -188,6 +189,27 @@ class Records(unittest.TestCase):
             run("binary_sender", *server.host_and_port(), 1, "ab", 2.7)
 
 
+class Ported(unittest.TestCase):
+    def converse(self, server):
+        with server.connect() as one, server.connect() as other:
+            for client, text in ((one, b"What do you say?\n"), (other, b"What do you say?\n")):
+                self.assertEqual(receive(client, len(text)), text)
+            for client, say, reply in ((one, b"a\n", b"1 of yours, 1 of all: a\n"),
+                                       (other, b"b\n", b"1 of yours, 2 of all: b\n"),
+                                       (one, b"c\n", b"2 of yours, 3 of all: c\n")):
+                client.sendall(say)
+                self.assertEqual(receive(client, len(reply)), reply)
+            port = one.getsockname()[1]
+        server.says(f"127.0.0.1:{port} said 2 lines")
+
+    def test_visits_is_what_it_was_in_python(self):
+        python = re.search(r"```python\n(import socketserver.*?)```", GUIDE.read_text(), re.DOTALL)
+        with Program("visits", ANY_PORT) as server:
+            self.converse(server)
+        with Program(sys.executable, "-uc", python[1], "0") as server:
+            self.converse(server)
+
+
 class Http(unittest.TestCase):
     def get(self, client):
         client.sendall(HTTP_GET)
@@ -287,6 +309,42 @@ class Several(unittest.TestCase):
                     replies.close()
                     ending(client)
                     until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+    def answers_of_two(self, mode):
+        """The server's process, and who answers two clients at once: processes, threads."""
+        with Program("echo_modes", mode, ANY_PORT) as server:
+            with server.connect() as one, server.connect() as other:
+                who = []
+                for client in (one, other):
+                    client.sendall(b"hello\n")
+                    who.append(re.fullmatch(rb"process (\d+), thread (0x[0-9a-f]+): hello\n",
+                                            client.makefile("rb").readline()).groups())
+                    if mode == "serial":
+                        client.shutdown(socket.SHUT_WR)     # or the other one is never served
+            return str(server.process.pid).encode(), *zip(*who)
+
+    def test_echo_modes_answers_by_the_pool_or_one_by_one_in_the_servers_process(self):
+        for mode in ("pool", "serial"):
+            with self.subTest(mode=mode):
+                pid, pids, threads = self.answers_of_two(mode)
+                self.assertEqual(set(pids), {pid})
+                if mode == "serial":
+                    self.assertEqual(threads[0], threads[1])
+
+    def test_echo_modes_answers_by_a_thread_each(self):
+        pid, pids, threads = self.answers_of_two("thread")
+        self.assertEqual(set(pids), {pid})
+        self.assertEqual(len(set(threads)), 2)
+
+    def test_echo_modes_answers_by_a_child_each(self):
+        pid, pids, _ = self.answers_of_two("fork")
+        self.assertEqual(len({pid, *pids}), 3)
+
+    def test_echo_modes_knows_no_other_way(self):
+        done = subprocess.run([PATHS["echo_modes"], "other"], stderr=subprocess.PIPE, text=True,
+                              timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, "^echo_modes: .*concurrency")
 
     def test_own_loop_serves_two_servers_on_one_thread(self):
         with Program("own_loop", ANY_PORT, ANY_PORT) as servers:
