@@ -82,7 +82,7 @@ static const struct setting table[] = {
     { "no-delay", NULL, YES, AT(disable_nagle_algorithm), 0, "set TCP_NODELAY" },
     { "reuse-port", NULL, YES, AT(reuse_port), 0, "set SO_REUSEPORT: share the port" },
     { "no-reuse-address", NULL, NO, AT(reuse_address), 0,
-      "don't set SO_REUSEADDR, which is set otherwise" },
+      "don't set SO_REUSEADDR, which is set otherwise (for UDP alone only with --multicast)" },
     { "daemon-threads", NULL, YES, AT(daemon_threads), 0,
       "end without waiting for requests that run" },
     { "no-block-on-close", NULL, DO_NOT, AT(block_on_close), 0,
@@ -293,6 +293,18 @@ static int refuse_option(int mistake, char **argv)
     return refuse("--%s takes no value", table[optopt - PLACE].name);
 }
 
+/*
+ * SO_REUSEADDR would let a second server take a UDP port from the first, unnoticed: it is for
+ * receivers of a group. Beside another address, that one is in use then, and tells.
+ */
+static bool may_reuse_address(const struct weir_options *options)
+{
+    for (size_t i = 0; i < options->listeners_len; i++)
+        if (strncmp(options->listeners[i].address, "udp:", 4) != 0)
+            return true;
+    return options->multicast != NULL;
+}
+
 static void complete(struct settings *settings)
 {
     struct weir_options *options = &settings->options;
@@ -304,6 +316,8 @@ static void complete(struct settings *settings)
     for (size_t i = 0; i < options->listeners_len; i++)
         if (!settings->listeners[i].handler)
             settings->listeners[i].handler = settings->first_handler->handler;
+    if (!may_reuse_address(options))
+        options->reuse_address = false;
 }
 
 int settings_read(struct settings *ret_settings, int argc, char **argv)

@@ -165,6 +165,14 @@ class Mistakes(unittest.TestCase):
             self.check(["serve", "--listen", address],
                        f"^weir serve: .*{re.escape(address)}.*in use")
 
+    def test_a_udp_port_is_not_taken_from_another_server(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", 0))
+            address = f"udp://127.0.0.1:{taken.getsockname()[1]}"
+            self.check(["serve", "--listen", address],
+                       f"^weir serve: .*{re.escape(address)}.*in use")
+
     def test_a_unix_socket_in_use_is_named_and_left_alone(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "weir.sock")
