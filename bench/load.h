@@ -60,8 +60,9 @@ int load_create(struct load **ret_load, const struct load_options *options);
 /*
  * load_run keeps one request under way on every connection for ms milliseconds (in_flight on a
  * datagram socket), waits for the last answers, and adds what happened to *result. With ms = 0 it
- * is exactly one request a client. A connection in error is closed and rests from then on. With
- * per_connection it leaves none open. Returns 0 or -errno.
+ * is exactly one request a client. With per_connection every connection gets all its requests, so
+ * that a run may take longer, and leaves none open. A connection in error is closed and rests
+ * from then on. Returns 0 or -errno.
  */
 int load_run(struct load *load, uint32_t ms, struct load_result *result);
 

@@ -167,16 +167,21 @@ static bool reply_right(struct lane *lane, const struct conn *conn)
     return memcmp(conn->reply, streams->answer, LOAD_LINE_LEN) == 0;
 }
 
-/* A request has been answered in full: count it, and send the next one if there is time. */
+/*
+ * A request has been answered in full: count it, and send the next one if there is time. A
+ * connection that was begun gets all its requests, or its share of the cost would be too high.
+ */
 static void reply_done(struct lane *lane, struct conn *conn)
 {
     struct streams *streams = lane->state;
     uint64_t now_ns = lane_clock_ns();
-    bool goes_on = now_ns < lane->deadline_ns;
+    bool goes_on = now_ns < lane->deadline_ns || conns_end(lane);
 
     lane_answered(lane, conn->sent_ns, now_ns);
-    if (is_last(lane, conn) || (conns_end(lane) && !goes_on))
+    if (is_last(lane, conn)) {
+        goes_on = now_ns < lane->deadline_ns;
         conn_close(conn);
+    }
     if (goes_on) {
         request_send(lane, conn, now_ns);
         return;
