@@ -76,7 +76,8 @@ int main(int argc, char **argv)
             .user = argv[1],
             .verify_request = verify_request,
             .service_actions = read_again,
-            .poll_interval_ms = 100)) < 0 ||
+            .poll_interval_ms = 100,
+            .reuse_address = true)) < 0 ||
         read_rules(server) < 0) {
         fprintf(stderr, "access: %s\n", weir_why());
         return 2;

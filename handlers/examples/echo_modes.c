@@ -55,7 +55,8 @@ int main(int argc, char **argv)
     if (weir_server_create(&server, WEIR_OPTIONS(
             .listen = argc > 2 ? argv[2] : "tcp://127.0.0.1:9999",
             .handler = &handler,
-            .concurrency = concurrency(argc > 1 ? argv[1] : "pool"))) < 0) {
+            .concurrency = concurrency(argc > 1 ? argv[1] : "pool"),
+            .reuse_address = true)) < 0) {
         fprintf(stderr, "echo_modes: %s\n", weir_why());
         return 2;
     }

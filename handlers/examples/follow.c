@@ -95,7 +95,8 @@ int main(int argc, char **argv)
     if (weir_server_create(&server, WEIR_OPTIONS(
             .listen = argv[1],
             .handler = &handler,
-            .user = argv + 2)) < 0) {
+            .user = argv + 2,
+            .reuse_address = true)) < 0) {
         fprintf(stderr, "follow: %s\n", weir_why());
         return 2;
     }

@@ -60,7 +60,8 @@ int main(int argc, char **argv)
     if (weir_server_create(&server, WEIR_OPTIONS(
             .listen = argc > 1 ? argv[1] : "tcp://127.0.0.1:9999",
             .handler = &handler,
-            .workers = 1 /* enough, however many clients have something counted */)) < 0) {
+            .workers = 1,       /* enough, however many clients have something counted */
+            .reuse_address = true)) < 0) {
         fprintf(stderr, "heavy: %s\n", weir_why());
         return 2;
     }

@@ -36,7 +36,8 @@ int main(int argc, char **argv)
     if (weir_server_create(&server, WEIR_OPTIONS(
             .listen = argc > 1 ? argv[1] : "tcp://127.0.0.1:8080",
             .handler = &handler,
-            .backlog = argc > 2 ? (uint32_t)atoi(argv[2]) : 0 /* 0: SOMAXCONN */)) < 0) {
+            .backlog = argc > 2 ? (uint32_t)atoi(argv[2]) : 0,  /* 0: SOMAXCONN */
+            .reuse_address = true)) < 0) {
         fprintf(stderr, "http_edge: %s\n", weir_why());
         return 2;
     }

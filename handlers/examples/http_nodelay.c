@@ -43,7 +43,8 @@ int main(int argc, char **argv)
     if (weir_server_create(&server, WEIR_OPTIONS(
             .listen = argc > 1 ? argv[1] : "tcp://127.0.0.1:8080",
             .handler = &handler,
-            .disable_nagle_algorithm = true)) < 0) {
+            .disable_nagle_algorithm = true,
+            .reuse_address = true)) < 0) {
         fprintf(stderr, "http_nodelay: %s\n", weir_why());
         return 2;
     }

@@ -41,7 +41,8 @@ int main(int argc, char **argv)
 
     for (int i = 0; i < 2; i++) {
         if (weir_server_create(&servers[i], WEIR_OPTIONS(
-                .listen = argc > 2 ? argv[i + 1] : usual[i], .handler = &handlers[i])) < 0) {
+                .listen = argc > 2 ? argv[i + 1] : usual[i], .handler = &handlers[i],
+                .reuse_address = true)) < 0) {
             fprintf(stderr, "own_loop: %s\n", weir_why());
             return 2;
         }

@@ -31,7 +31,8 @@ int main(int argc, char **argv)
 
     if (weir_server_create(&server, WEIR_OPTIONS(
             .listen = argc > 1 ? argv[1] : "tcp://localhost:10000",
-            .handler = &handler)) < 0) {
+            .handler = &handler,
+            .reuse_address = true)) < 0) {
         fprintf(stderr, "recv16: %s\n", weir_why());
         return 2;
     }

@@ -28,7 +28,8 @@ int main(int argc, char **argv)
     if (weir_server_create(&server, WEIR_OPTIONS(
             .listen = argc > 1 ? argv[1] : "tcp://127.0.0.1:12345",
             .handler = &handler,
-            .backlog = 5)) < 0) {
+            .backlog = 5,
+            .reuse_address = true)) < 0) {
         fprintf(stderr, "thank_you: %s\n", weir_why());
         return 2;
     }

@@ -57,7 +57,8 @@ int main(int argc, char **argv)
             .handler = &handler,
             .user = &period_ms,
             .service_actions = other_work,
-            .poll_interval_ms = (uint32_t)period_ms)) < 0) {
+            .poll_interval_ms = (uint32_t)period_ms,
+            .reuse_address = true)) < 0) {
         fprintf(stderr, "timeouts: %s\n", weir_why());
         return 2;
     }

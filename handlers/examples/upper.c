@@ -32,7 +32,8 @@ int main(int argc, char **argv)
 
     if (weir_server_create(&server, WEIR_OPTIONS(
             .listen = argc > 1 ? argv[1] : "tcp://127.0.0.1:9999",
-            .handler = &handler)) < 0) {
+            .handler = &handler,
+            .reuse_address = true)) < 0) {
         fprintf(stderr, "upper: %s\n", weir_why());
         return 2;
     }
