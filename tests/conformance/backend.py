@@ -95,6 +95,10 @@ class Obey:
         poll.poll()
         self.answer("woken")
 
+    def do_hold(self, _):
+        self.server.released.acquire()
+        self.answer("released")
+
     def do_fail(self, _):
         raise failure()
 

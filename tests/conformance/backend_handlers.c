@@ -123,6 +123,19 @@ static int block(const struct order *order)
     return answer(order, "woken");
 }
 
+static int wait_for_release(void *host)
+{
+    host_hold(host);
+    return 0;
+}
+
+static int hold(const struct order *order)
+{
+    int r = weir_offload(order->req, wait_for_release, weir_user(order->req));
+
+    return r < 0 ? r : answer(order, "released");
+}
+
 static int fail(const struct order *order)
 {
     (void)order;
@@ -226,7 +239,7 @@ static const struct {
 } orders[] = {
     { "echo", echo }, { "upper", upper }, { "say", say }, { "flush", flush },
     { "pid", pid }, { "tid", tid }, { "count", count },
-    { "sleep", sleep_so_long }, { "block", block },
+    { "sleep", sleep_so_long }, { "block", block }, { "hold", hold },
     { "fail", fail }, { "stop", stop }, { "end", end }, { "shutdown", shut_down },
     { "crash", crash }, { "leak", leak }, { "nodelay", nodelay }, { "peer", peer },
     { "read", read_bytes }, { "line", read_line }, { "insist", insist }, { "write", write_bytes },

@@ -20,7 +20,7 @@ void host_tell(const struct host *host, const char *event)
 
 enum action { ACTION_DEFAULT, ACTION_EVENT, ACTION_HOLD };
 
-static void hold(struct host *host)
+void host_hold(struct host *host)
 {
     while (sem_wait(&host->released) < 0)
         ;
@@ -43,7 +43,7 @@ static int verify_request(struct weir_server *server, const struct weir_peer *pe
     (void)peer;
     host_tell(host, "verify_request");
     if (verdict == VERDICT_HOLD)
-        hold(host);
+        host_hold(host);
     return verdict == VERDICT_ERROR ? -EIO : verdict != VERDICT_NO;
 }
 
@@ -86,7 +86,7 @@ static void service_actions(struct weir_server *server)
 
     host_tell(host, "service_actions");
     if (host->service_actions == ACTION_HOLD)
-        hold(host);
+        host_hold(host);
 }
 
 /* ------------------------------------------------------------------ settings ---------- */
@@ -124,8 +124,14 @@ static int read_mode(struct host *host, const struct key *key, const char *value
     return 0;
 }
 
+static int read_bytes(struct host *host, const struct key *key, const char *value)
+{
+    *(size_t *)field(host, key) = number_of(value, 10);
+    return 0;
+}
+
 /* 0 says what it says in Python. */
-static int read_size(struct host *host, const struct key *key, const char *value)
+static int read_bufsize(struct host *host, const struct key *key, const char *value)
 {
     size_t size = number_of(value, 10);
 
@@ -226,9 +232,10 @@ static const struct key keys[] = {
     { "disable_nagle", read_flag, OPTION(disable_nagle_algorithm), { NULL } },
     { "block_on_close", read_choice, OPTION(block_on_close), { NULL } },
     { "backlog", read_number, OPTION(backlog), { NULL } },
+    { "max_packet_size", read_bytes, OPTION(max_packet_size), { NULL } },
     { "max_children", read_number, OPTION(max_children), { NULL } },
-    { "rbufsize", read_size, OPTION(rbufsize), { NULL } },
-    { "wbufsize", read_size, OPTION(wbufsize), { NULL } },
+    { "rbufsize", read_bufsize, OPTION(rbufsize), { NULL } },
+    { "wbufsize", read_bufsize, OPTION(wbufsize), { NULL } },
     { "timeout_ms", read_number, OPTION(timeout_ms), { NULL } },
     { "socket_timeout_ms", refuse, 0, { NULL } },
     { "read_timeout_ms", read_number, OPTION(read_timeout_ms), { NULL } },
@@ -244,6 +251,7 @@ static const struct key keys[] = {
     { "max_connections", read_number, OPTION(max_connections), { NULL } },
     { "max_per_address", read_number, OPTION(max_per_address), { NULL } },
     { "keep_path", read_flag, OPTION(keep_path), { NULL } },
+    { "reply_always", read_flag, OPTION(reply_always), { NULL } },
     { "drain_timeout_ms", read_number, OPTION(drain_timeout_ms), { NULL } },
 };
 

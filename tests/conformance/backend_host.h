@@ -50,6 +50,9 @@ int host_create(const struct words *words);
 struct host *host_find(const char *number);
 struct host *host_next(struct host *host);
 
+/* Waits for the verb release. Blocks. */
+void host_hold(struct host *host);
+
 /* An event of it, unless it is quiet. */
 void host_tell(const struct host *host, const char *event);
 
