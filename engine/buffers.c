@@ -16,6 +16,12 @@ void buffers_init(struct buffers *buffers, size_t size)
     };
 }
 
+void buffers_init_aligned(struct buffers *buffers, size_t size, size_t alignment)
+{
+    buffers_init(buffers, (size + alignment - 1) & ~(alignment - 1));
+    buffers->alignment = alignment;
+}
+
 void buffers_fini(struct buffers *buffers)
 {
     while (buffers->resting)
@@ -27,7 +33,8 @@ char *buffers_get(struct buffers *buffers)
     struct resting_buffer *buffer = buffers->resting;
 
     if (!buffer)
-        return malloc(buffers->size);
+        return buffers->alignment > 0 ? aligned_alloc(buffers->alignment, buffers->size)
+                                      : malloc(buffers->size);
     buffers->resting = buffer->next;
     buffers->resting_len--;
     return (char *)buffer;

@@ -14,11 +14,13 @@
 
 struct buffers {
     size_t size;            /* of each, in bytes */
+    size_t alignment;       /* 0: malloc's */
     unsigned resting_len;
     struct resting_buffer *resting;
 };
 
 void buffers_init(struct buffers *buffers, size_t size);
+void buffers_init_aligned(struct buffers *buffers, size_t size, size_t alignment);
 void buffers_fini(struct buffers *buffers);
 char *buffers_get(struct buffers *buffers);     /* NULL: no memory */
 void buffers_put(struct buffers *buffers, char *buffer);

@@ -55,6 +55,37 @@ LEAF ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len)
     return n >= 0 ? n : -errno;
 }
 
+LEAF int sys_send_to(int fd, const void *buf, size_t len, const struct sockaddr *to,
+                     socklen_t to_len)
+{
+    ssize_t n;
+
+    do
+        n = sendto(fd, buf, len, MSG_NOSIGNAL | MSG_DONTWAIT, to, to_len);
+    while (n < 0 && errno == EINTR);
+    return n >= 0 ? 0 : -errno;
+}
+
+LEAF int sys_recvmmsg(int fd, struct mmsghdr *messages, unsigned len)
+{
+    int n;
+
+    do
+        n = recvmmsg(fd, messages, len, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, NULL);
+    while (n < 0 && errno == EINTR);
+    return n >= 0 ? n : -errno;
+}
+
+LEAF int sys_sendmmsg(int fd, struct mmsghdr *messages, unsigned len)
+{
+    int n;
+
+    do
+        n = sendmmsg(fd, messages, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n >= 0 ? n : -errno;
+}
+
 LEAF ssize_t sys_sendfile(int fd, int file_fd, off_t offset, size_t len)
 {
     ssize_t n;

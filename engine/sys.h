@@ -26,8 +26,15 @@ ssize_t sys_recv(int fd, void *buf, size_t len);
 ssize_t sys_send(int fd, const void *buf, size_t len);
 ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len);
 
+/* A datagram. 0 or -errno. */
+int sys_send_to(int fd, const void *buf, size_t len, const struct sockaddr *to, socklen_t to_len);
+
+/* So many of the datagrams, in their order, or -errno of the first (-EAGAIN: none, no room). */
+int sys_recvmmsg(int fd, struct mmsghdr *messages, unsigned len);
+int sys_sendmmsg(int fd, struct mmsghdr *messages, unsigned len);
+
 /*
- * The same, from offset of a file; 0: the file ends there. The socket must be non-blocking.
+ * As sys_send, from offset of a file; 0: the file ends there. The socket must be non-blocking.
  * sendfile(2) knows no MSG_NOSIGNAL: the calling thread keeps SIGPIPE blocked.
  */
 ssize_t sys_sendfile(int fd, int file_fd, off_t offset, size_t len);

@@ -67,12 +67,30 @@ static void few_of_many_stay(void **state)
     assert_int_equal(buffers.resting_len, 0);
 }
 
+static void aligned_ones_are_aligned(void **state)
+{
+    struct buffers buffers;
+    char *two[2];
+
+    (void)state;
+    buffers_init_aligned(&buffers, 65, 64);
+    assert_int_equal(buffers.size, 128);
+    for (int i = 0; i < 2; i++) {
+        two[i] = buffers_get(&buffers);
+        assert_int_equal((uintptr_t)two[i] % 64, 0);
+    }
+    buffers_put(&buffers, two[0]);
+    buffers_put(&buffers, two[1]);
+    buffers_fini(&buffers);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_buffer_put_last_is_given_first),
         cmocka_unit_test(a_size_of_1_is_still_enough_to_rest),
         cmocka_unit_test(few_of_many_stay),
+        cmocka_unit_test(aligned_ones_are_aligned),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
