@@ -69,6 +69,7 @@ int acceptor_init(struct acceptor *acceptor, const struct acceptor_config *confi
     acceptor->config = config;
     acceptor->pool = pool;
     acceptor->first = first;
+    packet_buffers_init(&acceptor->packets, &pool->crew.packet_format);
     acceptor->stop_fd = -EBADF;
     acceptor->epoll_fd = sys_epoll_create();
     if (acceptor->epoll_fd < 0)
@@ -83,10 +84,22 @@ int acceptor_init(struct acceptor *acceptor, const struct acceptor_config *confi
 void acceptor_fini(struct acceptor *acceptor)
 {
     acceptor_close_listeners(acceptor);
+    acceptor_close_sockets(acceptor);
     free(acceptor->listening);
+    packet_tray_destroy(acceptor->tray);
+    buffers_fini(&acceptor->packets);
     if (acceptor->stop_fd >= 0)
         sys_close(acceptor->stop_fd);
     sys_close(acceptor->epoll_fd);
+}
+
+static int give_to_pool(struct acceptor *acceptor, struct listening *listening)
+{
+    const struct acceptor_config *config = acceptor->config;
+
+    return receiver_create(&acceptor->pool->crew, &(const struct receiver_config){
+        .admission = &config->admission, .max_connections = config->max_connections,
+    }, listening->listener.fd, listening->handler, listening->listener.uri, &listening->receiver);
 }
 
 int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
@@ -99,25 +112,46 @@ int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
     if (!listening)
         return -ENOMEM;
     acceptor->listening = listening;
-    r = watch(acceptor, listener->fd, EPOLLIN | EPOLLET, TOKEN_LISTENER + len);
+    listening[len] = (struct listening){ .listener = *listener, .handler = handler };
+    if (listener->type == SOCK_DGRAM && !acceptor->config->mixin)
+        r = give_to_pool(acceptor, &listening[len]);
+    else
+        r = watch(acceptor, listener->fd, EPOLLIN | EPOLLET, TOKEN_LISTENER + len);
     if (r < 0)
         return r;
-    listening[len] = (struct listening){ .listener = *listener, .handler = handler };
     acceptor->listening_len++;
     return 0;
 }
 
-void acceptor_close_listeners(struct acceptor *acceptor)
+static void close_all(struct acceptor *acceptor, int type)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++) {
-        listener_close(&acceptor->listening[i].listener);
-        acceptor->listening[i].ready = false;
+        struct listening *listening = &acceptor->listening[i];
+
+        if (listening->listener.type != type)
+            continue;
+        if (listening->receiver)
+            receiver_destroy(listening->receiver);
+        listening->receiver = NULL;
+        listening->ready = false;
+        listener_close(&listening->listener);
     }
+}
+
+void acceptor_close_listeners(struct acceptor *acceptor)
+{
+    close_all(acceptor, SOCK_STREAM);
+}
+
+void acceptor_close_sockets(struct acceptor *acceptor)
+{
+    close_all(acceptor, SOCK_DGRAM);
 }
 
 void acceptor_drop_listeners(struct acceptor *acceptor)
 {
     acceptor_close_listeners(acceptor);
+    acceptor_close_sockets(acceptor);
     acceptor->listening_len = 0;
 }
 
@@ -130,46 +164,28 @@ void acceptor_leave_to_parent(struct acceptor *acceptor)
 
 /* ------------------------------------------------------------------ accepting --------- */
 
-static void refuse(struct acceptor *acceptor, int fd)
+static void refuse(struct acceptor *acceptor, const struct accepted *accepted)
 {
     tally_add(&acceptor->tally, TALLY_REFUSED, 1);
-    sys_shutdown_write(fd);
-    sys_close(fd);
+    if (!accepted->packet)
+        sys_shutdown_write(accepted->fd);
+    accepted_drop(accepted);
 }
 
-static void tell_error(struct acceptor *acceptor, enum weir_phase phase,
-                       const struct accepted *accepted, int error)
+static bool may_come_in(struct acceptor *acceptor, const struct accepted *accepted)
 {
-    const struct acceptor_config *config = acceptor->config;
-    char text[WEIR_ADDRESS_SIZE];
-
-    config->handle_error(config->server, &(const struct weir_failure){
-        .phase = phase,
-        .error = error,
-        .peer = address_text(accepted->peer, accepted->peer_len, text, sizeof(text)),
-        .handler = accepted->handler->name,
-    });
-}
-
-static bool verified(struct acceptor *acceptor, const struct accepted *accepted)
-{
-    const struct acceptor_config *config = acceptor->config;
-    int r;
-
-    if (!config->verify_request)
-        return true;
-    r = config->verify_request(config->server, &(const struct weir_peer){
+    const struct weir_peer peer = {
         .address = accepted->peer, .address_len = accepted->peer_len, .fd = accepted->fd,
         .listen = accepted->listen,
-    });
-    if (r >= 0)
-        return r > 0;
-    tally_add(&acceptor->tally, TALLY_VERIFY_ERRORS, 1);
-    tell_error(acceptor, WEIR_PHASE_VERIFY, accepted, r);
-    return false;
+    };
+    const struct packet *packet = accepted->packet;
+
+    return admission_allows(&acceptor->config->admission, &peer,
+                            packet && packet->knows_sender ? &packet->sender : NULL,
+                            accepted->handler->name, &acceptor->tally);
 }
 
-/* Has its address room for one more? Peers without one are not counted: they have no guest. */
+/* Has its address room for one more? Peers without one, and datagrams, have no guest. */
 static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
 {
     struct crowd *crowd = acceptor->pool->crew.table.crowd;
@@ -177,7 +193,7 @@ static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
     struct cidr host;
     int r;
 
-    if (!crowd || !cidr_of_address(accepted->peer, accepted->peer_len, &host))
+    if (!crowd || accepted->packet || !cidr_of_address(accepted->peer, accepted->peer_len, &host))
         return true;
     r = crowd_enter(crowd, &host, &accepted->guest);
     if (r == -EUSERS && mixin && mixin->reap) {
@@ -186,6 +202,19 @@ static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
         r = crowd_enter(crowd, &host, &accepted->guest);
     }
     return r == 0;
+}
+
+static void tell_unprocessed(struct acceptor *acceptor, const struct accepted *accepted, int error)
+{
+    const struct admission *admission = &acceptor->config->admission;
+    char text[WEIR_ADDRESS_SIZE];
+
+    admission->handle_error(admission->server, &(const struct weir_failure){
+        .phase = WEIR_PHASE_PROCESS,
+        .error = error,
+        .peer = address_text(accepted->peer, accepted->peer_len, text, sizeof(text)),
+        .handler = accepted->handler->name,
+    });
 }
 
 /* Puts it into the ready queue, or has the mixin serve it. 0, or -errno: it's still ours. */
@@ -199,7 +228,7 @@ static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
     if (mixin) {
         r = mixin->process(mixin, accepted);
         if (r < 0)
-            tell_error(acceptor, WEIR_PHASE_PROCESS, accepted, r);
+            tell_unprocessed(acceptor, accepted, r);
         return r;
     }
     conn = accepted_connect(accepted, &crew->table);
@@ -213,18 +242,43 @@ static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
 static bool admit(struct acceptor *acceptor, struct accepted *accepted)
 {
     tally_add(&acceptor->tally, TALLY_ACCEPTED, 1);
-    if (!access_slot_admits(acceptor->config->access, accepted->fd, accepted->peer,
-                            accepted->peer_len) ||
-        !verified(acceptor, accepted) || !enters_crowd(acceptor, accepted)) {
-        refuse(acceptor, accepted->fd);
+    if (!may_come_in(acceptor, accepted) || !enters_crowd(acceptor, accepted)) {
+        refuse(acceptor, accepted);
         return false;
     }
     if (pass_on(acceptor, accepted) == 0)
         return true;
     if (accepted->guest)
         crowd_leave(acceptor->pool->crew.table.crowd, accepted->guest);
-    refuse(acceptor, accepted->fd);
+    refuse(acceptor, accepted);
     return false;
+}
+
+/* The next datagram of a socket, where no worker of a pool receives it. */
+static int receive_one(struct acceptor *acceptor, const struct listening *listening, int stop_fd)
+{
+    const struct packet_origin origin = {
+        .fd = listening->listener.fd, .handler = listening->handler,
+        .listen = listening->listener.uri, .receiver = listening->receiver,
+    };
+    struct accepted accepted = {
+        .fd = origin.fd, .handler = origin.handler, .listen = origin.listen, .stop_fd = stop_fd,
+    };
+    int n;
+
+    if (!acceptor->tray)
+        acceptor->tray = packet_tray_create(&acceptor->pool->crew.packet_format,
+                                            &acceptor->packets);
+    if (!acceptor->tray)
+        return -ENOMEM;
+    n = packet_tray_receive(acceptor->tray, origin.fd, 1);
+    if (n < 0)
+        return n;
+    accepted.packet = packet_tray_take(acceptor->tray, 0, &origin);
+    accepted.peer = (const struct sockaddr *)&accepted.packet->peer;
+    accepted.peer_len = accepted.packet->peer_len;
+    tally_add(&acceptor->tally, TALLY_BYTES_IN, accepted.packet->len);
+    return admit(acceptor, &accepted);
 }
 
 /* The next client of a listener: 1 it was admitted, 0 refused, or -errno of accept(2). */
@@ -236,6 +290,8 @@ static int accept_one(struct acceptor *acceptor, const struct listening *listeni
         .handler = listening->handler, .listen = listening->listener.uri, .stop_fd = stop_fd,
     };
 
+    if (listening->listener.type == SOCK_DGRAM)
+        return receive_one(acceptor, listening, stop_fd);
     accepted.fd = sys_accept(listening->listener.fd, &peer, &accepted.peer_len);
     return accepted.fd < 0 ? accepted.fd : admit(acceptor, &accepted);
 }
@@ -405,7 +461,7 @@ static void do_what_is_due(struct acceptor *acceptor, uint64_t now_ms)
         sweep(acceptor, now_ms);
     if (config->service_actions && now_ms >= acceptor->service_at_ms) {
         acceptor->service_at_ms = now_ms + config->poll_interval_ms;
-        config->service_actions(config->server);
+        config->service_actions(config->admission.server);
     }
 }
 
@@ -432,6 +488,13 @@ static int until_next_duty_ms(const struct acceptor *acceptor, uint64_t now_ms)
 
 /* ------------------------------------------------------------------ the loop ---------- */
 
+static void each_receiver(struct acceptor *acceptor, void (*fn)(struct receiver *receiver))
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        if (acceptor->listening[i].receiver)
+            fn(acceptor->listening[i].receiver);
+}
+
 static void note_event(struct acceptor *acceptor, uint64_t token)
 {
     uint64_t tokens = 0;
@@ -446,6 +509,7 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
         break;
     case TOKEN_ROOM:
         acceptor->rest_until_ms = 0;
+        each_receiver(acceptor, receiver_kick);
         break;
     case TOKEN_WATCH:
         acceptor->ticking = true;
@@ -488,8 +552,10 @@ int acceptor_run(struct acceptor *acceptor)
     reclaim_thread_init();
     if (acceptor->first)
         r = pool_lend_shared_set(acceptor->pool, acceptor->epoll_fd, TOKEN_SHARED);
+    each_receiver(acceptor, receiver_resume);
     if (r == 0)
         accept_until_stopped(acceptor);
+    each_receiver(acceptor, receiver_pause);
     if (acceptor->first)
         pool_return_shared_set(acceptor->pool, acceptor->epoll_fd);
     reclaim_thread_fini();

@@ -4,7 +4,8 @@
  * Edge-triggered: a listener that is ready stays marked so until accept says that there is no
  * more. It is served in bounded batches, in turn with the others. When descriptors, memory
  * or max_connections are used up it stays marked and rests, until a connection is closed or a
- * moment has passed: the kernel's backlog holds the clients back.
+ * moment has passed: the kernel's backlog holds the clients back. A datagram socket belongs to the
+ * pool while it serves (see receiver.h); else it is ready as a listener is.
  *
  * Threads: init, fini, open and close by the server; run by the accepting thread; stop from any,
  *          and from signal handlers.
@@ -14,10 +15,12 @@
 #ifndef WEIR_ACCEPTOR_H
 #define WEIR_ACCEPTOR_H
 
-#include "engine/access.h"
+#include "engine/admission.h"
 #include "engine/listener.h"
 #include "engine/mixin.h"
+#include "engine/packet.h"
 #include "engine/pool.h"
+#include "engine/receiver.h"
 #include "engine/tally.h"
 #include "engine/weir.h"
 
@@ -29,19 +32,17 @@
 struct listening {
     struct listener listener;
     const struct weir_handler *handler;
+    struct receiver *receiver;  /* of a datagram socket that the pool receives from; else NULL */
     bool ready;                 /* accept has not said yet that there is no more */
 };
 
 /* What all acceptors of a server share. */
 struct acceptor_config {
-    struct weir_server *server;
-    struct access_slot *access;
+    struct admission admission;
     struct mixin *mixin;        /* serves what is accepted; NULL: the pool does */
     size_t max_connections;
     uint32_t poll_interval_ms;
     uint32_t idle_timeout_ms;
-    int (*verify_request)(struct weir_server *server, const struct weir_peer *peer);
-    void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);
     void (*service_actions)(struct weir_server *server);
 };
 
@@ -53,6 +54,8 @@ struct acceptor {
     int stop_fd;                /* eventfd */
     struct listening *listening;
     size_t listening_len;
+    struct packet_tray *tray;   /* where it receives datagrams itself; NULL: it never has */
+    struct buffers packets;
     bool ticking;
     unsigned quiet_ticks;
     uint64_t rest_until_ms;     /* nothing is accepted before; 0: now */
@@ -72,7 +75,13 @@ void acceptor_fini(struct acceptor *acceptor);
 /* Takes over an open listener. 0, or -errno and the listener is still the caller's. */
 int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
                  const struct weir_handler *handler);
+
+/*
+ * Closes what listens; and the datagram sockets, once no reply is to leave by them and no worker
+ * runs.
+ */
 void acceptor_close_listeners(struct acceptor *acceptor);
+void acceptor_close_sockets(struct acceptor *acceptor);
 
 /* Closes and forgets them. Nothing has been accepted yet. */
 void acceptor_drop_listeners(struct acceptor *acceptor);

@@ -266,13 +266,22 @@ void access_free(struct weir_access *access)
 
 /* ------------------------------------------------------------------ answers ----------- */
 
-static bool allows_user(const struct weir_access *access, int fd)
+static bool knows_ids(const struct access_peer *peer, uid_t *ret_uid, gid_t *ret_gid)
+{
+    if (!peer->sender)
+        return sys_peer_ids(peer->fd, ret_uid, ret_gid) == 0;
+    *ret_uid = peer->sender->uid;
+    *ret_gid = peer->sender->gid;
+    return true;
+}
+
+static bool allows_user(const struct weir_access *access, const struct access_peer *peer)
 {
     const struct id_rule *rule;
     uid_t uid;
     gid_t gid;
 
-    if (sys_peer_ids(fd, &uid, &gid) < 0)
+    if (!knows_ids(peer, &uid, &gid))
         return access->otherwise == ALLOW;
     rule = find_id(access, false, uid);
     if (!rule)
@@ -280,14 +289,13 @@ static bool allows_user(const struct weir_access *access, int fd)
     return rule ? rule->allow : access->otherwise == ALLOW;
 }
 
-bool access_allows(const struct weir_access *access, int fd, const struct sockaddr *peer,
-                   socklen_t peer_len)
+bool access_allows(const struct weir_access *access, const struct access_peer *peer)
 {
     struct cidr host;
 
-    if (cidr_of_address(peer, peer_len, &host))
+    if (cidr_of_address(peer->address, peer->address_len, &host))
         return cidr_set_find(&access->networks, &host, access->otherwise) == ALLOW;
-    return allows_user(access, fd);
+    return allows_user(access, peer);
 }
 
 /* ------------------------------------------------------------------ in force ---------- */
@@ -322,8 +330,7 @@ void access_slot_fini(struct access_slot *slot)
     access_free(atomic_load_explicit(&slot->rules, memory_order_acquire));
 }
 
-bool access_slot_admits(struct access_slot *slot, int fd, const struct sockaddr *peer,
-                        socklen_t peer_len)
+bool access_slot_admits(struct access_slot *slot, const struct access_peer *peer)
 {
     const struct weir_access *rules;
     bool admits;
@@ -331,7 +338,7 @@ bool access_slot_admits(struct access_slot *slot, int fd, const struct sockaddr 
     reclaim_enter();
     /* acquire: shows the rules as they were set. pairs: access_slot_set() */
     rules = atomic_load_explicit(&slot->rules, memory_order_acquire);
-    admits = !rules || access_allows(rules, fd, peer, peer_len);
+    admits = !rules || access_allows(rules, peer);
     reclaim_exit();
     return admits;
 }

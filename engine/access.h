@@ -17,15 +17,22 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 
 /* As weir_access_parse and weir_access_read, which see. */
 int access_parse(const char *text, struct weir_access **ret, char *why, size_t why_size);
 int access_read(const char *path, struct weir_access **ret, char *why, size_t why_size);
 void access_free(struct weir_access *access);
 
-/* May the peer of a socket connect? */
-bool access_allows(const struct weir_access *access, int fd, const struct sockaddr *peer,
-                   socklen_t peer_len);
+/* Who asks. */
+struct access_peer {
+    const struct sockaddr *address;
+    socklen_t address_len;
+    int fd;                     /* a Unix peer's connection, which says whose it is ... */
+    const struct ucred *sender; /* ... unless this does: of a datagram */
+};
+
+bool access_allows(const struct weir_access *access, const struct access_peer *peer);
 
 struct access_slot {
     _Atomic(struct weir_access *) rules;    /* NULL: everybody may */
@@ -34,7 +41,6 @@ struct access_slot {
 /* 0, and the rules are the slot's; -EBUSY: they are some slot's already. NULL: no rules. */
 int access_slot_set(struct access_slot *slot, struct weir_access *rules);
 void access_slot_fini(struct access_slot *slot);    /* nobody looks at it any more */
-bool access_slot_admits(struct access_slot *slot, int fd, const struct sockaddr *peer,
-                        socklen_t peer_len);
+bool access_slot_admits(struct access_slot *slot, const struct access_peer *peer);
 
 #endif

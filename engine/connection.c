@@ -120,20 +120,20 @@ static void enter_slot(struct connection_table *table, struct connection *conn)
     atomic_store_explicit(&table->slots[conn->fd], conn, memory_order_release);
 }
 
-void connection_table_lend(struct connection_table *table)
+void connection_table_lend(struct connection_table *table, size_t n)
 {
     /* relaxed: as in enter_slot(). pairs: none */
-    atomic_fetch_add_explicit(&table->open, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&table->open, n, memory_order_relaxed);
 }
 
-void connection_table_return(struct connection_table *table)
+void connection_table_return(struct connection_table *table, size_t n)
 {
     size_t below;
     size_t left;
 
     /* seq_cst: counts down, then looks who waits; store buffering. It also publishes what the
      * handler did to who sees 0. pairs: connection_table_want_room(), _open() */
-    left = atomic_fetch_sub_explicit(&table->open, 1, memory_order_seq_cst) - 1;
+    left = atomic_fetch_sub_explicit(&table->open, n, memory_order_seq_cst) - n;
     below = atomic_load_explicit(&table->room_below, memory_order_seq_cst);
     if (WEIR_LIKELY(left >= below))
         return;
@@ -209,6 +209,23 @@ struct connection *connection_create_opened(struct connection_table *table, int 
     return conn;
 }
 
+struct connection *connection_create_socket(struct connection_table *table, int fd,
+                                            const struct weir_handler *handler,
+                                            const char *listen, struct receiver *receiver)
+{
+    struct connection *conn = allocate(table, fd, 0);
+
+    if (!conn)
+        return NULL;
+    conn->opened = true;
+    conn->handler = handler;
+    conn->listen = listen;
+    conn->receiver = receiver;
+    atomic_init(&conn->state, CONNECTION_RUNNING);
+    enter_slot(table, conn);
+    return conn;
+}
+
 static void free_connection(struct reclaim_head *head)
 {
     reclaim_settle();
@@ -226,7 +243,7 @@ static void take_out_of_table(struct connection_table *table, struct connection 
 static void let_die(struct connection_table *table, struct connection *conn)
 {
     if (!conn->opened)
-        connection_table_return(table);
+        connection_table_return(table, 1);
     if (table->private)
         free(conn);
     else
@@ -255,6 +272,15 @@ static void discard_input(const struct connection *conn)
         sys_discard(conn->fd, DISCARD_MAX);
 }
 
+void connection_forget(struct connection_table *table, struct connection *conn)
+{
+    take_out_of_table(table, conn);
+    if (conn->home)
+        sys_epoll_ctl(conn->home->fd, EPOLL_CTL_DEL, conn->fd, 0, 0);
+    leave_home(conn);
+    let_die(table, conn);
+}
+
 void connection_close(struct connection_table *table, struct connection *conn)
 {
     take_out_of_table(table, conn);
@@ -267,12 +293,6 @@ void connection_close(struct connection_table *table, struct connection *conn)
     }
     sys_close(conn->fd);
     leave_home(conn);
-    let_die(table, conn);
-}
-
-void connection_forget(struct connection_table *table, struct connection *conn)
-{
-    take_out_of_table(table, conn);
     let_die(table, conn);
 }
 
@@ -389,6 +409,14 @@ bool connection_unpark(struct connection *conn)
 bool connection_claim(struct connection *conn)
 {
     return take(conn, CONNECTION_IDLE, CONNECTION_QUEUED);
+}
+
+void connection_requeue(struct connection *conn)
+{
+    /* release: what its owner did, to whoever takes it; RUNNING is 1 and QUEUED 0, and the marks
+     * stay. pairs: connection_start() */
+    atomic_fetch_sub_explicit(&conn->state, CONNECTION_RUNNING - CONNECTION_QUEUED,
+                              memory_order_release);
 }
 
 enum connection_next connection_ready(struct connection *conn, uint32_t events)

@@ -13,6 +13,7 @@
  *            a worker's batch
  *   RUNNING  its worker             connection_park     -> PARKED   the fiber waits for the peer
  *                                   connection_keep     -> IDLE     handle() said WEIR_KEEP
+ *                                   connection_requeue  -> QUEUED   somebody else's turn
  *                                   connection_close    -> CLOSED
  *   PARKED   nobody; the fiber is   connection_ready    -> RUNNING  whoever sees the event, and
  *            its worker's                                           tells the worker
@@ -43,6 +44,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+struct packet;
+struct receiver;
 struct task;
 
 enum connection_state {
@@ -65,7 +68,7 @@ struct connection {
     struct epoll_set *home; /* ... in this set; NULL: in none yet */
     sa_family_t family;
     bool drained;           /* the socket had no more at the last read, and no edge came since */
-    bool opened;            /* weir_connect made it: not counted, no handler of its own */
+    bool opened;            /* by weir_connect, or a datagram socket: not counted */
     bool began;             /* setup() has run */
     bool kept;              /* handle() returned WEIR_KEEP: IDLE is next */
     bool expired;           /* only finish() is left to do: idle for too long, or no memory */
@@ -75,6 +78,8 @@ struct connection {
     _Atomic uint64_t idle_since_ms; /* the sweep looks at it */
     const char *listen;     /* the listener's URI */
     struct crowd_guest *guest;      /* its place in the table's crowd; NULL: it is not counted */
+    struct receiver *receiver;      /* a datagram socket's, or a packet's; else NULL */
+    struct packet *packet;          /* that it is the connection of; else NULL */
 
     struct message woken;   /* "your task is runnable", to its worker's inbox */
     struct reclaim_head reclaim;
@@ -114,11 +119,11 @@ bool connection_table_has(const struct connection_table *table, int fd);
 void connection_table_want_room(struct connection_table *table, size_t below);
 
 /*
- * A connection that is open although it isn't in the table: a child process has it. Each lend
- * is followed by a return.
+ * Counts n that are open although they aren't in the table: a child process has a connection, or
+ * they are datagrams. Each lend is followed by a return.
  */
-void connection_table_lend(struct connection_table *table);
-void connection_table_return(struct connection_table *table);
+void connection_table_lend(struct connection_table *table, size_t n);
+void connection_table_return(struct connection_table *table, size_t n);
 
 /* Calls fn for every connection there is. Any thread; fn runs inside a reclaim section. */
 void connection_table_each(struct connection_table *table,
@@ -135,10 +140,15 @@ struct connection *connection_create(struct connection_table *table, int fd,
 struct connection *connection_create_opened(struct connection_table *table, int fd, int family,
                                             struct task *task);
 
+/* A datagram socket, RUNNING, in the table. NULL: as above. */
+struct connection *connection_create_socket(struct connection_table *table, int fd,
+                                            const struct weir_handler *handler,
+                                            const char *listen, struct receiver *receiver);
+
 /* Closes and lets go. The owner, state RUNNING. Says FIN even if a duplicate of fd is about. */
 void connection_close(struct connection_table *table, struct connection *conn);
 
-/* As if it had never been: the descriptor is the caller's again. The owner, state QUEUED. */
+/* As if it had never been: the descriptor is the caller's again. The owner. */
 void connection_forget(struct connection_table *table, struct connection *conn);
 
 /*
@@ -155,6 +165,7 @@ void connection_start(struct connection *conn);
 bool connection_park(struct connection *conn);     /* false: marked READY; still RUNNING */
 bool connection_unpark(struct connection *conn);   /* false: not PARKED any more */
 bool connection_keep(struct connection *conn);     /* false: marked READY; still RUNNING */
+void connection_requeue(struct connection *conn);  /* RUNNING -> QUEUED: there's more to do */
 enum connection_next connection_ready(struct connection *conn, uint32_t events);
 bool connection_claim(struct connection *conn);    /* false: not IDLE any more */
 enum connection_state connection_state(const struct connection *conn);

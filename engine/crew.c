@@ -6,6 +6,15 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/*
+ * All that may be ready at once. Each connection has a descriptor; datagrams are counted with
+ * them, but for a batch that each worker has just received; and there are their sockets.
+ */
+static size_t queue_capacity(const struct crew *crew, const struct crew_config *config)
+{
+    return crew->table.size + config->workers * PACKET_BATCH + config->sockets;
+}
+
 static int open_shared_set(struct crew *crew, bool wanted)
 {
     crew->shared.fd = wanted ? sys_epoll_create() : -1;
@@ -42,6 +51,7 @@ int crew_init(struct crew *crew, const struct crew_config *config)
     *crew = (struct crew){
         .rbufsize = config->rbufsize,
         .wbufsize = config->wbufsize,
+        .packet_format = config->packet_format,
         .serve = config->serve,
         .service = config->service,
     };
@@ -58,8 +68,8 @@ int crew_init(struct crew *crew, const struct crew_config *config)
     r = open_orders(crew, config->threadless);
     if (r < 0)
         goto fail_orders;
-    r = handoff_init(&crew->handoff, crew->sets, config->workers, crew->table.size,
-                     config->watched);
+    r = handoff_init(&crew->handoff, crew->sets, config->workers,
+                     queue_capacity(crew, config), config->watched);
     if (r < 0)
         goto fail_handoff;
     return 0;
@@ -99,7 +109,8 @@ static void queue_if_idle(struct connection *conn, void *arg)
 {
     struct queueing *queueing = arg;
 
-    if (queueing->pick && !queueing->pick(conn, queueing->arg))
+    /* A socket rests because nothing has arrived. */
+    if (conn->receiver || (queueing->pick && !queueing->pick(conn, queueing->arg)))
         return;
     if (!connection_claim(conn))
         return;

@@ -9,6 +9,7 @@
 
 #include "engine/connection.h"
 #include "engine/handoff.h"
+#include "engine/packet.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -23,6 +24,7 @@ struct crew {
     struct stack_arena *arena;
     size_t rbufsize;
     size_t wbufsize;
+    struct packet_format packet_format;
     struct epoll_set *sets; /* a worker each */
     struct epoll_set shared;/* the set of every connection; its fd is -1: each worker's own is used */
     void (*serve)(struct task *task);   /* setup, handle, finish; sets conn->kept */
@@ -43,6 +45,8 @@ struct crew_config {
     size_t stack_size;
     size_t rbufsize;
     size_t wbufsize;
+    struct packet_format packet_format;
+    size_t sockets;         /* from which datagrams may be received */
     bool shared_set;        /* one epoll set for all connections */
     bool watched;           /* the acceptor ticks: see handoff_init */
     bool threadless;        /* the workers' threads will never run */

@@ -28,12 +28,6 @@ static void resume_task_of(struct connection *conn, struct worker *self)
     worker_tell(task->worker, &conn->woken);
 }
 
-/* release: conn, to whoever exchanges it out. pairs: worker_take_from_batch() */
-static void put_into_batch(struct worker *self, struct connection *conn)
-{
-    atomic_store_explicit(&self->batch[self->batch_len++], conn, memory_order_release);
-}
-
 uint64_t dispatch(struct crew *crew, struct worker *self, const struct epoll_event *events, int n)
 {
     uint64_t tokens = 0;
@@ -56,7 +50,7 @@ uint64_t dispatch(struct crew *crew, struct worker *self, const struct epoll_eve
             break;
         case CONNECTION_QUEUE:
             if (self) {
-                put_into_batch(self, conn);
+                worker_put_into_batch(self, self->batch_len++, conn);
                 break;
             }
             handoff_put(&crew->handoff, conn);
@@ -94,7 +88,7 @@ unsigned dispatch_rescue(struct worker *stuck)
     uint64_t tokens = 0;
     unsigned rescued = 0;
 
-    for (unsigned i = 0; i < WORKER_BATCH; i++) {
+    for (unsigned i = 0; i < WORKER_SLOTS; i++) {
         struct connection *conn = worker_take_from_batch(stuck, i);
 
         if (!conn)

@@ -12,9 +12,11 @@
 
 #include "engine/address.h"
 #include "engine/crowd.h"
+#include "engine/packet.h"
 #include "engine/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -67,6 +69,13 @@ static bool had_errors(const struct worker *worker)
            tally_read(tally, TALLY_FINISH_ERRORS) > 0;
 }
 
+/* A reply goes out by the server's socket. */
+static int keep_socket(struct packet *packet)
+{
+    packet->conn.fd = fcntl(packet->conn.fd, F_DUPFD_CLOEXEC, 0);
+    return packet->conn.fd;
+}
+
 static _Noreturn void child_main(struct forks *forks, struct worker *worker,
                                  const struct accepted *accepted)
 {
@@ -76,6 +85,8 @@ static _Noreturn void child_main(struct forks *forks, struct worker *worker,
     struct connection *conn;
     sigset_t sigpipe;
 
+    if (accepted->packet && keep_socket(accepted->packet) < 0)
+        _exit(1);
     leave_what_is_the_parents(forks);
     /* sendfile(2) may raise it. */
     sigemptyset(&sigpipe);
@@ -163,8 +174,8 @@ static int process(struct mixin *mixin, const struct accepted *accepted)
     if (r < 0)
         return r;
     /* No FIN: the child has it now. */
-    sys_close(accepted->fd);
-    connection_table_lend(&forks->config.crew->table);
+    accepted_drop(accepted);
+    connection_table_lend(&forks->config.crew->table, 1);
     return 0;
 }
 
@@ -216,7 +227,7 @@ static void reap_seat(struct forks *forks, size_t i)
     if (crashed)
         tell_of_crash(forks, seat, status);
     vacate(forks, i, crashed);
-    connection_table_return(&forks->config.crew->table);
+    connection_table_return(&forks->config.crew->table, 1);
 }
 
 /* A child counts its connection as closed before the peer can see it: the peer may come again. */

@@ -13,6 +13,7 @@
 #define WEIR_MIXIN_H
 
 #include "engine/connection.h"
+#include "engine/accepted.h"
 #include "engine/tally.h"
 #include "engine/weir.h"
 #include "engine/worker.h"
@@ -20,23 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What accept(2) gave, and who is to serve it. */
-struct accepted {
-    int fd;
-    const struct sockaddr *peer;
-    socklen_t peer_len;
-    const struct weir_handler *handler;
-    const char *listen;
-    struct crowd_guest *guest;  /* its place in the server's crowd; NULL: it is not counted */
-    int stop_fd;                /* readable once the acceptor is told to stop; -1: none is */
-};
-
-/* A connection for it, QUEUED, to which its guest passes; or NULL: no memory. */
-struct connection *accepted_connect(const struct accepted *accepted,
-                                    struct connection_table *table);
-
 struct mixin {
-    /* 0, or -errno: then the descriptor is still the caller's. */
+    /* 0, or -errno: then the descriptor, or the datagram, is still the caller's. */
     int (*process)(struct mixin *mixin, const struct accepted *accepted);
     /* Looks after children that are done with their connections, or have ended. NULL: none has. */
     void (*reap)(struct mixin *mixin);

@@ -61,6 +61,8 @@ int pool_create(const struct pool_config *config, struct pool **ret_pool)
         .stack_size = config->stack_size,
         .rbufsize = config->rbufsize,
         .wbufsize = config->wbufsize,
+        .packet_format = config->packet_format,
+        .sockets = config->sockets,
         .shared_set = config->shared_set,
         .watched = !config->threadless && (config->workers > 1 || config->stall_warn_ms > 0),
         .threadless = config->threadless,
@@ -206,6 +208,12 @@ static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_
             worker->index, (unsigned long long)(now_ms - watch->steps_since_ms));
 }
 
+static void rescue(struct pool *pool, struct worker *stuck)
+{
+    tally_add(&pool->tally, TALLY_RESCUED, dispatch_rescue(stuck));
+    outbox_rescue(stuck, &pool->tally);
+}
+
 void pool_tick(struct pool *pool, uint64_t now_ms)
 {
     for (unsigned i = 0; i < pool->workers_len; i++) {
@@ -218,7 +226,7 @@ void pool_tick(struct pool *pool, uint64_t now_ms)
             continue;
         }
         if (pool->workers_len > 1 && is_stuck(pool, worker, watch))
-            tally_add(&pool->tally, TALLY_RESCUED, dispatch_rescue(worker));
+            rescue(pool, worker);
         if (pool->config.stall_warn_ms > 0)
             warn_of_stall(pool, worker, watch, now_ms);
     }

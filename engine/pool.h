@@ -21,6 +21,8 @@ struct pool_config {
     size_t stack_size;
     size_t rbufsize;
     size_t wbufsize;
+    struct packet_format packet_format;
+    size_t sockets;             /* from which datagrams may be received */
     bool shared_set;            /* one epoll set for all connections: see struct crew */
     bool threadless;            /* pool_start starts none: a mixin serves (mixin.h) */
     uint32_t stall_warn_ms;     /* 0: nobody is warned of stuck handlers */

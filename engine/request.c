@@ -1,18 +1,15 @@
-/*
- * request.c - what happens around a handler, and the calls of weir.h's request section.
- */
+/* request.c - the calls of weir.h's request section, and how a request waits. */
 #include "engine/request.h"
 
 #include "engine/address.h"
 #include "engine/clock.h"
+#include "engine/packet.h"
 #include "engine/sys.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void hang_up_all(struct weir_request *req);
 
 /* Calls that find something at once, before others get their turn. */
 #define STREAK_MAX 16
@@ -54,167 +51,17 @@ int request_give_way(struct weir_request *req)
     return task_yield(req->task);
 }
 
-/* ------------------------------------------------------------------ serving ----------- */
-
-static void tell_error(struct weir_request *req, enum weir_phase phase, int error)
-{
-    static const enum tally_kind kinds[] = {
-        [WEIR_PHASE_VERIFY] = TALLY_VERIFY_ERRORS, [WEIR_PHASE_SETUP] = TALLY_SETUP_ERRORS,
-        [WEIR_PHASE_HANDLE] = TALLY_HANDLE_ERRORS, [WEIR_PHASE_FINISH] = TALLY_FINISH_ERRORS,
-    };
-    const struct service *service = req->service;
-    struct tally *tally = &req->task->worker->tally;
-    char peer[WEIR_ADDRESS_SIZE];
-
-    tally_add(tally, kinds[phase], 1);
-    if (error == -ECANCELED)
-        tally_add(tally, TALLY_CANCELLED, 1);
-    service->handle_error(service->server, &(struct weir_failure){
-        .phase = phase,
-        .error = error,
-        .peer = weir_peer_text(req, peer, sizeof(peer)),
-        .handler = req->conn->handler->name,
-        .req = req,
-    });
-}
-
-static bool peer_is_gone(int error)
-{
-    return error == -EPIPE || error == -ECONNRESET;
-}
-
-/* One call of handle(). */
-static int handle(struct weir_request *req)
-{
-    const struct service *service = req->service;
-    int r;
-
-    req->deadline_ms = 0;
-    req->deadline_ms = request_deadline_ms(req, service->request_timeout_ms);
-    req->rfile.taken = false;
-    r = req->conn->handler->handle(req);
-    hang_up_all(req);
-    tally_add(&req->task->worker->tally, TALLY_HANDLED, 1);
-    if (WEIR_UNLIKELY(r == WEIR_STOP_SERVER))
-        service->stop(service->server);
-    return r;
-}
-
-/* There is no input: the connection is kept, unless the server drains. */
-static int rest(struct weir_request *req)
-{
-    int r;
-
-    if (worker_draining(req->task->worker))
-        return 0;
-    r = task_watch(req->task);
-    if (r < 0)
-        return r;
-    req->conn->kept = true;
-    return WEIR_KEEP;
-}
-
-/*
- * handle() until it's done, or the connection may rest, and what it wrote: the answers to all that
- * had arrived leave together. What handle returned at last, or the error of that.
- */
-static int handle_while_there_is_input(struct weir_request *req)
-{
-    const struct rfile *rfile = &req->rfile;
-    int flushed;
-    int r;
-
-    do {
-        r = handle(req);
-    } while (r == WEIR_KEEP && !rfile->eof && !rfile->error && rfile_has_more(req));
-    /* What was written goes out even if handle() failed: it may say why. */
-    flushed = weir_flush(req);
-    /* A peer that went without its last answer is nobody's error: socketserver ignores it too. */
-    if (r >= 0 && flushed < 0)
-        return peer_is_gone(flushed) ? 0 : flushed;
-    if (r != WEIR_KEEP)
-        return r;
-    return rfile->eof || rfile->error ? 0 : rest(req);
-}
-
-/* The connection has begun and ends: finish, and the one error that is told. */
-static void finish(struct weir_request *req, int status)
-{
-    const struct weir_handler *handler = req->conn->handler;
-    enum weir_phase phase = WEIR_PHASE_HANDLE;
-    int error = status < 0 ? status : 0;
-
-    req->deadline_ms = 0;
-    if (handler->finish) {
-        int r = handler->finish(req, status);
-        int flushed = weir_flush(req);
-
-        if (r == 0 && flushed < 0 && !peer_is_gone(flushed))
-            r = flushed;
-        if (r < 0) {
-            error = r;
-            phase = WEIR_PHASE_FINISH;
-        }
-    }
-    if (error < 0)
-        tell_error(req, phase, error);
-}
-
-static int setup(struct weir_request *req)
-{
-    const struct weir_handler *handler = req->conn->handler;
-    int r = handler->setup ? handler->setup(req) : 0;
-
-    if (r < 0) {
-        weir_flush(req);
-        tell_error(req, WEIR_PHASE_SETUP, r);
-        return r;
-    }
-    req->conn->began = true;
-    return 0;
-}
-
-static void serve_accepted(struct weir_request *req)
-{
-    struct connection *conn = req->conn;
-    bool was_kept = conn->kept;
-    int status = 0;
-
-    conn->kept = false;
-    if (!conn->began && (conn->expired || setup(req) < 0))
-        return;
-    if (conn->expired)
-        tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
-    else if (was_kept && !rfile_has_more(req))
-        /* Drained, or a false alarm: the event told of what the last call has read already. */
-        status = rest(req);
-    else
-        status = handle_while_there_is_input(req);
-    if (!conn->kept)
-        finish(req, status);
-    else if (req->service->note_idle)
-        /* relaxed: for the sweep, which isn't exact. pairs: acceptor.c's idle_for_too_long() */
-        atomic_store_explicit(&conn->idle_since_ms, clock_coarse_ms(), memory_order_relaxed);
-}
-
-void request_serve(struct task *task)
-{
-    struct weir_request req = {
-        .service = task->worker->crew->service, .task = task, .conn = task->conn,
-    };
-
-    serve_accepted(&req);
-    hang_up_all(&req);
-    wfile_fini(&req);
-    rfile_fini(&req);
-}
-
 /* ------------------------------------------------------------------ who and where ----- */
 
 int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len)
 {
     socklen_t len = sizeof(*ret);
 
+    if (req->conn->packet) {
+        *ret = req->conn->packet->peer;
+        *ret_len = req->conn->packet->peer_len;
+        return 0;
+    }
     if (!req->conn->opened && req->conn->family != AF_UNIX) {
         connection_peer(req->conn, ret, ret_len);
         return 0;
@@ -243,6 +90,13 @@ const char *weir_peer_text(struct weir_request *req, char *buf, size_t size)
     if (weir_peer_address(req, &peer, &len) < 0)
         connection_peer(req->conn, &peer, &len);
     return address_text((const struct sockaddr *)&peer, len, buf, size);
+}
+
+bool weir_truncated(struct weir_request *req)
+{
+    const struct packet *packet = request_root(req)->conn->packet;
+
+    return packet && packet->truncated;
 }
 
 int weir_request_fd(struct weir_request *req)
@@ -432,7 +286,7 @@ void weir_hangup(struct weir_request *peer)
     free(peer);
 }
 
-static void hang_up_all(struct weir_request *req)
+void request_hang_up_all(struct weir_request *req)
 {
     while (req->opened)
         weir_hangup(req->opened);

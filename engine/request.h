@@ -4,7 +4,8 @@
  * The public struct weir_request. One that was accepted lives on its fiber's stack while its
  * handler is at work; one that weir_connect opened lives in the heap, hung to the first.
  * rfile.c and wfile.c implement the calls that read and write, poll.c weir_poll, request.c all
- * others, and what happens around them: setup, handle, finish.
+ * others; serve.c does what happens around them: setup, handle, finish. A datagram's request has
+ * the packet for rfile, and its wfile becomes the reply.
  *
  * Threads: the fiber's.
  */
@@ -32,6 +33,7 @@ struct service {
     uint32_t request_timeout_ms;
     bool note_idle;             /* somebody sweeps the idle ones */
     bool unbuffered;            /* wfile writes through */
+    bool reply_always;          /* to datagrams: what is empty and what a failed handler wrote too */
 };
 
 /* Bytes that have arrived: data[start] to data[end - 1]. No buffer is held for none. */
@@ -50,8 +52,10 @@ struct rfile {
 /* Bytes that wait to be sent. */
 struct wfile {
     char *data;
+    size_t size;                /* of the block */
     size_t len;
     int error;                  /* sticky */
+    bool is_reply;              /* to a datagram: nothing is sent before the handler is done */
 };
 
 struct weir_request {
@@ -94,6 +98,12 @@ int request_give_way(struct weir_request *req);
  */
 bool rfile_has_more(struct weir_request *req);
 void rfile_fini(struct weir_request *req);
+
+/* Gives away what is gathered. NULL: nothing. */
+char *wfile_take(struct weir_request *req, size_t *ret_len, size_t *ret_size);
 void wfile_fini(struct weir_request *req);
+
+/* Ends what weir_connect opened for it. */
+void request_hang_up_all(struct weir_request *req);
 
 #endif

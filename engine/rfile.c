@@ -210,7 +210,8 @@ bool rfile_has_more(struct weir_request *req)
 
 void rfile_fini(struct weir_request *req)
 {
-    if (req->rfile.data)
+    /* A packet keeps what has arrived. */
+    if (req->rfile.data && req->rfile.size > 0)
         release(req);
 }
 

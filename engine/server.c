@@ -152,13 +152,15 @@ static void fill_in_shared(struct weir_server *server)
     if (!server->options.handle_error)
         server->options.handle_error = default_handle_error;
     server->acceptor_config = (struct acceptor_config){
-        .server = server,
-        .access = &server->access,
+        .admission = {
+            .server = server,
+            .access = &server->access,
+            .verify_request = options->verify_request,
+            .handle_error = options->handle_error,
+        },
         .max_connections = most_at_once(options),
         .poll_interval_ms = options->poll_interval_ms,
         .idle_timeout_ms = options->idle_timeout_ms,
-        .verify_request = options->verify_request,
-        .handle_error = options->handle_error,
         .service_actions = options->service_actions,
     };
     server->service = (struct service){
@@ -173,7 +175,22 @@ static void fill_in_shared(struct weir_server *server)
         .request_timeout_ms = options->request_timeout_ms,
         .note_idle = options->idle_timeout_ms > 0,
         .unbuffered = options->wbufsize == WEIR_UNBUFFERED,
+        .reply_always = options->reply_always,
     };
+}
+
+/* Any handler's, since whose sockets carry datagrams is known only when they are open. */
+static struct packet_format packet_format(const struct weir_options *options)
+{
+    struct packet_format format = { .data_size = options->max_packet_size };
+
+    for (size_t i = 0; i < options_listens(options); i++) {
+        size_t size = options_listen(options, i).handler->state_size;
+
+        if (size > format.state_size)
+            format.state_size = size;
+    }
+    return format;
 }
 
 static int create_pool(struct weir_server *server)
@@ -184,6 +201,8 @@ static int create_pool(struct weir_server *server)
         .stack_size = options->stack_size,
         .rbufsize = options->rbufsize,
         .wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize,
+        .packet_format = packet_format(options),
+        .sockets = options_listens(options),
         .shared_set = options->concurrency == WEIR_POOL &&
                       options->dispatch == WEIR_DISPATCH_ACCEPTOR,
         .threadless = options->concurrency != WEIR_POOL,
@@ -261,9 +280,6 @@ static int open_listener(struct weir_server *server, struct acceptor *acceptor, 
 
     if (r < 0)
         return r;
-    if (listener.type == SOCK_DGRAM)
-        return refuse_listener(&listener, uri, -EPROTONOSUPPORT, "this version of weir serves no "
-                               "datagrams: use tcp:// or unix:");
     r = multicast_prepare(&server->multicast, &listener);
     if (r == 0)
         r = acceptor_add(acceptor, &listener, handler);
@@ -861,7 +877,7 @@ static int submit_to_mixin(struct weir_server *server, const struct accepted *ac
     reclaim_thread_init();
     r = server->mixin->process(server->mixin, accepted);
     reclaim_thread_fini();
-    connection_table_return(&server->pool->crew.table);
+    connection_table_return(&server->pool->crew.table, 1);
     return r;
 }
 
@@ -873,7 +889,7 @@ static int submit(struct weir_server *server, const struct accepted *accepted)
     pthread_mutex_lock(&server->lock);
     r = begin_submitting_locked(server, accepted);
     if (r == 0 && server->mixin)
-        connection_table_lend(&server->pool->crew.table);
+        connection_table_lend(&server->pool->crew.table, 1);
     else if (r == 0)
         r = submit_to_pool_locked(server, accepted);
     pthread_mutex_unlock(&server->lock);
@@ -990,6 +1006,14 @@ static int begin_closing(struct weir_server *server)
     return r;
 }
 
+/* Nobody is left who might send a reply: else it is done when the server is taken apart. */
+static void close_sockets(struct weir_server *server)
+{
+    pool_stop(server->pool);
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_close_sockets(&server->acceptors[i]);
+}
+
 int weir_server_close(struct weir_server *server)
 {
     int r;
@@ -1011,6 +1035,8 @@ int weir_server_close(struct weir_server *server)
     for (size_t i = 0; i < server->acceptors_len; i++)
         acceptor_close_listeners(&server->acceptors[i]);
     end_connections(server);
+    if (connection_table_open(&server->pool->crew.table) == 0)
+        close_sockets(server);
     pthread_mutex_lock(&server->lock);
     enter_state_locked(server, CLOSED);
     pthread_mutex_unlock(&server->lock);
@@ -1131,6 +1157,16 @@ static void add_connection(struct connection *conn, void *arg)
     }
 }
 
+/* Children have connections, too, and each datagram is one. */
+static void add_outside_of_table(struct weir_stats *stats, uint64_t open)
+{
+    stats->active = stats->queued + stats->running + stats->parked + stats->idle;
+    if (open <= stats->active)
+        return;
+    stats->running += open - stats->active;
+    stats->active = open;
+}
+
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size)
 {
     struct weir_stats stats = {
@@ -1151,9 +1187,7 @@ int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, 
     connection_table_each(&server->pool->crew.table, add_connection, &stats);
     if (mixin)
         stats.workers = mixin->tallies(mixin, add_tally, &stats);
-    if (mixin && mixin->reap)
-        stats.running += stats.workers;
-    stats.active = stats.queued + stats.running + stats.parked + stats.idle;
+    add_outside_of_table(&stats, connection_table_open(&server->pool->crew.table));
     memcpy(ret_stats, &stats, size);
     return 0;
 }

@@ -107,7 +107,7 @@ static int process(struct mixin *mixin, const struct accepted *accepted)
     enter(threads, thread);
     r = thread_start_detached(thread_main, thread);
     if (r < 0) {
-        connection_forget(&threads->crew->table, thread->conn);
+        accepted_disconnect(accepted, &threads->crew->table, thread->conn);
         leave(threads, thread);
         free_thread(thread);
     }

@@ -136,7 +136,7 @@ struct weir_failure {
     int error;                                   /* negative errno */
     const char *peer;                            /* "127.0.0.1:51234", as text */
     const char *handler;                         /* the handler's name */
-    struct weir_request *req;                    /* NULL in WEIR_PHASE_VERIFY and _PROCESS */
+    struct weir_request *req;                    /* NULL: it has none yet, or none any more */
 };
 
 /*
@@ -211,7 +211,7 @@ struct weir_options {
     enum weir_concurrency concurrency;
     uint32_t max_children;          /* WEIR_FORK: at most so many at once; 0: 40 */
 
-    size_t max_packet_size;         /* a longer datagram is cut; 0: 8 KiB; at most 1 MiB */
+    size_t max_packet_size;         /* a longer datagram is cut (weir_truncated); 0: 8 KiB */
 
     /*
      * A group of multicast, and perhaps the interface, by its name or its IPv4 address; otherwise
@@ -468,6 +468,30 @@ void weir_access_free(struct weir_access *access);
  */
 int weir_server_set_access(struct weir_server *server, struct weir_access *access);
 
+/* ------------------------------------------------------------------ datagrams --------- */
+
+/*
+ * Of udp:// and unixgram: each datagram is a request of its own, after DatagramRequestHandler:
+ * setup, handle (WEIR_KEEP counts as 0) and finish run for it once, beside those of others.
+ *
+ * rfile is what has arrived, then the file ends: a read never waits. What is written is gathered,
+ * and becomes one datagram to the sender when the handler is done: weir_flush sends nothing, and
+ * weir_sendfile returns -EOPNOTSUPP. It is sent if the handler has succeeded and has written
+ * something; with reply_always in any case, empty if need be, but not after a failed setup.
+ *
+ * A reply that can't be sent is told to handle_error, in WEIR_PHASE_FINISH: -EMSGSIZE it is too
+ * long (65,507 bytes fit into one of IPv4, 65,527 of IPv6), -EDESTADDRREQ a Unix sender without a
+ * name, -ECONNREFUSED or -ENOENT one that is gone, -ETIMEDOUT one whose queue had no room for it
+ * within write_timeout_ms (0: a second), and other errors of sendto(2). What Unix peers have not
+ * read yet fills the socket's send buffer: if that is full, it is as if everybody's queue were.
+ *
+ * max_connections counts datagrams whose reply has not left, too. Beyond it they wait in the
+ * socket's receive buffer, where the kernel drops those that don't fit. Access rules (of a Unix
+ * sender by SCM_CREDENTIALS) and verify_request, on a worker's thread, are asked for each of them;
+ * max_per_address does not count them. Once the server is closed, the socket is, too, as soon as no
+ * handler is left that may reply by it.
+ */
+
 /* ------------------------------------------------------------------ rfile ------------- */
 
 /*
@@ -526,6 +550,9 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
 /* The addresses of both ends. Return 0, or the error of getpeername(2) and getsockname(2). */
 int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len);
 int weir_local_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len);
+
+/* weir_truncated: of a datagram, that it was longer than max_packet_size, and the rest is gone. */
+bool weir_truncated(struct weir_request *req);
 
 /* weir_peer_text writes the peer as text ("127.0.0.1:51234", "unix:"), always terminated. */
 const char *weir_peer_text(struct weir_request *req, char *buf, size_t size);

@@ -4,6 +4,7 @@
  * What is written waits in the buffer until that is full, the fiber is about to wait for input,
  * or handle() returns: the answers to a pipelined batch of requests leave in one send(2). What
  * is too large for the buffer goes past it, together with what waits there, in one sendmsg(2).
+ * The reply to a datagram is gathered whole, in a buffer that grows.
  */
 #include "engine/request.h"
 #include "engine/sys.h"
@@ -17,6 +18,9 @@
 /* Parts per sendmsg(2); what is above it goes in several. */
 #define PARTS_MAX 16
 
+/* No datagram is as large. */
+#define REPLY_MAX ((size_t)1 << 20)
+
 static struct buffers *wbufs(const struct weir_request *req)
 {
     return &req->task->worker->wbufs;
@@ -24,15 +28,24 @@ static struct buffers *wbufs(const struct weir_request *req)
 
 static size_t room(const struct weir_request *req)
 {
-    return req->service->unbuffered ? 0 : wbufs(req)->size - req->wfile.len;
+    if (req->wfile.data)
+        return req->wfile.size - req->wfile.len;
+    return req->service->unbuffered ? 0 : wbufs(req)->size;
 }
 
 static void release(struct weir_request *req)
 {
-    if (req->wfile.data)
-        buffers_put(wbufs(req), req->wfile.data);
-    req->wfile.data = NULL;
-    req->wfile.len = 0;
+    struct wfile *wfile = &req->wfile;
+
+    if (!wfile->data)
+        return;
+    if (wfile->size == wbufs(req)->size)
+        buffers_put(wbufs(req), wfile->data);
+    else
+        free(wfile->data);
+    wfile->data = NULL;
+    wfile->size = 0;
+    wfile->len = 0;
 }
 
 /* Whatever fails, stays failed, and takes with it what had waited. */
@@ -98,7 +111,7 @@ int weir_flush(struct weir_request *req)
 
     if (wfile->error)
         return wfile->error;
-    if (wfile->len == 0)
+    if (wfile->len == 0 || wfile->is_reply)
         return 0;
     r = send_all(req, &part, 1);
     if (r == 0)
@@ -108,9 +121,15 @@ int weir_flush(struct weir_request *req)
 
 static int have_buffer(struct weir_request *req)
 {
-    if (!req->wfile.data)
-        req->wfile.data = buffers_get(wbufs(req));
-    return req->wfile.data ? 0 : -ENOMEM;
+    struct wfile *wfile = &req->wfile;
+
+    if (wfile->data)
+        return 0;
+    wfile->data = buffers_get(wbufs(req));
+    if (!wfile->data)
+        return -ENOMEM;
+    wfile->size = wbufs(req)->size;
+    return 0;
 }
 
 /* len bytes fit into the buffer: gathers them there. */
@@ -125,6 +144,30 @@ static int gather(struct weir_request *req, const void *buf, size_t len)
         return r;
     memcpy(req->wfile.data + req->wfile.len, buf, len);
     req->wfile.len += len;
+    return 0;
+}
+
+/* A reply is gathered whole: room for len bytes more. */
+static int grow(struct weir_request *req, size_t len)
+{
+    struct wfile *wfile = &req->wfile;
+    size_t have = wfile->len;
+    size_t size = have + len;
+    char *data;
+
+    if (len > REPLY_MAX || size > REPLY_MAX)
+        return fail(req, -EMSGSIZE);
+    if (size < wfile->size * 2)
+        size = wfile->size * 2;
+    data = malloc(size);
+    if (!data)
+        return -ENOMEM;
+    if (have > 0)
+        memcpy(data, wfile->data, have);
+    release(req);
+    wfile->data = data;
+    wfile->size = size;
+    wfile->len = have;
     return 0;
 }
 
@@ -166,11 +209,15 @@ ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_l
             return -EINVAL;
         len += iov[i].iov_len;
     }
-    if (len > room(req))
-        r = send_through(req, iov, (size_t)iov_len);
-    else
-        for (int i = 0; i < iov_len && r == 0; i++)
-            r = gather(req, iov[i].iov_base, iov[i].iov_len);
+    if (len > room(req)) {
+        if (!req->wfile.is_reply) {
+            r = send_through(req, iov, (size_t)iov_len);
+            return r < 0 ? r : (ssize_t)len;
+        }
+        r = grow(req, len);
+    }
+    for (int i = 0; i < iov_len && r == 0; i++)
+        r = gather(req, iov[i].iov_base, iov[i].iov_len);
     return r < 0 ? r : (ssize_t)len;
 }
 
@@ -226,7 +273,7 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
 {
     uint64_t deadline_ms = 0;
     size_t done = 0;
-    int r = weir_flush(req);
+    int r = req->wfile.is_reply ? -EOPNOTSUPP : weir_flush(req);
 
     while (r == 0 && done < len) {
         ssize_t n = sys_sendfile(req->conn->fd, file_fd, offset + (off_t)done, len - done);
@@ -241,6 +288,18 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
         }
     }
     return r < 0 ? r : (ssize_t)done;
+}
+
+char *wfile_take(struct weir_request *req, size_t *ret_len, size_t *ret_size)
+{
+    struct wfile *wfile = &req->wfile;
+    char *data = wfile->data;
+
+    *ret_len = wfile->len;
+    *ret_size = wfile->size;
+    wfile->data = NULL;
+    wfile->len = 0;
+    return data;
 }
 
 void wfile_fini(struct weir_request *req)

@@ -3,6 +3,7 @@
 #include "engine/clock.h"
 #include "engine/dispatch.h"
 #include "engine/overflow.h"
+#include "engine/receiver.h"
 #include "engine/sys.h"
 
 #include <errno.h>
@@ -37,11 +38,14 @@ void worker_init_alone(struct worker *worker, struct crew *crew, unsigned index)
     fiber_cache_init(&worker->fibers, crew->arena, WARM_FIBERS);
     buffers_init(&worker->rbufs, crew->rbufsize);
     buffers_init(&worker->wbufs, crew->wbufsize);
+    packet_buffers_init(&worker->packets, &crew->packet_format);
     timer_wheel_init(&worker->timers, clock_ms());
 }
 
 void worker_fini_alone(struct worker *worker)
 {
+    packet_tray_destroy(worker->tray);
+    buffers_fini(&worker->packets);
     buffers_fini(&worker->wbufs);
     buffers_fini(&worker->rbufs);
     fiber_cache_fini(&worker->fibers);
@@ -94,9 +98,22 @@ static void read_inbox(struct worker *worker)
         message->deliver(worker, message);
 }
 
+struct packet_tray *worker_tray(struct worker *worker)
+{
+    if (!worker->tray)
+        worker->tray = packet_tray_create(&worker->crew->packet_format, &worker->packets);
+    return worker->tray;
+}
+
+void worker_put_into_batch(struct worker *worker, unsigned i, struct connection *conn)
+{
+    /* release: conn, to whoever exchanges it out. pairs: worker_take_from_batch() */
+    atomic_store_explicit(&worker->batch[i], conn, memory_order_release);
+}
+
 struct connection *worker_take_from_batch(struct worker *worker, unsigned i)
 {
-    /* acq_rel: of owner and rescuer exactly one gets it. pairs: dispatch.c's put_into_batch() */
+    /* acq_rel: of owner and rescuer exactly one gets it. pairs: worker_put_into_batch() */
     return atomic_exchange_explicit(&worker->batch[i], NULL, memory_order_acq_rel);
 }
 
@@ -117,8 +134,25 @@ static void task_main(struct fiber *fiber, void *arg)
     task.conn->task = NULL;
 }
 
+/* The reply of one that is over is sent, or there is none. */
+static void end_packet(struct worker *worker, struct packet *packet)
+{
+    tally_add(&worker->tally, packet->conn.refused ? TALLY_REFUSED : TALLY_CLOSED, 1);
+    packet_end(packet, &worker->packets, &worker->wbufs);
+    connection_table_return(&worker->crew->table, 1);
+}
+
 static void close_connection(struct worker *worker, struct connection *conn)
 {
+    struct packet *packet = conn->packet;
+
+    if (WEIR_UNLIKELY(packet)) {
+        if (packet->answered)
+            outbox_put(worker, packet);
+        else
+            end_packet(worker, packet);
+        return;
+    }
     /* First, so that it's counted once weir_server_close has seen that nobody is left. */
     tally_add(&worker->tally, conn->refused ? TALLY_REFUSED : TALLY_CLOSED, 1);
     connection_close(&worker->crew->table, conn);
@@ -190,9 +224,13 @@ static void run_handler(struct worker *worker, struct connection *conn)
     note_inside(worker, NULL);
 }
 
-static void start(struct worker *worker, struct connection *conn)
+void worker_start(struct worker *worker, struct connection *conn)
 {
     connection_start(conn);
+    if (WEIR_UNLIKELY(conn->receiver && !conn->packet)) {
+        receiver_take_turn(worker, conn);
+        return;
+    }
     run_handler(worker, conn);
 }
 
@@ -234,7 +272,7 @@ static void run_batch(struct worker *worker)
         struct connection *conn = worker_take_from_batch(worker, i);
 
         if (conn)
-            start(worker, conn);
+            worker_start(worker, conn);
     }
     worker->batch_len = 0;
 }
@@ -279,7 +317,7 @@ static void run_queue(struct worker *worker)
         pass_call_on(worker);
         if (!conn)
             return;
-        start(worker, conn);
+        worker_start(worker, conn);
     }
 }
 
@@ -367,6 +405,8 @@ static void turn(struct worker *worker, uint64_t now_ns)
     run_queue(worker);
     run_runnable(worker);
     run_batch(worker);
+    if (WEIR_UNLIKELY(worker->outbox.len > 0))
+        outbox_flush(worker);
 }
 
 void *worker_main(void *arg)

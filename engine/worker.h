@@ -16,6 +16,8 @@
 #include "engine/crew.h"
 #include "engine/fiber.h"
 #include "engine/inbox.h"
+#include "engine/outbox.h"
+#include "engine/packet.h"
 #include "engine/tally.h"
 #include "engine/task.h"
 #include "engine/timer.h"
@@ -29,6 +31,9 @@
  * that is stuck, until the acceptor's tick has rescued it. Large: fewer system calls.
  */
 #define WORKER_BATCH 32
+
+/* Connections that had events, and behind them the packets of a datagram socket. */
+#define WORKER_SLOTS (WORKER_BATCH + PACKET_BATCH)
 
 struct worker {
     struct crew *crew;
@@ -48,7 +53,10 @@ struct worker {
     bool cancel_done;
     bool draining;          /* alone: the order to keep nothing has come as a descriptor */
     unsigned batch_len;
-    _Atomic(struct connection *) batch[WORKER_BATCH];   /* QUEUED, ours to start or to be rescued */
+    _Atomic(struct connection *) batch[WORKER_SLOTS];   /* QUEUED, ours to start or to be rescued */
+    struct packet_tray *tray;                           /* NULL: it has not received anything yet */
+    struct buffers packets;
+    struct outbox outbox;
     /* What the acceptor's tick looks at. One writer each: this worker. */
     _Alignas(WEIR_CACHE_LINE) _Atomic uint64_t turns;   /* looked at its epoll set */
     _Atomic uint64_t steps;                             /* went into a handler */
@@ -89,6 +97,15 @@ struct worker *worker_self(void);
 
 /* Puts a message into a worker's inbox and wakes it. Any thread. */
 void worker_tell(struct worker *worker, struct message *message);
+
+/* Where its worker receives datagrams. NULL: no memory. */
+struct packet_tray *worker_tray(struct worker *worker);
+
+/* Runs the handler of a QUEUED connection that the worker has taken, or receives from a socket. */
+void worker_start(struct worker *worker, struct connection *conn);
+
+/* A QUEUED connection into the i-th slot of its batch. The worker's thread. */
+void worker_put_into_batch(struct worker *worker, unsigned i, struct connection *conn);
 
 /* The i-th connection of its batch, or NULL: begun or rescued already. Any thread; the caller's. */
 struct connection *worker_take_from_batch(struct worker *worker, unsigned i);

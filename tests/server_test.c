@@ -103,27 +103,6 @@ static void a_wrong_address_is_told_in_a_sentence(void **state)
                        "fd://1000000: descriptor 1000000 is not open");
 }
 
-static void datagrams_are_refused_and_leave_nothing(void **state)
-{
-    size_t before = support_open_descriptors();
-    struct weir_server *server;
-    char uri[120];
-
-    (void)state;
-    assert_not_created(WEIR_OPTIONS(.listen = "udp://127.0.0.1:0", .handler = &lines),
-                       -EPROTONOSUPPORT, "udp://127.0.0.1:0: this version of weir serves no "
-                       "datagrams: use tcp:// or unix:");
-    /* A path that is left makes the folder, which is removed in the end, not empty. */
-    snprintf(uri, sizeof(uri), "unixgram://%s/gram", folder);
-    assert_int_equal(weir_server_create(&server, WEIR_OPTIONS(.listen = uri, .handler = &lines,
-                                                              .keep_path = true)),
-                     -EPROTONOSUPPORT);
-    server = support_create(WEIR_OPTIONS(.listen = "udp://:0", .handler = &lines, .defer = true));
-    assert_int_equal(weir_server_bind(server), -EPROTONOSUPPORT);
-    weir_server_destroy(server);
-    assert_int_equal(support_open_descriptors(), before);
-}
-
 static void a_port_in_use_is_told(void **state)
 {
     struct weir_server *server = support_create(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0",
@@ -890,7 +869,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_wrong_option_is_told_in_a_sentence),
         cmocka_unit_test(a_wrong_address_is_told_in_a_sentence),
-        cmocka_unit_test(datagrams_are_refused_and_leave_nothing),
         cmocka_unit_test(a_port_in_use_is_told),
         cmocka_unit_test(a_failed_creation_leaves_nothing_open),
         cmocka_unit_test(creation_fails_cleanly_whichever_descriptor_is_lacking),

@@ -1,0 +1,98 @@
+/*
+ * packet.h - a datagram on its way through the server, and the reply to it.
+ *
+ * A packet carries a connection of its own, which passes through ready queue, batch and worker as
+ * an accepted one does. But its descriptor is the server's socket, and it stands in no table: no
+ * event is ever about it. A tray holds empty packets, into which a batch of datagrams is received.
+ *
+ * Threads: a packet belongs to whoever owns its connection; a tray to one thread.
+ * Owns:    a packet its reply; a tray its packets, until they are taken out.
+ * Blocks:  never.
+ */
+#ifndef WEIR_PACKET_H
+#define WEIR_PACKET_H
+
+#include "engine/buffers.h"
+#include "engine/connection.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+/* So many datagrams are received, or replies sent, with one system call at most. */
+#define PACKET_BATCH 32
+
+struct packet {
+    struct sockaddr_storage peer;
+    socklen_t peer_len;
+    bool truncated;             /* it was longer than there was room for */
+    bool answered;              /* there is a reply, perhaps an empty one */
+    bool knows_sender;          /* a Unix peer */
+    struct ucred sender;
+    char *data;                 /* what has arrived */
+    size_t len;
+    char *reply;                /* malloc's */
+    size_t reply_len;
+    size_t reply_size;          /* of the block */
+    struct connection conn;     /* last: the handler's state follows, and then the data */
+};
+
+/* What the packets of a server have room for, whichever handler they are for. */
+struct packet_format {
+    size_t state_size;
+    size_t data_size;
+};
+
+/* A Unix sender without a name can't be answered. */
+static inline bool packet_has_return_address(const struct packet *packet)
+{
+    return packet->peer_len > sizeof(packet->peer.ss_family);
+}
+
+/* The cache that packets come from, and go back to. */
+void packet_buffers_init(struct buffers *buffers, const struct packet_format *format);
+
+/*
+ * Ends a packet whose handler is done and whose reply is sent, or is not. Its blocks go into the
+ * caches, or with NULL for both back to malloc.
+ */
+void packet_end(struct packet *packet, struct buffers *packets, struct buffers *replies);
+
+/* Sends the reply. 0 or -errno: -EAGAIN there is no room for it now; errors of sendto(2). */
+int packet_send(const struct packet *packet);
+
+/*
+ * Sends the replies of several packets of the same socket, PACKET_BATCH at most, in their order.
+ * Returns how many were sent, or -errno of the first.
+ */
+int packet_send_all(struct packet *const *packets, unsigned len);
+
+/* The socket that a packet came from. */
+struct packet_origin {
+    int fd;
+    const struct weir_handler *handler;
+    const char *listen;             /* the listener's URI */
+    struct receiver *receiver;      /* NULL: there is no pool */
+};
+
+struct packet_tray;
+
+/* NULL: no memory. */
+struct packet_tray *packet_tray_create(const struct packet_format *format,
+                                       struct buffers *buffers);
+void packet_tray_destroy(struct packet_tray *tray);
+
+/*
+ * Receives datagrams into the tray, max at most, and forgets those of the last time that were not
+ * taken. How many, or -errno: -EAGAIN none waits, -ENOMEM.
+ */
+int packet_tray_receive(struct packet_tray *tray, int fd, unsigned max);
+
+/* The i-th of them. It is the tray's. */
+struct packet *packet_tray_look(struct packet_tray *tray, unsigned i);
+
+/* Takes it out, to be served: its connection is QUEUED. */
+struct packet *packet_tray_take(struct packet_tray *tray, unsigned i,
+                                const struct packet_origin *origin);
+
+#endif

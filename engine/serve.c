@@ -1,0 +1,257 @@
+/*
+ * serve.c - what happens around a handler: setup, handle, finish, and what its end means.
+ *
+ * Everything that a connection lives through between two rests, and all that a datagram does.
+ */
+#include "engine/request.h"
+
+#include "engine/clock.h"
+#include "engine/packet.h"
+
+#include <errno.h>
+
+/* A reply that its receiver has no room for is tried again so often ... */
+#define RETRY_MIN_MS 1
+#define RETRY_MAX_MS 32
+
+/* ... and for so long, unless write_timeout_ms says otherwise. */
+#define REPLY_TIMEOUT_MS 1000
+
+/* ------------------------------------------------------------------ a handler's calls - */
+
+static void tell_error(struct weir_request *req, enum weir_phase phase, int error)
+{
+    static const enum tally_kind kinds[] = {
+        [WEIR_PHASE_VERIFY] = TALLY_VERIFY_ERRORS, [WEIR_PHASE_SETUP] = TALLY_SETUP_ERRORS,
+        [WEIR_PHASE_HANDLE] = TALLY_HANDLE_ERRORS, [WEIR_PHASE_FINISH] = TALLY_FINISH_ERRORS,
+    };
+    const struct service *service = req->service;
+    struct tally *tally = &req->task->worker->tally;
+    char peer[WEIR_ADDRESS_SIZE];
+
+    tally_add(tally, kinds[phase], 1);
+    if (error == -ECANCELED)
+        tally_add(tally, TALLY_CANCELLED, 1);
+    service->handle_error(service->server, &(struct weir_failure){
+        .phase = phase,
+        .error = error,
+        .peer = weir_peer_text(req, peer, sizeof(peer)),
+        .handler = req->conn->handler->name,
+        .req = req,
+    });
+}
+
+static bool peer_is_gone(int error)
+{
+    return error == -EPIPE || error == -ECONNRESET;
+}
+
+/* One call of handle(). */
+static int handle(struct weir_request *req)
+{
+    const struct service *service = req->service;
+    int r;
+
+    req->deadline_ms = 0;
+    req->deadline_ms = request_deadline_ms(req, service->request_timeout_ms);
+    req->rfile.taken = false;
+    r = req->conn->handler->handle(req);
+    request_hang_up_all(req);
+    tally_add(&req->task->worker->tally, TALLY_HANDLED, 1);
+    if (WEIR_UNLIKELY(r == WEIR_STOP_SERVER))
+        service->stop(service->server);
+    return r;
+}
+
+/* It has begun and ends: finish, and the one error that is told. Returns that, or 0. */
+static int finish(struct weir_request *req, int status)
+{
+    const struct weir_handler *handler = req->conn->handler;
+    enum weir_phase phase = WEIR_PHASE_HANDLE;
+    int error = status < 0 ? status : 0;
+
+    req->deadline_ms = 0;
+    if (handler->finish) {
+        int r = handler->finish(req, status);
+        int flushed = weir_flush(req);
+
+        if (r == 0 && flushed < 0 && !peer_is_gone(flushed))
+            r = flushed;
+        if (r < 0) {
+            error = r;
+            phase = WEIR_PHASE_FINISH;
+        }
+    }
+    if (error < 0)
+        tell_error(req, phase, error);
+    return error;
+}
+
+static int setup(struct weir_request *req)
+{
+    const struct weir_handler *handler = req->conn->handler;
+    int r = handler->setup ? handler->setup(req) : 0;
+
+    if (r < 0) {
+        weir_flush(req);
+        tell_error(req, WEIR_PHASE_SETUP, r);
+        return r;
+    }
+    req->conn->began = true;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ a connection ------ */
+
+/* There is no input: the connection is kept, unless the server drains. */
+static int rest(struct weir_request *req)
+{
+    int r;
+
+    if (worker_draining(req->task->worker))
+        return 0;
+    r = task_watch(req->task);
+    if (r < 0)
+        return r;
+    req->conn->kept = true;
+    return WEIR_KEEP;
+}
+
+/*
+ * handle() until it's done, or the connection may rest, and what it wrote: the answers to all that
+ * had arrived leave together. What handle returned at last, or the error of that.
+ */
+static int handle_while_there_is_input(struct weir_request *req)
+{
+    const struct rfile *rfile = &req->rfile;
+    int flushed;
+    int r;
+
+    do {
+        r = handle(req);
+    } while (r == WEIR_KEEP && !rfile->eof && !rfile->error && rfile_has_more(req));
+    /* What was written goes out even if handle() failed: it may say why. */
+    flushed = weir_flush(req);
+    /* A peer that went without its last answer is nobody's error: socketserver ignores it too. */
+    if (r >= 0 && flushed < 0)
+        return peer_is_gone(flushed) ? 0 : flushed;
+    if (r != WEIR_KEEP)
+        return r;
+    return rfile->eof || rfile->error ? 0 : rest(req);
+}
+
+static void serve_accepted(struct weir_request *req)
+{
+    struct connection *conn = req->conn;
+    bool was_kept = conn->kept;
+    int status = 0;
+
+    conn->kept = false;
+    if (!conn->began && (conn->expired || setup(req) < 0))
+        return;
+    if (conn->expired)
+        tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
+    else if (was_kept && !rfile_has_more(req))
+        /* Drained, or a false alarm: the event told of what the last call has read already. */
+        status = rest(req);
+    else
+        status = handle_while_there_is_input(req);
+    if (!conn->kept)
+        finish(req, status);
+    else if (req->service->note_idle)
+        /* relaxed: for the sweep, which isn't exact. pairs: acceptor.c's idle_for_too_long() */
+        atomic_store_explicit(&conn->idle_since_ms, clock_coarse_ms(), memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------ a datagram -------- */
+
+/* The end of a fiber's packet puts the reply into its worker's outbox. */
+static void leave_reply(struct weir_request *req, struct packet *packet)
+{
+    packet->reply = wfile_take(req, &packet->reply_len, &packet->reply_size);
+    packet->answered = true;
+}
+
+static int send_reply(struct weir_request *req, const struct packet *packet)
+{
+    uint32_t timeout_ms = req->service->write_timeout_ms;
+    uint64_t deadline_ms = clock_ms() + (timeout_ms > 0 ? timeout_ms : REPLY_TIMEOUT_MS);
+    uint32_t wait_ms = RETRY_MIN_MS;
+    int r;
+
+    /* No event tells when a Unix peer has read some of what it has. */
+    while ((r = packet_send(packet)) == -EAGAIN) {
+        if (clock_ms() >= deadline_ms)
+            return request_timed_out(req);
+        r = task_sleep(req->task, clock_ms() + wait_ms);
+        if (r < 0)
+            return r;
+        wait_ms = wait_ms < RETRY_MAX_MS ? wait_ms * 2 : RETRY_MAX_MS;
+    }
+    return r;
+}
+
+/* Until it's sent, or never will be. */
+static void deliver(struct weir_request *req, struct packet *packet)
+{
+    int r = req->conn->expired ? -ENOMEM : send_reply(req, packet);
+
+    packet->answered = false;
+    if (r < 0)
+        tell_error(req, WEIR_PHASE_FINISH, r);
+    else
+        tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, packet->reply_len);
+}
+
+static void answer(struct weir_request *req, struct packet *packet, int error)
+{
+    bool wanted = req->service->reply_always || (error == 0 && req->wfile.len > 0);
+
+    if (!wanted)
+        return;
+    if (!packet_has_return_address(packet)) {
+        tell_error(req, WEIR_PHASE_FINISH, -EDESTADDRREQ);
+        return;
+    }
+    leave_reply(req, packet);
+    if (!req->task->fiber)
+        deliver(req, packet);
+}
+
+static void serve_packet(struct weir_request *req)
+{
+    struct packet *packet = req->conn->packet;
+    int status;
+
+    if (packet->answered) {
+        deliver(req, packet);
+        return;
+    }
+    if (req->conn->expired)
+        return;
+    req->rfile = (struct rfile){ .data = packet->data, .end = packet->len, .eof = true };
+    req->wfile.is_reply = true;
+    if (setup(req) < 0)
+        return;
+    status = handle(req);
+    if (status >= 0 && req->wfile.error)
+        status = req->wfile.error;
+    answer(req, packet, finish(req, status));
+}
+
+/* ------------------------------------------------------------------ either ------------ */
+
+void request_serve(struct task *task)
+{
+    struct weir_request req = {
+        .service = task->worker->crew->service, .task = task, .conn = task->conn,
+    };
+
+    if (WEIR_UNLIKELY(task->conn->packet))
+        serve_packet(&req);
+    else
+        serve_accepted(&req);
+    request_hang_up_all(&req);
+    wfile_fini(&req);
+    rfile_fini(&req);
+}
