@@ -562,7 +562,7 @@ void *weir_state(struct weir_request *req);           /* state_size zeroed bytes
 const void *weir_handler_data(struct weir_request *req);
 void *weir_user(struct weir_request *req);            /* options.user */
 struct weir_server *weir_request_server(struct weir_request *req);
-uint32_t weir_worker_number(struct weir_request *req);/* which worker runs it: 0 and up */
+uint32_t weir_worker_number(struct weir_request *req);/* which worker, thread or child: 0 and up */
 bool weir_draining(struct weir_request *req);         /* the server is closing: keep nothing */
 
 /* weir_sleep parks for at least ms. Returns 0, -ECANCELED, or -ETIMEDOUT (request_timeout_ms). */

@@ -117,6 +117,7 @@ static int sleep_a_moment(struct weir_request *req)
 {
     unsigned number = (unsigned)weir_request_fd(req);
     uint32_t worker = weir_worker_number(req);
+    uint32_t workers = way->concurrency == WEIR_THREAD ? SLEEPERS : 3;
     unsigned before = number * 3;
 
     for (unsigned i = 0; i < 5; i++) {
@@ -128,7 +129,7 @@ static int sleep_a_moment(struct weir_request *req)
         if (worker != weir_worker_number(req))
             note("moved");
     }
-    weir_printf(req, "%u", (unsigned)(worker < 3));
+    weir_printf(req, "%u", (unsigned)(worker < workers));
     return 0;
 }
 

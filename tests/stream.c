@@ -7,12 +7,17 @@
 #include <unistd.h>
 
 const struct way ways[WAYS] = {
-    { "tcp, worker", AF_INET, WEIR_DISPATCH_WORKER, WEIR_STACK_FIBER },
-    { "tcp, acceptor", AF_INET, WEIR_DISPATCH_ACCEPTOR, WEIR_STACK_FIBER },
-    { "unix, worker", AF_UNIX, WEIR_DISPATCH_WORKER, WEIR_STACK_FIBER },
-    { "unix, acceptor", AF_UNIX, WEIR_DISPATCH_ACCEPTOR, WEIR_STACK_FIBER },
-    { "tcp, worker, its own stack", AF_INET, WEIR_DISPATCH_WORKER, WEIR_STACK_THREAD },
-    { "unix, acceptor, its own stack", AF_UNIX, WEIR_DISPATCH_ACCEPTOR, WEIR_STACK_THREAD },
+    { .name = "tcp, worker", .family = AF_INET },
+    { .name = "tcp, acceptor", .family = AF_INET, .dispatch = WEIR_DISPATCH_ACCEPTOR },
+    { .name = "unix, worker", .family = AF_UNIX },
+    { .name = "unix, acceptor", .family = AF_UNIX, .dispatch = WEIR_DISPATCH_ACCEPTOR },
+    { .name = "tcp, worker, its own stack", .family = AF_INET, .stack = WEIR_STACK_THREAD },
+    { .name = "unix, acceptor, its own stack", .family = AF_UNIX,
+      .dispatch = WEIR_DISPATCH_ACCEPTOR, .stack = WEIR_STACK_THREAD },
+    { .name = "tcp, a thread each", .family = AF_INET, .stack = WEIR_STACK_THREAD,
+      .concurrency = WEIR_THREAD },
+    { .name = "unix, a thread each", .family = AF_UNIX, .stack = WEIR_STACK_THREAD,
+      .concurrency = WEIR_THREAD },
 };
 
 const struct way *way = ways;
@@ -51,6 +56,7 @@ struct weir_server *stream_serve(const struct weir_handler *handler,
     mine.handler = &handler_of_way;
     mine.listen = stream_listen();
     mine.dispatch = way->dispatch;
+    mine.concurrency = way->concurrency;
     if (!mine.handle_error)
         mine.handle_error = keep_quiet;
     if (mine.workers == 0)

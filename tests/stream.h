@@ -2,8 +2,9 @@
  * stream.h - what the tests of requests share: every way to be served, and a notebook.
  *
  * A stream must read and write the same whichever way its connection came (TCP, Unix), whoever
- * waits for it (its worker, the acceptor), and whatever it waits on (a fiber, the worker's own
- * stack). So each test goes every way, and the server that it asks for is that way's.
+ * waits for it (its worker, the acceptor, a thread of its own), and whatever it waits on (a fiber,
+ * the worker's own stack). So each test goes every way, and the server that it asks for is that
+ * way's.
  *
  * Handlers cannot fail a test: they note what they saw, and the test expects these notes.
  *
@@ -19,9 +20,10 @@ struct way {
     sa_family_t family;
     enum weir_dispatch dispatch;
     enum weir_stack stack;
+    enum weir_concurrency concurrency;
 };
 
-#define WAYS 6
+#define WAYS 8
 #define FIBER_WAYS 4    /* the first of them */
 
 extern const struct way ways[WAYS];
