@@ -2,6 +2,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/overflow.h"
+#include "engine/reclaim.h"
 #include "engine/sys.h"
 #include "engine/thread.h"
 
@@ -124,8 +125,11 @@ int pool_start(struct pool *pool)
 {
     int r;
 
-    if (pool->threads_len > 0 || pool->config.threadless)
+    if (pool->threads_len > 0)
         return 0;
+    r = pool->crew.table.private ? 0 : reclaim_start();
+    if (r < 0 || pool->config.threadless)
+        return r;
     r = overflow_install();
     if (r < 0)
         return r;

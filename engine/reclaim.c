@@ -1,8 +1,17 @@
 #include "engine/reclaim.h"
 
 #include "engine/compiler.h"
+#include "engine/thread.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
 
 static _Thread_local unsigned registered;
+
+static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool started;    /* by us; under the lock */
 
 #if WEIR_TSAN
 #include <sanitizer/tsan_interface.h>
@@ -14,6 +23,49 @@ static char grace_period;
 #define GRACE_RELEASE() ((void)0)
 #define GRACE_ACQUIRE() ((void)0)
 #endif
+
+static void *end_at_once(void *nothing)
+{
+    return nothing;
+}
+
+/* Could a thread be had now? */
+static int try_thread(void)
+{
+    pthread_t thread;
+    int r = thread_start(&thread, -1, end_at_once, NULL);
+
+    if (r == 0)
+        pthread_join(thread, NULL);
+    return r;
+}
+
+/* With every signal blocked, as all of our threads. */
+static void make_reclaimer(void)
+{
+    sigset_t all;
+    sigset_t before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    urcu_memb_get_default_call_rcu_data();
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+int reclaim_start(void)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&start_lock);
+    if (!started) {
+        r = try_thread();
+        if (r == 0)
+            make_reclaimer();
+        started = r == 0;
+    }
+    pthread_mutex_unlock(&start_lock);
+    return r;
+}
 
 void reclaim_thread_init(void)
 {

@@ -6,7 +6,7 @@
  * liburcu's fences are inline assembly and a membarrier(2).
  *
  * Threads: reclaim_enter to reclaim_exit by a thread between reclaim_thread_init and _fini.
- * Blocks:  never.
+ * Blocks:  reclaim_start, while a thread is made; the others never.
  * Never:   park inside a section. Read-side nesting belongs to a pthread, not to a fiber.
  */
 #ifndef WEIR_RECLAIM_H
@@ -15,6 +15,12 @@
 #include <urcu/urcu-memb.h>
 
 #define reclaim_head rcu_head
+
+/*
+ * Before anything is deferred: makes liburcu's thread, unless the process has it. 0, or -EAGAIN: no
+ * thread could be had. liburcu alone would make it when it is first needed, and abort.
+ */
+int reclaim_start(void);
 
 /* Nest freely: the outermost pair registers the thread. */
 void reclaim_thread_init(void);
