@@ -132,6 +132,7 @@ static int seat_child(struct forks *forks, size_t i, pid_t pid, const struct acc
     seat->guest = accepted->guest;
     address_text(accepted->peer, accepted->peer_len, seat->peer, sizeof(seat->peer));
     forks->taken++;
+    connection_table_lend(&forks->config.crew->table, 1);
     return 0;
 }
 
@@ -175,19 +176,7 @@ static int process(struct mixin *mixin, const struct accepted *accepted)
         return r;
     /* No FIN: the child has it now. */
     accepted_drop(accepted);
-    connection_table_lend(&forks->config.crew->table, 1);
     return 0;
-}
-
-static void tell_of_crash(struct forks *forks, const struct seat *seat, int status)
-{
-    if (WIFSIGNALED(status))
-        fprintf(stderr, "weir: child %d was ended by signal %d\n", (int)seat->pid,
-                WTERMSIG(status));
-    forks->config.handle_error(forks->config.server, &(const struct weir_failure){
-        .phase = WEIR_PHASE_PROCESS, .error = -ECHILD, .peer = seat->peer,
-        .handler = seat->handler,
-    });
 }
 
 static void leave_crowd_locked(struct forks *forks, struct seat *seat)
@@ -197,36 +186,52 @@ static void leave_crowd_locked(struct forks *forks, struct seat *seat)
     seat->guest = NULL;
 }
 
-static void vacate(struct forks *forks, size_t i, bool crashed)
+/* By name, since children that were forked meanwhile may still have it open too. */
+static void forget_end(struct forks *forks, int pidfd)
+{
+    sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_DEL, pidfd, 0, 0);
+    sys_close(pidfd);
+}
+
+static void vacate_locked(struct forks *forks, size_t i, bool crashed)
 {
     struct seat *seat = &forks->seats[i];
 
-    pthread_mutex_lock(&forks->lock);
     leave_crowd_locked(forks, seat);
     tally_merge(&forks->ended, &forks->workers[i].tally);
     if (crashed)
         tally_add(&forks->ended, TALLY_CLOSED, 1);
+    forget_end(forks, seat->pidfd);
     seat->pid = 0;
     forks->taken--;
-    pthread_mutex_unlock(&forks->lock);
-    /* By name, since children that were forked meanwhile may still have it open too. */
-    sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_DEL, seat->pidfd, 0, 0);
-    sys_close(seat->pidfd);
+}
+
+/* False: the child still runs. Else who sat there, and how it ended. */
+static bool reap_locked(struct forks *forks, size_t i, struct seat *ret_seat, int *ret_status,
+                        bool *ret_crashed)
+{
+    if (sys_pidfd_reap(forks->seats[i].pidfd, ret_status) == 0)
+        return false;
+    *ret_seat = forks->seats[i];
+    *ret_crashed = tally_read(&forks->workers[i].tally, TALLY_CLOSED) == 0;
+    vacate_locked(forks, i, *ret_crashed);
+    return true;
 }
 
 static void reap_seat(struct forks *forks, size_t i)
 {
-    const struct tally *tally = &forks->workers[i].tally;
-    struct seat *seat = &forks->seats[i];
+    struct seat seat;
     int status = 0;
     bool crashed;
+    bool ended;
 
-    if (sys_pidfd_reap(seat->pidfd, &status) == 0)
+    pthread_mutex_lock(&forks->lock);
+    ended = reap_locked(forks, i, &seat, &status, &crashed);
+    pthread_mutex_unlock(&forks->lock);
+    if (!ended)
         return;
-    crashed = tally_read(tally, TALLY_CLOSED) == 0;
     if (crashed)
-        tell_of_crash(forks, seat, status);
-    vacate(forks, i, crashed);
+        mixin_tell_death(&forks->config, seat.pid, status, seat.peer, seat.handler);
     connection_table_return(&forks->config.crew->table, 1);
 }
 

@@ -20,6 +20,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct mixin {
     /* 0, or -errno: then the descriptor, or the datagram, is still the caller's. */
@@ -43,6 +44,10 @@ struct mixin_config {
     /* In a new child: closes what only the parent accepts with, and is as its caller was. */
     void (*leave_to_parent)(struct weir_server *server);
 };
+
+/* A child has died: says so on standard error, and to handle_error. */
+void mixin_tell_death(const struct mixin_config *config, pid_t pid, int status, const char *peer,
+                      const char *handler);
 
 /* Each 0, or -errno. */
 int serial_create(const struct mixin_config *config, struct mixin **ret);
