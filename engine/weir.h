@@ -356,8 +356,8 @@ int weir_server_fileno(struct weir_server *server);
  * Threads: any, handlers and hooks too (but a handler of WEIR_SERIAL or WEIR_FORK only to other
  * servers, -EDEADLK), before or while it serves, and after. Parks: no. Returns 0, or -errno with
  * a sentence in weir_why(): -EBADF, -ENOTSOCK, -EPROTOTYPE no stream socket, -ENOTCONN it has no
- * peer, -EBUSY it is served already, -EAGAIN max_connections or max_children are open (or no thread or
- * child could be had), -ESHUTDOWN the server is closed, -EINVAL the handler, -ENOMEM.
+ * peer, -EBUSY it is served already, -EAGAIN max_connections or max_children are open (or no
+ * thread or child could be had), -ESHUTDOWN the server is closed, -EINVAL the handler, -ENOMEM.
  */
 int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler);
 
@@ -385,7 +385,12 @@ int weir_server_close(struct weir_server *server);
  */
 void weir_server_cancel(struct weir_server *server);
 
-/* weir_server_destroy closes, waits for every handler, joins the pool, frees. NULL is fine. */
+/*
+ * weir_server_destroy closes, waits for every handler (but daemon ones: the server goes with the
+ * last of them), joins the pool, frees. NULL is fine. At the end of main() it is what Python's
+ * interpreter does when it exits. A program that ends without it waits for nobody: handlers on its
+ * threads end with it, those in children (WEIR_FORK) go on, as Python's do.
+ */
 void weir_server_destroy(struct weir_server *server);
 
 /*

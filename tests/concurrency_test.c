@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -626,6 +627,54 @@ static void at_the_limit_accepting_waits_and_shutdown_does_not(void **state)
     finish(server);
 }
 
+/* ------------------------------------------------------------------ a program's end --- */
+
+/* A program whose main returns while its one handler blocks: how many had passed the gate then. */
+static pid_t start_program(bool daemon_threads)
+{
+    struct weir_server *server;
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid != 0)
+        return pid;
+    server = START(.daemon_threads = daemon_threads);
+    asking(server, "block\n");
+    SUPPORT_UNTIL(board->inside == 1);
+    weir_server_shutdown(server);
+    weir_server_destroy(server);
+    _exit(board->passed);
+}
+
+static int end_of_program(pid_t pid)
+{
+    int status = -1;
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void a_program_that_destroys_its_server_waits_for_its_handlers(void **state)
+{
+    pid_t pid = start_program(false);
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+    gate_open(&gate);
+    assert_int_equal(end_of_program(pid), 1);
+}
+
+static void a_program_takes_its_daemon_handlers_with_it(void **state)
+{
+    pid_t pid = start_program(true);
+
+    (void)state;
+    assert_int_equal(end_of_program(pid), 0);
+}
+
 /* ------------------------------------------------------------------ threads ----------- */
 
 static void a_thousand_threads_leave_nothing_behind(void **state)
@@ -748,6 +797,141 @@ static void a_child_takes_the_signals_that_its_servers_starter_takes(void **stat
     finish(server);
 }
 
+static void a_daemon_child_outlives_its_program(void **state)
+{
+    pid_t pid = start_program(true);
+
+    (void)state;
+    assert_int_equal(end_of_program(pid), 0);
+    gate_open(&gate);
+    SUPPORT_UNTIL(board->passed == 1);
+}
+
+/* How the child ended that ends next: its status, or the signal, negative. */
+static int end_of_child(void)
+{
+    const struct timespec plenty = { .tv_sec = PLENTY_MS / 1000 };
+    siginfo_t info;
+    sigset_t sigchld;
+
+    sigemptyset(&sigchld);
+    sigaddset(&sigchld, SIGCHLD);
+    assert_int_equal(sigtimedwait(&sigchld, &info, &plenty), SIGCHLD);
+    return info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+}
+
+static void forget_ended_children(void)
+{
+    const struct timespec now = { 0 };
+    sigset_t sigchld;
+
+    sigemptyset(&sigchld);
+    sigaddset(&sigchld, SIGCHLD);
+    while (sigtimedwait(&sigchld, NULL, &now) == SIGCHLD)
+        ;
+}
+
+static void a_childs_exit_status_says_whether_it_failed(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+
+    (void)state;
+    forget_ended_children();
+    support_talk(server, 0, "quit\n", "");
+    assert_int_equal(end_of_child(), 0);
+    support_talk(server, 0, "error\n", "");
+    assert_int_equal(end_of_child(), 1);
+    support_talk(server, 0, "x\n", "1 x\n");
+    assert_int_equal(end_of_child(), 0);
+    support_talk(server, 0, "die\n", "");
+    assert_int_equal(end_of_child(), -SIGKILL);
+    finish(server);
+}
+
+static void many_children_leave_nothing_behind(void **state)
+{
+    struct weir_server *server = START(.max_children = 4);
+
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        support_talk(server, 0, "error\n", "");
+    SUPPORT_AWAIT(server, closed, == 300);
+    SUPPORT_AWAIT(server, workers, == 0);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+    finish(server);
+}
+
+/* ------------------------------------------------------------------ the limit --------- */
+
+/* The system's limit is for all threads and processes of a user, and root has none. */
+#define ANOTHER_USER 54321
+
+static struct rlimit take_all_processes(void)
+{
+    struct rlimit before;
+    struct rlimit tight;
+
+    assert_int_equal(getrlimit(RLIMIT_NPROC, &before), 0);
+    tight = before;
+    tight.rlim_cur = 1;
+    assert_int_equal(setrlimit(RLIMIT_NPROC, &tight), 0);
+    return before;
+}
+
+static void a_client_for_whom_nobody_can_be_had_is_closed(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+    struct rlimit before = take_all_processes();
+
+    (void)state;
+    expect_last(asking(server, "x\n"), "");
+    assert_int_equal(told_phase, WEIR_PHASE_PROCESS);
+    assert_int_equal(told_error, -EAGAIN);
+    assert_int_equal(support_stats(server).refused, 1);
+    assert_int_equal(submit(server, "x\n"), -EAGAIN);
+    assert_int_equal(support_stats(server).active, 0);
+    setrlimit(RLIMIT_NPROC, &before);
+    support_talk(server, 0, "x\n", "1 x\n");
+    finish(server);
+}
+
+static void one_who_is_served_on_request_too(void **state)
+{
+    struct weir_server *server = support_create(WEIR_OPTIONS(
+            .listen = "tcp://127.0.0.1:0", .handler = &lines, .concurrency = how,
+            .handle_error = note_error));
+    int first = asking(server, "x\n");
+    int second = asking(server, "x\n");
+    struct rlimit before = take_all_processes();
+
+    (void)state;
+    support_half_close(second);
+    assert_int_equal(weir_handle_request(server), 1);
+    expect_last(first, "");
+    assert_int_equal(told_error, -EAGAIN);
+    setrlimit(RLIMIT_NPROC, &before);
+    assert_int_equal(weir_handle_request(server), 1);
+    expect_last(second, "1 x\n");
+    weir_server_destroy(server);
+}
+
+static void a_pool_that_can_not_have_threads_does_not_serve(void **state)
+{
+    struct rlimit before;
+    struct weir_server *server = support_create(WEIR_OPTIONS(
+            .listen = "tcp://127.0.0.1:0", .handler = &lines));
+
+    (void)state;
+    before = take_all_processes();
+    assert_int_equal(weir_server_start(server), -EAGAIN);
+    assert_int_equal(weir_handle_request(server), -EAGAIN);
+    assert_int_equal(submit(server, "x\n"), -EAGAIN);
+    setrlimit(RLIMIT_NPROC, &before);
+    assert_int_equal(weir_server_start(server), 0);
+    support_talk(server, 0, "x\n", "1 x\n");
+    finish(server);
+}
+
 /* ------------------------------------------------------------------ main -------------- */
 
 #define TEST(test) cmocka_unit_test_setup_teardown(test, begin, end)
@@ -773,6 +957,54 @@ static void a_child_takes_the_signals_that_its_servers_starter_takes(void **stat
         TEST(a_handler_that_polls_sees_what_is_ready_and_the_end), \
         TEST(at_the_limit_accepting_waits_and_shutdown_does_not)
 
+/* In a process of its own, which becomes another user's. */
+static int run_at_the_limit(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_client_for_whom_nobody_can_be_had_is_closed),
+        TEST(one_who_is_served_on_request_too),
+    };
+    const struct CMUnitTest pool[] = { TEST(a_pool_that_can_not_have_threads_does_not_serve) };
+    int status = -1;
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        int failed = geteuid() == 0 && setuid(ANOTHER_USER) < 0;
+
+        failed += cmocka_run_group_tests_name("pool, at the limit", pool, NULL, NULL);
+        how = WEIR_FORK;
+        failed += cmocka_run_group_tests_name("fork, at the limit", tests, NULL, NULL);
+        how = WEIR_THREAD;
+        failed += cmocka_run_group_tests_name("thread, at the limit", tests, NULL, NULL);
+        fflush(NULL);
+        _exit(failed);
+    }
+    waitpid(pid, &status, 0);
+    return status != 0;
+}
+
+static int run_programs(void)
+{
+    const struct CMUnitTest threads[] = {
+        TEST(a_program_that_destroys_its_server_waits_for_its_handlers),
+        TEST(a_program_takes_its_daemon_handlers_with_it),
+    };
+    const struct CMUnitTest children[] = {
+        TEST(a_program_that_destroys_its_server_waits_for_its_handlers),
+        TEST(a_daemon_child_outlives_its_program),
+    };
+    int failed;
+
+    how = WEIR_POOL;
+    failed = cmocka_run_group_tests_name("pool, a program's end", threads, NULL, NULL);
+    how = WEIR_THREAD;
+    failed += cmocka_run_group_tests_name("thread, a program's end", threads, NULL, NULL);
+    how = WEIR_FORK;
+    return failed + cmocka_run_group_tests_name("fork, a program's end", children, NULL, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest pool[] = { UNDER_EACH, SIDE_BY_SIDE };
@@ -792,6 +1024,8 @@ int main(void)
         TEST(close_reaps_every_child_and_no_foreign_one),
         TEST(a_crashing_child_harms_nobody),
         TEST(a_child_takes_the_signals_that_its_servers_starter_takes),
+        TEST(a_childs_exit_status_says_whether_it_failed),
+        TEST(many_children_leave_nothing_behind),
     };
     sigset_t sigchld;
     int failed;
@@ -803,9 +1037,10 @@ int main(void)
     sigemptyset(&sigchld);
     sigaddset(&sigchld, SIGCHLD);
     pthread_sigmask(SIG_BLOCK, &sigchld, NULL);
-    /* First, while the process has no thread that liburcu keeps. */
+    /* Children first, while the process has no thread that liburcu keeps. */
+    failed = run_at_the_limit() + run_programs();
     how = WEIR_FORK;
-    failed = cmocka_run_group_tests_name("fork", children, NULL, NULL);
+    failed += cmocka_run_group_tests_name("fork", children, NULL, NULL);
     how = WEIR_SERIAL;
     failed += cmocka_run_group_tests_name("serial", serial, NULL, NULL);
     how = WEIR_THREAD;
