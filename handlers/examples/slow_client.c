@@ -57,7 +57,7 @@ int main(int argc, char **argv)
     }
     shutdown(fd, SHUT_WR);
     while ((n = recv(fd, reply, sizeof(reply), 0)) > 0)
-        printf("received '%.*s'\n", (int)n, reply);
+        printf("received '%.*s'\n", (int)(reply[n - 1] == '\n' ? n - 1 : n), reply);
     close(fd);
     return 0;
 }
