@@ -3,8 +3,8 @@
 
 Usage: guide_test.py GUIDE VISITS HEADER...
 
-In its tables what is quoted on the left is Python and what is quoted on the right is C: options of a
-server (`.backlog = 5`), statements, or expressions, about the names that PREFACE declares.
+In its tables what is quoted on the left is Python and what is quoted on the right is C: options of
+a server (`.backlog = 5`), statements, or expressions, about the names that PREFACE declares.
 """
 
 import itertools
