@@ -12,6 +12,8 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -179,9 +181,10 @@ static int loop_init(struct loop *loop, enum bare_loop_mode mode, uint16_t *port
 
 /* What a failure leaves open goes with the process: the caller has nothing else to do in it. */
 int bare_loop_run(enum bare_loop_mode mode, unsigned threads,
-                  void (*ready)(void *arg, uint16_t port), void *arg)
+                  void (*ready)(void *arg, const char *address), void *arg)
 {
     struct loop *loops = calloc(threads, sizeof(*loops));
+    char address[32];
     uint16_t port = 0;
     int r;
 
@@ -199,7 +202,8 @@ int bare_loop_run(enum bare_loop_mode mode, unsigned threads,
         if (r > 0)
             return -r;
     }
-    ready(arg, port);
+    snprintf(address, sizeof(address), "tcp://127.0.0.1:%u", (unsigned)port);
+    ready(arg, address);
     loop_main(&loops[0]);
     return 0;
 }

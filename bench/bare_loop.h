@@ -8,8 +8,6 @@
 #ifndef WEIR_BENCH_BARE_LOOP_H
 #define WEIR_BENCH_BARE_LOOP_H
 
-#include <stdint.h>
-
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -21,12 +19,12 @@ enum bare_loop_mode {
 };
 
 /*
- * bare_loop_run listens on 127.0.0.1 at a port that the kernel chooses, calls ready(arg, port)
- * and serves for ever: on the calling thread and on threads - 1 more, which share the port by
+ * bare_loop_run listens on 127.0.0.1 at a port that the kernel chooses, calls ready(arg, its
+ * URI) and serves for ever: on the calling thread and on threads - 1 more, which share the port by
  * SO_REUSEPORT and nothing else. Returns only if it could not start: -errno.
  */
 int bare_loop_run(enum bare_loop_mode mode, unsigned threads,
-                  void (*ready)(void *arg, uint16_t port), void *arg);
+                  void (*ready)(void *arg, const char *address), void *arg);
 
 #ifdef __cplusplus
 }

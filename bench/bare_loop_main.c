@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
+#include "bench/bare_datagrams.h"
 #include "bench/bare_loop.h"
 
 static const char *const mode_names[] = {
@@ -16,14 +18,34 @@ static const char *const mode_names[] = {
 
 static int usage(void)
 {
-    fputs("usage: bare_loop [--threads N] line|http|close\n", stderr);
+    fputs("usage: bare_loop [--threads N] line|http|close\n"
+          "       bare_loop udp|unixgram\n", stderr);
     return 2;
 }
 
-static void announce(void *arg, uint16_t port)
+static void announce(void *arg, const char *address)
 {
     (void)arg;
-    fprintf(stderr, "bare_loop: listening on tcp://127.0.0.1:%u\n", (unsigned)port);
+    fprintf(stderr, "bare_loop: listening on %s\n", address);
+}
+
+static int failed(int error)
+{
+    fprintf(stderr, "bare_loop: %s\n", strerror(-error));
+    return 1;
+}
+
+static int run(const char *what, unsigned threads)
+{
+    if (threads == 1 && strcmp(what, "udp") == 0)
+        return failed(bare_datagrams_run(AF_INET, announce, NULL));
+    if (threads == 1 && strcmp(what, "unixgram") == 0)
+        return failed(bare_datagrams_run(AF_UNIX, announce, NULL));
+    for (size_t mode = 0; mode < sizeof(mode_names) / sizeof(mode_names[0]); mode++) {
+        if (strcmp(what, mode_names[mode]) == 0)
+            return failed(bare_loop_run((enum bare_loop_mode)mode, threads, announce, NULL));
+    }
+    return usage();
 }
 
 int main(int argc, char **argv)
@@ -42,12 +64,5 @@ int main(int argc, char **argv)
     }
     if (optind != argc - 1 || threads < 1 || threads > 256)
         return usage();
-    for (size_t mode = 0; mode < sizeof(mode_names) / sizeof(mode_names[0]); mode++) {
-        if (strcmp(argv[optind], mode_names[mode]) != 0)
-            continue;
-        int r = bare_loop_run((enum bare_loop_mode)mode, (unsigned)threads, announce, NULL);
-        fprintf(stderr, "bare_loop: %s\n", strerror(-r));
-        return 1;
-    }
-    return usage();
+    return run(argv[optind], (unsigned)threads);
 }

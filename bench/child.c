@@ -6,36 +6,62 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What the child is to do: serve, and write its port into port_fd once it listens. */
+#include "bench/bare_datagrams.h"
+
+/* What the child is to do: serve, and write its address into address_fd once it listens. */
 struct job {
+    int (*serve)(struct job *job);
     int cpu;
-    int port_fd;
+    int address_fd;
     enum bare_loop_mode mode;
     unsigned threads;
-    const struct weir_options *options;     /* NULL: the bare loop */
-    struct weir_stats *stats;
+    int family;
+    const struct weir_options *options;
+    struct child_report *report;
 };
 
-static void report_port(void *arg, uint16_t port)
+static void tell_address(void *arg, const char *address)
 {
     const struct job *job = arg;
+    ssize_t len = (ssize_t)strlen(address) + 1;
 
-    if (write(job->port_fd, &port, sizeof(port)) != sizeof(port))
+    if (write(job->address_fd, address, (size_t)len) != len)
         _exit(1);
-    close(job->port_fd);
+    close(job->address_fd);
 }
 
-static void publish_stats(struct weir_server *server)
+static int serve_bare_loop(struct job *job)
 {
-    weir_server_stats(server, weir_server_user(server), sizeof(struct weir_stats));
+    return bare_loop_run(job->mode, job->threads, tell_address, job);
+}
+
+static int serve_bare_datagrams(struct job *job)
+{
+    return bare_datagrams_run(job->family, tell_address, job);
+}
+
+static void publish_report(struct weir_server *server)
+{
+    struct child_report *report = weir_server_user(server);
+    struct rusage reaped;
+
+    weir_server_stats(server, &report->stats, sizeof(report->stats));
+    getrusage(RUSAGE_CHILDREN, &reaped);
+    report->reaped_ns = 1000 *
+        ((uint64_t)(reaped.ru_utime.tv_sec + reaped.ru_stime.tv_sec) * 1000000 +
+         (uint64_t)(reaped.ru_utime.tv_usec + reaped.ru_stime.tv_usec));
+    /* release: whoever sees the number sees the report. pairs: reports() */
+    atomic_fetch_add_explicit((_Atomic uint64_t *)&report->renewed, 1, memory_order_release);
 }
 
 static int serve_weir(struct job *job)
@@ -45,9 +71,10 @@ static int serve_weir(struct job *job)
     char address[WEIR_ADDRESS_SIZE];
     int r;
 
-    options.listen = "tcp://127.0.0.1:0";
-    options.service_actions = publish_stats;
-    options.user = job->stats;
+    if (!options.listen)
+        options.listen = "tcp://127.0.0.1:0";
+    options.service_actions = publish_report;
+    options.user = job->report;
     r = weir_server_create(&server, &options);
     if (r < 0) {
         fprintf(stderr, "bench: %s\n", weir_why());
@@ -56,7 +83,7 @@ static int serve_weir(struct job *job)
     r = weir_server_address(server, 0, address, sizeof(address));
     if (r < 0)
         return r;
-    report_port(job, (uint16_t)strtoul(strrchr(address, ':') + 1, NULL, 10));
+    tell_address(job, address);
     return weir_serve_forever(server);
 }
 
@@ -77,44 +104,42 @@ static _Noreturn void child_main(struct job *job)
     /* The bench may be interrupted: nothing of it should go on without it. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     pin(job->cpu);
-    if (job->options)
-        serve_weir(job);
-    else
-        bare_loop_run(job->mode, job->threads, report_port, job);
+    job->serve(job);
     _exit(1);
 }
 
 static int child_start(struct child *ret_child, struct job *job)
 {
     struct child child = { 0 };
-    int port_pipe[2];
+    int address_pipe[2];
 
-    job->stats = mmap(NULL, sizeof(*job->stats), PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (job->stats == MAP_FAILED)
+    job->report = mmap(NULL, sizeof(*job->report), PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (job->report == MAP_FAILED)
         return -errno;
-    child.stats = job->stats;
-    if (pipe(port_pipe) < 0) {
-        munmap(job->stats, sizeof(*job->stats));
+    child.report = job->report;
+    if (pipe(address_pipe) < 0) {
+        munmap(job->report, sizeof(*job->report));
         return -errno;
     }
     fflush(NULL);       /* or the child inherits what is buffered */
     child.pid = fork();
     if (child.pid == 0) {
-        close(port_pipe[0]);
-        job->port_fd = port_pipe[1];
+        close(address_pipe[0]);
+        job->address_fd = address_pipe[1];
         child_main(job);
     }
-    close(port_pipe[1]);
+    close(address_pipe[1]);
 
-    ssize_t n = read(port_pipe[0], &child.port, sizeof(child.port));
+    ssize_t n = read(address_pipe[0], child.address, sizeof(child.address));
+    const char *colon = strrchr(child.address, ':');
 
-    close(port_pipe[0]);
-    if (child.pid < 0 || n != sizeof(child.port) ||
-        clock_getcpuclockid(child.pid, &child.cpu_clock) != 0) {
+    close(address_pipe[0]);
+    if (child.pid < 0 || n <= 0 || clock_getcpuclockid(child.pid, &child.cpu_clock) != 0) {
         child_end(&child);
         return -ECHILD;
     }
+    child.port = (uint16_t)strtoul(colon ? colon + 1 : "", NULL, 10);
     *ret_child = child;
     return 0;
 }
@@ -122,12 +147,23 @@ static int child_start(struct child *ret_child, struct job *job)
 int child_start_bare_loop(struct child *ret_child, int cpu, enum bare_loop_mode mode,
                           unsigned threads)
 {
-    return child_start(ret_child, &(struct job){ .cpu = cpu, .mode = mode, .threads = threads });
+    return child_start(ret_child, &(struct job){
+        .serve = serve_bare_loop, .cpu = cpu, .mode = mode, .threads = threads,
+    });
+}
+
+int child_start_bare_datagrams(struct child *ret_child, int cpu, int family)
+{
+    return child_start(ret_child, &(struct job){
+        .serve = serve_bare_datagrams, .cpu = cpu, .family = family,
+    });
 }
 
 int child_start_weir(struct child *ret_child, int cpu, const struct weir_options *options)
 {
-    return child_start(ret_child, &(struct job){ .cpu = cpu, .options = options });
+    return child_start(ret_child, &(struct job){
+        .serve = serve_weir, .cpu = cpu, .options = options,
+    });
 }
 
 bool child_settled(volatile const uint64_t *figure, uint64_t wanted)
@@ -137,13 +173,33 @@ bool child_settled(volatile const uint64_t *figure, uint64_t wanted)
     return *figure == wanted;
 }
 
+static uint64_t reports(const struct child *child)
+{
+    /* acquire: the report is as new as its number. pairs: publish_report() */
+    return atomic_load_explicit((volatile _Atomic uint64_t *)&child->report->renewed,
+                                memory_order_acquire);
+}
+
+bool child_rid_of_clients(const struct child *child)
+{
+    /* A report that is being written now may be older than the last client's end. */
+    uint64_t wanted = reports(child) + 2;
+
+    for (int i = 0; i < 5000; i++) {
+        if (reports(child) >= wanted && child->report->stats.active == 0)
+            return true;
+        usleep(2000);
+    }
+    return false;
+}
+
 uint64_t child_cpu_ns(const struct child *child)
 {
     struct timespec used;
 
     if (clock_gettime(child->cpu_clock, &used) < 0)
         return 0;
-    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec + child->report->reaped_ns;
 }
 
 uint64_t child_resident_bytes(const struct child *child)
@@ -169,7 +225,7 @@ void child_end(struct child *child)
         kill(child->pid, SIGKILL);
         waitpid(child->pid, NULL, 0);
     }
-    if (child->stats)
-        munmap((void *)child->stats, sizeof(*child->stats));
+    if (child->report)
+        munmap((void *)child->report, sizeof(*child->report));
     *child = (struct child){ 0 };
 }

@@ -283,11 +283,11 @@ const char *start(contender &it, const struct weir_handler *handler, load_mode m
     options.size = WEIR_OPTIONS_SIZE;
     options.handler = handler;
     options.workers = 2;
-    options.poll_interval_ms = 50;      /* renews child.stats */
+    options.poll_interval_ms = 50;      /* renews child.report */
     if (child_start_weir(&it.server, SERVER_CPU, &options) < 0)
         return "a server did not start";
 
-    const load_options load = { mode, it.server.port, CLIENTS, 1 };
+    const load_options load = { mode, it.server.address, CLIENTS, 1, 0, 0 };
 
     /* One request each, so that all of them are kept and what is parked are the stalled. */
     if (load_create(&it.load, &load) < 0 || load_run(it.load, 0, &it.total) < 0)
@@ -297,11 +297,11 @@ const char *start(contender &it, const struct weir_handler *handler, load_mode m
 
 const char *stall(contender &stallers, const contender &beside, load_mode mode)
 {
-    const load_options load = { mode, beside.server.port, STALLED, 1 };
+    const load_options load = { mode, beside.server.address, STALLED, 1, 0, 0 };
 
     if (load_create(&stallers.load, &load) < 0 || load_stall(stallers.load) < 0)
         return "the generator could not connect";
-    if (!child_settled(&beside.server.stats->parked, STALLED))
+    if (!child_settled(&beside.server.report->stats.parked, STALLED))
         return "the stalled clients are not parked";
     return nullptr;
 }

@@ -21,23 +21,23 @@ constexpr uint32_t OTHERS = 64;
 
 const char *measure(const struct child &server, bool stalled, load_mode mode, double *ret_bytes)
 {
-    const load_options few = { mode, server.port, OTHERS, 1 };
-    const load_options many = { mode, server.port, CLIENTS, 1 };
+    const load_options few = { mode, server.address, OTHERS, 1, 0, 0 };
+    const load_options many = { mode, server.address, CLIENTS, 1, 0, 0 };
     contender others, clients;
     uint64_t before;
 
     if (load_create(&others.load, &few) < 0 || load_run(others.load, 100, &others.total) < 0 ||
-        !child_settled(&server.stats->idle, OTHERS))
+        !child_settled(&server.report->stats.idle, OTHERS))
         return "the server does not keep its connections";
     before = child_resident_bytes(&server);
     if (load_create(&clients.load, &many) < 0)
         return "the generator could not connect";
     if (stalled) {
-        if (load_stall(clients.load) < 0 || !child_settled(&server.stats->parked, CLIENTS))
+        if (load_stall(clients.load) < 0 || !child_settled(&server.report->stats.parked, CLIENTS))
             return "the clients are not all parked";
     } else {
         if (load_run(clients.load, 0, &clients.total) < 0 || clients.total.requests != CLIENTS ||
-            !child_settled(&server.stats->idle, OTHERS + CLIENTS))
+            !child_settled(&server.report->stats.idle, OTHERS + CLIENTS))
             return "the clients are not all kept";
     }
     *ret_bytes = static_cast<double>(child_resident_bytes(&server) - before) / CLIENTS;

@@ -41,24 +41,32 @@ void take_flags(int *argc, char **argv)
     *argc = kept;
 }
 
-const char *warm(contender &it)
+const char *run_load(contender &it, uint32_t ms, struct load_result *result)
+{
+    if (load_run(it.load, ms, result) < 0)
+        return "the generator failed";
+    if (result->errors > 0)
+        return result->first_error;
+    if (it.clients_go && !child_rid_of_clients(&it.server))
+        return "the server keeps connections that are closed";
+    return nullptr;
+}
+
+const char *warm(contender &it, uint32_t ms)
 {
     struct load_result result = {};
 
-    if (load_run(it.load, slice_ms / 2, &result) < 0)
-        return "the generator failed";
-    return result.first_error;
+    return run_load(it, ms / 2, &result);
 }
 
-const char *run_slice(contender &it)
+const char *run_slice(contender &it, uint32_t ms)
 {
     uint64_t cpu_ns = child_cpu_ns(&it.server);
     uint64_t requests = it.total.requests, elapsed_ns = it.total.elapsed_ns;
+    const char *wrong = run_load(it, ms, &it.total);
 
-    if (load_run(it.load, slice_ms, &it.total) < 0)
-        return "the generator failed";
-    if (it.total.errors > 0)
-        return it.total.first_error;
+    if (wrong)
+        return wrong;
 
     double done = static_cast<double>(it.total.requests - requests);
 
@@ -83,21 +91,22 @@ contender::~contender()
     child_end(&server);
 }
 
-const char *paired_run(contender &base, contender &other)
+const char *paired_run(contender &base, contender &other, uint32_t least_slice_ms)
 {
+    const uint32_t ms = std::max(slice_ms, least_slice_ms);
     pinned here(client_cpu());
-    const char *wrong = warm(base);
+    const char *wrong = warm(base, ms);
 
     if (!wrong)
-        wrong = warm(other);
+        wrong = warm(other, ms);
     for (uint32_t i = 0; i < slices_wanted && !wrong; i++) {
         /* Whoever went second goes first next, so that a steady drift cancels out. */
         contender *first = i % 2 ? &other : &base;
         contender *second = i % 2 ? &base : &other;
 
-        wrong = run_slice(*first);
+        wrong = run_slice(*first, ms);
         if (!wrong)
-            wrong = run_slice(*second);
+            wrong = run_slice(*second, ms);
     }
     return wrong;
 }

@@ -28,6 +28,8 @@ struct contender {
     struct load *load = nullptr;
     struct load_result total = {};
     std::vector<slice> slices;
+    bool clients_go = false;    /* with the end of a slice: what they cost is known when weir is
+                                   rid of them, see child_rid_of_clients */
 
     contender() = default;
     contender(const contender &) = delete;
@@ -40,10 +42,10 @@ struct spread {
 };
 
 /*
- * Runs both in turn, after a warm-up, on client_cpu() (pinned.h).
- * Returns nullptr, or what went wrong.
+ * Runs both in turn, after a warm-up, on client_cpu() (pinned.h). A slice takes --slice_ms, or more
+ * where a row needs it. Returns nullptr, or what went wrong.
  */
-const char *paired_run(contender &base, contender &other);
+const char *paired_run(contender &base, contender &other, uint32_t least_slice_ms = 0);
 
 /* A figure's median, and its ratio other / base, slice by slice. */
 double paired_median(const contender &it, double slice::*figure);

@@ -30,13 +30,14 @@ struct job {
     const struct weir_handler *handler;
     load_mode load;
     bare_loop_mode bare;
+    uint32_t per_connection;
 };
 
 const job jobs[] = {
-    { "echo", &echo_handler, LOAD_LINE, BARE_LOOP_LINE },
-    { "upper", &upper_handler, LOAD_UPPER, BARE_LOOP_LINE },
-    { "hello", &hello_handler, LOAD_HTTP, BARE_LOOP_HTTP },
-    { "connect", &hello_handler, LOAD_HTTP_CLOSE, BARE_LOOP_CLOSE },
+    { "echo", &echo_handler, LOAD_LINE, BARE_LOOP_LINE, 0 },
+    { "upper", &upper_handler, LOAD_UPPER, BARE_LOOP_LINE, 0 },
+    { "hello", &hello_handler, LOAD_HTTP, BARE_LOOP_HTTP, 0 },
+    { "connect", &hello_handler, LOAD_HTTP, BARE_LOOP_CLOSE, 1 },
 };
 
 /* The bare loop only echoes: where weir is to change the line, the yardstick is not asked to. */
@@ -58,17 +59,21 @@ const char *start(contender &bare, contender &weir, const job &job, uint32_t con
         child_start_weir(&weir.server, SERVER_CPU, &options) < 0)
         return "a server did not start";
 
-    const load_options bare_options = { bare_load(job), bare.server.port, connections, 1 };
-    const load_options weir_options = { job.load, weir.server.port, connections, 1 };
+    const load_options bare_options = {
+        bare_load(job), bare.server.address, connections, 1, job.per_connection, 0,
+    };
+    const load_options weir_options = {
+        job.load, weir.server.address, connections, 1, job.per_connection, 0,
+    };
 
     if (load_create(&bare.load, &bare_options) < 0 || load_create(&weir.load, &weir_options) < 0)
         return "the generator could not connect";
     return nullptr;
 }
 
-double per_thousand(uint64_t count, const volatile struct weir_stats *stats)
+double per_thousand(uint64_t count, const volatile struct weir_stats &stats)
 {
-    return 1000 * static_cast<double>(count) / static_cast<double>(stats->handled);
+    return 1000 * static_cast<double>(count) / static_cast<double>(stats.handled);
 }
 
 void throughput(benchmark::State &state, const job &job, uint32_t connections, uint32_t workers,
@@ -90,6 +95,7 @@ void throughput(benchmark::State &state, const job &job, uint32_t connections, u
     }
 
     const spread ratio = paired_ratio(bare, weir, &slice::cpu_us);
+    const volatile struct weir_stats &stats = weir.server.report->stats;
 
     state.counters["rps"] = paired_median(weir, &slice::rps);
     state.counters["cpu_us"] = paired_median(weir, &slice::cpu_us);
@@ -99,8 +105,8 @@ void throughput(benchmark::State &state, const job &job, uint32_t connections, u
     state.counters["ratio_max"] = ratio.max;
     state.counters["p50_us"] = static_cast<double>(load_percentile_ns(&weir.total, 0.50)) / 1e3;
     state.counters["p99_us"] = static_cast<double>(load_percentile_ns(&weir.total, 0.99)) / 1e3;
-    state.counters["wakes"] = per_thousand(weir.server.stats->wakeups, weir.server.stats);
-    state.counters["rescued"] = per_thousand(weir.server.stats->rescued, weir.server.stats);
+    state.counters["wakes"] = per_thousand(stats.wakeups, stats);
+    state.counters["rescued"] = per_thousand(stats.rescued, stats);
 }
 
 void register_row(const job &job, uint32_t connections, uint32_t workers, weir_dispatch dispatch)
@@ -121,7 +127,7 @@ void register_rows()
             for (uint32_t workers : { 1, 2 }) {
                 register_row(job, connections, workers, WEIR_DISPATCH_WORKER);
                 /* A connection that ends with its first request hardly ever waits anywhere. */
-                if (job.load != LOAD_HTTP_CLOSE)
+                if (job.per_connection == 0)
                     register_row(job, connections, workers, WEIR_DISPATCH_ACCEPTOR);
             }
 }
