@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""docs/from_socketserver.md: all that is C in it compiles, all that socketserver has is in it.
+"""docs/from_socketserver.md: all that is C in it compiles, all that socketserver has is in it. And
+the examples that it sends people to compile as people compile them, without our options.
 
-Usage: guide_test.py GUIDE VISITS HEADER...
+Usage: guide_test.py GUIDE FILE..., which are the public headers and the examples
 
 In its tables what is quoted on the left is Python and what is quoted on the right is C: options of
 a server (`.backlog = 5`), statements, or expressions, about the names that PREFACE declares.
@@ -109,7 +110,7 @@ class Guide(unittest.TestCase):
         cls.addClassCleanup(folder.cleanup)
         cls.folder = pathlib.Path(folder.name)
         (cls.folder / "weir").mkdir()
-        for header in HEADERS:
+        for header in FILES["h"]:
             (cls.folder / "weir" / header.name).symlink_to(header.resolve())
 
     def compile(self, code):
@@ -133,11 +134,16 @@ class Guide(unittest.TestCase):
             compile(program, GUIDE.name, "exec")
 
     def test_the_ported_program_is_the_example(self):
-        source = VISITS.read_text()
-        self.assertIn(source[source.index("#include"):], blocks(TEXT, "c"))
+        (visits,) = (source for source in FILES["c"] if source.name == "visits.c")
+        program = visits.read_text()
+        self.assertIn(program[program.index("#include"):], blocks(TEXT, "c"))
+
+    def test_examples_compile_without_our_options(self):
+        for source in FILES["c"]:
+            self.compile(f'#line 1 "{source.name}"\n{source.read_text()}')
 
     def test_every_name_of_weirs_is_one(self):
-        headers = "".join(header.read_text() for header in HEADERS)
+        headers = "".join(header.read_text() for header in FILES["h"])
         for name in set(re.findall(r"\b(?:weir|WEIR)_\w+", TEXT)):
             self.assertRegex(headers, rf"\b{name}\b")
 
@@ -158,6 +164,7 @@ class Guide(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    GUIDE, VISITS, *HEADERS = map(pathlib.Path, sys.argv[1:])
+    GUIDE, *others = map(pathlib.Path, sys.argv[1:])
+    FILES = {suffix: [path for path in others if path.suffix == f".{suffix}"] for suffix in "ch"}
     TEXT = GUIDE.read_text()
     unittest.main(argv=sys.argv[:1], verbosity=2)
