@@ -1,8 +1,8 @@
 /*
- * udp_client.c - sends each message as a datagram and prints the reply. Datagrams get lost, so one
- * that is not answered within a second is sent again, three times in all. No weir in it.
+ * udp_client.c - sends a message as a datagram and prints the reply. Datagrams get lost, so one that
+ * is not answered within a second is sent again, three times in all. No weir in it.
  *
- * Run:     udp_client HOST PORT MESSAGE...
+ * Run:     udp_client HOST PORT MESSAGE
  * Try:     udp_client 127.0.0.1 10000 hello               (beside udp_echo)
  * Python:  sock.sendto(message, address); sock.settimeout(1); sock.recvfrom(4096)
  */
@@ -46,23 +46,21 @@ static ssize_t ask(int fd, const char *message, char *reply, size_t size)
 
 int main(int argc, char **argv)
 {
-    int fd = argc > 3 ? open_socket(argv[1], argv[2]) : -1;
     char reply[4096];
+    ssize_t n;
+    int fd;
 
-    if (fd < 0) {
-        fprintf(stderr, argc > 3 ? "udp_client: no such host or port\n"
-                                 : "usage: udp_client HOST PORT MESSAGE...\n");
+    if (argc != 4) {
+        fprintf(stderr, "usage: udp_client HOST PORT MESSAGE\n");
         return 2;
     }
-    for (int i = 3; i < argc; i++) {
-        ssize_t n = ask(fd, argv[i], reply, sizeof(reply));
-
-        if (n < 0) {
-            perror("udp_client");
-            return 1;
-        }
-        printf("received '%.*s'\n", (int)n, reply);
+    fd = open_socket(argv[1], argv[2]);
+    n = fd < 0 ? -1 : ask(fd, argv[3], reply, sizeof(reply));
+    if (n < 0) {
+        fprintf(stderr, "udp_client: no answer from %s, port %s\n", argv[1], argv[2]);
+        return 1;
     }
+    printf("received '%.*s'\n", (int)n, reply);
     close(fd);
     return 0;
 }

@@ -182,8 +182,8 @@ def can_multicast():
 class Datagrams(unittest.TestCase):
     def test_udp_echo_answers_its_client(self):
         with Program("udp_echo", "udp://127.0.0.1:0") as server:
-            self.assertEqual(run("udp_client", *server.host_and_port(), "hello", "world"),
-                             "received 'hello'\nreceived 'world'\n")
+            self.assertEqual(run("udp_client", *server.host_and_port(), "hello"),
+                             "received 'hello'\n")
             server.says(r"received 5 bytes from 127\.0\.0\.1:\d+")
 
     def test_udp_echo_cuts_what_is_too_long_and_answers_nothing_with_nothing(self):
