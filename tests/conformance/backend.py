@@ -117,8 +117,7 @@ class Obey:
         ctypes.string_at(0)
 
     def do_leak(self, _):
-        os.dup(self.request.fileno())
-        self.answer("leaked")
+        self.answer(os.dup(self.request.fileno()))
 
     def do_nodelay(self, _):
         self.answer(self.request.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))

@@ -170,7 +170,9 @@ static int crash(const struct order *order)
 
 static int leak(const struct order *order)
 {
-    return dup(weir_request_fd(order->req)) < 0 ? -errno : answer(order, "leaked");
+    int duplicate = dup(weir_request_fd(order->req));
+
+    return duplicate < 0 ? -errno : answer_number(order, duplicate);
 }
 
 static int nodelay(const struct order *order)
