@@ -235,6 +235,11 @@ static int write_bytes(const struct order *order)
     return n < 0 ? (int)n : answer_number(order, n);
 }
 
+static int truncated(const struct order *order)
+{
+    return answer_number(order, weir_truncated(order->req));
+}
+
 static const struct {
     const char *word;
     int (*follow)(const struct order *order);
@@ -245,6 +250,7 @@ static const struct {
     { "fail", fail }, { "stop", stop }, { "end", end }, { "shutdown", shut_down },
     { "crash", crash }, { "leak", leak }, { "nodelay", nodelay }, { "peer", peer },
     { "read", read_bytes }, { "line", read_line }, { "insist", insist }, { "write", write_bytes },
+    { "truncated", truncated },
 };
 
 static int follow(struct weir_request *req, char *line, size_t len)
