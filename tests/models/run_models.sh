@@ -71,6 +71,13 @@ breaks connection safety -DNO_LOOK
 breaks connection safety -DNO_RETRY
 breaks connection safety -DSTALE
 
+holds receiver safety
+breaks receiver safety -DNO_WAIT
+breaks receiver safety -DNO_KICK
+breaks receiver safety -DNO_REQUEUE
+breaks receiver safety -DNO_LOOK
+breaks receiver safety -DNO_SECOND_LOOK
+
 echo "[==========] $((passed + failed)) test(s) run."
 echo "[  PASSED  ] $passed test(s)."
 if [ "$failed" -gt 0 ]; then
