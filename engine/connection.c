@@ -54,7 +54,7 @@ void connection_table_fini(struct connection_table *table)
 size_t connection_table_open(const struct connection_table *table)
 {
     /* seq_cst: who reads 0 sees all that the last handler did, and who has asked for room misses
-     * no close. pairs: connection_table_return() */
+     * no close. pairs: connection_table_release() */
     return atomic_load_explicit(&table->open, memory_order_seq_cst);
 }
 
@@ -68,7 +68,7 @@ bool connection_table_has(const struct connection_table *table, int fd)
 void connection_table_want_room(struct connection_table *table, size_t below)
 {
     /* seq_cst: asks, then our caller looks at open. Store buffering.
-     * pairs: connection_table_return() */
+     * pairs: connection_table_release() */
     atomic_store_explicit(&table->room_below, below, memory_order_seq_cst);
 }
 
@@ -120,13 +120,13 @@ static void enter_slot(struct connection_table *table, struct connection *conn)
     atomic_store_explicit(&table->slots[conn->fd], conn, memory_order_release);
 }
 
-void connection_table_lend(struct connection_table *table, size_t n)
+void connection_table_hold(struct connection_table *table, size_t n)
 {
     /* relaxed: as in enter_slot(). pairs: none */
     atomic_fetch_add_explicit(&table->open, n, memory_order_relaxed);
 }
 
-void connection_table_return(struct connection_table *table, size_t n)
+void connection_table_release(struct connection_table *table, size_t n)
 {
     size_t below;
     size_t left;
@@ -140,6 +140,26 @@ void connection_table_return(struct connection_table *table, size_t n)
     /* relaxed: of several that see it, one writes. pairs: none */
     if (atomic_exchange_explicit(&table->room_below, 0, memory_order_relaxed) != 0)
         sys_eventfd_signal(table->room_fd);
+}
+
+void connection_table_lend(struct connection_table *table, size_t n)
+{
+    connection_table_hold(table, n);
+    /* relaxed: for statistics. pairs: connection_table_lent() */
+    atomic_fetch_add_explicit(&table->lent, n, memory_order_relaxed);
+}
+
+void connection_table_return(struct connection_table *table, size_t n)
+{
+    /* relaxed: for statistics. pairs: connection_table_lent() */
+    atomic_fetch_sub_explicit(&table->lent, n, memory_order_relaxed);
+    connection_table_release(table, n);
+}
+
+size_t connection_table_lent(const struct connection_table *table)
+{
+    /* relaxed: for statistics. pairs: connection_table_lend(), _return() */
+    return atomic_load_explicit(&table->lent, memory_order_relaxed);
 }
 
 /* ------------------------------------------------------------------ begin and end ----- */
@@ -243,7 +263,7 @@ static void take_out_of_table(struct connection_table *table, struct connection 
 static void let_die(struct connection_table *table, struct connection *conn)
 {
     if (!conn->opened)
-        connection_table_return(table, 1);
+        connection_table_release(table, 1);
     if (table->private)
         free(conn);
     else

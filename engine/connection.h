@@ -102,6 +102,7 @@ struct connection_table {
     _Atomic size_t used;                    /* no slot from here on has ever been used */
     _Atomic uint32_t generations;
     _Atomic size_t open;                    /* accepted and not yet closed */
+    _Atomic size_t lent;                    /* of these, those that have no slot */
     _Atomic size_t room_below;              /* what was asked for; 0: nothing */
 };
 
@@ -118,12 +119,14 @@ bool connection_table_has(const struct connection_table *table, int fd);
  */
 void connection_table_want_room(struct connection_table *table, size_t below);
 
-/*
- * Counts n that are open although they aren't in the table: a child process has a connection, or
- * they are datagrams. Each lend is followed by a return.
- */
+/* Makes it as if n more were open, for as long as somebody needs it. */
+void connection_table_hold(struct connection_table *table, size_t n);
+void connection_table_release(struct connection_table *table, size_t n);
+
+/* n more are open although they aren't in the table: children have them, or they are datagrams. */
 void connection_table_lend(struct connection_table *table, size_t n);
 void connection_table_return(struct connection_table *table, size_t n);
+size_t connection_table_lent(const struct connection_table *table);
 
 /* Calls fn for every connection there is. Any thread; fn runs inside a reclaim section. */
 void connection_table_each(struct connection_table *table,

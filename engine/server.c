@@ -869,7 +869,7 @@ static int submit_to_pool_locked(struct weir_server *server, const struct accept
     return 0;
 }
 
-/* It was lent, so nobody has taken the server apart. */
+/* The table is held, so nobody takes the server apart. */
 static int submit_to_mixin(struct weir_server *server, const struct accepted *accepted)
 {
     int r;
@@ -877,7 +877,7 @@ static int submit_to_mixin(struct weir_server *server, const struct accepted *ac
     reclaim_thread_init();
     r = server->mixin->process(server->mixin, accepted);
     reclaim_thread_fini();
-    connection_table_return(&server->pool->crew.table, 1);
+    connection_table_release(&server->pool->crew.table, 1);
     return r;
 }
 
@@ -889,7 +889,7 @@ static int submit(struct weir_server *server, const struct accepted *accepted)
     pthread_mutex_lock(&server->lock);
     r = begin_submitting_locked(server, accepted);
     if (r == 0 && server->mixin)
-        connection_table_lend(&server->pool->crew.table, 1);
+        connection_table_hold(&server->pool->crew.table, 1);
     else if (r == 0)
         r = submit_to_pool_locked(server, accepted);
     pthread_mutex_unlock(&server->lock);
@@ -1157,16 +1157,6 @@ static void add_connection(struct connection *conn, void *arg)
     }
 }
 
-/* Children have connections, too, and each datagram is one. */
-static void add_outside_of_table(struct weir_stats *stats, uint64_t open)
-{
-    stats->active = stats->queued + stats->running + stats->parked + stats->idle;
-    if (open <= stats->active)
-        return;
-    stats->running += open - stats->active;
-    stats->active = open;
-}
-
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size)
 {
     struct weir_stats stats = {
@@ -1187,7 +1177,8 @@ int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, 
     connection_table_each(&server->pool->crew.table, add_connection, &stats);
     if (mixin)
         stats.workers = mixin->tallies(mixin, add_tally, &stats);
-    add_outside_of_table(&stats, connection_table_open(&server->pool->crew.table));
+    stats.running += connection_table_lent(&server->pool->crew.table);
+    stats.active = stats.queued + stats.running + stats.parked + stats.idle;
     memcpy(ret_stats, &stats, size);
     return 0;
 }
