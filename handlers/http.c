@@ -51,9 +51,19 @@ static int quiet(ssize_t r)
     return r == -ECONNRESET || r == -EPIPE || r == -ETIMEDOUT ? 0 : (int)r;
 }
 
+static bool is_datagram(struct weir_request *req)
+{
+    int type = 0;
+    socklen_t len = sizeof(type);
+
+    return getsockopt(weir_request_fd(req), SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
+           type == SOCK_DGRAM;
+}
+
 /*
  * Closing a socket with unread input resets the connection, and the reset may overtake our answer.
- * So we end our side only, and read on for a while what the peer is still sending.
+ * So we end our side only, and read on for a while what the peer is still sending. But not a
+ * datagram's: its socket is the server's, and everybody's.
  */
 static void linger(struct weir_request *req)
 {
@@ -61,7 +71,7 @@ static void linger(struct weir_request *req)
     char *data;
     ssize_t n;
 
-    if (weir_flush(req) < 0)
+    if (weir_flush(req) < 0 || is_datagram(req))
         return;
     shutdown(weir_request_fd(req), SHUT_WR);
     while (taken < LINGER_MAX && (n = weir_peek(req, &data, 1)) > 0) {
