@@ -117,10 +117,16 @@ def connect(address):
     if scheme == "unix":
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(TIMEOUT)
-        client.connect("\0" + rest[1:] if rest.startswith("@") else rest)
+        client.connect(unix_name(address))
         return client
     host, port = rest.rsplit(":", 1)
     return socket.create_connection((host.strip("[]"), int(port)), TIMEOUT)
+
+
+def unix_name(address):
+    """Of a unix: or unixgram: address, as the socket module has it."""
+    path = address.split("://" if "://" in address else ":", 1)[1]
+    return "\0" + path[1:] if path.startswith("@") else path
 
 
 def port_of(address):
