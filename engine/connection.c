@@ -113,7 +113,7 @@ static void enter_slot(struct connection_table *table, struct connection *conn)
         conn->generation = atomic_fetch_add_explicit(&table->generations, 1,
                                                      memory_order_relaxed);
     while (conn->generation == 0);
-    if (!conn->opened)
+    if (conn->kind == CONNECTION_ACCEPTED)
         /* relaxed: acceptors alone count up, and they look at it themselves. pairs: none */
         atomic_fetch_add_explicit(&table->open, 1, memory_order_relaxed);
     /* release: who finds it finds it whole. pairs: connection_table_each(), _of_event() */
@@ -182,6 +182,10 @@ static void note_peer(struct connection *conn, const struct sockaddr *peer, sock
     }
 }
 
+/* Ten thousand idle ones pay for each further cache line. */
+_Static_assert(offsetof(struct connection, user_state) <= 2 * WEIR_CACHE_LINE,
+               "a connection without state is two cache lines");
+
 static struct connection *allocate(struct connection_table *table, int fd, size_t user_state)
 {
     size_t size = offsetof(struct connection, user_state) + user_state;
@@ -221,7 +225,7 @@ struct connection *connection_create_opened(struct connection_table *table, int 
 
     if (!conn)
         return NULL;
-    conn->opened = true;
+    conn->kind = CONNECTION_OPENED;
     conn->family = (sa_family_t)family;
     conn->task = task;
     atomic_init(&conn->state, CONNECTION_RUNNING);
@@ -237,7 +241,7 @@ struct connection *connection_create_socket(struct connection_table *table, int 
 
     if (!conn)
         return NULL;
-    conn->opened = true;
+    conn->kind = CONNECTION_SOCKET;
     conn->handler = handler;
     conn->listen = listen;
     conn->receiver = receiver;
@@ -262,7 +266,7 @@ static void take_out_of_table(struct connection_table *table, struct connection 
 
 static void let_die(struct connection_table *table, struct connection *conn)
 {
-    if (!conn->opened)
+    if (conn->kind == CONNECTION_ACCEPTED)
         connection_table_release(table, 1);
     if (table->private)
         free(conn);

@@ -44,12 +44,18 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-struct packet;
 struct receiver;
 struct task;
 
 enum connection_state {
     CONNECTION_QUEUED, CONNECTION_RUNNING, CONNECTION_PARKED, CONNECTION_IDLE, CONNECTION_CLOSED,
+};
+
+enum connection_kind {
+    CONNECTION_ACCEPTED,    /* has a handler, and is counted */
+    CONNECTION_OPENED,      /* by weir_connect or weir_poll, for somebody's handler */
+    CONNECTION_SOCKET,      /* datagrams come to it: see receiver.h */
+    CONNECTION_PACKET,      /* one of these, in no table: see packet.h */
 };
 
 /* What whoever called connection_ready or connection_claim must do now. */
@@ -68,7 +74,7 @@ struct connection {
     struct epoll_set *home; /* ... in this set; NULL: in none yet */
     sa_family_t family;
     bool drained;           /* the socket had no more at the last read, and no edge came since */
-    bool opened;            /* by weir_connect, or a datagram socket: not counted */
+    uint8_t kind;           /* enum connection_kind */
     bool began;             /* setup() has run */
     bool kept;              /* handle() returned WEIR_KEEP: IDLE is next */
     bool expired;           /* only finish() is left to do: idle for too long, or no memory */
@@ -77,9 +83,10 @@ struct connection {
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
     _Atomic uint64_t idle_since_ms; /* the sweep looks at it */
     const char *listen;     /* the listener's URI */
-    struct crowd_guest *guest;      /* its place in the table's crowd; NULL: it is not counted */
-    struct receiver *receiver;      /* a datagram socket's, or a packet's; else NULL */
-    struct packet *packet;          /* that it is the connection of; else NULL */
+    union {
+        struct crowd_guest *guest;  /* ACCEPTED: its place in the table's crowd; NULL: none */
+        struct receiver *receiver;  /* SOCKET: whose it is */
+    };
 
     struct message woken;   /* "your task is runnable", to its worker's inbox */
     struct reclaim_head reclaim;

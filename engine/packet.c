@@ -172,15 +172,13 @@ struct packet *packet_tray_look(struct packet_tray *tray, unsigned i)
     return tray->packets[i];
 }
 
-static void init_connection(struct connection *conn, const struct packet_origin *origin,
-                            struct packet *packet)
+static void init_connection(struct connection *conn, const struct packet_origin *origin)
 {
     memset(conn, 0, offsetof(struct connection, user_state) + origin->handler->state_size);
+    conn->kind = CONNECTION_PACKET;
     conn->fd = origin->fd;
     conn->handler = origin->handler;
     conn->listen = origin->listen;
-    conn->receiver = origin->receiver;
-    conn->packet = packet;
     atomic_init(&conn->state, CONNECTION_QUEUED);
 }
 
@@ -192,6 +190,7 @@ struct packet *packet_tray_take(struct packet_tray *tray, unsigned i,
     tray->packets[i] = NULL;
     packet->answered = false;
     packet->reply = NULL;
-    init_connection(&packet->conn, origin, packet);
+    packet->receiver = origin->receiver;
+    init_connection(&packet->conn, origin);
     return packet;
 }

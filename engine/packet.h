@@ -13,6 +13,7 @@
 #define WEIR_PACKET_H
 
 #include "engine/buffers.h"
+#include "engine/compiler.h"
 #include "engine/connection.h"
 
 #include <stdbool.h>
@@ -34,6 +35,7 @@ struct packet {
     char *reply;                /* malloc's */
     size_t reply_len;
     size_t reply_size;          /* of the block */
+    struct receiver *receiver;  /* that it came by; NULL: there is no pool */
     struct connection conn;     /* last: the handler's state follows, and then the data */
 };
 
@@ -42,6 +44,13 @@ struct packet_format {
     size_t state_size;
     size_t data_size;
 };
+
+/* The packet whose connection it is, or NULL. */
+static inline struct packet *packet_of(struct connection *conn)
+{
+    return WEIR_UNLIKELY(conn->kind == CONNECTION_PACKET)
+        ? caa_container_of(conn, struct packet, conn) : NULL;
+}
 
 /* A Unix sender without a name can't be answered. */
 static inline bool packet_has_return_address(const struct packet *packet)

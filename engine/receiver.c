@@ -210,7 +210,7 @@ void receiver_take_turn(struct worker *worker, struct connection *socket)
 
 void receiver_tell_unsent(const struct packet *packet, int error, struct tally *tally)
 {
-    const struct admission *admission = packet->conn.receiver->config.admission;
+    const struct admission *admission = packet->receiver->config.admission;
     char text[WEIR_ADDRESS_SIZE];
 
     tally_add(tally, TALLY_FINISH_ERRORS, 1);

@@ -55,14 +55,15 @@ int request_give_way(struct weir_request *req)
 
 int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len)
 {
+    const struct packet *packet = packet_of(req->conn);
     socklen_t len = sizeof(*ret);
 
-    if (req->conn->packet) {
-        *ret = req->conn->packet->peer;
-        *ret_len = req->conn->packet->peer_len;
+    if (packet) {
+        *ret = packet->peer;
+        *ret_len = packet->peer_len;
         return 0;
     }
-    if (!req->conn->opened && req->conn->family != AF_UNIX) {
+    if (req->conn->kind == CONNECTION_ACCEPTED && req->conn->family != AF_UNIX) {
         connection_peer(req->conn, ret, ret_len);
         return 0;
     }
@@ -94,7 +95,7 @@ const char *weir_peer_text(struct weir_request *req, char *buf, size_t size)
 
 bool weir_truncated(struct weir_request *req)
 {
-    const struct packet *packet = request_root(req)->conn->packet;
+    const struct packet *packet = packet_of(request_root(req)->conn);
 
     return packet && packet->truncated;
 }

@@ -220,7 +220,7 @@ static void answer(struct weir_request *req, struct packet *packet, int error)
 
 static void serve_packet(struct weir_request *req)
 {
-    struct packet *packet = req->conn->packet;
+    struct packet *packet = packet_of(req->conn);
     int status;
 
     if (packet->answered) {
@@ -247,7 +247,7 @@ void request_serve(struct task *task)
         .service = task->worker->crew->service, .task = task, .conn = task->conn,
     };
 
-    if (WEIR_UNLIKELY(task->conn->packet))
+    if (WEIR_UNLIKELY(task->conn->kind == CONNECTION_PACKET))
         serve_packet(&req);
     else
         serve_accepted(&req);

@@ -1137,7 +1137,7 @@ static void add_connection(struct connection *conn, void *arg)
 {
     struct weir_stats *stats = arg;
 
-    if (conn->opened)
+    if (conn->kind != CONNECTION_ACCEPTED)
         return;
     switch (connection_state(conn)) {
     case CONNECTION_QUEUED:

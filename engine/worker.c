@@ -144,7 +144,7 @@ static void end_packet(struct worker *worker, struct packet *packet)
 
 static void close_connection(struct worker *worker, struct connection *conn)
 {
-    struct packet *packet = conn->packet;
+    struct packet *packet = packet_of(conn);
 
     if (WEIR_UNLIKELY(packet)) {
         if (packet->answered)
@@ -227,7 +227,7 @@ static void run_handler(struct worker *worker, struct connection *conn)
 void worker_start(struct worker *worker, struct connection *conn)
 {
     connection_start(conn);
-    if (WEIR_UNLIKELY(conn->receiver && !conn->packet)) {
+    if (WEIR_UNLIKELY(conn->kind == CONNECTION_SOCKET)) {
         receiver_take_turn(worker, conn);
         return;
     }
