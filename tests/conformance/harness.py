@@ -105,7 +105,7 @@ class BackEnd:
     def __init__(self, kind, **popen):
         self.kind = kind
         self.events = []
-        self.notes = []             # what could not be asserted here, and why
+        self.notes = []             # what is printed below the result
         self.changed = threading.Condition()
         self._pending = {}
         self._numbers = 0
@@ -236,9 +236,13 @@ class BackEnd:
         """A path in a directory of its own."""
         return os.path.join(self._temporary.name, name)
 
+    def note(self, text):
+        """Something to print below the result."""
+        self.notes.append(text)
+
     def cannot(self, reason):
-        """Notes that something is not asserted here; it is printed with the result."""
-        self.notes.append(reason)
+        """What is left could not be asserted here, and why."""
+        self.note(f"NOT ASSERTED HERE: {reason}")
 
     # ------------------------------------------------------------------ its end
 

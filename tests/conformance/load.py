@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""load.py ADDRESS REQUESTS AT_ONCE: a client for each request, so many at once, as `ab` has them.
+
+Each connects, asks for an echo and for the end, and wants exactly the answer. Prints how many did not get
+it, and how many milliseconds the median and the slowest one took.
+"""
+
+import select
+import socket
+import sys
+import time
+
+from harness import endpoint
+
+ASKED = b"echo loaded\nend\n"
+WANTED = b"loaded\n"
+
+
+class Visit:
+    """One client, from connecting to the end of file."""
+
+    def __init__(self, family, address):
+        self.began = time.monotonic()
+        self.received = b""
+        self.asked = False
+        self.socket = socket.socket(family)
+        self.socket.setblocking(False)
+        self.socket.connect_ex(address)
+
+    def go_on(self):
+        """What can be done now; True: it is over."""
+        try:
+            if not self.asked:
+                self.socket.sendall(ASKED)
+                self.asked = True
+                return False
+            data = self.socket.recv(100)
+        except OSError:
+            return True
+        self.received += data
+        return not data
+
+
+def run(family, address, requests, at_once):
+    """How many failed, and how long each took."""
+    poll = select.epoll()
+    visits = {}
+    failures = 0
+    took = []
+
+    def begin():
+        visit = Visit(family, address)
+        visits[visit.socket.fileno()] = visit
+        poll.register(visit.socket, select.EPOLLOUT)
+
+    for _ in range(min(requests, at_once)):
+        begin()
+    while visits:
+        for fd, _ in poll.poll():
+            visit = visits[fd]
+            if not visit.go_on():
+                poll.modify(fd, select.EPOLLIN)
+                continue
+            failures += visit.received != WANTED
+            took.append(time.monotonic() - visit.began)
+            del visits[fd]
+            visit.socket.close()
+            if len(took) + len(visits) < requests:
+                begin()
+    return failures, sorted(took)
+
+
+def main():
+    family, address = endpoint(sys.argv[1])
+    failures, took = run(family, address, int(sys.argv[2]), int(sys.argv[3]))
+    print(failures, round(1000 * took[len(took) // 2]), round(1000 * took[-1]))
+
+
+if __name__ == "__main__":
+    main()
