@@ -158,7 +158,7 @@ def half_close(b):
 @behaviour(57, "A silent client is given up after the timeout, and reading again fails, too")
 def read_timeout(b):
     for server in each_mode(b, read_timeout_ms=100):
-        with server.connect() as client, NotEarlierThan(0.1):
+        with NotEarlierThan(0.1), server.connect() as client:
             client.sees_the_end()
         equal(errors(server), ["ETIMEDOUT"])
         with server.connect() as client:
