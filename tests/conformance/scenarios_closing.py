@@ -2,8 +2,8 @@
 
 import os
 
-from harness import behaviour, connect, differs, equal, eventually, true
-from serving import errors, say_at_once, serving
+from harness import Client, behaviour, connect, differs, equal, eventually, true
+from serving import errors, reset, say_at_once, serving
 
 
 def concurrencies(b):
@@ -135,15 +135,17 @@ def close_at_once(b):
 def ten_thousand(b):
     def ask(times):
         for _ in range(times):
-            with server.connect() as client:
-                client.say("end")
-                client.sees_the_end()
+            client = Client(connect(address))
+            client.say("end")
+            client.sees_the_end()
+            reset(client)
 
     # AddressSanitizer would keep what is freed.
     options = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"
     b = b.another(env={**os.environ, "ASAN_OPTIONS": options})
     for concurrency in concurrencies(b):
         with serving(b, concurrency=concurrency, quiet=1) as server:
+            address = server.address
             ask(1000)
             threads, rss_kib = b.threads(), b.rss_kib()
             ask(9000)

@@ -3,12 +3,11 @@
 import os
 import signal
 import socket
-import struct
 import time
 
 from harness import (
     TIMEOUT, Client, NotEarlierThan, behaviour, differs, endpoint, equal, eventually, true)
-from serving import errors, say_at_once, serving
+from serving import errors, reset, say_at_once, serving
 
 PATTERN = bytes(range(251))
 MODES = ("serial", "pool")
@@ -19,11 +18,6 @@ def each_mode(b, **settings):
     for mode in MODES:
         with serving(b, concurrency=mode, **settings) as server:
             yield server
-
-
-def reset(client):
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
 
 
 def pattern(length):

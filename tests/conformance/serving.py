@@ -1,6 +1,8 @@
 """What many scenarios share: servers that serve meanwhile, clients that say much, errors told."""
 
 import contextlib
+import socket
+import struct
 
 import harness
 
@@ -25,6 +27,12 @@ def end(client):
     """Has the handler return, and closes."""
     client.say("end")
     client.sees_the_end()
+    client.close()
+
+
+def reset(client):
+    """Closes with a RST. It spares a server that has closed first the TIME_WAIT."""
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
 
 
