@@ -37,36 +37,45 @@ purpose, and the scenario asserts the difference on both sides.
 `tools/test` runs the suite, and fails when this page is not what it says. To write it anew:
 `bazel build //tests/conformance:backend && tests/conformance/driver.py --write`.
 
-The behaviours were collected from CPython 3.13, and are asserted on the CPython that is there (3.11
-on Debian 12), which is the same in all of them. "The pool" is `concurrency = WEIR_POOL` on weir; its
-counterpart in Python is `ThreadingMixIn`.
+Most of it is asserted of serial, threaded and forking servers, and of weir's pool, alike. Where a row
+says "the pool", its counterpart in Python is `ThreadingMixIn`. The suite runs on whichever CPython is
+there; with 3.11 (Debian 12), 3.12 and 3.13 it comes to the same.
 
 """
 
 
 class Outcome:
-    """What one behaviour came to on one back end."""
+    """What one behaviour came to on one back end, with all concurrencies."""
 
-    def __init__(self, failure=None, notes=()):
-        self.failure = failure
-        self.notes = notes
+    def __init__(self):
+        self.failures = []
+        self.notes = []
 
 
-def run(behaviour, kind):
-    if behaviour.cells[kind].word == "absent":
-        return Outcome()
-    back_end = None
+def run(behaviour, kind, concurrency, outcome):
+    back_end = harness.BackEnd(kind, concurrency)
     try:
-        back_end = harness.BackEnd(kind)
         behaviour.scenario(back_end)
         back_end.finish()
     except Exception:
-        said = f"\n{kind} said: {back_end.stderr()}" if back_end else ""
-        return Outcome(traceback.format_exc() + said)
+        outcome.failures.append(f"{kind}, {concurrency}: {traceback.format_exc()}\n"
+                                f"it said: {back_end.stderr()}")
     finally:
-        if back_end:
-            back_end.clean_up()
-    return Outcome(notes=back_end.notes)
+        outcome.notes += back_end.notes
+        back_end.clean_up()
+
+
+def run_all(behaviours):
+    """{(number, back end): Outcome}"""
+    outcomes = {(behaviour.number, kind): Outcome()
+                for behaviour in behaviours for kind in BACK_ENDS}
+    with concurrent.futures.ThreadPoolExecutor(PARALLEL) as threads:
+        futures = [threads.submit(run, behaviour, kind, concurrency,
+                                  outcomes[behaviour.number, kind])
+                   for behaviour in behaviours for kind, concurrency in behaviour.runs()]
+    for future in futures:
+        future.result()
+    return outcomes
 
 
 def load_behaviours():
@@ -94,8 +103,8 @@ def print_table(behaviours, outcomes):
     width = max(len(behaviour.title) for behaviour in behaviours)
     print(f"{'':>3} {'behaviour':{width}} {'CPython':8} weir")
     for behaviour in behaviours:
-        words = [behaviour.cells[kind].word if not outcomes[behaviour.number, kind].failure
-                 else "FAILED" for kind in BACK_ENDS]
+        words = ["FAILED" if outcomes[behaviour.number, kind].failures
+                 else behaviour.cells[kind].word for kind in BACK_ENDS]
         print(f"{behaviour.number:3} {behaviour.title:{width}} {words[0]:8} {words[1]}")
         for kind in BACK_ENDS:
             for note in outcomes[behaviour.number, kind].notes:
@@ -108,15 +117,18 @@ def print_table(behaviours, outcomes):
 
 def make_test(behaviour, outcomes):
     def test(self):
-        for kind in BACK_ENDS:
-            failure = outcomes[behaviour.number, kind].failure
-            if failure:
-                self.fail(f"{behaviour.title}\n{kind}: {failure}")
+        failures = [failure for kind in BACK_ENDS
+                    for failure in outcomes[behaviour.number, kind].failures]
+        if failures:
+            self.fail("\n".join([behaviour.title, *failures]))
     return test
 
 
 def make_suite(behaviours, outcomes, document_path):
     class Conformance(unittest.TestCase):
+        def test_all_eighty_behaviours_are_here(self):
+            self.assertEqual([behaviour.number for behaviour in behaviours], list(range(1, 81)))
+
         def test_the_document_is_what_the_suite_says(self):
             with open(document_path) as file:
                 lines = file.read().splitlines()
@@ -129,6 +141,7 @@ def make_suite(behaviours, outcomes, document_path):
         name = f"test_{behaviour.number:02}_{behaviour.scenario.__name__}"
         setattr(Conformance, name, make_test(behaviour, outcomes))
     if not document_path:
+        del Conformance.test_all_eighty_behaviours_are_here
         del Conformance.test_the_document_is_what_the_suite_says
     return unittest.defaultTestLoader.loadTestsFromTestCase(Conformance)
 
@@ -145,12 +158,9 @@ def main():
     if options.only:
         wanted = {int(number) for number in options.only.split(",")}
         behaviours = [behaviour for behaviour in behaviours if behaviour.number in wanted]
-    with concurrent.futures.ThreadPoolExecutor(PARALLEL) as threads:
-        futures = {(behaviour.number, kind): threads.submit(run, behaviour, kind)
-                   for behaviour in behaviours for kind in BACK_ENDS}
-    outcomes = {key: future.result() for key, future in futures.items()}
+    outcomes = run_all(behaviours)
     print_table(behaviours, outcomes)
-    if options.write and not any(outcome.failure for outcome in outcomes.values()):
+    if options.write and not any(outcome.failures for outcome in outcomes.values()):
         with open(options.document, "w") as file:
             file.write(document(behaviours))
     suite = make_suite(behaviours, outcomes, None if options.only else options.document)

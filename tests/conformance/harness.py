@@ -46,19 +46,34 @@ def absent(text):
     return Cell("absent", text)
 
 
+SERIAL = ("serial",)
+EVERY = ("serial", "thread", "pool", "fork")
+
+
 class Behaviour:
-    def __init__(self, number, title, scenario, cells):
+    def __init__(self, number, title, scenario, cells, concurrencies):
         self.number = number
         self.title = title
         self.scenario = scenario
         self.cells = cells
+        self.concurrencies = concurrencies
+
+    def runs(self):
+        """What the scenario runs against: (back end, concurrency) each. Python's pool is threads."""
+        return [(kind, concurrency) for kind, cell in self.cells.items() if cell.word != "absent"
+                for concurrency in self.concurrencies
+                if not (kind == "python" and concurrency == "pool" and "thread" in self.concurrencies)]
 
 
-def behaviour(number, title, python=HOLDS, weir=HOLDS):
-    """Makes a function the scenario of a behaviour. The texts become the committed document."""
+def behaviour(number, title, python=HOLDS, weir=HOLDS, concurrencies=SERIAL):
+    """Makes a function the scenario of a behaviour. The texts become the committed document.
+
+    It runs with each of the concurrencies: that is what its servers have, unless it says otherwise.
+    """
     def register(scenario):
         assert number not in BEHAVIOURS, f"two scenarios for {number}"
-        BEHAVIOURS[number] = Behaviour(number, title, scenario, {"python": python, "weir": weir})
+        BEHAVIOURS[number] = Behaviour(number, title, scenario, {"python": python, "weir": weir},
+                                       concurrencies)
         return scenario
     return register
 
@@ -102,8 +117,9 @@ class Pending:
 class BackEnd:
     """A process of one of the two programs. All it has said is in .events."""
 
-    def __init__(self, kind, **popen):
+    def __init__(self, kind, concurrency="serial", **popen):
         self.kind = kind
+        self.concurrency = concurrency
         self.events = []
         self.notes = []             # what is printed below the result
         self.changed = threading.Condition()
@@ -174,14 +190,15 @@ class BackEnd:
         equal(self.begin(verb, **settings).error(), error, f"the error of {verb}")
 
     def server(self, address=LOOPBACK, **settings):
-        """A new server; concurrency is serial unless it says otherwise."""
+        """A new server."""
         number = self.number()
-        self.call("create", server=number, address=address, **settings)
+        self.call("create", server=number, address=address,
+                  **{"concurrency": self.concurrency, **settings})
         return Server(self, number)
 
     def another(self, **popen):
         """A further process of the same program, ended with this one."""
-        other = BackEnd(self.kind, **popen)
+        other = BackEnd(self.kind, self.concurrency, **popen)
         self._others.append(other)
         return other
 

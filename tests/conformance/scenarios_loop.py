@@ -2,14 +2,14 @@
 
 import time
 
-from harness import NotEarlierThan, behaviour, differs, equal, true
+from harness import EVERY, NotEarlierThan, behaviour, differs, equal, true
 from serving import end, serving
 
 # Far beyond every wait here: what returns has not waited for it.
 NEVER_MS = 600_000
 
 
-@behaviour(18, "shutdown from another thread returns once the loop has ended")
+@behaviour(18, "shutdown from another thread returns once the loop has ended", concurrencies=EVERY)
 def shutdown_ends_the_loop(b):
     server = b.server(service_actions="event", poll_interval_ms=10)
     serve = server.serve()
@@ -20,7 +20,7 @@ def shutdown_ends_the_loop(b):
     equal(len(server.told("service_actions")), turns, "turns of the loop")
 
 
-@behaviour(19, "Twenty servers that are shut down as they start all end")
+@behaviour(19, "Twenty servers that are shut down as they start all end", concurrencies=EVERY)
 def shutdown_races_the_start(b):
     servers = [b.server(poll_interval_ms=10) for _ in range(20)]
     commands = [server.begin(verb) for server in servers for verb in ("serve", "shutdown")]
@@ -61,7 +61,8 @@ def shutdown_in_a_handler(b):
 
 @behaviour(22, "After a shutdown before the start, serve_forever returns at once",
            python=differs("and until then shutdown waits"),
-           weir=differs("and shutdown returns without waiting for it"))
+           weir=differs("and shutdown returns without waiting for it"),
+           concurrencies=EVERY)
 def shutdown_before_the_start(b):
     server = b.server(poll_interval_ms=NEVER_MS, service_actions="event")
     if b.is_weir:
@@ -79,7 +80,8 @@ def shutdown_before_the_start(b):
 
 @behaviour(23, "A second shutdown, when the loop has ended already",
            python=differs("it ends the next serve_forever before that has begun"),
-           weir=differs("it changes nothing: the next `weir_serve_forever` serves"))
+           weir=differs("it changes nothing: the next `weir_serve_forever` serves"),
+           concurrencies=EVERY)
 def second_shutdown(b):
     server = b.server(poll_interval_ms=10)
     serve = server.serve()
@@ -96,7 +98,7 @@ def second_shutdown(b):
     serve.wait()
 
 
-@behaviour(24, "serve_forever can be called again after a shutdown")
+@behaviour(24, "serve_forever can be called again after a shutdown", concurrencies=EVERY)
 def serve_again(b):
     server = b.server(poll_interval_ms=10)
     for _ in range(3):
@@ -106,7 +108,8 @@ def serve_again(b):
         serve.wait()
 
 
-@behaviour(25, "After a shutdown clients can still connect; they wait, and the next loop serves them")
+@behaviour(25, "After a shutdown clients can still connect; they wait, and the next loop serves them",
+           concurrencies=EVERY)
 def connecting_after_shutdown(b):
     server = b.server(poll_interval_ms=10)
     serve = server.serve()
@@ -123,7 +126,8 @@ def connecting_after_shutdown(b):
     serve.wait()
 
 
-@behaviour(26, "A client that is waiting when the loop sees the shutdown is not served")
+@behaviour(26, "A client that is waiting when the loop sees the shutdown is not served",
+           concurrencies=EVERY)
 def ready_at_shutdown(b):
     server = b.server(f"unix:@conformance-{b.pid}", service_actions="hold", poll_interval_ms=10)
     serve = server.serve()
@@ -150,7 +154,8 @@ def shutdown_of_a_loop_that_waits(server):
 
 @behaviour(27, "How long shutdown takes",
            python=differs("until poll_interval has passed, or a client happens to come (unserved)"),
-           weir=differs("whatever poll_interval is, the loop is woken up"))
+           weir=differs("whatever poll_interval is, the loop is woken up"),
+           concurrencies=EVERY)
 def shutdown_latency(b):
     server = b.server(poll_interval_ms=NEVER_MS)
     if b.is_weir:
@@ -168,7 +173,8 @@ def shutdown_latency(b):
     equal(server.stats()["accepted"], 0)
 
 
-@behaviour(28, "service_actions is called every poll_interval, clients or not; never by handle_request")
+@behaviour(28, "service_actions is called every poll_interval, clients or not; never by handle_request",
+           concurrencies=EVERY)
 def service_actions(b):
     server = b.server(service_actions="event", poll_interval_ms=30, timeout_ms=100)
     for _ in range(2):
@@ -182,7 +188,7 @@ def service_actions(b):
     serve.wait()
 
 
-@behaviour(29, "serve_forever ignores timeout")
+@behaviour(29, "serve_forever ignores timeout", concurrencies=EVERY)
 def timeout_is_not_for_serve_forever(b):
     with serving(b, service_actions="event", poll_interval_ms=10, timeout_ms=1) as server:
         b.wait_for_event("service_actions", 10)

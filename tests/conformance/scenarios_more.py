@@ -5,12 +5,12 @@ import subprocess
 import sys
 import time
 
-from harness import HERE, TIMEOUT, absent, behaviour, connect, equal, eventually, true
+from harness import EVERY, HERE, TIMEOUT, absent, behaviour, connect, equal, eventually, true
 from scenarios_opening import addresses, echo_for_three
 from serving import end, serving
 
 
-@behaviour(75, "A server on ::1 tells its peer's address as IPv6")
+@behaviour(75, "A server on ::1 tells its peer's address as IPv6", concurrencies=EVERY)
 def ipv6(b):
     if not os.path.exists("/proc/net/if_inet6"):
         b.cannot("there is no IPv6 here")
@@ -23,7 +23,8 @@ def ipv6(b):
             end(client)
 
 
-@behaviour(76, "One thread serves two servers, by their fileno and handle_request")
+@behaviour(76, "One thread serves two servers, by their fileno and handle_request",
+           concurrencies=EVERY)
 def two_servers_on_one_thread(b):
     servers = [b.server(), b.server(f"unix:@conformance-{b.pid}")]
     loop = b.begin("poll_loop", servers=",".join(str(server.number) for server in servers),
@@ -59,7 +60,8 @@ def half_a_request(b):
             equal(len(server.told("handle")), 2)
 
 
-@behaviour(78, "The end of `with server:`, or `weir_server_destroy`, closes the listener")
+@behaviour(78, "The end of `with server:`, or `weir_server_destroy`, closes the listener",
+           concurrencies=EVERY)
 def destroy(b):
     b.server().call("destroy")      # whatever a first one makes for all that follow
     before = b.fds()

@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 
-from harness import NotEarlierThan, behaviour, differs, equal, true
+from harness import EVERY, NotEarlierThan, behaviour, differs, equal, true
 
 
 def timed_out(server):
@@ -14,7 +14,8 @@ def timed_out(server):
     return len(server.told("handle_timeout"))
 
 
-@behaviour(30, "handle_request calls handle_timeout after timeout, not earlier, if nobody comes")
+@behaviour(30, "handle_request calls handle_timeout after timeout, not earlier, if nobody comes",
+           concurrencies=EVERY)
 def handle_request_times_out(b):
     server = b.server(timeout_ms=150)
     with NotEarlierThan(0.15):
@@ -29,7 +30,8 @@ def handle_request_times_out(b):
 
 @behaviour(31, "handle_request and two timeouts, the server's and its socket's",
            python=differs("it takes the smaller one"),
-           weir=differs("it has one timeout: what is set on an inherited socket counts for nothing"))
+           weir=differs("it has one timeout: what is set on an inherited socket counts for nothing"),
+           concurrencies=EVERY)
 def the_smaller_timeout(b):
     if b.is_python:
         for ours, the_sockets in (100, 600_000), (600_000, 100):
@@ -47,7 +49,7 @@ def the_smaller_timeout(b):
         equal(timed_out(server), 1)
 
 
-@behaviour(32, "Signals neither end nor shorten the wait of handle_request")
+@behaviour(32, "Signals neither end nor shorten the wait of handle_request", concurrencies=EVERY)
 def handle_request_under_signals(b):
     server = b.server(timeout_ms=200)
     with NotEarlierThan(0.2):
@@ -59,7 +61,8 @@ def handle_request_under_signals(b):
     equal(timed_out(server), 1)
 
 
-@behaviour(33, "handle_request serves one of three clients that wait, and no more")
+@behaviour(33, "handle_request serves one of three clients that wait, and no more",
+           concurrencies=EVERY)
 def one_of_three(b):
     server = b.server(f"unix:@conformance-{b.pid}")
     clients = [server.connect() for _ in range(3)]
@@ -75,7 +78,8 @@ def one_of_three(b):
         client.close()
 
 
-@behaviour(34, "A client that resets its connection before it is accepted harms nobody")
+@behaviour(34, "A client that resets its connection before it is accepted harms nobody",
+           concurrencies=EVERY)
 def reset_before_accept(b):
     server = b.server()
     client = server.connect()

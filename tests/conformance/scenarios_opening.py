@@ -2,11 +2,11 @@
 
 import socket
 
-from harness import TIMEOUT, Client, behaviour, connect, endpoint, equal, eventually, true
+from harness import EVERY, TIMEOUT, Client, behaviour, connect, endpoint, equal, eventually, true
 from serving import end, serving
 
 
-@behaviour(1, "A port 0 is told as the port that was bound")
+@behaviour(1, "A port 0 is told as the port that was bound", concurrencies=EVERY)
 def port_0_is_resolved(b):
     with serving(b) as server:
         address = server.address
@@ -29,7 +29,8 @@ def failed_bind_leaks_nothing(b):
         equal(b.fds(), before, "the number of descriptors")
 
 
-@behaviour(3, "Without bind_and_activate nobody can connect before both calls were made")
+@behaviour(3, "Without bind_and_activate nobody can connect before both calls were made",
+           concurrencies=EVERY)
 def deferred(b):
     server = b.server(defer=1)
     server.call("bind")

@@ -10,7 +10,7 @@ import harness
 @contextlib.contextmanager
 def serving(b, address=harness.LOOPBACK, **settings):
     """A server that serves in the meantime, and is then shut down and closed."""
-    server = b.server(address, **settings)
+    server = b.server(address, **{"poll_interval_ms": 20, **settings})
     serve = server.serve()
     yield server
     server.shutdown()
