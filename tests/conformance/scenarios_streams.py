@@ -10,13 +10,14 @@ from harness import (
 from serving import errors, reset, say_at_once, serving
 
 PATTERN = bytes(range(251))
-MODES = ("serial", "pool")
+IN_PROCESS = ("serial", "pool", "thread")
+CONCURRENCIES = IN_PROCESS + ("fork",)
 
 
-def each_mode(b, **settings):
-    """A server of each mode that serves, one after another."""
-    for mode in MODES:
-        with serving(b, concurrency=mode, **settings) as server:
+def each(b, concurrencies=CONCURRENCIES, **settings):
+    """A server of each concurrency that serves, one after another."""
+    for concurrency in concurrencies:
+        with serving(b, concurrency=concurrency, **settings) as server:
             yield server
 
 
@@ -27,7 +28,7 @@ def pattern(length):
 
 @behaviour(48, "Writing to a client that has reset its connection fails that handler only")
 def write_to_reset_peer(b):
-    for server in each_mode(b):
+    for server in each(b):
         client = server.connect()
         say_at_once(client, "echo in", "flush", "block", "write 100000")
         equal(client.line(), "in")
@@ -40,7 +41,7 @@ def write_to_reset_peer(b):
 
 @behaviour(49, "An unbuffered wfile sends at once, while handle goes on")
 def unbuffered(b):
-    for server in each_mode(b, wbufsize=0):
+    for server in each(b, wbufsize=0):
         with server.connect() as client:
             say_at_once(client, "echo now", "block")
             equal(client.line(), "now")
@@ -52,7 +53,7 @@ def unbuffered(b):
 @behaviour(50, "A buffered wfile sends nothing before it is flushed; finish flushes",
            weir=differs("it is flushed, too, whenever the handler waits for input"))
 def buffered(b):
-    for server in each_mode(b, wbufsize=4096):
+    for server in each(b, wbufsize=4096):
         with server.connect() as client:
             say_at_once(client, "echo one", "flush", "echo two", "block")
             equal(client.line(), "one")
@@ -72,13 +73,16 @@ def buffered(b):
 @behaviour(51, "A write of 16 MiB under a hail of signals is complete and exact")
 def large_write_under_signals(b):
     length = 16 << 20
-    for server in each_mode(b):
+    for server in each(b):
         with server.connect() as client:
-            client.say(f"write {length}", "end")
+            handler_pid = int(client.ask("pid"))
+            client.say(f"write {length}")
             data = bytearray()
-            while piece := client.socket.recv(65536):
+            while len(data) < length and (piece := client.socket.recv(65536)):
                 data += piece
-                os.kill(b.pid, signal.SIGUSR1)
+                os.kill(handler_pid, signal.SIGUSR1)
+            client.say("end")
+            data += client.rest()
             equal(len(data), length + len(f"{length}\n"), "the length")
             true(data == pattern(length) + f"{length}\n".encode(), "other bytes have come")
         equal(errors(server), [])
@@ -86,7 +90,7 @@ def large_write_under_signals(b):
 
 @behaviour(52, "readline takes LF and CRLF, a line in two packets, and one byte by byte")
 def line_ends(b):
-    for server in each_mode(b):
+    for server in each(b):
         with server.connect() as client:
             client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             say_at_once(client, "line 100", "lf", "line 100", "crlf\r")
@@ -104,7 +108,7 @@ def line_ends(b):
 
 @behaviour(53, "readline(limit) gives limit bytes, and the next call what follows")
 def line_limit(b):
-    for server in each_mode(b):
+    for server in each(b):
         with server.connect() as client:
             say_at_once(client, "line 4", "abcdecho rest", "line 4", "abc", "line 4", "ab")
             equal(client.line(), "4 " + b"abcd".hex())
@@ -115,7 +119,7 @@ def line_limit(b):
 
 @behaviour(54, "A line that the end of file cuts short is given, and then the end")
 def partial_line(b):
-    for server in each_mode(b):
+    for server in each(b):
         with server.connect() as client:
             client.send(b"line 100\nno end")
             client.half_close()
@@ -129,7 +133,7 @@ def partial_line(b):
 
 @behaviour(55, "read(n) waits for n bytes, and gives fewer at the end of file")
 def short_read(b):
-    for server in each_mode(b):
+    for server in each(b):
         with server.connect() as client:
             client.send(b"echo first\nread 6\nabc")
             equal(client.line(), "first")
@@ -142,7 +146,7 @@ def short_read(b):
 
 @behaviour(56, "A client that has half-closed is answered")
 def half_close(b):
-    for server in each_mode(b):
+    for server in each(b):
         with server.connect() as client:
             client.send(b"sleep 10\necho still here")
             client.half_close()
@@ -151,7 +155,7 @@ def half_close(b):
 
 @behaviour(57, "A silent client is given up after the timeout, and reading again fails, too")
 def read_timeout(b):
-    for server in each_mode(b, read_timeout_ms=100):
+    for server in each(b, read_timeout_ms=100):
         with NotEarlierThan(0.1), server.connect() as client:
             client.sees_the_end()
         equal(errors(server), ["ETIMEDOUT"])
@@ -163,7 +167,7 @@ def read_timeout(b):
 @behaviour(58, "The timeout of a write is for all of it, however slowly the client reads on")
 def write_timeout(b):
     length = 64 << 20
-    for server in each_mode(b, write_timeout_ms=300):
+    for server in each(b, write_timeout_ms=300):
         with server.connect() as client:
             data = bytearray()
             with NotEarlierThan(0.3):
@@ -191,7 +195,7 @@ def slow_client(server):
            python=differs("but a reset takes what of the answer has not reached the client yet"))
 def unread_input(b):
     unread = "x" * 20000
-    for server in each_mode(b):
+    for server in each(b):
         with server.connect() as client:
             say_at_once(client, "echo bye", "end", unread)
             equal(client.line(), "bye")
@@ -219,13 +223,13 @@ def is_reset(client):
 @behaviour(60, "disable_nagle_algorithm sets TCP_NODELAY, which is not set otherwise")
 def nodelay(b):
     for disable, on in ("1", "1"), ("0", "0"):
-        for server in each_mode(b, disable_nagle=disable):
+        for server in each(b, disable_nagle=disable):
             equal(server.ask("nodelay"), on)
 
 
 @behaviour(61, "The connection ends although the handler has leaked a duplicate of its socket")
 def leaked_duplicate(b):
-    for server in each_mode(b):
+    for server in each(b, IN_PROCESS):
         with server.connect() as client:
             duplicate = client.ask("leak")
             client.say("end")
