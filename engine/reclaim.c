@@ -3,6 +3,7 @@
 #include "engine/compiler.h"
 #include "engine/thread.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -10,8 +11,9 @@
 
 static _Thread_local unsigned registered;
 
-static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
-static bool started;    /* by us; under the lock */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* of what follows; held across fork */
+static unsigned readers;        /* threads that are registered */
+static bool started;            /* liburcu's thread, by us */
 
 #if WEIR_TSAN
 #include <sanitizer/tsan_interface.h>
@@ -56,27 +58,35 @@ int reclaim_start(void)
 {
     int r = 0;
 
-    pthread_mutex_lock(&start_lock);
+    pthread_mutex_lock(&lock);
     if (!started) {
         r = try_thread();
         if (r == 0)
             make_reclaimer();
         started = r == 0;
     }
-    pthread_mutex_unlock(&start_lock);
+    pthread_mutex_unlock(&lock);
     return r;
 }
 
 void reclaim_thread_init(void)
 {
-    if (registered++ == 0)
-        urcu_memb_register_thread();
+    if (registered++ > 0)
+        return;
+    pthread_mutex_lock(&lock);
+    urcu_memb_register_thread();
+    readers++;
+    pthread_mutex_unlock(&lock);
 }
 
 void reclaim_thread_fini(void)
 {
-    if (--registered == 0)
-        urcu_memb_unregister_thread();
+    if (--registered > 0)
+        return;
+    pthread_mutex_lock(&lock);
+    urcu_memb_unregister_thread();
+    readers--;
+    pthread_mutex_unlock(&lock);
 }
 
 void reclaim_enter(void)
@@ -99,4 +109,33 @@ void reclaim_defer(struct reclaim_head *head, void (*fn)(struct reclaim_head *he
 void reclaim_settle(void)
 {
     GRACE_ACQUIRE();
+}
+
+/* ------------------------------------------------------------------ fork(2) ----------- */
+
+/*
+ * A child has only the thread that forked, but liburcu would go on to look at all that were
+ * registered: at their thread-local memory, in stacks that glibc gives to the child's new threads.
+ */
+int reclaim_before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+    if (readers > (registered > 0)) {
+        pthread_mutex_unlock(&lock);
+        return -EPERM;
+    }
+    urcu_memb_call_rcu_before_fork();
+    return 0;
+}
+
+void reclaim_after_fork(void)
+{
+    urcu_memb_call_rcu_after_fork_parent();
+    pthread_mutex_unlock(&lock);
+}
+
+void reclaim_after_fork_in_child(void)
+{
+    pthread_mutex_unlock(&lock);
+    urcu_memb_call_rcu_after_fork_child();
 }

@@ -6,7 +6,8 @@
  * liburcu's fences are inline assembly and a membarrier(2).
  *
  * Threads: reclaim_enter to reclaim_exit by a thread between reclaim_thread_init and _fini.
- * Blocks:  reclaim_start, while a thread is made; the others never.
+ * Blocks:  reclaim_start, while a thread is made; reclaim_before_fork, while memory is freed; _init
+ *          and _fini, while another thread is in one of these. The others never.
  * Never:   park inside a section. Read-side nesting belongs to a pthread, not to a fiber.
  */
 #ifndef WEIR_RECLAIM_H
@@ -15,6 +16,14 @@
 #include <urcu/urcu-memb.h>
 
 #define reclaim_head rcu_head
+
+/*
+ * Around a fork(2) whose child goes on to use all this. before returns 0, or -EPERM: other threads
+ * are registered, and a child could free nothing any more. Then neither of the others is called.
+ */
+int reclaim_before_fork(void);
+void reclaim_after_fork(void);
+void reclaim_after_fork_in_child(void);
 
 /*
  * Before anything is deferred: makes liburcu's thread, unless the process has it. 0, or -EAGAIN: no
