@@ -102,6 +102,16 @@ static int give_to_pool(struct acceptor *acceptor, struct listening *listening)
     }, listening->listener.fd, listening->handler, listening->listener.uri, &listening->receiver);
 }
 
+/* Nobody is told of those that are somebody else's, nor yet of those that are shared. */
+static int watch_listener(struct acceptor *acceptor, int fd, size_t i)
+{
+    const struct acceptor_config *config = acceptor->config;
+
+    if (config->shared || (config->mixin && !config->mixin->process))
+        return 0;
+    return watch(acceptor, fd, EPOLLIN | EPOLLET, TOKEN_LISTENER + i);
+}
+
 int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
                  const struct weir_handler *handler)
 {
@@ -116,7 +126,7 @@ int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
     if (listener->type == SOCK_DGRAM && !acceptor->config->mixin)
         r = give_to_pool(acceptor, &listening[len]);
     else
-        r = watch(acceptor, listener->fd, EPOLLIN | EPOLLET, TOKEN_LISTENER + len);
+        r = watch_listener(acceptor, listener->fd, len);
     if (r < 0)
         return r;
     acceptor->listening_len++;
@@ -376,6 +386,36 @@ static bool stopping(const struct acceptor *acceptor)
     return atomic_load_explicit(&acceptor->stopping, memory_order_acquire);
 }
 
+/*
+ * Of several processes that wait for a shared listener one is called for each client: the first in
+ * line of those that wait now. Who accepts goes to the end of the line, so that they take turns.
+ * Who has no room leaves it before it is called, for it can't pass the call on.
+ */
+static void leave_line(struct acceptor *acceptor, struct listening *listening)
+{
+    if (listening->in_line)
+        sys_epoll_ctl(acceptor->epoll_fd, EPOLL_CTL_DEL, listening->listener.fd, 0, 0);
+    listening->in_line = false;
+}
+
+static void leave_lines(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        leave_line(acceptor, &acceptor->listening[i]);
+}
+
+static void stand_in_lines(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        struct listening *listening = &acceptor->listening[i];
+
+        if (!listening->in_line && listening->listener.type == SOCK_STREAM)
+            listening->in_line = watch(acceptor, listening->listener.fd,
+                                       EPOLLIN | EPOLLET | EPOLLEXCLUSIVE,
+                                       TOKEN_LISTENER + i) == 0;
+    }
+}
+
 static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)
 {
     unsigned admitted = 0;
@@ -385,8 +425,10 @@ static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)
     acceptor->rest_until_ms = 0;
     for (size_t i = 0; i < acceptor->listening_len && acceptor->rest_until_ms == 0; i++)
         /* Without a pool a whole connection may have been served since the last look. */
-        if (acceptor->listening[i].ready && !stopping(acceptor))
+        if (acceptor->listening[i].ready && !stopping(acceptor)) {
+            leave_line(acceptor, &acceptor->listening[i]);
             admitted += accept_batch(acceptor, &acceptor->listening[i]);
+        }
     if (admitted > 0)
         handoff_call(&acceptor->pool->crew.handoff, admitted);
 }
@@ -449,6 +491,11 @@ static void tick(struct acceptor *acceptor, uint64_t now_ms)
         acceptor->ticking = !handoff_unwatch(handoff);
 }
 
+static bool has_come(uint64_t at_ms, uint64_t now_ms)
+{
+    return at_ms != 0 && now_ms >= at_ms;
+}
+
 static void do_what_is_due(struct acceptor *acceptor, uint64_t now_ms)
 {
     const struct acceptor_config *config = acceptor->config;
@@ -457,6 +504,8 @@ static void do_what_is_due(struct acceptor *acceptor, uint64_t now_ms)
         return;
     if (acceptor->ticking && now_ms >= acceptor->tick_at_ms)
         tick(acceptor, now_ms);
+    if (config->mixin && has_come(config->mixin->due_at_ms, now_ms))
+        config->mixin->reap(config->mixin);
     if (config->idle_timeout_ms > 0 && now_ms >= acceptor->sweep_at_ms)
         sweep(acceptor, now_ms);
     if (config->service_actions && now_ms >= acceptor->service_at_ms) {
@@ -479,6 +528,8 @@ static int until_next_duty_ms(const struct acceptor *acceptor, uint64_t now_ms)
         return 0;
     if (acceptor->first && acceptor->ticking)
         next_ms = earlier(next_ms, acceptor->tick_at_ms);
+    if (acceptor->first && config->mixin && config->mixin->due_at_ms != 0)
+        next_ms = earlier(next_ms, config->mixin->due_at_ms);
     if (acceptor->first && config->idle_timeout_ms > 0)
         next_ms = earlier(next_ms, acceptor->sweep_at_ms);
     if (acceptor->first && config->service_actions)
@@ -529,9 +580,12 @@ static void accept_until_stopped(struct acceptor *acceptor)
     uint64_t now_ms = clock_ms();
 
     while (!stopping(acceptor)) {
-        int n = sys_epoll_wait(acceptor->epoll_fd, events, EVENTS_MAX,
-                               until_next_duty_ms(acceptor, now_ms));
+        int n;
 
+        if (acceptor->config->shared && acceptor->rest_until_ms == 0)
+            stand_in_lines(acceptor);
+        n = sys_epoll_wait(acceptor->epoll_fd, events, EVENTS_MAX,
+                           until_next_duty_ms(acceptor, now_ms));
         for (int i = 0; i < n; i++)
             note_event(acceptor, events[i].data.u64);
         /* What is ready when the stop is seen is not served any more (bpo-35017): the next run
@@ -541,11 +595,17 @@ static void accept_until_stopped(struct acceptor *acceptor)
         now_ms = clock_ms();
         do_what_is_due(acceptor, now_ms);
         accept_ready(acceptor, now_ms);
+        if (acceptor->config->shared && acceptor_is_full(acceptor))
+            rest_while_full(acceptor);
+        if (acceptor->rest_until_ms != 0)
+            leave_lines(acceptor);
     }
+    leave_lines(acceptor);
 }
 
 int acceptor_run(struct acceptor *acceptor)
 {
+    struct mixin *mixin = acceptor->config->mixin;
     int r = 0;
 
     self_acceptor = acceptor;
@@ -558,6 +618,8 @@ int acceptor_run(struct acceptor *acceptor)
     each_receiver(acceptor, receiver_pause);
     if (acceptor->first)
         pool_return_shared_set(acceptor->pool, acceptor->epoll_fd);
+    if (mixin && mixin->end)
+        mixin->end(mixin);
     reclaim_thread_fini();
     self_acceptor = NULL;
     acceptor_forget_stop(acceptor);

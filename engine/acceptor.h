@@ -34,6 +34,7 @@ struct listening {
     const struct weir_handler *handler;
     struct receiver *receiver;  /* of a datagram socket that the pool receives from; else NULL */
     bool ready;                 /* accept has not said yet that there is no more */
+    bool in_line;               /* watched: only where listeners are shared (stand_in_line) */
 };
 
 /* What all acceptors of a server share. */
@@ -41,6 +42,7 @@ struct acceptor_config {
     struct admission admission;
     struct mixin *mixin;        /* serves what is accepted; NULL: the pool does */
     size_t max_connections;
+    bool shared;                /* other processes accept from the same listeners */
     uint32_t poll_interval_ms;
     uint32_t idle_timeout_ms;
     void (*service_actions)(struct weir_server *server);

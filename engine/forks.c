@@ -136,14 +136,6 @@ static int seat_child(struct forks *forks, size_t i, pid_t pid, const struct acc
     return 0;
 }
 
-/* Nobody would ever see its end. */
-static void kill_unseen(pid_t pid)
-{
-    kill(pid, SIGKILL);
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        ;
-}
-
 static int fork_locked(struct forks *forks, const struct accepted *accepted)
 {
     size_t i = free_seat(forks);
@@ -159,7 +151,7 @@ static int fork_locked(struct forks *forks, const struct accepted *accepted)
     }
     r = pid < 0 ? -errno : seat_child(forks, i, pid, accepted);
     if (pid > 0 && r < 0)
-        kill_unseen(pid);
+        mixin_kill_unseen(pid);
     return r;
 }
 

@@ -1,6 +1,7 @@
 #include "engine/mixin.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
 
@@ -12,4 +13,11 @@ void mixin_tell_death(const struct mixin_config *config, pid_t pid, int status, 
     config->handle_error(config->server, &(const struct weir_failure){
         .phase = WEIR_PHASE_PROCESS, .error = -ECHILD, .peer = peer, .handler = handler,
     });
+}
+
+void mixin_kill_unseen(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
 }

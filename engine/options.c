@@ -21,6 +21,7 @@
 #define TTL_MAX 255
 #define CHILDREN_DEFAULT 40
 #define CHILDREN_MAX 4096
+#define PROCESSES_MAX 256
 
 /* Descriptors that are not connections: sets, eventfds, listeners, files, and a margin. */
 #define DESCRIPTORS_ASIDE 64
@@ -58,7 +59,7 @@ static int copy(const struct weir_options *in, struct reading *reading)
 /* Reserved bytes are tomorrow's options: what is set there now would mean something then. */
 static int check_reserved(struct reading *reading)
 {
-    if (reading->options->reserved == 0)
+    if (reading->options->reserved == 0 && reading->options->reserved_too == 0)
         return 0;
     return REFUSE(reading, "options.reserved is set: leave it 0");
 }
@@ -149,18 +150,23 @@ static int check_concurrency(struct reading *reading)
 {
     const struct weir_options *options = reading->options;
     enum weir_concurrency how = options->concurrency;
-    int r = check_range(reading, "concurrency", how, WEIR_FORK);
+    int r = check_range(reading, "concurrency", how, WEIR_PREFORK);
 
     if (r == 0)
         r = check_range(reading, "max_children", options->max_children, CHILDREN_MAX);
+    if (r == 0)
+        r = check_range(reading, "processes", options->processes, PROCESSES_MAX);
     if (r < 0)
         return r;
     if (options->max_children > 0 && how != WEIR_FORK)
         return REFUSE(reading, "max_children is %u, but concurrency is not WEIR_FORK",
                       options->max_children);
-    if (options->acceptors > 1 && (how == WEIR_SERIAL || how == WEIR_FORK))
-        return REFUSE(reading, "acceptors is %u: WEIR_SERIAL and WEIR_FORK accept on one thread",
-                      options->acceptors);
+    if (options->processes > 0 && how != WEIR_PREFORK)
+        return REFUSE(reading, "processes is %u, but concurrency is not WEIR_PREFORK",
+                      options->processes);
+    if (options->acceptors > 1 && how != WEIR_POOL && how != WEIR_THREAD)
+        return REFUSE(reading, "acceptors is %u: WEIR_SERIAL, WEIR_FORK and each child of "
+                      "WEIR_PREFORK accept on one thread", options->acceptors);
     return 0;
 }
 
@@ -185,10 +191,20 @@ static uint32_t usable_descriptors(const struct weir_options *options)
     return limit.rlim_cur > aside ? (uint32_t)(limit.rlim_cur - aside) : 1;
 }
 
+static uint32_t share_of(uint32_t cpus, uint32_t processes)
+{
+    return cpus > processes ? cpus / processes : 1;
+}
+
 static void complete(struct weir_options *options)
 {
+    uint32_t cpus = usable_cpus();
+
+    if (options->processes == 0)
+        options->processes = cpus < PROCESSES_MAX ? cpus : PROCESSES_MAX;
     if (options->workers == 0)
-        options->workers = usable_cpus();
+        options->workers = options->concurrency == WEIR_PREFORK
+            ? share_of(cpus, options->processes) : cpus;
     if (options->workers > HANDOFF_WORKERS_MAX)
         options->workers = HANDOFF_WORKERS_MAX;
     if (options->acceptors == 0)

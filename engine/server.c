@@ -51,6 +51,8 @@ struct weir_server {
     struct access_slot access;
     struct crowd *crowd;            /* NULL: addresses aren't counted */
     struct mixin *mixin;            /* WEIR_POOL: NULL */
+    struct pool *parents_pool;      /* in a child of WEIR_PREFORK: what it was in the parent, to */
+    struct acceptor *parents;       /* reach that by; else NULL */
     struct acceptor *acceptors;
     size_t acceptors_len;
     int cpus[HANDOFF_WORKERS_MAX];
@@ -82,6 +84,15 @@ const char *weir_why(void)
 
 /* ------------------------------------------------------------------ putting together -- */
 
+static void tell_of_child(int error)
+{
+    if (error == -ECHILD)
+        fprintf(stderr, "weir: a child process has ended before its time: another takes its "
+                "place\n");
+    else
+        fprintf(stderr, "weir: a child process can't be had yet: %s\n", strerror(-error));
+}
+
 static void default_handle_error(struct weir_server *server, const struct weir_failure *failure)
 {
     static const char *const phases[] = {
@@ -94,8 +105,11 @@ static void default_handle_error(struct weir_server *server, const struct weir_f
     /* The server's own doing, to as many as there are: it is counted, not told. */
     if (failure->error == -ECANCELED)
         return;
-    fprintf(stderr, "weir: request from %s: %s of handler '%s' failed: %s\n", failure->peer,
-            phases[failure->phase], failure->handler, strerror(-failure->error));
+    if (failure->peer[0] == '\0')
+        tell_of_child(failure->error);
+    else
+        fprintf(stderr, "weir: request from %s: %s of handler '%s' failed: %s\n", failure->peer,
+                phases[failure->phase], failure->handler, strerror(-failure->error));
 }
 
 static int parse_cpus(struct weir_server *server)
@@ -351,6 +365,8 @@ static int open_listeners(struct weir_server *server)
     return r == 0 ? join_group(server) : r;
 }
 
+static const struct child_calls child_calls;
+
 static bool called_from_hook(const struct weir_server *server)
 {
     const struct acceptor *acceptor = acceptor_self();
@@ -358,15 +374,25 @@ static bool called_from_hook(const struct weir_server *server)
     return acceptor && acceptor->config == &server->acceptor_config;
 }
 
-static void leave_to_parent(struct weir_server *server)
+/* What any child does first. */
+static void begin_as_child(struct weir_server *server)
 {
-    for (size_t i = 0; i < server->acceptors_len; i++)
-        acceptor_leave_to_parent(&server->acceptors[i]);
-    if (server->has_doorman)
-        doorman_fini(&server->doorman);
     /* A thread of weir_server_start's takes no signals; its children do, as its caller does. */
     if (called_from_hook(server))
         pthread_sigmask(SIG_SETMASK, &server->signals, NULL);
+    /* Another thread may have held it. */
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_cond_init(&server->changed, NULL);
+    if (server->has_doorman)
+        doorman_fini(&server->doorman);
+    server->has_doorman = false;
+}
+
+static void leave_to_parent(struct weir_server *server)
+{
+    begin_as_child(server);
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_leave_to_parent(&server->acceptors[i]);
 }
 
 /* Before the acceptors, which watch for the end of its children. */
@@ -377,8 +403,10 @@ static int create_mixin(struct weir_server *server)
         .crew = &server->pool->crew,
         .idle_timeout_ms = server->options.idle_timeout_ms,
         .max_children = server->options.max_children,
+        .processes = server->options.processes,
         .handle_error = server->options.handle_error,
         .leave_to_parent = leave_to_parent,
+        .child_calls = &child_calls,
     };
     int r = 0;
 
@@ -393,6 +421,9 @@ static int create_mixin(struct weir_server *server)
         break;
     case WEIR_FORK:
         r = forks_create(&config, &server->mixin);
+        break;
+    case WEIR_PREFORK:
+        r = prefork_create(&config, &server->mixin);
         break;
     }
     server->acceptor_config.mixin = server->mixin;
@@ -572,6 +603,9 @@ static int could_not(struct weir_server *server, const char *what, int r)
                    r == -EBUSY ? "it does already" :
                    r == -EBADF ? "it was closed" :
                    r == -EDEADLK ? "this is one of its handlers" :
+                   r == -EOPNOTSUPP ? "it is WEIR_PREFORK: its children accept" :
+                   r == -EPERM ? "it is WEIR_PREFORK, and another weir server serves in this "
+                                 "program" :
                    r == -EINVAL && !listens ? "it does not listen yet: weir_server_bind and "
                                               "weir_server_activate come first" : strerror(-r));
 }
@@ -676,22 +710,52 @@ static int run_acceptors(struct weir_server *server)
     return r;
 }
 
+static void join_thread(struct weir_server *server)
+{
+    if (server->thread_started)
+        pthread_join(server->thread, NULL);
+    server->thread_started = false;
+}
+
+static int begin_serving_locked(struct weir_server *server)
+{
+    int r = check_idle_locked(server);
+
+    if (r == 0)
+        r = pool_start(server->pool);
+    if (r < 0)
+        return r;
+    pthread_sigmask(SIG_BLOCK, NULL, &server->signals);
+    /* A stop that came too late for the last serving is not for this one. */
+    if (state_of(server) == STOPPED)
+        acceptor_forget_stop(&server->acceptors[0]);
+    /* It has ended, and shall not be there when something is forked. */
+    join_thread(server);
+    enter_state_locked(server, SERVING);
+    return 0;
+}
+
+static void change_state(struct weir_server *server, enum server_state state)
+{
+    pthread_mutex_lock(&server->lock);
+    enter_state_locked(server, state);
+    pthread_mutex_unlock(&server->lock);
+}
+
 static int begin_serving(struct weir_server *server)
 {
+    enum server_state before;
     int r;
 
     pthread_mutex_lock(&server->lock);
-    r = check_idle_locked(server);
-    if (r == 0)
-        r = pool_start(server->pool);
-    if (r == 0) {
-        pthread_sigmask(SIG_BLOCK, NULL, &server->signals);
-        /* A stop that came too late for the last serving is not for this one. */
-        if (state_of(server) == STOPPED)
-            acceptor_forget_stop(&server->acceptors[0]);
-        enter_state_locked(server, SERVING);
-    }
+    before = state_of(server);
+    r = begin_serving_locked(server);
     pthread_mutex_unlock(&server->lock);
+    if (r < 0 || !server->mixin || !server->mixin->begin)
+        return r;
+    r = server->mixin->begin(server->mixin);
+    if (r < 0)
+        change_state(server, before);
     return r;
 }
 
@@ -699,9 +763,7 @@ static int serve(struct weir_server *server)
 {
     int r = run_acceptors(server);
 
-    pthread_mutex_lock(&server->lock);
-    enter_state_locked(server, STOPPED);
-    pthread_mutex_unlock(&server->lock);
+    change_state(server, STOPPED);
     return r;
 }
 
@@ -720,27 +782,19 @@ static void *serve_main(void *server)
     return NULL;
 }
 
-static void join_thread(struct weir_server *server)
-{
-    if (server->thread_started)
-        pthread_join(server->thread, NULL);
-    server->thread_started = false;
-}
-
 int weir_server_start(struct weir_server *server)
 {
     int r = called_from_handler(server) ? -EDEADLK : begin_serving(server);
 
     if (r < 0)
         return could_not(server, "serve", r);
-    join_thread(server);
     r = thread_start(&server->thread, -1, serve_main, server);
     server->thread_started = r == 0;
     if (r == 0)
         return 0;
-    pthread_mutex_lock(&server->lock);
-    enter_state_locked(server, STOPPED);
-    pthread_mutex_unlock(&server->lock);
+    if (server->mixin && server->mixin->end)
+        server->mixin->end(server->mixin);
+    change_state(server, STOPPED);
     return could_not(server, "serve", r);
 }
 
@@ -748,7 +802,9 @@ void weir_server_stop(struct weir_server *server)
 {
     enum server_state state = state_of(server);
 
-    if (state == FRESH || state == SERVING)
+    if (server->parents)
+        acceptor_stop(&server->parents[0]);
+    else if (state == FRESH || state == SERVING)
         acceptor_stop(&server->acceptors[0]);
 }
 
@@ -778,10 +834,18 @@ static int call_doorman_locked(struct weir_server *server)
     return r;
 }
 
+/* What only a server can do that accepts in this process. */
+static int check_accepts(const struct weir_server *server)
+{
+    return server->mixin && !server->mixin->process ? -EOPNOTSUPP : 0;
+}
+
 static int begin_handling(struct weir_server *server)
 {
-    int r;
+    int r = check_accepts(server);
 
+    if (r < 0)
+        return r;
     pthread_mutex_lock(&server->lock);
     r = check_idle_locked(server);
     if (r == 0)
@@ -826,6 +890,8 @@ int weir_server_fileno(struct weir_server *server)
     else if (server->opening != LISTENING)
         r = -EINVAL;
     else
+        r = check_accepts(server);
+    if (r == 0)
         r = call_doorman_locked(server);
     pthread_mutex_unlock(&server->lock);
     return r < 0 ? could_not(server, "be polled", r) : server->doorman.fd;
@@ -916,6 +982,7 @@ static int could_not_submit(int fd, int r)
                    r == -EAGAIN ? "max_connections are open, or no thread or child "
                                   "could be had" :
                    r == -EBUSY ? "the server has it already" :
+                   r == -EOPNOTSUPP ? "the server is WEIR_PREFORK: its children serve" :
                    r == -EDEADLK ? "a handler of a server that is WEIR_SERIAL or WEIR_FORK "
                                    "can't submit to it" :
                    r == -EPROTOTYPE ? "it is no stream socket" : strerror(-r));
@@ -932,8 +999,9 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
 
     if (r < 0)
         return r;
-    r = submits_from_own_handler(server) ? -EDEADLK
-                                         : sys_stream_peer(fd, &peer, &accepted.peer_len);
+    r = submits_from_own_handler(server) ? -EDEADLK : check_accepts(server);
+    if (r == 0)
+        r = sys_stream_peer(fd, &peer, &accepted.peer_len);
     if (r == 0)
         r = submit(server, &accepted);
     return r < 0 ? could_not_submit(fd, r) : 0;
@@ -943,6 +1011,8 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
 
 void weir_server_cancel(struct weir_server *server)
 {
+    if (server->parents_pool)
+        pool_cancel(server->parents_pool);
     pool_cancel(server->pool);
 }
 
@@ -1037,9 +1107,7 @@ int weir_server_close(struct weir_server *server)
     end_connections(server);
     if (connection_table_open(&server->pool->crew.table) == 0)
         close_sockets(server);
-    pthread_mutex_lock(&server->lock);
-    enter_state_locked(server, CLOSED);
-    pthread_mutex_unlock(&server->lock);
+    change_state(server, CLOSED);
     return 0;
 }
 
@@ -1089,6 +1157,8 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
 {
     int r = access_slot_set(&server->access, access);
 
+    if (r == 0 && server->mixin && server->mixin->renew)
+        server->mixin->renew(server->mixin);
     return r == 0 ? 0 : why_set(last_why, sizeof(last_why), r, "the access rules are a server's "
                                 "already: parse the text anew");
 }
@@ -1175,10 +1245,106 @@ int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, 
     add_tally(&stats, &server->pool->tally);
     stats.wakeups = handoff_wakeups(&server->pool->crew.handoff);
     connection_table_each(&server->pool->crew.table, add_connection, &stats);
-    if (mixin)
+    if (mixin && mixin->tallies)
         stats.workers = mixin->tallies(mixin, add_tally, &stats);
-    stats.running += connection_table_lent(&server->pool->crew.table);
+    if (mixin && mixin->add_stats)
+        mixin->add_stats(mixin, &stats);
+    else
+        stats.running += connection_table_lent(&server->pool->crew.table);
     stats.active = stats.queued + stats.running + stats.parked + stats.idle;
     memcpy(ret_stats, &stats, size);
     return 0;
 }
+
+/* ------------------------------------------------------------------ a forked child ---- */
+
+/* Each child's workers are bound to the CPUs that come after those of the one before. */
+static void turn_cpus(struct weir_server *server, unsigned number)
+{
+    int cpus[HANDOFF_WORKERS_MAX];
+    size_t len = server->cpus_len;
+
+    memcpy(cpus, server->cpus, sizeof(cpus));
+    for (size_t i = 0; i < len; i++)
+        server->cpus[i] = cpus[(i + (size_t)number * server->options.workers) % len];
+}
+
+/* The parent's listeners, whose paths stay the parent's. */
+static int inherit_listeners(struct weir_server *server)
+{
+    const struct acceptor *parent = &server->parents[0];
+    int r = 0;
+
+    for (size_t i = 0; i < parent->listening_len && r == 0; i++) {
+        struct listener listener = parent->listening[i].listener;
+
+        listener.path[0] = '\0';
+        r = acceptor_add(&server->acceptors[0], &listener, parent->listening[i].handler);
+    }
+    return r;
+}
+
+/*
+ * From here on it is a server of a pool. What it was stays as it is, for it holds the descriptors
+ * that stop and cancel the parent. Rules and addresses are as they were in the parent.
+ */
+static int become_pool(struct weir_server *server, unsigned number)
+{
+    int r;
+
+    begin_as_child(server);
+    turn_cpus(server, number);
+    server->parents_pool = server->pool;
+    server->parents = server->acceptors;
+    sys_close(server->parents[0].epoll_fd);
+    server->acceptors = NULL;
+    server->acceptors_len = 0;
+    server->mixin = NULL;
+    server->options.concurrency = WEIR_POOL;
+    server->options.service_actions = NULL;
+    enter_state_locked(server, FRESH);
+    r = create_pool(server);
+    if (r < 0)
+        return r;
+    server->pool->crew.table.crowd = server->crowd;
+    fill_in_shared(server);
+    server->acceptor_config.shared = true;
+    r = create_acceptors(server);
+    return r == 0 ? inherit_listeners(server) : r;
+}
+
+static int accept_until_stopped(struct weir_server *server)
+{
+    int r = begin_serving(server);
+
+    return r == 0 ? serve(server) : r;
+}
+
+/* When to cancel is for the parent to say. */
+static void drain_and_close(struct weir_server *server)
+{
+    acceptor_close_listeners(&server->acceptors[0]);
+    pool_drain(server->pool);
+    wait_until_empty(server, CLOCK_NEVER);
+    close_sockets(server);
+}
+
+static void stop_accepting(struct weir_server *server)
+{
+    acceptor_stop(&server->acceptors[0]);
+}
+
+static void cancel_pool(struct weir_server *server)
+{
+    pool_cancel(server->pool);
+}
+
+static void read_stats(struct weir_server *server, struct weir_stats *ret_stats)
+{
+    weir_server_stats(server, ret_stats, sizeof(*ret_stats));
+}
+
+static const struct child_calls child_calls = {
+    .become = become_pool, .accept = accept_until_stopped, .drain = drain_and_close,
+    .stop = stop_accepting, .cancel = cancel_pool, .stats = read_stats,
+};

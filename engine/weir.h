@@ -103,14 +103,17 @@ enum weir_dispatch {
  * THREAD   ThreadingMixIn: a thread for each connection, as many as there are.
  * FORK     ForkingMixIn: a child process for each connection, `max_children` at a time; beyond
  *          them accepting pauses, and nothing else does. See weir_serve_forever.
+ * PREFORK  `processes` children that all accept from the same listeners, each with a pool of its
+ *          own: as POOL, but a handler that crashes takes no more than its process with it, and
+ *          another takes its place. See weir_serve_forever.
  *
- * Beyond POOL a handler runs on a thread's own stack, and waiting blocks that thread: weir_offload
- * runs its job there and then, weir_yield does nothing, and workers, worker_cpus, stack_size,
- * dispatch and stall_warn_ms mean nothing. Everything else holds: timeouts, WEIR_KEEP, the close
- * policy, cancel.
+ * With SERIAL, THREAD and FORK a handler runs on a thread's own stack, and waiting blocks that
+ * thread: weir_offload runs its job there and then, weir_yield does nothing, and workers,
+ * worker_cpus, stack_size, dispatch and stall_warn_ms mean nothing. Everything else holds:
+ * timeouts, WEIR_KEEP, the close policy, cancel.
  */
 enum weir_concurrency {
-    WEIR_POOL = 0, WEIR_SERIAL = 1, WEIR_THREAD = 2, WEIR_FORK = 3,
+    WEIR_POOL = 0, WEIR_SERIAL = 1, WEIR_THREAD = 2, WEIR_FORK = 3, WEIR_PREFORK = 4,
 };
 
 enum weir_choice { WEIR_DEFAULT = 0, WEIR_YES = 1, WEIR_NO = 2 };
@@ -127,7 +130,11 @@ struct weir_peer {
 
 enum weir_phase {
     WEIR_PHASE_VERIFY, WEIR_PHASE_SETUP, WEIR_PHASE_HANDLE, WEIR_PHASE_FINISH,
-    WEIR_PHASE_PROCESS,     /* no thread or child to be had (its error); a child died (-ECHILD) */
+    /*
+     * No thread or child could be had (its error), or a child died (-ECHILD). Told in the parent.
+     * With WEIR_PREFORK it is about no client: peer and handler are "".
+     */
+    WEIR_PHASE_PROCESS,
 };
 
 /* What went wrong with one connection: the argument of handle_error, valid during the call. */
@@ -172,7 +179,8 @@ struct weir_options {
     size_t rbufsize;                /* rfile's buffer; 0: 8 KiB */
     size_t wbufsize;                /* wfile's buffer; 0: 8 KiB; WEIR_UNBUFFERED: write through */
 
-    uint32_t workers;               /* 0: one per CPU this process may use; at most 256 */
+    uint32_t workers;               /* 0: one per CPU this process may use; at most 256. With
+                                       WEIR_PREFORK of each child; 0: its share of the CPUs */
     uint32_t acceptors;             /* 0: 1; more: each has its own SO_REUSEPORT TCP listeners */
     uint32_t backlog;               /* listen(2)'s; 0: SOMAXCONN */
     uint32_t max_connections;       /* 0: what RLIMIT_NOFILE allows; beyond it accepting pauses */
@@ -225,6 +233,9 @@ struct weir_options {
     const char *multicast;
     uint32_t multicast_ttl;         /* hops, at most 255; 0: 1, no further than this network */
     enum weir_choice multicast_loop;/* default yes: it comes to this machine's receivers as well */
+
+    uint32_t processes;             /* WEIR_PREFORK: children, at most 256; 0: one per CPU */
+    uint32_t reserved_too;
 };
 
 #ifdef __cplusplus
@@ -289,10 +300,23 @@ const char *weir_why(void);
  * child reach the parent and all children; a child learns of a drain or cancel whenever it waits.
  * Children that a server leaves behind (daemon_threads) go on even if the program ends.
  *
+ * WEIR_PREFORK: the children are forked before this, or weir_server_start, begins to serve. One that
+ * ends is replaced: at once, or, if it had lived for less than a second, after a pause that grows
+ * from 0.1 to 5 seconds; handle_error is told. A child inherits what WEIR_FORK's do and is a
+ * server of a pool: struct weir_server stands for it there. Hooks run in it, but service_actions,
+ * which is the parent's; max_connections, max_per_address and workers are each child's. What asks
+ * the server to stop or to cancel in a child reaches the parent and all children. After a
+ * shutdown, children close what is kept and end when their handlers have; those of the next
+ * serving are others. When the parent ends, however that may be, its children stop accepting, are
+ * cancelled, and end, after a second at the latest. Nothing is accepted in the parent:
+ * weir_handle_request, weir_server_fileno and weir_submit_fd are refused there (-EOPNOTSUPP).
+ * -EPERM: another weir server serves in the program, or its handlers run. (One that is started
+ * later keeps children that die from being replaced until it has ended.)
+ *
  * Beside other threads: a child has only the thread that forked. The engine's own locks are free
- * in it, none of its threads are missed there, and glibc makes malloc and stdio safe. A program
- * with threads of its own has to see to its own locks (pthread_atfork), or leave alone in handlers
- * what other threads lock.
+ * in it, none of its threads are missed there, and glibc makes malloc, stdio and further threads
+ * safe. A program with threads of its own has to see to its own locks (pthread_atfork), or leave
+ * alone in handlers what other threads lock.
  */
 int weir_serve_forever(struct weir_server *server);
 
@@ -320,8 +344,9 @@ void weir_server_stop(struct weir_server *server);
  * handle_timeout, since none came within timeout_ms: never earlier, and signals don't shorten
  * the wait. Or -errno with a sentence in weir_why(): -EBUSY it serves, or another thread is in
  * here, -EINVAL it does not listen yet (see defer; Python raises an OSError), -EBADF it is closed,
- * -EDEADLK from a handler; accept(2)'s -EMFILE, -ENFILE, -ENOMEM: the client still waits; and if
- * the pool cannot start, -EAGAIN. For want of a thread or child for the client it is refused.
+ * -EDEADLK from a handler, -EOPNOTSUPP it is WEIR_PREFORK; accept(2)'s -EMFILE, -ENFILE, -ENOMEM:
+ * the client still waits; and if the pool cannot start, -EAGAIN. For want of a thread or child for
+ * the client it is refused.
  *
  * What an acceptor does besides, it does while it serves only: end idle connections after
  * idle_timeout_ms, rescue connections from stuck workers, warn of stalls.
@@ -337,7 +362,7 @@ int weir_handle_request(struct weir_server *server);
  * but to be polled, the same at every call, and valid until weir_server_destroy; a closed
  * server's is never readable.
  * Threads: any. Returns it, or -errno with a sentence in weir_why(): -EINVAL it does not listen
- * yet, -EBADF it is closed, and the errors of epoll_create1(2).
+ * yet, -EBADF it is closed, -EOPNOTSUPP it is WEIR_PREFORK, and the errors of epoll_create1(2).
  */
 int weir_server_fileno(struct weir_server *server);
 
@@ -427,7 +452,11 @@ struct weir_stats {
     uint64_t workers;       /* beyond WEIR_POOL: the threads or children that serve now */
 };
 
-/* weir_server_stats fills in the first size bytes. Threads: any. Returns 0 or -EINVAL. */
+/*
+ * weir_server_stats fills in the first size bytes. With WEIR_PREFORK, the sums of all children, for
+ * whose answers it waits a tenth of a second at most: of one that does not give any, or has died,
+ * what it said last. In a child, its own. Threads: any. Returns 0 or -EINVAL.
+ */
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size);
 
 /* ------------------------------------------------------------------ who may connect --- */
@@ -467,7 +496,9 @@ void weir_access_free(struct weir_access *access);
  * weir_server_set_access puts rules in force in place of those before (NULL: everybody may
  * connect), and takes them over. Connections that are open stay. Acceptors never wait for it: they
  * see the old rules or the new ones, whole. One that is accepted after the return is checked by
- * the new ones.
+ * the new ones. With WEIR_PREFORK new children take the place of those that have the old ones: a
+ * client may still meet one of these until then, and it ends as after a shutdown. In a child
+ * it is for that child alone.
  * Threads: any, handlers and hooks, several at once; not signal handlers. Parks: no. Returns 0, or
  * -EBUSY: these rules are a server's already.
  */

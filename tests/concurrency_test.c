@@ -1,6 +1,8 @@
 /* concurrency_test.c - the same handlers in a pool, one after another, on threads, in children. */
 #include "tests/support.h"
 
+#include "engine/compiler.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -31,6 +33,7 @@ static _Atomic int told_error;  /* the last that handle_error was told of */
 static _Atomic int told_phase;
 
 static enum weir_concurrency how;
+static uint32_t processes;      /* of WEIR_PREFORK */
 
 static int begin(void **state)
 {
@@ -38,6 +41,7 @@ static int begin(void **state)
     gate_init(&gate);
     memset(board, 0, sizeof(*board));
     private_count = 0;
+    processes = how == WEIR_PREFORK ? 2 : 0;
     told_error = 0;
     told_phase = -1;
     return 0;
@@ -170,6 +174,9 @@ static int answer(struct weir_request *req, const char *line, ssize_t len)
 
         return r < 0 ? r : (int)weir_write(req, "passed\n", 7) - 7;
     }
+    case 'C':
+        weir_server_cancel(weir_request_server(req));
+        return 0;
     case 'q':
         return 0;
     case 'e':
@@ -202,7 +209,7 @@ static const struct weir_handler lines = {
 
 #define START(...) support_start(WEIR_OPTIONS( \
         .listen = "tcp://127.0.0.1:0", .handler = &lines, .concurrency = how, .workers = 2, \
-        .handle_error = note_error, __VA_ARGS__))
+        .processes = processes, .handle_error = note_error, __VA_ARGS__))
 #define DEFAULTS .user = NULL
 
 static void finish(struct weir_server *server)
@@ -448,11 +455,16 @@ static void clients_are_served_one_by_one_on_request(void **state)
 
 static void an_address_has_so_many_connections_and_no_more(void **state)
 {
-    struct weir_server *server = START(.max_per_address = 2);
-    int first = asking(server, "gate\n");
-    int second = asking(server, "gate\n");
+    struct weir_server *server;
+    int first;
+    int second;
 
     (void)state;
+    /* Each process counts for itself. */
+    processes = how == WEIR_PREFORK ? 1 : 0;
+    server = START(.max_per_address = 2);
+    first = asking(server, "gate\n");
+    second = asking(server, "gate\n");
     SUPPORT_UNTIL(board->inside == 2);
     expect_last(support_connect(server, 0), "");
     assert_int_equal(support_stats(server).refused, 1);
@@ -471,11 +483,29 @@ static void what_is_submitted_beyond_the_limit_stays_its_owners(void **state)
 
     (void)state;
     SUPPORT_UNTIL(board->inside == 1);
+    /* A child may be ahead of the parent that counts it. */
+    SUPPORT_AWAIT(server, active, == 1);
     assert_int_equal(submit(server, "x\n"), -EAGAIN);
     gate_open(&gate);
     expect_last(fd, "passed\n");
     SUPPORT_UNTIL((fd = submit(server, "x\n")) >= 0);
     expect_last(fd, "1 x\n");
+    finish(server);
+}
+
+static void a_handler_cancels_everybodys_wait(void **state)
+{
+    struct weir_server *server = START(DEFAULTS);
+    int fds[4];
+
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        fds[i] = asking(server, "gate\n");
+    SUPPORT_UNTIL(board->inside == 4);
+    expect_last(asking(server, "Cancel\n"), "");
+    for (int i = 0; i < 4; i++)
+        expect_last(fds[i], "");
+    SUPPORT_AWAIT(server, cancelled, == 4);
     finish(server);
 }
 
@@ -491,7 +521,7 @@ static void a_handler_that_polls_sees_what_is_ready_and_the_end(void **state)
     expect_last(fd, "drained\n");
     weir_server_destroy(server);
 
-    server = START(.daemon_threads = true);
+    server = START(DEFAULTS);
     fd = asking(server, "Poll\n");
     SUPPORT_UNTIL(board->inside == 1);
     weir_server_cancel(server);
@@ -602,10 +632,15 @@ static bool has_children(void)
 
 static void daemon_handlers_are_cancelled(void **state)
 {
-    struct weir_server *server = START(.daemon_threads = true);
-    int fd = asking(server, "gate\n");
+    struct weir_server *server;
+    int fd;
 
     (void)state;
+    /* A thread is left behind. ThreadSanitizer lets no child of such a process start any. */
+    if (WEIR_TSAN && how == WEIR_PREFORK)
+        skip();
+    server = START(.daemon_threads = true);
+    fd = asking(server, "gate\n");
     SUPPORT_UNTIL(board->inside == 1);
     weir_server_shutdown(server);
     assert_int_equal(weir_server_close(server), 0);
@@ -924,17 +959,19 @@ static void one_who_is_served_on_request_too(void **state)
     weir_server_destroy(server);
 }
 
-static void a_pool_that_can_not_have_threads_does_not_serve(void **state)
+static void a_server_that_can_have_nobody_to_serve_does_not_start(void **state)
 {
     struct rlimit before;
     struct weir_server *server = support_create(WEIR_OPTIONS(
-            .listen = "tcp://127.0.0.1:0", .handler = &lines));
+            .listen = "tcp://127.0.0.1:0", .handler = &lines, .concurrency = how));
 
     (void)state;
     before = take_all_processes();
     assert_int_equal(weir_server_start(server), -EAGAIN);
-    assert_int_equal(weir_handle_request(server), -EAGAIN);
-    assert_int_equal(submit(server, "x\n"), -EAGAIN);
+    if (how == WEIR_POOL) {
+        assert_int_equal(weir_handle_request(server), -EAGAIN);
+        assert_int_equal(submit(server, "x\n"), -EAGAIN);
+    }
     setrlimit(RLIMIT_NPROC, &before);
     assert_int_equal(weir_server_start(server), 0);
     support_talk(server, 0, "x\n", "1 x\n");
@@ -954,16 +991,19 @@ static void a_pool_that_can_not_have_threads_does_not_serve(void **state)
         TEST(a_kept_connection_ends_when_the_server_does), \
         TEST(nothing_is_left_open_behind_a_server), \
         TEST(a_client_may_come_again_as_soon_as_it_sees_the_end), \
+        TEST(a_handler_submits_where_another_can_serve_it)
+#define ACCEPTING \
         TEST(a_connection_of_ones_own_is_served_like_any_other), \
-        TEST(a_handler_submits_where_another_can_serve_it), \
         TEST(clients_are_served_one_by_one_on_request)
 #define SIDE_BY_SIDE \
         TEST(handlers_run_side_by_side), \
         TEST(close_waits_for_handlers_unless_told_not_to), \
         TEST(daemon_handlers_are_cancelled), \
         TEST(an_address_has_so_many_connections_and_no_more), \
+        TEST(a_handler_cancels_everybodys_wait), \
+        TEST(a_handler_that_polls_sees_what_is_ready_and_the_end)
+#define LIMITED \
         TEST(what_is_submitted_beyond_the_limit_stays_its_owners), \
-        TEST(a_handler_that_polls_sees_what_is_ready_and_the_end), \
         TEST(at_the_limit_accepting_waits_and_shutdown_does_not)
 
 /* In a process of its own, which becomes another user's. */
@@ -973,7 +1013,9 @@ static int run_at_the_limit(void)
         TEST(a_client_for_whom_nobody_can_be_had_is_closed),
         TEST(one_who_is_served_on_request_too),
     };
-    const struct CMUnitTest pool[] = { TEST(a_pool_that_can_not_have_threads_does_not_serve) };
+    const struct CMUnitTest start[] = {
+        TEST(a_server_that_can_have_nobody_to_serve_does_not_start),
+    };
     int status = -1;
     pid_t pid;
 
@@ -982,7 +1024,10 @@ static int run_at_the_limit(void)
     if (pid == 0) {
         int failed = geteuid() == 0 && setuid(ANOTHER_USER) < 0;
 
-        failed += cmocka_run_group_tests_name("pool, at the limit", pool, NULL, NULL);
+        how = WEIR_PREFORK;
+        failed += cmocka_run_group_tests_name("prefork, at the limit", start, NULL, NULL);
+        how = WEIR_POOL;
+        failed += cmocka_run_group_tests_name("pool, at the limit", start, NULL, NULL);
         how = WEIR_FORK;
         failed += cmocka_run_group_tests_name("fork, at the limit", tests, NULL, NULL);
         how = WEIR_THREAD;
@@ -1006,8 +1051,10 @@ static int run_programs(void)
     };
     int failed;
 
+    how = WEIR_PREFORK;
+    failed = cmocka_run_group_tests_name("prefork, a program's end", threads, NULL, NULL);
     how = WEIR_POOL;
-    failed = cmocka_run_group_tests_name("pool, a program's end", threads, NULL, NULL);
+    failed += cmocka_run_group_tests_name("pool, a program's end", threads, NULL, NULL);
     how = WEIR_THREAD;
     failed += cmocka_run_group_tests_name("thread, a program's end", threads, NULL, NULL);
     how = WEIR_FORK;
@@ -1016,18 +1063,18 @@ static int run_programs(void)
 
 int main(void)
 {
-    const struct CMUnitTest pool[] = { UNDER_EACH, SIDE_BY_SIDE };
+    const struct CMUnitTest pool[] = { UNDER_EACH, ACCEPTING, SIDE_BY_SIDE, LIMITED };
     const struct CMUnitTest serial[] = {
-        UNDER_EACH,
+        UNDER_EACH, ACCEPTING,
         TEST(a_serial_server_serves_one_after_another),
         TEST(what_is_ready_when_a_serial_server_is_stopped_waits),
     };
     const struct CMUnitTest threads[] = {
-        UNDER_EACH, SIDE_BY_SIDE,
+        UNDER_EACH, ACCEPTING, SIDE_BY_SIDE, LIMITED,
         TEST(a_thousand_threads_leave_nothing_behind),
     };
     const struct CMUnitTest children[] = {
-        UNDER_EACH, SIDE_BY_SIDE,
+        UNDER_EACH, ACCEPTING, SIDE_BY_SIDE, LIMITED,
         TEST(a_child_is_another_process_with_memory_of_its_own),
         TEST(more_than_max_children_wait_their_turn),
         TEST(close_reaps_every_child_and_no_foreign_one),
@@ -1036,6 +1083,7 @@ int main(void)
         TEST(a_childs_exit_status_says_whether_it_failed),
         TEST(many_children_leave_nothing_behind),
     };
+    const struct CMUnitTest prefork[] = { UNDER_EACH, SIDE_BY_SIDE };
     sigset_t sigchld;
     int failed;
 
@@ -1050,6 +1098,8 @@ int main(void)
     failed = run_at_the_limit() + run_programs();
     how = WEIR_FORK;
     failed += cmocka_run_group_tests_name("fork", children, NULL, NULL);
+    how = WEIR_PREFORK;
+    failed += cmocka_run_group_tests_name("prefork", prefork, NULL, NULL);
     how = WEIR_SERIAL;
     failed += cmocka_run_group_tests_name("serial", serial, NULL, NULL);
     how = WEIR_THREAD;

@@ -192,6 +192,7 @@ static void what_is_reserved_must_be_0(void **state)
 
     (void)state;
     assert_refused(OPTIONS(.reserved = 1), "options.reserved is set: leave it 0");
+    assert_refused(OPTIONS(.reserved_too = 1), "options.reserved is set: leave it 0");
     assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &odd),
                    "handler 'odd': reserved is set: leave it 0");
 }
@@ -217,7 +218,9 @@ static void numbers_beyond_their_ends_are_refused(void **state)
     assert_refused(OPTIONS(.unix_mode = 01000), "unix_mode is 01000: permissions are at most 0777");
     assert_int_equal(accepted(OPTIONS(.unix_mode = 0777)).unix_mode, 0777);
     assert_int_equal(accepted(OPTIONS(.max_per_address = UINT32_MAX)).max_per_address, UINT32_MAX);
-    assert_refused(OPTIONS(.concurrency = 4), "concurrency is 4: at most 3");
+    assert_refused(OPTIONS(.concurrency = 5), "concurrency is 5: at most 4");
+    assert_refused(OPTIONS(.concurrency = WEIR_PREFORK, .processes = 257),
+                   "processes is 257: at most 256");
     assert_refused(OPTIONS(.concurrency = WEIR_FORK, .max_children = 4097),
                    "max_children is 4097: at most 4096");
 }
@@ -230,9 +233,19 @@ static void options_of_another_concurrency_are_refused(void **state)
     assert_refused(OPTIONS(.concurrency = WEIR_THREAD, .max_children = 2),
                    "max_children is 2, but concurrency is not WEIR_FORK");
     assert_refused(OPTIONS(.concurrency = WEIR_SERIAL, .acceptors = 2),
-                   "acceptors is 2: WEIR_SERIAL and WEIR_FORK accept on one thread");
-    assert_refused(OPTIONS(.concurrency = WEIR_FORK, .acceptors = 3),
-                   "acceptors is 3: WEIR_SERIAL and WEIR_FORK accept on one thread");
+                   "acceptors is 2: WEIR_SERIAL, WEIR_FORK and each child of WEIR_PREFORK accept "
+                   "on one thread");
+    assert_refused(OPTIONS(.concurrency = WEIR_FORK, .acceptors = 3), "acceptors is 3: WEIR_SERIAL, WEIR_FORK and each child of WEIR_PREFORK accept "
+                   "on one thread");
+    assert_refused(OPTIONS(.concurrency = WEIR_PREFORK, .acceptors = 4), "acceptors is 4: WEIR_SERIAL, WEIR_FORK and each child of WEIR_PREFORK accept "
+                   "on one thread");
+    assert_refused(OPTIONS(.concurrency = WEIR_FORK, .processes = 2),
+                   "processes is 2, but concurrency is not WEIR_PREFORK");
+    assert_true(accepted(OPTIONS(.concurrency = WEIR_PREFORK)).processes > 0);
+    /* The CPUs are shared out: the more processes, the fewer workers has each. */
+    assert_int_equal(accepted(OPTIONS(.concurrency = WEIR_PREFORK, .processes = 256)).workers, 1);
+    assert_int_equal(accepted(OPTIONS(.concurrency = WEIR_PREFORK, .processes = 1)).workers,
+                     accepted(OPTIONS(.user = NULL)).workers);
 }
 
 int main(void)

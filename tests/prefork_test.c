@@ -1,0 +1,557 @@
+/* prefork_test.c - children that are forked beforehand: shared clients, deaths, orders, counts. */
+#include "tests/support.h"
+
+#include "engine/compiler.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* What handlers in children tell the test. */
+static struct board {
+    _Atomic int inside;             /* handlers that are at the gate now */
+    char address[WEIR_ADDRESS_SIZE];
+    _Atomic bool addressed;         /* it is written */
+} *board;
+
+static struct gate gate;            /* an eventfd: children share it */
+static _Atomic int told;            /* how often handle_error was told of a child's death */
+static _Atomic int services;
+
+static int begin(void **state)
+{
+    (void)state;
+    gate_init(&gate);
+    memset(board, 0, sizeof(*board));
+    told = 0;
+    services = 0;
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    gate_fini(&gate);
+    return 0;
+}
+
+static void note_death(struct weir_server *server, const struct weir_failure *failure)
+{
+    (void)server;
+    if (failure->phase == WEIR_PHASE_PROCESS && failure->error == -ECHILD &&
+        failure->peer[0] == '\0' && failure->handler[0] == '\0')
+        told++;
+}
+
+static int answer(struct weir_request *req, char question)
+{
+    switch (question) {
+    case 'p':
+        weir_printf(req, "%d\n", (int)getpid());
+        return 0;
+    case 'k':
+        weir_printf(req, "%d\n", (int)getpid());
+        return WEIR_KEEP;
+    case 'g':
+        board->inside++;
+        gate_pass(&gate);
+        board->inside--;
+        weir_printf(req, "passed\n");
+        return 0;
+    case 'd':
+        return kill(getpid(), SIGKILL);
+    case 'e':
+        _exit(3);
+    default:
+        return -EPROTO;
+    }
+}
+
+static int handle(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    return n <= 0 ? (int)n : answer(req, line[0]);
+}
+
+static const struct weir_handler handler = {
+    .name = "children", .handle = handle, .stack = WEIR_STACK_THREAD,
+};
+
+#define OPTIONS(...) WEIR_OPTIONS( \
+        .listen = "tcp://127.0.0.1:0", .handler = &handler, .concurrency = WEIR_PREFORK, \
+        .handle_error = note_death, __VA_ARGS__)
+#define START(...) support_start(OPTIONS(__VA_ARGS__))
+
+static void finish(struct weir_server *server)
+{
+    assert_int_equal(weir_server_shutdown(server), 0);
+    weir_server_destroy(server);
+}
+
+static int asking(struct weir_server *server, const char *question)
+{
+    int fd = support_connect(server, 0);
+
+    support_say(fd, question);
+    return fd;
+}
+
+static void expect_last(int fd, const char *text)
+{
+    support_expect(fd, text);
+    support_expect_end(fd);
+    close(fd);
+}
+
+/* Which child says so. */
+static pid_t number_from(int fd)
+{
+    char text[32] = "";
+
+    for (size_t len = 0; len < sizeof(text) - 1; len++)
+        if (support_read_all(fd, text + len, 1) == 0 || text[len] == '\n')
+            break;
+    return atoi(text);
+}
+
+static pid_t child_of(struct weir_server *server)
+{
+    int fd = asking(server, "pid\n");
+    pid_t pid = number_from(fd);
+
+    support_expect_end(fd);
+    close(fd);
+    return pid;
+}
+
+/*
+ * A process that serves has threads. ThreadSanitizer can't follow it into a child that starts some:
+ * what forks again while it serves is not for it.
+ */
+static void skip_under_tsan(void)
+{
+    if (WEIR_TSAN)
+        skip();
+}
+
+static void kill_one(struct weir_server *server, const char *how)
+{
+    int before = told;
+
+    expect_last(asking(server, how), "");
+    SUPPORT_UNTIL(told == before + 1);
+}
+
+/* ------------------------------------------------------------------ together ---------- */
+
+struct answers {
+    pid_t pid;
+    unsigned count;
+};
+
+static void note_answer(struct answers *answers, pid_t pid)
+{
+    while (answers->pid != 0 && answers->pid != pid)
+        answers++;
+    answers->pid = pid;
+    answers->count++;
+}
+
+/* The first in line would have them all, if it did not go to its end. */
+static void children_take_turns_at_the_clients(void **state)
+{
+    struct weir_server *server = START(.processes = 3);
+    struct answers answers[3] = { { 0 } };
+
+    (void)state;
+    while (answers[0].count < 10 || answers[1].count < 10 || answers[2].count < 10) {
+        pid_t pid = child_of(server);
+
+        assert_int_not_equal(pid, getpid());
+        note_answer(answers, pid);
+        assert_true(answers[0].count < 1000);
+    }
+    finish(server);
+}
+
+static void who_has_no_room_leaves_clients_to_the_others(void **state)
+{
+    struct weir_server *server = START(.processes = 2, .workers = 1, .max_connections = 1);
+    int fds[5];
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        fds[i] = asking(server, "gate\n");
+    SUPPORT_UNTIL(board->inside == 2);
+    assert_int_equal(support_stats(server).active, 2);
+    gate_open(&gate);
+    for (int i = 0; i < 5; i++)
+        expect_last(fds[i], "passed\n");
+    finish(server);
+}
+
+static void counts_are_summed_and_outlive_the_children(void **state)
+{
+    struct weir_server *server = START(.processes = 2);
+    struct weir_stats stats;
+
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        child_of(server);
+    assert_int_equal(support_stats(server).workers, 2);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    assert_int_equal(weir_server_close(server), 0);
+    stats = support_stats(server);
+    assert_int_equal(stats.accepted, 20);
+    assert_int_equal(stats.handled, 20);
+    assert_int_equal(stats.closed, 20);
+    assert_int_equal(stats.active, 0);
+    assert_int_equal(stats.bytes_in, 20 * 4);
+    assert_int_equal(stats.workers, 0);
+    weir_server_destroy(server);
+}
+
+static void what_has_to_be_accepted_here_is_refused(void **state)
+{
+    struct weir_server *server = support_create(OPTIONS(.processes = 1));
+    int pair[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(weir_handle_request(server), -EOPNOTSUPP);
+    assert_non_null(strstr(weir_why(), "its children accept"));
+    assert_int_equal(weir_server_fileno(server), -EOPNOTSUPP);
+    assert_int_equal(weir_submit_fd(server, pair[0], NULL), -EOPNOTSUPP);
+    assert_non_null(strstr(weir_why(), "its children serve"));
+    close(pair[0]);
+    close(pair[1]);
+    weir_server_destroy(server);
+}
+
+/* ------------------------------------------------------------------ one that dies ----- */
+
+static void a_child_that_dies_is_replaced(void **state)
+{
+    struct weir_server *server;
+    struct capture capture;
+    char text[200];
+    pid_t first;
+    pid_t second;
+
+    (void)state;
+    skip_under_tsan();
+    server = START(.processes = 1);
+    first = child_of(server);
+    capture_begin(&capture);
+    kill_one(server, "die\n");
+    capture_end(&capture, text, sizeof(text));
+    assert_non_null(strstr(text, "was ended by signal 9"));
+    second = child_of(server);
+    assert_int_not_equal(second, first);
+    /* So is one that a handler has ended. */
+    kill_one(server, "exit\n");
+    assert_int_not_equal(child_of(server), second);
+    assert_int_equal(support_stats(server).workers, 1);
+    finish(server);
+}
+
+static void who_dies_young_is_replaced_later_each_time(void **state)
+{
+    struct weir_server *server;
+
+    (void)state;
+    skip_under_tsan();
+    server = START(.processes = 1);
+    for (uint64_t pause_ms = 100; pause_ms <= 400; pause_ms *= 2) {
+        uint64_t began_ms = support_now_ms();
+
+        kill_one(server, "die\n");
+        child_of(server);
+        assert_true(support_now_ms() - began_ms >= pause_ms);
+    }
+    finish(server);
+}
+
+static void connections_of_a_dead_child_are_counted_as_closed(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    skip_under_tsan();
+    server = START(.processes = 1, .workers = 2);
+    fd = asking(server, "gate\n");
+    SUPPORT_UNTIL(board->inside == 1);
+    assert_int_equal(support_stats(server).active, 1);
+    kill_one(server, "die\n");
+    support_expect_end(fd);
+    close(fd);
+    SUPPORT_AWAIT(server, active, == 0);
+    assert_int_equal(support_stats(server).closed, support_stats(server).accepted);
+    finish(server);
+}
+
+/* ------------------------------------------------------------------ orders ------------ */
+
+static void after_a_shutdown_children_finish_and_others_serve(void **state)
+{
+    struct weir_server *server = START(.processes = 1);
+    int fd = asking(server, "gate\n");
+    int kept = asking(server, "keep\n");
+    pid_t first = number_from(kept);
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    support_expect_end(kept);
+    close(kept);
+    assert_int_equal(weir_server_start(server), 0);
+    assert_int_not_equal(child_of(server), first);
+    SUPPORT_AWAIT(server, workers, == 2);
+    gate_open(&gate);
+    expect_last(fd, "passed\n");
+    SUPPORT_AWAIT(server, workers, == 1);
+    finish(server);
+}
+
+static bool is_refused(struct weir_server *server)
+{
+    int fd = asking(server, "pid\n");
+    pid_t pid = number_from(fd);
+
+    close(fd);
+    return pid == 0;
+}
+
+static void new_rules_come_with_new_children(void **state)
+{
+    struct weir_server *server;
+    pid_t first;
+    struct weir_access *access;
+
+    (void)state;
+    skip_under_tsan();
+    server = START(.processes = 2);
+    first = child_of(server);
+    assert_int_equal(weir_access_parse("default deny\n", &access), 0);
+    assert_int_equal(weir_server_set_access(server, access), 0);
+    SUPPORT_UNTIL(is_refused(server));
+    SUPPORT_AWAIT(server, workers, == 2);
+    assert_int_equal(weir_server_set_access(server, NULL), 0);
+    SUPPORT_UNTIL(!is_refused(server));
+    assert_int_not_equal(child_of(server), first);
+    SUPPORT_AWAIT(server, workers, == 2);
+    assert_int_equal(told, 0);
+    finish(server);
+}
+
+static void count_service(struct weir_server *server)
+{
+    (void)server;
+    services++;
+}
+
+static void service_actions_are_the_parents(void **state)
+{
+    struct weir_server *server = START(.processes = 2, .poll_interval_ms = 1,
+                                       .service_actions = count_service);
+
+    (void)state;
+    SUPPORT_UNTIL(services >= 3);
+    finish(server);
+}
+
+static void a_unix_path_is_the_parents(void **state)
+{
+    char path[64];
+    char uri[80];
+    struct weir_server *server;
+
+    (void)state;
+    skip_under_tsan();
+    snprintf(path, sizeof(path), "/tmp/weir-prefork-%d", (int)getpid());
+    snprintf(uri, sizeof(uri), "unix://%s", path);
+    server = support_start(WEIR_OPTIONS(.listen = uri, .handler = &handler, .processes = 1,
+                                        .concurrency = WEIR_PREFORK,
+                                        .handle_error = note_death));
+    kill_one(server, "die\n");
+    assert_true(child_of(server) > 0);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    assert_int_equal(weir_server_start(server), 0);
+    assert_true(child_of(server) > 0);
+    finish(server);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
+static void expect_answers(int fd)
+{
+    char text[32];
+
+    for (int i = 0; i < 50; i++) {
+        ssize_t n;
+
+        assert_int_equal(send(fd, "pid\n", 4, 0), 4);
+        n = recv(fd, text, sizeof(text) - 1, 0);
+        assert_true(n > 0);
+        text[n] = '\0';
+        assert_true(atoi(text) > 0 && atoi(text) != getpid());
+    }
+}
+
+static void datagrams_are_answered(void **state)
+{
+    const struct timeval plenty = { .tv_sec = PLENTY_MS / 1000 };
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct weir_server *server;
+    char uri[WEIR_ADDRESS_SIZE];
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    (void)state;
+    server = support_start(WEIR_OPTIONS(.listen = "udp://127.0.0.1:0", .handler = &handler,
+                                        .concurrency = WEIR_PREFORK, .processes = 2));
+    weir_server_address(server, 0, uri, sizeof(uri));
+    in.sin_port = htons((uint16_t)atoi(strrchr(uri, ':') + 1));
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &plenty, sizeof(plenty));
+    assert_int_equal(connect(fd, (const struct sockaddr *)&in, sizeof(in)), 0);
+    expect_answers(fd);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    assert_int_equal(weir_server_start(server), 0);
+    expect_answers(fd);
+    SUPPORT_AWAIT(server, closed, == 100);
+    finish(server);
+    close(fd);
+}
+
+/* ------------------------------------------------------------------ the parent's end -- */
+
+/* A program that serves until it is killed. */
+static pid_t start_program(void)
+{
+    struct weir_server *server;
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid != 0)
+        return pid;
+    if (weir_server_create(&server, OPTIONS(.processes = 2, .workers = 2)) < 0)
+        _exit(1);
+    weir_server_address(server, 0, board->address, sizeof(board->address));
+    board->addressed = true;
+    weir_serve_forever(server);
+    _exit(2);
+}
+
+/* To the program's server, or -errno. */
+static int reach(void)
+{
+    struct sockaddr_in in = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+        .sin_port = htons((uint16_t)atoi(strrchr(board->address, ':') + 1)),
+    };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (connect(fd, (const struct sockaddr *)&in, sizeof(in)) == 0)
+        return fd;
+    close(fd);
+    return -ECONNREFUSED;
+}
+
+static bool nobody_listens(void)
+{
+    int fd = reach();
+
+    if (fd >= 0)
+        close(fd);
+    return fd < 0;
+}
+
+static void children_end_with_their_parent(void **state)
+{
+    pid_t pid = start_program();
+    int blocked;
+    int kept;
+    int status;
+
+    (void)state;
+    SUPPORT_UNTIL(board->addressed);
+    kept = reach();
+    support_say(kept, "keep\n");
+    assert_true(number_from(kept) > 0);
+    blocked = reach();
+    support_say(blocked, "gate\n");
+    SUPPORT_UNTIL(board->inside == 1);
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    SUPPORT_UNTIL(nobody_listens());
+    support_expect_end(kept);
+    /* Even who blocks, after a while. */
+    support_expect_end(blocked);
+    close(kept);
+    close(blocked);
+}
+
+/* ------------------------------------------------------------------ beside others ----- */
+
+static void it_does_not_serve_beside_another_server(void **state)
+{
+    struct weir_server *pool;
+    struct weir_server *server;
+
+    (void)state;
+    skip_under_tsan();
+    pool = support_start(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &handler));
+    assert_int_equal(child_of(pool), getpid());
+    server = support_create(OPTIONS(.processes = 1));
+    assert_int_equal(weir_server_start(server), -EPERM);
+    assert_non_null(strstr(weir_why(), "another weir server"));
+    finish(pool);
+    assert_int_equal(weir_server_start(server), 0);
+    assert_int_not_equal(child_of(server), getpid());
+    finish(server);
+}
+
+/* ------------------------------------------------------------------ main -------------- */
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, begin, end)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(children_end_with_their_parent),
+        TEST(children_take_turns_at_the_clients),
+        TEST(who_has_no_room_leaves_clients_to_the_others),
+        TEST(counts_are_summed_and_outlive_the_children),
+        TEST(what_has_to_be_accepted_here_is_refused),
+        TEST(a_child_that_dies_is_replaced),
+        TEST(who_dies_young_is_replaced_later_each_time),
+        TEST(connections_of_a_dead_child_are_counted_as_closed),
+        TEST(after_a_shutdown_children_finish_and_others_serve),
+        TEST(new_rules_come_with_new_children),
+        TEST(service_actions_are_the_parents),
+        TEST(a_unix_path_is_the_parents),
+        TEST(datagrams_are_answered),
+        TEST(it_does_not_serve_beside_another_server),
+    };
+
+    sigset_t sigchld;
+
+    /* The end of a child shall not interrupt a client. */
+    sigemptyset(&sigchld);
+    sigaddset(&sigchld, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &sigchld, NULL);
+    board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return board == MAP_FAILED ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+}
