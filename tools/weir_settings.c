@@ -49,9 +49,12 @@ static const struct setting table[] = {
       "see `weir handlers`; default hello" },
     { "concurrency", "HOW", CONCURRENCY, 0, 0,
       "who runs the handlers: pool (threads), serial (the accepting thread), thread (one a "
-      "connection), fork (a process a connection); default pool" },
+      "connection), fork (a process a connection), prefork (processes with a pool each); "
+      "default pool" },
     { "max-children", "N", NUMBER, AT(max_children), 4096,
       "processes at once with --concurrency fork; default 40" },
+    { "processes", "N", NUMBER, AT(processes), 256,
+      "processes with --concurrency prefork; default one per CPU" },
     { "workers", "N", NUMBER, AT(workers), 256, "threads of the pool; default one per CPU" },
     { "worker-cpus", "LIST", TEXT, AT(worker_cpus), 0,
       "CPUs to bind the workers to in turn, such as 0,2-3; default none" },
@@ -216,7 +219,7 @@ static int read_concurrency(struct settings *settings, const char *text)
 {
     static const char *const names[] = {
         [WEIR_POOL] = "pool", [WEIR_SERIAL] = "serial", [WEIR_THREAD] = "thread",
-        [WEIR_FORK] = "fork",
+        [WEIR_FORK] = "fork", [WEIR_PREFORK] = "prefork",
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -224,7 +227,7 @@ static int read_concurrency(struct settings *settings, const char *text)
             settings->options.concurrency = (enum weir_concurrency)i;
             return 0;
         }
-    return refuse("--concurrency: '%s' is none of pool, serial, thread and fork", text);
+    return refuse("--concurrency: '%s' is none of pool, serial, thread, fork and prefork", text);
 }
 
 static int read_setting(struct settings *settings, const struct setting *setting, const char *text)

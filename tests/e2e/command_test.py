@@ -55,7 +55,9 @@ MISTAKES = [
     (["--max-per-address", "x"],
      "--max-per-address: 'x' is not a number from 0 to 4294967295"),
     (["--access"], "--access needs a value, FILE"),
-    (["--concurrency", "x"], "--concurrency: 'x' is none of pool, serial, thread and fork"),
+    (["--concurrency", "x"],
+     "--concurrency: 'x' is none of pool, serial, thread, fork and prefork"),
+    (["--processes", "257"], "--processes: '257' is not a number from 0 to 256"),
     (["--max-children", "4097"], "--max-children: '4097' is not a number from 0 to 4096"),
     (["--handler", "x"], "--handler: there is no handler 'x'; `weir handlers` lists them"),
 ]
@@ -85,6 +87,7 @@ REFUSED_BY_THE_ENGINE = [
     (["--unix-owner", "no such user"], "unix_owner: no such user: there is no user"),
     (["--unix-owner", "0:no such group"], "there is no group 'no such group'"),
     (["--max-children", "2"], "max_children"),
+    (["--processes", "2"], "processes"),
     (["--concurrency", "serial", "--acceptors", "2"], "acceptors"),
 ]
 
@@ -106,7 +109,7 @@ class Output(unittest.TestCase):
                        "unix-mode", "unix-owner", "keep-path", "max-per-address", "access",
                        "max-packet-size", "reply-always", "multicast", "multicast-ttl",
                        "no-multicast-loop",
-                       "concurrency", "max-children", "help"):
+                       "concurrency", "max-children", "processes", "help"):
             self.assertRegex(out, rf"(?m)^  --{option}\b")
 
     def test_the_version_is_one_line(self):
