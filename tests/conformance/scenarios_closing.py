@@ -2,13 +2,12 @@
 
 import os
 
-from harness import Client, behaviour, connect, differs, equal, eventually, true
+from harness import EVERY, Client, behaviour, connect, differs, equal, eventually, true
 from serving import errors, reset, say_at_once, serving
 
 
-def concurrencies(b):
-    """Those in which handlers run beside the server's loop, in one process."""
-    return ("thread",) if b.is_python else ("thread", "pool")
+# Handlers run beside the server's loop, in one process.
+BESIDE = ("thread", "pool")
 
 
 def begin_handler(client):
@@ -30,7 +29,7 @@ def goes_on(client):
 
 def serve_one(b, begin, **settings):
     """A server that has been shut down while the handler of its only client was busy."""
-    server = b.server(**settings)
+    server = b.server(poll_interval_ms=20, **settings)
     serve = server.serve()
     client = server.connect()
     begin(client)
@@ -39,8 +38,8 @@ def serve_one(b, begin, **settings):
     return server, client
 
 
-def close_waits(b, concurrency):
-    server, client = serve_one(b, begin_handler, concurrency=concurrency)
+def close_waits(b):
+    server, client = serve_one(b, begin_handler)
     close = server.begin("close")
     goes_on(client)
     true(not close.done, "close has not waited")
@@ -51,16 +50,16 @@ def close_waits(b, concurrency):
     client.sees_the_end()
 
 
-def close_leaves_daemons(b, concurrency):
-    server, client = serve_one(b, block_handler, concurrency=concurrency, daemon_threads=1)
+def close_leaves_daemons(b):
+    server, client = serve_one(b, block_handler, daemon_threads=1)
     server.close()
     equal(server.told("finish"), [])
     client.half_close()
     equal(client.rest(), b"woken\n")
 
 
-def close_and_daemons_that_wait(b, concurrency):
-    server, client = serve_one(b, begin_handler, concurrency=concurrency, daemon_threads=1)
+def close_and_daemons_that_wait(b):
+    server, client = serve_one(b, begin_handler, daemon_threads=1)
     server.close()
     if b.is_python:
         goes_on(client)
@@ -70,8 +69,8 @@ def close_and_daemons_that_wait(b, concurrency):
     equal(errors(server), [] if b.is_python else ["ECANCELED"])
 
 
-def close_does_not_block(b, concurrency):
-    server, client = serve_one(b, begin_handler, concurrency=concurrency, block_on_close=0)
+def close_does_not_block(b):
+    server, client = serve_one(b, begin_handler, block_on_close=0)
     server.close()
     goes_on(client)
     client.say("end")
@@ -79,34 +78,33 @@ def close_does_not_block(b, concurrency):
 
 
 @behaviour(35, "close waits for handlers, unless they are daemons or block_on_close is false",
-           weir=differs("daemon handlers that wait for their client are cancelled, and so end"))
+           weir=differs("daemon handlers that wait for their client are cancelled, and so end"),
+           concurrencies=BESIDE)
 def close_policy(b):
-    for concurrency in concurrencies(b):
-        close_waits(b, concurrency)
-        close_leaves_daemons(b, concurrency)
-        close_and_daemons_that_wait(b, concurrency)
-        close_does_not_block(b, concurrency)
+    close_waits(b)
+    close_leaves_daemons(b)
+    close_and_daemons_that_wait(b)
+    close_does_not_block(b)
 
 
-@behaviour(36, "The end of the process waits for a running handler, and kills a daemon's")
+@behaviour(36, "The end of the process waits for a running handler, and kills a daemon's",
+           concurrencies=BESIDE)
 def process_exit(b):
-    for concurrency in concurrencies(b):
-        program = b.another()
-        server, client = serve_one(program, begin_handler, concurrency=concurrency)
-        program.process.stdin.close()
-        goes_on(client)
-        equal(program.process.poll(), None, "the status before the handler's end")
-        client.say("echo last", "end")
-        equal(client.rest(), b"last\n")
-        equal(program.wait(), 0, "the exit status")
+    program = b.another()
+    server, client = serve_one(program, begin_handler)
+    program.process.stdin.close()
+    goes_on(client)
+    equal(program.process.poll(), None, "the status before the handler's end")
+    client.say("echo last", "end")
+    equal(client.rest(), b"last\n")
+    equal(program.wait(), 0, "the exit status")
 
-        program = b.another()
-        server, client = serve_one(program, block_handler, concurrency=concurrency,
-                                   daemon_threads=1)
-        program.process.stdin.close()
-        equal(program.wait(), 0, "the exit status")
-        equal([event for event in program.events if event[1] == "finish"], [])
-        client.sees_the_end()
+    program = b.another()
+    server, client = serve_one(program, block_handler, daemon_threads=1)
+    program.process.stdin.close()
+    equal(program.wait(), 0, "the exit status")
+    equal([event for event in program.events if event[1] == "finish"], [])
+    client.sees_the_end()
 
 
 def refuses(address):
@@ -117,21 +115,22 @@ def refuses(address):
     raise AssertionError(f"{address} is still listening")
 
 
-@behaviour(37, "close is no error directly after creation, nor a second time")
+@behaviour(37, "close is no error directly after creation, nor a second time",
+           concurrencies=EVERY)
 def close_at_once(b):
     b.call("ping")      # it has read its own files
-    for concurrency in "serial", "thread", "pool", "fork":
-        before = b.fds()
-        server = b.server(concurrency=concurrency)
-        address = server.address
-        server.close()
-        server.close()
-        refuses(address)
-        server.call("destroy")
-        equal(b.fds(), before, "descriptors")
+    before = b.fds()
+    server = b.server()
+    address = server.address
+    server.close()
+    server.close()
+    refuses(address)
+    server.call("destroy")
+    equal(b.fds(), before, "descriptors")
 
 
-@behaviour(38, "Ten thousand requests leave no threads and no memory behind")
+@behaviour(38, "Ten thousand requests leave no threads and no memory behind",
+           concurrencies=BESIDE)
 def ten_thousand(b):
     def ask(times):
         for _ in range(times):
@@ -143,14 +142,13 @@ def ten_thousand(b):
     # AddressSanitizer would keep what is freed.
     options = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"
     b = b.another(env={**os.environ, "ASAN_OPTIONS": options})
-    for concurrency in concurrencies(b):
-        with serving(b, concurrency=concurrency, quiet=1) as server:
-            address = server.address
-            ask(1000)
-            threads, rss_kib = b.threads(), b.rss_kib()
-            ask(9000)
-            equal(server.stats()["accepted"], 10000, "clients")
-            eventually(lambda: b.threads() <= threads, "there are more threads than before")
-            # A record of 2 KiB for each would be more.
-            grown_kib = b.rss_kib() - rss_kib
-            true(grown_kib < 16 << 10, f"it grew by {grown_kib} KiB")
+    with serving(b, quiet=1) as server:
+        address = server.address
+        ask(1000)
+        threads, rss_kib = b.threads(), b.rss_kib()
+        ask(9000)
+        equal(server.stats()["accepted"], 10000, "clients")
+        eventually(lambda: b.threads() <= threads, "there are more threads than before")
+        # A record of 2 KiB for each would be more.
+        grown_kib = b.rss_kib() - rss_kib
+        true(grown_kib < 16 << 10, f"it grew by {grown_kib} KiB")

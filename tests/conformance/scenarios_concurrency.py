@@ -3,7 +3,7 @@
 import os
 import signal
 
-from harness import absent, behaviour, differs, equal, eventually, stat_fields, true
+from harness import EVERY, absent, behaviour, differs, equal, eventually, stat_fields, true
 from serving import end, errors, handled, say_at_once, serving
 
 
@@ -22,14 +22,15 @@ def answered(clients):
 # ---------------------------------------------------------------------- how many at once ----
 
 
-@behaviour(39, "Handlers overlap in the pool, on threads and in children, not in a serial server")
 def overlap(b):
-    for concurrency in "pool", "thread", "fork":
-        with serving(b, concurrency=concurrency) as server:
-            first, second = connect_all(server, 2, "echo in")
-            equal((first.line(), second.line()), ("in", "in"))
-            end(first)
-            end(second)
+    with serving(b) as server:
+        first, second = connect_all(server, 2, "echo in")
+        equal((first.line(), second.line()), ("in", "in"))
+        end(first)
+        end(second)
+
+
+def take_turns(b):
     with serving(b) as server:
         first, second = connect_all(server, 2, "echo in")
         equal(first.line(), "in")
@@ -41,10 +42,19 @@ def overlap(b):
         equal(calls, ["setup", "handle", "finish"] * 2)
 
 
+@behaviour(39, "Handlers overlap in the pool, on threads and in children, not in a serial server",
+           concurrencies=EVERY)
+def at_once_or_in_turn(b):
+    if b.concurrency == "serial":
+        take_turns(b)
+    else:
+        overlap(b)
+
+
 def no_more_than_workers(b):
     # On a stack of its worker's, a handler that waits keeps that worker.
     settings = {} if b.is_python else {"workers": 2, "stack": "thread"}
-    with serving(b, concurrency="pool", **settings) as server:
+    with serving(b, **settings) as server:
         clients = connect_all(server, 5, "echo in")
         at_once = 5 if b.is_python else 2
         for ended in range(5):
@@ -58,7 +68,7 @@ def no_more_than_workers(b):
 
 
 def no_more_than_max_connections(b):
-    with serving(b, concurrency="pool", workers=1, max_connections=2) as server:
+    with serving(b, workers=1, max_connections=2) as server:
         clients = connect_all(server, 5, "echo in")
         for i, client in enumerate(clients):
             equal(client.line(), "in")
@@ -70,13 +80,14 @@ def no_more_than_max_connections(b):
 
 @behaviour(40, "More slow clients than the pool has threads: none is lost",
            weir=differs("as many handlers that keep their thread run as there are workers; "
-                        "clients beyond max_connections wait in the backlog; Python runs all"))
+                        "clients beyond max_connections wait in the backlog; Python runs all"),
+           concurrencies=("pool",))
 def pool_is_bounded(b):
     no_more_than_workers(b)
     if b.is_weir:
         no_more_than_max_connections(b)
     # Those that wait for their client keep no thread.
-    with serving(b, concurrency="pool", **({} if b.is_python else {"workers": 1})) as server:
+    with serving(b, **({} if b.is_python else {"workers": 1})) as server:
         clients = connect_all(server, 5, "echo in")
         for client in clients:
             equal(client.line(), "in")
@@ -85,9 +96,10 @@ def pool_is_bounded(b):
 
 
 @behaviour(41, "Clients beyond max_per_address are refused: they see the end, and are counted",
-           python=absent("verify_request would have to count"))
+           python=absent("verify_request would have to count"),
+           concurrencies=("pool",))
 def overload(b):
-    with serving(b, concurrency="pool", max_per_address=3) as server:
+    with serving(b, max_per_address=3) as server:
         clients = connect_all(server, 3, "echo in")
         for client in clients:
             equal(client.line(), "in")
@@ -106,20 +118,24 @@ def overload(b):
 # ---------------------------------------------------------------------- children ------------
 
 
-@behaviour(42, "A forked handler is another process, whose memory the server does not see")
+@behaviour(42, "A forked handler is another process, whose memory the server does not see",
+           concurrencies=("fork", "serial"))
 def forked(b):
-    with serving(b, concurrency="fork") as server:
-        pids = [int(server.ask("pid")) for _ in range(3)]
-        equal(len({b.pid, *pids}), 4, "processes")
-        equal([server.ask("count") for _ in range(3)], ["1", "1", "1"])
     with serving(b) as server:
-        equal(int(server.ask("pid")), b.pid)
-        equal([server.ask("count") for _ in range(3)], ["1", "2", "3"])
+        pids = {int(server.ask("pid")) for _ in range(3)}
+        counts = [server.ask("count") for _ in range(3)]
+    if b.concurrency == "fork":
+        equal(len({b.pid, *pids}), 4, "processes")
+        equal(counts, ["1", "1", "1"])
+    else:
+        equal(pids, {b.pid})
+        equal(counts, ["1", "2", "3"])
 
 
-@behaviour(43, "There are max_children at most, and other clients wait")
+@behaviour(43, "There are max_children at most, and other clients wait",
+           concurrencies=("fork",))
 def max_children(b):
-    with serving(b, concurrency="fork", max_children=2, poll_interval_ms=10) as server:
+    with serving(b, max_children=2) as server:
         clients = connect_all(server, 5, "echo in")
         for i, client in enumerate(clients):
             equal(client.line(), "in")
@@ -132,9 +148,10 @@ def max_children(b):
 
 @behaviour(44, "shutdown while there are max_children",
            python=differs("returns only after a child has ended"),
-           weir=differs("returns at once; the children go on"))
+           weir=differs("returns at once; the children go on"),
+           concurrencies=("fork",))
 def shutdown_at_max_children(b):
-    server = b.server(concurrency="fork", max_children=1, poll_interval_ms=10)
+    server = b.server(max_children=1, poll_interval_ms=10)
     serve = server.serve()
     with server.connect() as client:
         equal(client.ask("echo in"), "in")
@@ -153,7 +170,7 @@ def shutdown_at_max_children(b):
 
 def children_are_reaped(b, foreign_status, **settings):
     foreign = int(b.call("spawn")["pid"])
-    with serving(b, concurrency="fork", poll_interval_ms=10, **settings) as server:
+    with serving(b, **settings) as server:
         for _ in range(5):
             equal(server.ask("echo done"), "done")
         client = server.connect()
@@ -166,7 +183,8 @@ def children_are_reaped(b, foreign_status, **settings):
 
 
 @behaviour(45, "close has reaped every child of the server, and no other",
-           python=differs("at max_children it may reap a child that is none of the server's"))
+           python=differs("at max_children it may reap a child that is none of the server's"),
+           concurrencies=("fork",))
 def children_reaped(b):
     children_are_reaped(b, 7)
     children_are_reaped(b, -1 if b.is_python else 7, max_children=1)
@@ -197,9 +215,10 @@ def last_status(b, server, order):
 
 
 @behaviour(46, "A child's status is 0, or 1 after an error; one that crashes harms nobody",
-           weir=differs("handle_error is told of the crash, too"))
+           weir=differs("handle_error is told of the crash, too"),
+           concurrencies=("fork",))
 def child_status(b):
-    with serving(b, concurrency="fork") as server:
+    with serving(b) as server:
         equal(last_status(b, server, "end"), 0)
         equal(last_status(b, server, "fail"), 1)
         equal(last_status(b, server, "crash"), "SIGSEGV")
@@ -210,15 +229,15 @@ def child_status(b):
             true("signal 11" in b.stderr(), "it does not say which signal")
 
 
-@behaviour(47, "For want of a child or thread a client sees the end, and the next one is served")
+@behaviour(47, "For want of a child or thread a client sees the end, and the next one is served",
+           concurrencies=("fork", "thread"))
 def no_process(b):
-    for concurrency in "fork", "thread":
-        with serving(b, concurrency=concurrency) as server:
-            equal(server.ask("echo before"), "before")
-            b.call("limit", nproc=0)
-            with server.connect() as client:
-                client.sees_the_end()
-            b.call("limit", nproc=4096)
-            equal(server.ask("echo after"), "after")
-            error = "RuntimeError" if b.is_python and concurrency == "thread" else "EAGAIN"
-            equal(errors(server), [error])
+    with serving(b) as server:
+        equal(server.ask("echo before"), "before")
+        b.call("limit", nproc=0)
+        with server.connect() as client:
+            client.sees_the_end()
+        b.call("limit", nproc=4096)
+        equal(server.ask("echo after"), "after")
+        error = "RuntimeError" if b.is_python and b.concurrency == "thread" else "EAGAIN"
+        equal(errors(server), [error])

@@ -6,29 +6,20 @@ import socket
 import time
 
 from harness import (
-    TIMEOUT, Client, NotEarlierThan, behaviour, differs, endpoint, equal, eventually, true)
+    EVERY, TIMEOUT, Client, NotEarlierThan, behaviour, differs, endpoint, equal, eventually, true)
 from serving import errors, reset, say_at_once, serving
 
 PATTERN = bytes(range(251))
-IN_PROCESS = ("serial", "pool", "thread")
-CONCURRENCIES = IN_PROCESS + ("fork",)
-
-
-def each(b, concurrencies=CONCURRENCIES, **settings):
-    """A server of each concurrency that serves, one after another."""
-    for concurrency in concurrencies:
-        with serving(b, concurrency=concurrency, **settings) as server:
-            yield server
-
 
 def pattern(length):
     """What `write` writes."""
     return (PATTERN * (length // len(PATTERN) + 1))[:length]
 
 
-@behaviour(48, "Writing to a client that has reset its connection fails that handler only")
+@behaviour(48, "Writing to a client that has reset its connection fails that handler only",
+           concurrencies=EVERY)
 def write_to_reset_peer(b):
-    for server in each(b):
+    with serving(b) as server:
         client = server.connect()
         say_at_once(client, "echo in", "flush", "block", "write 100000")
         equal(client.line(), "in")
@@ -39,9 +30,10 @@ def write_to_reset_peer(b):
         equal(len(errors(server)), 1, "calls of handle_error")
 
 
-@behaviour(49, "An unbuffered wfile sends at once, while handle goes on")
+@behaviour(49, "An unbuffered wfile sends at once, while handle goes on",
+           concurrencies=EVERY)
 def unbuffered(b):
-    for server in each(b, wbufsize=0):
+    with serving(b, wbufsize=0) as server:
         with server.connect() as client:
             say_at_once(client, "echo now", "block")
             equal(client.line(), "now")
@@ -51,9 +43,10 @@ def unbuffered(b):
 
 
 @behaviour(50, "A buffered wfile sends nothing before it is flushed; finish flushes",
-           weir=differs("it is flushed, too, whenever the handler waits for input"))
+           weir=differs("it is flushed, too, whenever the handler waits for input"),
+           concurrencies=EVERY)
 def buffered(b):
-    for server in each(b, wbufsize=4096):
+    with serving(b, wbufsize=4096) as server:
         with server.connect() as client:
             say_at_once(client, "echo one", "flush", "echo two", "block")
             equal(client.line(), "one")
@@ -70,10 +63,11 @@ def buffered(b):
                 equal(client.rest(), b"waits\n")
 
 
-@behaviour(51, "A write of 16 MiB under a hail of signals is complete and exact")
+@behaviour(51, "A write of 16 MiB under a hail of signals is complete and exact",
+           concurrencies=EVERY)
 def large_write_under_signals(b):
     length = 16 << 20
-    for server in each(b):
+    with serving(b) as server:
         with server.connect() as client:
             handler_pid = int(client.ask("pid"))
             client.say(f"write {length}")
@@ -88,9 +82,10 @@ def large_write_under_signals(b):
         equal(errors(server), [])
 
 
-@behaviour(52, "readline takes LF and CRLF, a line in two packets, and one byte by byte")
+@behaviour(52, "readline takes LF and CRLF, a line in two packets, and one byte by byte",
+           concurrencies=EVERY)
 def line_ends(b):
-    for server in each(b):
+    with serving(b) as server:
         with server.connect() as client:
             client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             say_at_once(client, "line 100", "lf", "line 100", "crlf\r")
@@ -106,9 +101,10 @@ def line_ends(b):
             equal(client.line(), "twice")
 
 
-@behaviour(53, "readline(limit) gives limit bytes, and the next call what follows")
+@behaviour(53, "readline(limit) gives limit bytes, and the next call what follows",
+           concurrencies=EVERY)
 def line_limit(b):
-    for server in each(b):
+    with serving(b) as server:
         with server.connect() as client:
             say_at_once(client, "line 4", "abcdecho rest", "line 4", "abc", "line 4", "ab")
             equal(client.line(), "4 " + b"abcd".hex())
@@ -117,9 +113,10 @@ def line_limit(b):
             equal(client.line(), "3 " + b"ab\n".hex())
 
 
-@behaviour(54, "A line that the end of file cuts short is given, and then the end")
+@behaviour(54, "A line that the end of file cuts short is given, and then the end",
+           concurrencies=EVERY)
 def partial_line(b):
-    for server in each(b):
+    with serving(b) as server:
         with server.connect() as client:
             client.send(b"line 100\nno end")
             client.half_close()
@@ -131,9 +128,10 @@ def partial_line(b):
         equal(errors(server), [])
 
 
-@behaviour(55, "read(n) waits for n bytes, and gives fewer at the end of file")
+@behaviour(55, "read(n) waits for n bytes, and gives fewer at the end of file",
+           concurrencies=EVERY)
 def short_read(b):
-    for server in each(b):
+    with serving(b) as server:
         with server.connect() as client:
             client.send(b"echo first\nread 6\nabc")
             equal(client.line(), "first")
@@ -144,18 +142,20 @@ def short_read(b):
             client.sees_the_end()
 
 
-@behaviour(56, "A client that has half-closed is answered")
+@behaviour(56, "A client that has half-closed is answered",
+           concurrencies=EVERY)
 def half_close(b):
-    for server in each(b):
+    with serving(b) as server:
         with server.connect() as client:
             client.send(b"sleep 10\necho still here")
             client.half_close()
             equal(client.rest(), b"slept\nstill here\n")
 
 
-@behaviour(57, "A silent client is given up after the timeout, and reading again fails, too")
+@behaviour(57, "A silent client is given up after the timeout, and reading again fails, too",
+           concurrencies=EVERY)
 def read_timeout(b):
-    for server in each(b, read_timeout_ms=100):
+    with serving(b, read_timeout_ms=100) as server:
         with NotEarlierThan(0.1), server.connect() as client:
             client.sees_the_end()
         equal(errors(server), ["ETIMEDOUT"])
@@ -164,10 +164,11 @@ def read_timeout(b):
             equal(client.ask("insist"), "ETIMEDOUT " + ("OSError" if b.is_python else "ETIMEDOUT"))
 
 
-@behaviour(58, "The timeout of a write is for all of it, however slowly the client reads on")
+@behaviour(58, "The timeout of a write is for all of it, however slowly the client reads on",
+           concurrencies=EVERY)
 def write_timeout(b):
     length = 64 << 20
-    for server in each(b, write_timeout_ms=300):
+    with serving(b, write_timeout_ms=300) as server:
         with server.connect() as client:
             data = bytearray()
             with NotEarlierThan(0.3):
@@ -192,10 +193,11 @@ def slow_client(server):
 
 
 @behaviour(59, "A client is answered although it has sent what the handler never reads",
-           python=differs("but a reset takes what of the answer has not reached the client yet"))
+           python=differs("but a reset takes what of the answer has not reached the client yet"),
+           concurrencies=EVERY)
 def unread_input(b):
     unread = "x" * 20000
-    for server in each(b):
+    with serving(b) as server:
         with server.connect() as client:
             say_at_once(client, "echo bye", "end", unread)
             equal(client.line(), "bye")
@@ -220,16 +222,18 @@ def is_reset(client):
     return False
 
 
-@behaviour(60, "disable_nagle_algorithm sets TCP_NODELAY, which is not set otherwise")
+@behaviour(60, "disable_nagle_algorithm sets TCP_NODELAY, which is not set otherwise",
+           concurrencies=EVERY)
 def nodelay(b):
     for disable, on in ("1", "1"), ("0", "0"):
-        for server in each(b, disable_nagle=disable):
+        with serving(b, disable_nagle=disable) as server:
             equal(server.ask("nodelay"), on)
 
 
-@behaviour(61, "The connection ends although the handler has leaked a duplicate of its socket")
+@behaviour(61, "The connection ends although the handler has leaked a duplicate of its socket",
+           concurrencies=("serial", "thread", "pool"))
 def leaked_duplicate(b):
-    for server in each(b, IN_PROCESS):
+    with serving(b) as server:
         with server.connect() as client:
             duplicate = client.ask("leak")
             client.say("end")
