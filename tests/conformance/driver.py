@@ -3,9 +3,9 @@
 
 Usage: driver.py [--only N,N...] [--write] [DOCUMENT]
 
-Runs every scenario of scenarios_*.py against both back ends, prints the result as a table, and fails
-if DOCUMENT (docs/conformance.md) is not what the suite says; --write writes it. The program on weir
-is $WEIR_BACKEND.
+Runs every scenario of scenarios_*.py against both back ends, prints the result as a table, and
+fails if DOCUMENT (docs/conformance.md) is not what the suite says; --write writes it. The program
+on weir is $WEIR_BACKEND.
 """
 
 import argparse
@@ -28,8 +28,8 @@ BACK_ENDS = ("python", "weir")
 INTRODUCTION = """\
 # Conformance with socketserver
 
-What Python's `socketserver` does, item by item, and whether weir does the same. Each row is a scenario
-that runs against CPython's `socketserver` (tests/conformance/backend.py) and against weir
+What Python's `socketserver` does, item by item, and whether weir does the same. Each row is a
+scenario that runs against CPython's `socketserver` (tests/conformance/backend.py) and against weir
 (tests/conformance/backend.c) through one protocol (tests/conformance/protocol.md); both cells are
 asserted. Where Python has a defect, or a limit that a server in C need not have, weir differs on
 purpose, and the scenario asserts the difference on both sides.
@@ -37,9 +37,9 @@ purpose, and the scenario asserts the difference on both sides.
 `tools/test` runs the suite, and fails when this page is not what it says. To write it anew:
 `bazel build //tests/conformance:backend && tests/conformance/driver.py --write`.
 
-Most of it is asserted of serial, threaded and forking servers, and of weir's pool, alike. Where a row
-says "the pool", its counterpart in Python is `ThreadingMixIn`. The suite runs on whichever CPython is
-there; with 3.11 (Debian 12), 3.12 and 3.13 it comes to the same.
+Most of it is asserted of serial, threaded and forking servers, and of weir's pool, alike. Where a
+row says "the pool", its counterpart in Python is `ThreadingMixIn`. The suite runs on whichever
+CPython is there; with 3.11 (Debian 12), 3.12 and 3.13 it comes to the same.
 
 """
 

@@ -5,8 +5,8 @@
         server = b.server(reuse_address=1)
         b.refuses("EADDRINUSE", "create", server=b.number(), address=server.address)
 
-The function is called once with each back end, a process of its own: b.is_python, b.is_weir. It ends
-that process at the end, which has to exit with status 0 and nothing on standard error that nobody has
+The function is called once with each back end, a process of its own: b.is_python, b.is_weir. That
+is ended afterwards, and has to exit with status 0 and nothing on standard error that nobody has
 looked at. Nothing here waits for time to pass: whoever waits waits for an answer, an event or a
 byte, TIMEOUT seconds at most, which is far beyond what a sanitizer needs.
 """
@@ -23,7 +23,8 @@ import time
 HERE = os.path.dirname(os.path.realpath(__file__))
 PROGRAMS = {
     "python": [sys.executable, os.path.join(HERE, "backend.py")],
-    "weir": [os.path.abspath(os.environ.get("WEIR_BACKEND", "bazel-bin/tests/conformance/backend"))],
+    "weir": [os.path.abspath(os.environ.get("WEIR_BACKEND",
+                                            "bazel-bin/tests/conformance/backend"))],
 }
 TIMEOUT = 45
 LOOPBACK = "tcp://127.0.0.1:0"
@@ -59,10 +60,13 @@ class Behaviour:
         self.concurrencies = concurrencies
 
     def runs(self):
-        """What the scenario runs against: (back end, concurrency) each. Python's pool is threads."""
+        """What the scenario runs against: (back end, concurrency) each."""
+        def is_told_apart(kind, concurrency):
+            """Python's pool is its threads, which once is enough for."""
+            return (kind, concurrency) != ("python", "pool") or "thread" not in self.concurrencies
+
         return [(kind, concurrency) for kind, cell in self.cells.items() if cell.word != "absent"
-                for concurrency in self.concurrencies
-                if not (kind == "python" and concurrency == "pool" and "thread" in self.concurrencies)]
+                for concurrency in self.concurrencies if is_told_apart(kind, concurrency)]
 
 
 def behaviour(number, title, python=HOLDS, weir=HOLDS, concurrencies=SERIAL):
@@ -309,7 +313,7 @@ class BackEnd:
 
 
 def stat_fields(pid):
-    """Of /proc/PID/stat those behind the name: state, parent, ... None: there is no such process."""
+    """Of /proc/PID/stat those behind the name: state, parent, ... None: no such process."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()

@@ -68,7 +68,7 @@ def try_one_more(address):
     return None
 
 
-@behaviour(72, "listen(n) has room for n + 1 clients; for one more TCP is silent, a Unix socket EAGAIN",
+@behaviour(72, "listen(n) has room for n + 1 clients; TCP is silent for one more, Unix says so",
            concurrencies=EVERY)
 def backlog(b):
     for address, one_more in (("tcp://127.0.0.1:0", "ETIMEDOUT"),

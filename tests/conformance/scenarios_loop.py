@@ -92,6 +92,7 @@ def second_shutdown(b):
     if b.is_python:
         server.call("serve")
         return
+    server.call("stop")
     serve = server.serve()
     equal(server.ask("echo served"), "served")
     server.shutdown()
@@ -108,7 +109,7 @@ def serve_again(b):
         serve.wait()
 
 
-@behaviour(25, "After a shutdown clients can still connect; they wait, and the next loop serves them",
+@behaviour(25, "After a shutdown clients can still connect; they wait until the next loop serves",
            concurrencies=EVERY)
 def connecting_after_shutdown(b):
     server = b.server(poll_interval_ms=10)
@@ -173,7 +174,7 @@ def shutdown_latency(b):
     equal(server.stats()["accepted"], 0)
 
 
-@behaviour(28, "service_actions is called every poll_interval, clients or not; never by handle_request",
+@behaviour(28, "service_actions is called every poll_interval, if idle too; not by handle_request",
            concurrencies=EVERY)
 def service_actions(b):
     server = b.server(service_actions="event", poll_interval_ms=30, timeout_ms=100)

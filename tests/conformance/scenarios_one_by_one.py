@@ -30,7 +30,7 @@ def handle_request_times_out(b):
 
 @behaviour(31, "handle_request and two timeouts, the server's and its socket's",
            python=differs("it takes the smaller one"),
-           weir=differs("it has one timeout: what is set on an inherited socket counts for nothing"),
+           weir=differs("it has one timeout: what is set on an inherited socket does not count"),
            concurrencies=EVERY)
 def the_smaller_timeout(b):
     if b.is_python:
