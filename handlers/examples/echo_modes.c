@@ -1,8 +1,9 @@
 /*
  * echo_modes.c - echo that says who answers, under each model of concurrency. The handler is the
- * same: on a fiber of the pool, on the accepting thread, on a thread or in a process of its own.
+ * same: on a fiber of the pool, on the accepting thread, on a thread or in a process of its own, or
+ * on a fiber in one of several processes.
  *
- * Run:     echo_modes [pool|serial|thread|fork [ADDRESS]]
+ * Run:     echo_modes [pool|serial|thread|fork|prefork [ADDRESS]]
  * Try:     printf 'hello\n' | nc -N 127.0.0.1 9999       -> process 4711, thread 0x7f...: hello
  * Python:  class Server(ThreadingMixIn, TCPServer), threading.current_thread().name;
  *          class Server(ForkingMixIn, TCPServer), os.getpid(); TCPServer alone is serial
@@ -37,7 +38,7 @@ static enum weir_concurrency concurrency(const char *name)
 {
     static const char *const names[] = {
         [WEIR_POOL] = "pool", [WEIR_SERIAL] = "serial", [WEIR_THREAD] = "thread",
-        [WEIR_FORK] = "fork",
+        [WEIR_FORK] = "fork", [WEIR_PREFORK] = "prefork",
     };
     unsigned i = 0;
 

@@ -385,6 +385,10 @@ class Several(unittest.TestCase):
         pid, pids, _ = self.answers_of_two("fork")
         self.assertEqual(len({pid, *pids}), 3)
 
+    def test_echo_modes_answers_by_children_that_were_there_before(self):
+        pid, pids, _ = self.answers_of_two("prefork")
+        self.assertNotIn(pid, pids)
+
     def test_echo_modes_knows_no_other_way(self):
         done = subprocess.run([PATHS["echo_modes"], "other"], stderr=subprocess.PIPE, text=True,
                               timeout=TIMEOUT)
