@@ -3,6 +3,7 @@
  */
 #include "bench/child.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -139,6 +140,7 @@ static int child_start(struct child *ret_child, struct job *job)
         child_end(&child);
         return -ECHILD;
     }
+    child.prefork = job->options && job->options->concurrency == WEIR_PREFORK;
     child.port = (uint16_t)strtoul(colon ? colon + 1 : "", NULL, 10);
     *ret_child = child;
     return 0;
@@ -193,13 +195,58 @@ bool child_rid_of_clients(const struct child *child)
     return false;
 }
 
-uint64_t child_cpu_ns(const struct child *child)
+/* 0: there is no such process any more. */
+static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec used;
 
-    if (clock_gettime(child->cpu_clock, &used) < 0)
+    if (clock_gettime(clock, &used) < 0)
         return 0;
-    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec + child->report->reaped_ns;
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+static pid_t parent_of(const char *process)
+{
+    char text[512];
+    int parent = -1;
+    FILE *file;
+
+    snprintf(text, sizeof(text), "/proc/%.20s/stat", process);
+    file = fopen(text, "re");
+    if (!file)
+        return -1;
+    if (fgets(text, sizeof(text), file)) {
+        const char *name_end = strrchr(text, ')');
+
+        if (!name_end || sscanf(name_end, ") %*c %d", &parent) != 1)
+            parent = -1;
+    }
+    fclose(file);
+    return parent;
+}
+
+/* Of the processes that live and have this parent. */
+static uint64_t children_ns(pid_t parent)
+{
+    const struct dirent *entry;
+    DIR *proc = opendir("/proc");
+    uint64_t sum = 0;
+    clockid_t clock;
+
+    while (proc && (entry = readdir(proc))) {
+        if (parent_of(entry->d_name) == parent &&
+            clock_getcpuclockid((pid_t)strtol(entry->d_name, NULL, 10), &clock) == 0)
+            sum += clock_ns(clock);
+    }
+    if (proc)
+        closedir(proc);
+    return sum;
+}
+
+uint64_t child_cpu_ns(const struct child *child)
+{
+    return clock_ns(child->cpu_clock) + child->report->reaped_ns +
+           (child->prefork ? children_ns(child->pid) : 0);
 }
 
 uint64_t child_resident_bytes(const struct child *child)

@@ -36,6 +36,7 @@ struct child {
     char address[WEIR_ADDRESS_SIZE];        /* where it listens, as a URI */
     uint16_t port;                          /* of this address, if it has one */
     clockid_t cpu_clock;
+    bool prefork;                           /* it has child processes while it serves */
     volatile struct child_report *report;   /* all zero for the bare loops */
 };
 
@@ -58,7 +59,10 @@ bool child_settled(volatile const uint64_t *figure, uint64_t wanted);
  */
 bool child_rid_of_clients(const struct child *child);
 
-/* The CPU time that all threads of the child have used, and its children that it has reaped. */
+/*
+ * The CPU time that all threads of the child have used, and its own child processes: those that it
+ * has reaped, and those that it keeps.
+ */
 uint64_t child_cpu_ns(const struct child *child);
 
 /* Its resident memory, to the page. 0: the kernel does not tell. */

@@ -4,7 +4,7 @@
  * 512 clients ask all the time, one request after the other: 32-byte lines, echoed by one handler,
  * the same code under each model. It answers so many lines of a connection and returns, so that
  * the server closes; the client then opens its next connection. All 512 are served at once: a
- * thread or a child for each of them.
+ * thread or a child for each of them. Of prefork there is one process, as there is one CPU.
  *
  * A row is one model against the pool, taken in the same run (paired.h), by transport and by the
  * number of requests per connection. One is what most programs of socketserver do; the more there
@@ -46,7 +46,11 @@ struct model {
 };
 
 const model pool = { "pool", WEIR_POOL, 0 };
-const model others[] = { { "thread", WEIR_THREAD, 0 }, { "fork", WEIR_FORK, CHILDREN_MAX } };
+const model others[] = {
+    { "thread", WEIR_THREAD, 0 },
+    { "fork", WEIR_FORK, CHILDREN_MAX },
+    { "prefork", WEIR_PREFORK, 0 },
+};
 
 int echo_lines(struct weir_request *req)
 {

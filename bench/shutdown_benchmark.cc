@@ -32,7 +32,7 @@ struct model {
 
 const model models[] = {
     { "pool", WEIR_POOL }, { "serial", WEIR_SERIAL }, { "thread", WEIR_THREAD },
-    { "fork", WEIR_FORK },
+    { "fork", WEIR_FORK }, { "prefork", WEIR_PREFORK },
 };
 
 bool serve_and_shut_down(struct weir_server *server, double *ret_seconds)
