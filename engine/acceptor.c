@@ -404,15 +404,26 @@ static void leave_lines(struct acceptor *acceptor)
         leave_line(acceptor, &acceptor->listening[i]);
 }
 
+static int stand_in_line(struct acceptor *acceptor, size_t i)
+{
+    struct listening *listening = &acceptor->listening[i];
+    int r;
+
+    if (listening->in_line || listening->listener.type != SOCK_STREAM)
+        return 0;
+    r = watch(acceptor, listening->listener.fd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE,
+              TOKEN_LISTENER + i);
+    listening->in_line = r == 0;
+    return r;
+}
+
 static void stand_in_lines(struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++) {
-        struct listening *listening = &acceptor->listening[i];
+        int r = stand_in_line(acceptor, i);
 
-        if (!listening->in_line && listening->listener.type == SOCK_STREAM)
-            listening->in_line = watch(acceptor, listening->listener.fd,
-                                       EPOLLIN | EPOLLET | EPOLLEXCLUSIVE,
-                                       TOKEN_LISTENER + i) == 0;
+        if (r < 0)
+            rest_for_shortage(acceptor, &acceptor->listening[i], r);
     }
 }
 

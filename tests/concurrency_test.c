@@ -978,6 +978,27 @@ static void a_server_that_can_have_nobody_to_serve_does_not_start(void **state)
     finish(server);
 }
 
+static void a_child_that_can_not_be_replaced_is_replaced_later(void **state)
+{
+    struct rlimit before;
+    struct weir_server *server;
+
+    (void)state;
+    /* ThreadSanitizer lets no child of a process with threads start any. */
+    if (WEIR_TSAN)
+        skip();
+    processes = 1;
+    server = START(DEFAULTS);
+    before = take_all_processes();
+    support_talk(server, 0, "die\n", "");
+    SUPPORT_UNTIL(told_error == -EAGAIN);
+    assert_int_equal(told_phase, WEIR_PHASE_PROCESS);
+    assert_int_equal(support_stats(server).workers, 0);
+    setrlimit(RLIMIT_NPROC, &before);
+    support_talk(server, 0, "x\n", "1 x\n");
+    finish(server);
+}
+
 /* ------------------------------------------------------------------ main -------------- */
 
 #define TEST(test) cmocka_unit_test_setup_teardown(test, begin, end)
@@ -1013,7 +1034,11 @@ static int run_at_the_limit(void)
         TEST(a_client_for_whom_nobody_can_be_had_is_closed),
         TEST(one_who_is_served_on_request_too),
     };
-    const struct CMUnitTest start[] = {
+    const struct CMUnitTest prefork[] = {
+        TEST(a_child_that_can_not_be_replaced_is_replaced_later),
+        TEST(a_server_that_can_have_nobody_to_serve_does_not_start),
+    };
+    const struct CMUnitTest pool[] = {
         TEST(a_server_that_can_have_nobody_to_serve_does_not_start),
     };
     int status = -1;
@@ -1025,9 +1050,9 @@ static int run_at_the_limit(void)
         int failed = geteuid() == 0 && setuid(ANOTHER_USER) < 0;
 
         how = WEIR_PREFORK;
-        failed += cmocka_run_group_tests_name("prefork, at the limit", start, NULL, NULL);
+        failed += cmocka_run_group_tests_name("prefork, at the limit", prefork, NULL, NULL);
         how = WEIR_POOL;
-        failed += cmocka_run_group_tests_name("pool, at the limit", start, NULL, NULL);
+        failed += cmocka_run_group_tests_name("pool, at the limit", pool, NULL, NULL);
         how = WEIR_FORK;
         failed += cmocka_run_group_tests_name("fork, at the limit", tests, NULL, NULL);
         how = WEIR_THREAD;

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -72,6 +73,9 @@ static int answer(struct weir_request *req, char question)
         return kill(getpid(), SIGKILL);
     case 'e':
         _exit(3);
+    case 'c':
+        weir_printf(req, "%d\n", sched_getcpu());
+        return 0;
     default:
         return -EPROTO;
     }
@@ -238,6 +242,44 @@ static void what_has_to_be_accepted_here_is_refused(void **state)
     close(pair[0]);
     close(pair[1]);
     weir_server_destroy(server);
+}
+
+/* Whichever two CPUs there are. */
+static bool two_cpus(int *ret_cpus)
+{
+    cpu_set_t cpus;
+    int found = 0;
+
+    assert_int_equal(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
+    for (int cpu = 0; cpu < CPU_SETSIZE && found < 2; cpu++)
+        if (CPU_ISSET(cpu, &cpus))
+            ret_cpus[found++] = cpu;
+    return found == 2;
+}
+
+static bool runs_on(struct weir_server *server, int cpu)
+{
+    int fd = asking(server, "cpu\n");
+    int number = number_from(fd);
+
+    close(fd);
+    return number == cpu;
+}
+
+static void workers_of_children_are_bound_to_the_cpus_in_turn(void **state)
+{
+    struct weir_server *server;
+    char list[32];
+    int cpus[2];
+
+    (void)state;
+    if (!two_cpus(cpus))
+        skip();
+    snprintf(list, sizeof(list), "%d,%d", cpus[0], cpus[1]);
+    server = START(.processes = 2, .workers = 1, .worker_cpus = list);
+    SUPPORT_UNTIL(runs_on(server, cpus[0]));
+    SUPPORT_UNTIL(runs_on(server, cpus[1]));
+    finish(server);
 }
 
 /* ------------------------------------------------------------------ one that dies ----- */
@@ -535,6 +577,7 @@ int main(void)
         TEST(who_has_no_room_leaves_clients_to_the_others),
         TEST(counts_are_summed_and_outlive_the_children),
         TEST(what_has_to_be_accepted_here_is_refused),
+        TEST(workers_of_children_are_bound_to_the_cpus_in_turn),
         TEST(a_child_that_dies_is_replaced),
         TEST(who_dies_young_is_replaced_later_each_time),
         TEST(connections_of_a_dead_child_are_counted_as_closed),

@@ -4,6 +4,7 @@
 import os
 import signal
 import sys
+import tempfile
 import time
 import unittest
 
@@ -73,6 +74,29 @@ class Prefork(unittest.TestCase):
             until(lambda: len(children_of(weir.process.pid) - {victim}) == 2)
             for _ in range(4):
                 self.echo(weir)
+
+    def is_let_in(self, weir):
+        with weir.connect() as client:
+            try:
+                client.sendall(b"x\n")
+                return client.recv(2) == b"x\n"
+            except (BrokenPipeError, ConnectionResetError):
+                return False
+
+    def test_sighup_brings_children_with_the_new_rules(self):
+        with tempfile.NamedTemporaryFile("w", encoding="ascii") as rules:
+            rules.write("default allow\n")
+            rules.flush()
+            with serve_prefork("--access", rules.name) as weir:
+                before = self.children(weir)
+                self.assertTrue(self.is_let_in(weir))
+                rules.write("deny 127.0.0.1\n")
+                rules.flush()
+                weir.signal(signal.SIGHUP)
+                weir.line("weir: access: read ")
+                until(lambda: not self.is_let_in(weir))
+                until(lambda: len(children_of(weir.process.pid) - before) == 2)
+                self.assertFalse(self.is_let_in(weir))
 
     def test_sigterm_ends_all_of_them(self):
         with serve_prefork() as weir:
