@@ -126,7 +126,7 @@ static void ask(struct child *child)
     struct page *page = child->page;
 
     if (has_answered(page))
-        /* relaxed: the signal that follows orders it. pairs: guard_main() */
+        /* relaxed: the signal that follows orders it. pairs: read_page() */
         atomic_store_explicit(&page->asked,
                               atomic_load_explicit(&page->answered, memory_order_relaxed) + 1,
                               memory_order_relaxed);
@@ -184,7 +184,7 @@ static bool read_page(const struct prefork *prefork, const struct child *child)
     uint32_t asked;
 
     sys_eventfd_clear(child->order_fd);
-    /* relaxed: the signal before orders them. pairs: ask(), tell_to_stop() */
+    /* relaxed: the signal before orders them. pairs: ask(), tell_all_to_stop() */
     asked = atomic_load_explicit(&page->asked, memory_order_relaxed);
     if (asked != atomic_load_explicit(&page->answered, memory_order_relaxed))
         answer(prefork, page, asked);

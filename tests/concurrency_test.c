@@ -1108,7 +1108,10 @@ int main(void)
         TEST(a_childs_exit_status_says_whether_it_failed),
         TEST(many_children_leave_nothing_behind),
     };
-    const struct CMUnitTest prefork[] = { UNDER_EACH, SIDE_BY_SIDE };
+    const struct CMUnitTest prefork[] = {
+        UNDER_EACH, SIDE_BY_SIDE,
+        TEST(close_reaps_every_child_and_no_foreign_one),
+    };
     sigset_t sigchld;
     int failed;
 
