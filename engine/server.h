@@ -1,0 +1,111 @@
+/*
+ * server.h - the server as its own files see it; weir.h is what others do.
+ *
+ *   server.c          put together from its options, and freed
+ *   server_opening.c  its sockets: bind, activate
+ *   server_serving.c  its states: serve, start, stop, shutdown, handle_request
+ *   server_submit.c   connections that somebody else has accepted
+ *   server_closing.c  cancel, close, destroy
+ *   server_stats.c    what everybody has counted
+ *   server_child.c    what a forked child does with it
+ *
+ * Threads: as weir.h says. What ends in _locked is called with the lock held.
+ */
+#ifndef WEIR_SERVER_H
+#define WEIR_SERVER_H
+
+#include "engine/acceptor.h"
+#include "engine/access.h"
+#include "engine/crowd.h"
+#include "engine/doorman.h"
+#include "engine/mixin.h"
+#include "engine/multicast.h"
+#include "engine/offload.h"
+#include "engine/options.h"
+#include "engine/owner.h"
+#include "engine/pool.h"
+#include "engine/request.h"
+#include "engine/weir.h"
+#include "engine/why.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum server_state { FRESH, SERVING, STOPPED, CLOSED };
+enum opening { UNBOUND, BOUND, LISTENING };
+
+struct weir_server {
+    struct weir_options options;
+    struct acceptor_config acceptor_config;
+    struct service service;
+    struct pool *pool;
+    struct offload *offload;
+    struct access_slot access;
+    struct crowd *crowd;            /* NULL: addresses aren't counted */
+    struct mixin *mixin;            /* WEIR_POOL: NULL */
+    struct pool *parents_pool;      /* in a child of WEIR_PREFORK: what it was in the parent, to */
+    struct acceptor *parents;       /* reach that by; else NULL */
+    struct acceptor *acceptors;
+    size_t acceptors_len;
+    int cpus[HANDOFF_WORKERS_MAX];
+    size_t cpus_len;
+    struct owner owner;             /* of Unix paths */
+    struct multicast multicast;
+    struct weir_listen *listens;    /* with options.defer: a copy, for bind */
+    size_t listens_len;
+    struct doorman doorman;
+    sigset_t signals;               /* blocked where serving was asked for */
+    pthread_mutex_t lock;           /* of what follows */
+    pthread_cond_t changed;         /* state has */
+    _Atomic uint64_t submitted;     /* by weir_submit_fd */
+    _Atomic enum server_state state;/* written under the lock, read by weir_server_stop too */
+    enum opening opening;
+    bool has_doorman;
+    bool handling;                  /* somebody is in weir_handle_request */
+    bool closing;                   /* somebody is in weir_server_close */
+    bool thread_started;            /* weir_server_start's has to be joined */
+    pthread_t thread;
+};
+
+/* The sentence for the calling thread's last failure: SERVER_REFUSE writes it, and is error. */
+#define SERVER_WHY_SIZE 512
+extern _Thread_local char server_why[SERVER_WHY_SIZE];
+#define SERVER_REFUSE(error, ...) why_set(server_why, sizeof(server_why), error, __VA_ARGS__)
+
+/* server.c: 0, or -errno and the reason in server_why. */
+int server_create_pool(struct weir_server *server);
+int server_create_acceptors(struct weir_server *server);
+void server_fill_in_shared(struct weir_server *server);
+void server_free(struct weir_server *server);
+
+/* server_opening.c: likewise. */
+int server_copy_listens(struct weir_server *server);
+void server_free_listens(struct weir_server *server);
+int server_open_listeners(struct weir_server *server);
+
+/* server_serving.c */
+enum server_state server_state(const struct weir_server *server);
+void server_enter_locked(struct weir_server *server, enum server_state state);
+void server_change_state(struct weir_server *server, enum server_state state);
+bool server_is_closed_locked(const struct weir_server *server);
+bool server_is_busy_locked(const struct weir_server *server);
+bool server_called_from_handler(const struct weir_server *server);
+bool server_called_from_hook(const struct weir_server *server);
+int server_check_accepts(const struct weir_server *server); /* -EOPNOTSUPP: its children do */
+int server_begin_serving(struct weir_server *server);
+int server_serve(struct weir_server *server);
+void server_join_thread(struct weir_server *server);
+
+/* server_closing.c */
+int server_wait_until_empty(struct weir_server *server, uint64_t until_ms);
+void server_close_sockets(struct weir_server *server);
+
+/* server_child.c */
+void server_leave_to_parent(struct weir_server *server);
+extern const struct child_calls server_child_calls;
+
+#endif

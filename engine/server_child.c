@@ -1,0 +1,121 @@
+/* server_child.c - a forked child: what it leaves to its parent, and how it becomes a pool. */
+#include "engine/server.h"
+
+#include "engine/clock.h"
+#include "engine/sys.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+
+/* What any child does first. */
+static void begin_as_child(struct weir_server *server)
+{
+    /* A thread of weir_server_start's takes no signals; its children do, as its caller does. */
+    if (server_called_from_hook(server))
+        pthread_sigmask(SIG_SETMASK, &server->signals, NULL);
+    /* Another thread may have held it. */
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_cond_init(&server->changed, NULL);
+    if (server->has_doorman)
+        doorman_fini(&server->doorman);
+    server->has_doorman = false;
+}
+
+void server_leave_to_parent(struct weir_server *server)
+{
+    begin_as_child(server);
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_leave_to_parent(&server->acceptors[i]);
+}
+
+/* Each child's workers are bound to the CPUs that come after those of the one before. */
+static void turn_cpus(struct weir_server *server, unsigned number)
+{
+    int cpus[HANDOFF_WORKERS_MAX];
+    size_t len = server->cpus_len;
+
+    memcpy(cpus, server->cpus, sizeof(cpus));
+    for (size_t i = 0; i < len; i++)
+        server->cpus[i] = cpus[(i + (size_t)number * server->options.workers) % len];
+}
+
+/* The parent's listeners, whose paths stay the parent's. */
+static int inherit_listeners(struct weir_server *server)
+{
+    const struct acceptor *parent = &server->parents[0];
+    int r = 0;
+
+    for (size_t i = 0; i < parent->listening_len && r == 0; i++) {
+        struct listener listener = parent->listening[i].listener;
+
+        listener.path[0] = '\0';
+        r = acceptor_add(&server->acceptors[0], &listener, parent->listening[i].handler);
+    }
+    return r;
+}
+
+/*
+ * From here on it is a server of a pool. What it was stays as it is, for it holds the descriptors
+ * that stop and cancel the parent. Rules and addresses are as they were in the parent.
+ */
+static int become_pool(struct weir_server *server, unsigned number)
+{
+    int r;
+
+    begin_as_child(server);
+    turn_cpus(server, number);
+    server->parents_pool = server->pool;
+    server->parents = server->acceptors;
+    sys_close(server->parents[0].epoll_fd);
+    server->acceptors = NULL;
+    server->acceptors_len = 0;
+    server->mixin = NULL;
+    server->options.concurrency = WEIR_POOL;
+    server->options.service_actions = NULL;
+    server_enter_locked(server, FRESH);
+    r = server_create_pool(server);
+    if (r < 0)
+        return r;
+    server->pool->crew.table.crowd = server->crowd;
+    server_fill_in_shared(server);
+    server->acceptor_config.shared = true;
+    r = server_create_acceptors(server);
+    return r == 0 ? inherit_listeners(server) : r;
+}
+
+static int accept_until_stopped(struct weir_server *server)
+{
+    int r = server_begin_serving(server);
+
+    return r == 0 ? server_serve(server) : r;
+}
+
+/* When to cancel is for the parent to say. */
+static void drain_and_close(struct weir_server *server)
+{
+    acceptor_close_listeners(&server->acceptors[0]);
+    pool_drain(server->pool);
+    server_wait_until_empty(server, CLOCK_NEVER);
+    server_close_sockets(server);
+}
+
+static void stop_accepting(struct weir_server *server)
+{
+    acceptor_stop(&server->acceptors[0]);
+}
+
+static void cancel_pool(struct weir_server *server)
+{
+    pool_cancel(server->pool);
+}
+
+static void read_stats(struct weir_server *server, struct weir_stats *ret_stats)
+{
+    weir_server_stats(server, ret_stats, sizeof(*ret_stats));
+}
+
+const struct child_calls server_child_calls = {
+    .become = become_pool, .accept = accept_until_stopped, .drain = drain_and_close,
+    .stop = stop_accepting, .cancel = cancel_pool, .stats = read_stats,
+};

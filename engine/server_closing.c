@@ -1,0 +1,137 @@
+/* server_closing.c - closed, by the policy that weir_server_close describes, and taken apart. */
+#include "engine/server.h"
+
+#include "engine/clock.h"
+#include "engine/sys.h"
+#include "engine/thread.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+
+void weir_server_cancel(struct weir_server *server)
+{
+    if (server->parents_pool)
+        pool_cancel(server->parents_pool);
+    pool_cancel(server->pool);
+}
+
+/* Until no accepted connection is left (0), or until_ms (-ETIMEDOUT). */
+int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
+{
+    struct connection_table *table = &server->pool->crew.table;
+    struct pollfd fds[] = {
+        { .fd = table->room_fd, .events = POLLIN },
+        { .fd = server->mixin ? server->mixin->ended_fd : -1, .events = POLLIN },
+    };
+
+    for (;;) {
+        int timeout_ms = clock_timeout_ms(until_ms, clock_ms());
+
+        connection_table_want_room(table, 1);
+        if (connection_table_open(table) == 0)
+            return 0;
+        if (timeout_ms == 0)
+            return -ETIMEDOUT;
+        sys_poll(fds, sizeof(fds) / sizeof(fds[0]), timeout_ms);
+        sys_eventfd_clear(table->room_fd);
+        if (fds[1].revents)
+            server->mixin->reap(server->mixin);
+    }
+}
+
+static void wait_for_handlers(struct weir_server *server)
+{
+    uint32_t timeout_ms = server->options.drain_timeout_ms;
+
+    if (timeout_ms > 0 && server_wait_until_empty(server, clock_ms() + timeout_ms) < 0)
+        weir_server_cancel(server);
+    server_wait_until_empty(server, CLOCK_NEVER);
+}
+
+/* By the close policy: see weir.h. */
+static void end_connections(struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+
+    pool_drain(server->pool);
+    if (options->daemon_threads)
+        weir_server_cancel(server);
+    else if (options->block_on_close != WEIR_NO)
+        wait_for_handlers(server);
+}
+
+static int begin_closing(struct weir_server *server)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&server->lock);
+    if (server_is_busy_locked(server))
+        r = -EBUSY;
+    else if (server->closing)
+        r = -EALREADY;
+    else
+        server->closing = true;
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+/* Nobody is left who might send a reply: else it is done when the server is taken apart. */
+void server_close_sockets(struct weir_server *server)
+{
+    pool_stop(server->pool);
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_close_sockets(&server->acceptors[i]);
+}
+
+int weir_server_close(struct weir_server *server)
+{
+    int r;
+
+    if (server_called_from_handler(server))
+        return SERVER_REFUSE(-EDEADLK, "the server can't be closed by its "
+                             "own handler: use weir_server_stop");
+    r = begin_closing(server);
+    if (r == -EALREADY) {
+        if (server_state(server) != CLOSED)
+            weir_server_cancel(server);
+        return 0;
+    }
+    if (r < 0)
+        return SERVER_REFUSE(r, "the server can't be closed: it serves; "
+                             "shut it down first");
+    if (server->has_doorman)
+        doorman_leave(&server->doorman);
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_close_listeners(&server->acceptors[i]);
+    end_connections(server);
+    if (connection_table_open(&server->pool->crew.table) == 0)
+        server_close_sockets(server);
+    server_change_state(server, CLOSED);
+    return 0;
+}
+
+static void *wait_and_free(void *arg)
+{
+    struct weir_server *server = arg;
+
+    server_wait_until_empty(server, CLOCK_NEVER);
+    pool_stop(server->pool);
+    server_free(server);
+    return NULL;
+}
+
+void weir_server_destroy(struct weir_server *server)
+{
+    if (!server)
+        return;
+    weir_server_shutdown(server);
+    server_join_thread(server);
+    weir_server_close(server);
+    /* Daemon handlers that still run are left behind, with a thread that waits for them. */
+    if (server->options.daemon_threads &&
+        connection_table_open(&server->pool->crew.table) > 0 &&
+        thread_start_detached(wait_and_free, server) == 0)
+        return;
+    wait_and_free(server);
+}
