@@ -236,7 +236,8 @@ class Records(unittest.TestCase):
 
 class Ported(unittest.TestCase):
     def converse(self, server):
-        with server.connect() as one, server.connect() as other:
+        one, other = server.connect(), server.connect()
+        with one, other:
             for client, text in ((one, b"What do you say?\n"), (other, b"What do you say?\n")):
                 self.assertEqual(receive(client, len(text)), text)
             for client, say, reply in ((one, b"a\n", b"1 of yours, 1 of all: a\n"),
@@ -244,8 +245,11 @@ class Ported(unittest.TestCase):
                                        (one, b"c\n", b"2 of yours, 3 of all: c\n")):
                 client.sendall(say)
                 self.assertEqual(receive(client, len(reply)), reply)
-            port = one.getsockname()[1]
-        server.says(f"127.0.0.1:{port} said 2 lines")
+            # One after the other: Python's print writes word by word, on whichever thread.
+            for client, lines in ((one, 2), (other, 1)):
+                port = client.getsockname()[1]
+                client.close()
+                server.says(f"127.0.0.1:{port} said {lines} lines")
 
     def test_visits_is_what_it_was_in_python(self):
         python = re.search(r"```python\n(import socketserver.*?)```", GUIDE.read_text(), re.DOTALL)
