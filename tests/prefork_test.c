@@ -349,7 +349,7 @@ static void connections_of_a_dead_child_are_counted_as_closed(void **state)
 
 static void after_a_shutdown_children_finish_and_others_serve(void **state)
 {
-    struct weir_server *server = START(.processes = 1);
+    struct weir_server *server = START(.processes = 1, .workers = 2);
     int fd = asking(server, "gate\n");
     int kept = asking(server, "keep\n");
     pid_t first = number_from(kept);
