@@ -216,7 +216,7 @@ static const struct key keys[] = {
     { "address", read_text, OPTION(listen), { NULL } },
     { "concurrency", read_name, OPTION(concurrency), {
         [WEIR_POOL] = "pool", [WEIR_SERIAL] = "serial", [WEIR_THREAD] = "thread",
-        [WEIR_FORK] = "fork" } },
+        [WEIR_FORK] = "fork", [WEIR_PREFORK] = "prefork" } },
     { "handler", read_name, HOST(kind), { "obey", "echo", "mute" } },
     { "setup", read_name, HOST(setup), { "ok", "fail" } },
     { "finish", read_name, HOST(finish), { "ok", "fail" } },
@@ -233,6 +233,7 @@ static const struct key keys[] = {
     { "block_on_close", read_choice, OPTION(block_on_close), { NULL } },
     { "backlog", read_number, OPTION(backlog), { NULL } },
     { "max_packet_size", read_bytes, OPTION(max_packet_size), { NULL } },
+    { "processes", read_number, OPTION(processes), { NULL } },
     { "max_children", read_number, OPTION(max_children), { NULL } },
     { "rbufsize", read_bufsize, OPTION(rbufsize), { NULL } },
     { "wbufsize", read_bufsize, OPTION(wbufsize), { NULL } },

@@ -11,6 +11,7 @@ from serving import errors, reset, say_at_once, serving
 
 PATTERN = bytes(range(251))
 
+
 def pattern(length):
     """What `write` writes."""
     return (PATTERN * (length // len(PATTERN) + 1))[:length]
@@ -33,13 +34,12 @@ def write_to_reset_peer(b):
 @behaviour(49, "An unbuffered wfile sends at once, while handle goes on",
            concurrencies=EVERY)
 def unbuffered(b):
-    with serving(b, wbufsize=0) as server:
-        with server.connect() as client:
-            say_at_once(client, "echo now", "block")
-            equal(client.line(), "now")
-            equal(server.told("finish"), [])
-            client.say("end")
-            equal(client.line(), "woken")
+    with serving(b, wbufsize=0) as server, server.connect() as client:
+        say_at_once(client, "echo now", "block")
+        equal(client.line(), "now")
+        equal(server.told("finish"), [])
+        client.say("end")
+        equal(client.line(), "woken")
 
 
 @behaviour(50, "A buffered wfile sends nothing before it is flushed; finish flushes",
@@ -85,32 +85,30 @@ def large_write_under_signals(b):
 @behaviour(52, "readline takes LF and CRLF, a line in two packets, and one byte by byte",
            concurrencies=EVERY)
 def line_ends(b):
-    with serving(b) as server:
-        with server.connect() as client:
-            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            say_at_once(client, "line 100", "lf", "line 100", "crlf\r")
-            equal(client.line(), "3 " + b"lf\n".hex())
-            equal(client.line(), "6 " + b"crlf\r\n".hex())
-            client.send(b"echo first\nline 100\nin two ")
-            equal(client.line(), "first")
-            client.send(b"packets\n")
-            equal(client.line(), "15 " + b"in two packets\n".hex())
-            for byte in b"echo byte by byte\necho twice\n":
-                client.send(bytes([byte]))
-            equal(client.line(), "byte by byte")
-            equal(client.line(), "twice")
+    with serving(b) as server, server.connect() as client:
+        client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        say_at_once(client, "line 100", "lf", "line 100", "crlf\r")
+        equal(client.line(), "3 " + b"lf\n".hex())
+        equal(client.line(), "6 " + b"crlf\r\n".hex())
+        client.send(b"echo first\nline 100\nin two ")
+        equal(client.line(), "first")
+        client.send(b"packets\n")
+        equal(client.line(), "15 " + b"in two packets\n".hex())
+        for byte in b"echo byte by byte\necho twice\n":
+            client.send(bytes([byte]))
+        equal(client.line(), "byte by byte")
+        equal(client.line(), "twice")
 
 
 @behaviour(53, "readline(limit) gives limit bytes, and the next call what follows",
            concurrencies=EVERY)
 def line_limit(b):
-    with serving(b) as server:
-        with server.connect() as client:
-            say_at_once(client, "line 4", "abcdecho rest", "line 4", "abc", "line 4", "ab")
-            equal(client.line(), "4 " + b"abcd".hex())
-            equal(client.line(), "rest")
-            equal(client.line(), "4 " + b"abc\n".hex())
-            equal(client.line(), "3 " + b"ab\n".hex())
+    with serving(b) as server, server.connect() as client:
+        say_at_once(client, "line 4", "abcdecho rest", "line 4", "abc", "line 4", "ab")
+        equal(client.line(), "4 " + b"abcd".hex())
+        equal(client.line(), "rest")
+        equal(client.line(), "4 " + b"abc\n".hex())
+        equal(client.line(), "3 " + b"ab\n".hex())
 
 
 @behaviour(54, "A line that the end of file cuts short is given, and then the end",
@@ -131,25 +129,23 @@ def partial_line(b):
 @behaviour(55, "read(n) waits for n bytes, and gives fewer at the end of file",
            concurrencies=EVERY)
 def short_read(b):
-    with serving(b) as server:
-        with server.connect() as client:
-            client.send(b"echo first\nread 6\nabc")
-            equal(client.line(), "first")
-            client.send(b"defread 6\nghi")
-            equal(client.line(), "6 " + b"abcdef".hex())
-            client.half_close()
-            equal(client.line(), "3 " + b"ghi".hex())
-            client.sees_the_end()
+    with serving(b) as server, server.connect() as client:
+        client.send(b"echo first\nread 6\nabc")
+        equal(client.line(), "first")
+        client.send(b"defread 6\nghi")
+        equal(client.line(), "6 " + b"abcdef".hex())
+        client.half_close()
+        equal(client.line(), "3 " + b"ghi".hex())
+        client.sees_the_end()
 
 
 @behaviour(56, "A client that has half-closed is answered",
            concurrencies=EVERY)
 def half_close(b):
-    with serving(b) as server:
-        with server.connect() as client:
-            client.send(b"sleep 10\necho still here")
-            client.half_close()
-            equal(client.rest(), b"slept\nstill here\n")
+    with serving(b) as server, server.connect() as client:
+        client.send(b"sleep 10\necho still here")
+        client.half_close()
+        equal(client.rest(), b"slept\nstill here\n")
 
 
 @behaviour(57, "A silent client is given up after the timeout, and reading again fails, too",
@@ -168,18 +164,17 @@ def read_timeout(b):
            concurrencies=EVERY)
 def write_timeout(b):
     length = 64 << 20
-    with serving(b, write_timeout_ms=300) as server:
-        with server.connect() as client:
-            data = bytearray()
-            with NotEarlierThan(0.3):
-                client.say(f"write {length}")
-                while not errors(server):
-                    data += client.socket.recv(65536)
-                    time.sleep(0.01)
-            equal(errors(server), ["ETIMEDOUT"])
-            data += client.rest()
-            true(0 < len(data) < length, f"{len(data)} bytes have come")
-            true(data == pattern(len(data)), "other bytes have come")
+    with serving(b, write_timeout_ms=300) as server, server.connect() as client:
+        data = bytearray()
+        with NotEarlierThan(0.3):
+            client.say(f"write {length}")
+            while not errors(server):
+                data += client.socket.recv(65536)
+                time.sleep(0.01)
+        equal(errors(server), ["ETIMEDOUT"])
+        data += client.rest()
+        true(0 < len(data) < length, f"{len(data)} bytes have come")
+        true(data == pattern(len(data)), "other bytes have come")
 
 
 def slow_client(server):
