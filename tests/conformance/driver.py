@@ -65,16 +65,28 @@ def run(behaviour, kind, concurrency, outcome):
         back_end.clean_up()
 
 
+def unobservable():
+    """The concurrency that can't be run with what the program on weir is built with, if any."""
+    with open(harness.PROGRAMS["weir"][0], "rb") as file:
+        has_tsan = b"__tsan_init" in file.read()
+    # It can't follow threads that are started in a child of a process with threads.
+    return "prefork" if has_tsan else None
+
+
 def run_all(behaviours):
     """{(number, back end): Outcome}"""
+    left_out = unobservable()
     outcomes = {(behaviour.number, kind): Outcome()
                 for behaviour in behaviours for kind in BACK_ENDS}
     with concurrent.futures.ThreadPoolExecutor(PARALLEL) as threads:
         futures = [threads.submit(run, behaviour, kind, concurrency,
                                   outcomes[behaviour.number, kind])
-                   for behaviour in behaviours for kind, concurrency in behaviour.runs()]
+                   for behaviour in behaviours for kind, concurrency in behaviour.runs()
+                   if concurrency != left_out]
     for future in futures:
         future.result()
+    if left_out:
+        print(f"NOT ASSERTED HERE: {left_out}, which ThreadSanitizer does not support")
     return outcomes
 
 

@@ -49,6 +49,7 @@ def absent(text):
 
 SERIAL = ("serial",)
 EVERY = ("serial", "thread", "pool", "fork")
+SERVING = EVERY + ("prefork",)      # which weir has alone, and without handle_request
 
 
 class Behaviour:
@@ -61,12 +62,13 @@ class Behaviour:
 
     def runs(self):
         """What the scenario runs against: (back end, concurrency) each."""
-        def is_told_apart(kind, concurrency):
-            """Python's pool is its threads, which once is enough for."""
-            return (kind, concurrency) != ("python", "pool") or "thread" not in self.concurrencies
+        def exists(kind, concurrency):
+            """Python has no processes beforehand, and its pool is its threads: once is enough."""
+            return kind == "weir" or concurrency not in (
+                "prefork", "pool" if "thread" in self.concurrencies else None)
 
         return [(kind, concurrency) for kind, cell in self.cells.items() if cell.word != "absent"
-                for concurrency in self.concurrencies if is_told_apart(kind, concurrency)]
+                for concurrency in self.concurrencies if exists(kind, concurrency)]
 
 
 def behaviour(number, title, python=HOLDS, weir=HOLDS, concurrencies=SERIAL):

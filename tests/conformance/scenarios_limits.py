@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 
-from harness import EVERY, behaviour, connect, differs, endpoint, equal, eventually, true
+from harness import SERVING, behaviour, connect, differs, endpoint, equal, eventually, true
 from serving import end, serving
 
 NOBODY = 65534
@@ -69,7 +69,7 @@ def try_one_more(address):
 
 
 @behaviour(72, "listen(n) has room for n + 1 clients; TCP is silent for one more, Unix says so",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def backlog(b):
     for address, one_more in (("tcp://127.0.0.1:0", "ETIMEDOUT"),
                               (f"unix://{b.path('server')}", "EAGAIN")):
@@ -129,7 +129,7 @@ def out_of_descriptors(b):
 @behaviour(74, "Closing a server that serves",
            python=differs("it is closed, and its loop spins until shutdown"),
            weir=differs("it is refused with -EBUSY, and goes on serving"),
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def close_while_serving(b):
     server = b.server(poll_interval_ms=10)
     serve = server.serve()

@@ -2,14 +2,15 @@
 
 import time
 
-from harness import EVERY, NotEarlierThan, behaviour, differs, equal, true
+from harness import EVERY, SERVING, NotEarlierThan, behaviour, differs, equal, true
 from serving import end, serving
 
 # Far beyond every wait here: what returns has not waited for it.
 NEVER_MS = 600_000
 
 
-@behaviour(18, "shutdown from another thread returns once the loop has ended", concurrencies=EVERY)
+@behaviour(18, "shutdown from another thread returns once the loop has ended",
+           concurrencies=SERVING)
 def shutdown_ends_the_loop(b):
     server = b.server(service_actions="event", poll_interval_ms=10)
     serve = server.serve()
@@ -62,7 +63,7 @@ def shutdown_in_a_handler(b):
 @behaviour(22, "After a shutdown before the start, serve_forever returns at once",
            python=differs("and until then shutdown waits"),
            weir=differs("and shutdown returns without waiting for it"),
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def shutdown_before_the_start(b):
     server = b.server(poll_interval_ms=NEVER_MS, service_actions="event")
     if b.is_weir:
@@ -81,7 +82,7 @@ def shutdown_before_the_start(b):
 @behaviour(23, "A second shutdown, when the loop has ended already",
            python=differs("it ends the next serve_forever before that has begun"),
            weir=differs("it changes nothing: the next `weir_serve_forever` serves"),
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def second_shutdown(b):
     server = b.server(poll_interval_ms=10)
     serve = server.serve()
@@ -99,7 +100,7 @@ def second_shutdown(b):
     serve.wait()
 
 
-@behaviour(24, "serve_forever can be called again after a shutdown", concurrencies=EVERY)
+@behaviour(24, "serve_forever can be called again after a shutdown", concurrencies=SERVING)
 def serve_again(b):
     server = b.server(poll_interval_ms=10)
     for _ in range(3):
@@ -110,7 +111,7 @@ def serve_again(b):
 
 
 @behaviour(25, "After a shutdown clients can still connect; they wait until the next loop serves",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def connecting_after_shutdown(b):
     server = b.server(poll_interval_ms=10)
     serve = server.serve()
@@ -156,7 +157,7 @@ def shutdown_of_a_loop_that_waits(server):
 @behaviour(27, "How long shutdown takes",
            python=differs("until poll_interval has passed, or a client happens to come (unserved)"),
            weir=differs("whatever poll_interval is, the loop is woken up"),
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def shutdown_latency(b):
     server = b.server(poll_interval_ms=NEVER_MS)
     if b.is_weir:
@@ -189,7 +190,7 @@ def service_actions(b):
     serve.wait()
 
 
-@behaviour(29, "serve_forever ignores timeout", concurrencies=EVERY)
+@behaviour(29, "serve_forever ignores timeout", concurrencies=SERVING)
 def timeout_is_not_for_serve_forever(b):
     with serving(b, service_actions="event", poll_interval_ms=10, timeout_ms=1) as server:
         b.wait_for_event("service_actions", 10)

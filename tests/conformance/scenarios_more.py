@@ -5,12 +5,13 @@ import subprocess
 import sys
 import time
 
-from harness import EVERY, HERE, TIMEOUT, absent, behaviour, connect, equal, eventually, true
+from harness import (EVERY, HERE, SERVING, TIMEOUT, absent, behaviour, connect, equal, eventually,
+                     true)
 from scenarios_opening import addresses, echo_for_three
 from serving import end, serving
 
 
-@behaviour(75, "A server on ::1 tells its peer's address as IPv6", concurrencies=EVERY)
+@behaviour(75, "A server on ::1 tells its peer's address as IPv6", concurrencies=SERVING)
 def ipv6(b):
     if not os.path.exists("/proc/net/if_inet6"):
         b.cannot("there is no IPv6 here")
@@ -61,7 +62,7 @@ def half_a_request(b):
 
 
 @behaviour(78, "The end of `with server:`, or `weir_server_destroy`, closes the listener",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def destroy(b):
     b.server().call("destroy")      # whatever a first one makes for all that follow
     before = b.fds()

@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 
-from harness import EVERY, NotEarlierThan, behaviour, differs, equal, true
+from harness import EVERY, SERVING, NotEarlierThan, behaviour, differs, equal, true
 
 
 def timed_out(server):
@@ -79,7 +79,7 @@ def one_of_three(b):
 
 
 @behaviour(34, "A client that resets its connection before it is accepted harms nobody",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def reset_before_accept(b):
     server = b.server()
     client = server.connect()

@@ -2,11 +2,11 @@
 
 import socket
 
-from harness import EVERY, TIMEOUT, Client, behaviour, connect, endpoint, equal, eventually, true
+from harness import SERVING, TIMEOUT, Client, behaviour, connect, endpoint, equal, eventually, true
 from serving import end, serving
 
 
-@behaviour(1, "A port 0 is told as the port that was bound", concurrencies=EVERY)
+@behaviour(1, "A port 0 is told as the port that was bound", concurrencies=SERVING)
 def port_0_is_resolved(b):
     with serving(b) as server:
         address = server.address
@@ -30,7 +30,7 @@ def failed_bind_leaks_nothing(b):
 
 
 @behaviour(3, "Without bind_and_activate nobody can connect before both calls were made",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def deferred(b):
     server = b.server(defer=1)
     server.call("bind")
@@ -90,10 +90,6 @@ def reuse_port(b):
 # ---------------------------------------------------------------------- every kind ----------
 
 
-def concurrencies(b):
-    return ("serial", "thread", "fork") if b.is_python else ("serial", "pool", "thread", "fork")
-
-
 def echo_over_stream(server, text):
     with server.connect() as client:
         client.say(text)
@@ -128,8 +124,8 @@ def echo_for_three(b, address, **settings):
                 echo_over_stream(server, text)
 
 
-@behaviour(7, "TCP, UDP, Unix streams and datagrams echo for three clients, in every concurrency")
+@behaviour(7, "TCP, UDP, Unix streams and datagrams echo for three clients, in every concurrency",
+           concurrencies=SERVING)
 def every_kind_of_server(b):
-    for concurrency in concurrencies(b):
-        for address in addresses(b):
-            echo_for_three(b, address, concurrency=concurrency, poll_interval_ms=20)
+    for address in addresses(b):
+        echo_for_three(b, address)

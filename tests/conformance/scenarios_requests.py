@@ -1,6 +1,6 @@
 """8 to 17: what is called for one request, and what follows when that fails."""
 
-from harness import EVERY, behaviour, differs, equal, true
+from harness import EVERY, SERVING, behaviour, differs, equal, true
 from serving import errors, serving
 
 
@@ -22,7 +22,7 @@ def without_pythons_own(trace):
 @behaviour(8, "verify_request, setup, handle, finish, then the connection ends",
            weir=differs("the steps between them (process_request, finish_request, "
                         "shutdown_request, close_request) are the server's own business, no hooks"),
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def golden_trace(b):
     trace = last_words(b, "end")
     equal(without_pythons_own(trace), ["verify_request", "setup", "handle", "finish"], "the order")
@@ -76,7 +76,7 @@ def peer_of(client):
 
 
 @behaviour(11, "handle fails: handle_error is told once, with the peer; the next client is served",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def handle_fails(b):
     with serving(b) as server:
         with server.connect() as client:
@@ -90,20 +90,20 @@ def handle_fails(b):
 
 
 @behaviour(12, "setup fails: only handle_error is called after it, and the client sees the end",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def setup_fails(b):
     trace = last_words(b, "echo nobody hears this", setup="fail")
     equal(without_pythons_own(trace), ["verify_request", "setup", "handle_error"])
 
 
 @behaviour(13, "handle fails: finish is called all the same, before handle_error",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def finish_follows_a_failure(b):
     trace = without_pythons_own(last_words(b, "fail"))
     equal(trace, ["verify_request", "setup", "handle", "finish", "handle_error"])
 
 
-@behaviour(14, "handle and finish fail: handle_error is called once", concurrencies=EVERY)
+@behaviour(14, "handle and finish fail: handle_error is called once", concurrencies=SERVING)
 def both_fail(b):
     trace = without_pythons_own(last_words(b, "fail", finish="fail"))
     equal(trace, ["verify_request", "setup", "handle", "finish", "handle_error"])
@@ -123,7 +123,7 @@ def handler_stops_the_server(b):
 
 
 @behaviour(16, "By default handle_error names the peer on standard error, and returns",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def default_handle_error(b):
     with serving(b, handle_error="default") as server:
         with server.connect() as client:
