@@ -199,7 +199,7 @@ static void who_has_no_room_leaves_clients_to_the_others(void **state)
     for (int i = 0; i < 5; i++)
         fds[i] = asking(server, "gate\n");
     SUPPORT_UNTIL(board->inside == 2);
-    assert_int_equal(support_stats(server).active, 2);
+    SUPPORT_AWAIT(server, active, == 2);
     gate_open(&gate);
     for (int i = 0; i < 5; i++)
         expect_last(fds[i], "passed\n");
@@ -336,7 +336,7 @@ static void connections_of_a_dead_child_are_counted_as_closed(void **state)
     server = START(.processes = 1, .workers = 2);
     fd = asking(server, "gate\n");
     SUPPORT_UNTIL(board->inside == 1);
-    assert_int_equal(support_stats(server).active, 1);
+    SUPPORT_AWAIT(server, active, == 1);
     kill_one(server, "die\n");
     support_expect_end(fd);
     close(fd);
