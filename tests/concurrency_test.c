@@ -1,8 +1,6 @@
 /* concurrency_test.c - the same handlers in a pool, one after another, on threads, in children. */
 #include "tests/support.h"
 
-#include "engine/compiler.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -636,9 +634,6 @@ static void daemon_handlers_are_cancelled(void **state)
     int fd;
 
     (void)state;
-    /* A thread is left behind. ThreadSanitizer lets no child of such a process start any. */
-    if (WEIR_TSAN && how == WEIR_PREFORK)
-        skip();
     server = START(.daemon_threads = true);
     fd = asking(server, "gate\n");
     SUPPORT_UNTIL(board->inside == 1);
@@ -984,9 +979,6 @@ static void a_child_that_can_not_be_replaced_is_replaced_later(void **state)
     struct weir_server *server;
 
     (void)state;
-    /* ThreadSanitizer lets no child of a process with threads start any. */
-    if (WEIR_TSAN)
-        skip();
     processes = 1;
     server = START(DEFAULTS);
     before = take_all_processes();

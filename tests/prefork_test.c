@@ -1,8 +1,6 @@
 /* prefork_test.c - children that are forked beforehand: shared clients, deaths, orders, counts. */
 #include "tests/support.h"
 
-#include "engine/compiler.h"
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -138,16 +136,6 @@ static pid_t child_of(struct weir_server *server)
     support_expect_end(fd);
     close(fd);
     return pid;
-}
-
-/*
- * A process that serves has threads. ThreadSanitizer can't follow it into a child that starts some:
- * what forks again while it serves is not for it.
- */
-static void skip_under_tsan(void)
-{
-    if (WEIR_TSAN)
-        skip();
 }
 
 static void kill_one(struct weir_server *server, const char *how)
@@ -293,7 +281,6 @@ static void a_child_that_dies_is_replaced(void **state)
     pid_t second;
 
     (void)state;
-    skip_under_tsan();
     server = START(.processes = 1);
     first = child_of(server);
     capture_begin(&capture);
@@ -314,7 +301,6 @@ static void who_dies_young_is_replaced_later_each_time(void **state)
     struct weir_server *server;
 
     (void)state;
-    skip_under_tsan();
     server = START(.processes = 1);
     for (uint64_t pause_ms = 100; pause_ms <= 400; pause_ms *= 2) {
         uint64_t began_ms = support_now_ms();
@@ -332,7 +318,6 @@ static void connections_of_a_dead_child_are_counted_as_closed(void **state)
     int fd;
 
     (void)state;
-    skip_under_tsan();
     server = START(.processes = 1, .workers = 2);
     fd = asking(server, "gate\n");
     SUPPORT_UNTIL(board->inside == 1);
@@ -384,7 +369,6 @@ static void new_rules_come_with_new_children(void **state)
     struct weir_access *access;
 
     (void)state;
-    skip_under_tsan();
     server = START(.processes = 2);
     first = child_of(server);
     assert_int_equal(weir_access_parse("default deny\n", &access), 0);
@@ -422,7 +406,6 @@ static void a_unix_path_is_the_parents(void **state)
     struct weir_server *server;
 
     (void)state;
-    skip_under_tsan();
     snprintf(path, sizeof(path), "/tmp/weir-prefork-%d", (int)getpid());
     snprintf(uri, sizeof(uri), "unix://%s", path);
     server = support_start(WEIR_OPTIONS(.listen = uri, .handler = &handler, .processes = 1,
@@ -553,7 +536,6 @@ static void it_does_not_serve_beside_another_server(void **state)
     struct weir_server *server;
 
     (void)state;
-    skip_under_tsan();
     pool = support_start(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &handler));
     assert_int_equal(child_of(pool), getpid());
     server = support_create(OPTIONS(.processes = 1));
