@@ -7,6 +7,7 @@ import struct
 import time
 
 from harness import EVERY, SERVING, NotEarlierThan, behaviour, differs, equal, true
+from serving import reset
 
 
 def timed_out(server):
@@ -82,9 +83,7 @@ def one_of_three(b):
            concurrencies=SERVING)
 def reset_before_accept(b):
     server = b.server()
-    client = server.connect()
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
+    reset(server.connect())
     serve = server.serve()
     equal(server.ask("echo next"), "next")
     server.shutdown()
