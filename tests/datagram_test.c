@@ -144,6 +144,37 @@ static int obey(struct weir_request *req)
     return WEIR_KEEP;
 }
 
+static int exclaim_line(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    if (n > 0)
+        weir_printf(req, "%.*s!\n", (int)n - 1, line);
+    return n < 0 ? (int)n : 0;
+}
+
+static const struct weir_handler exclaimer = { .name = "exclaim", .handle = exclaim_line };
+
+/* Asks the server at options.user what the datagram asks. */
+static int relay(struct weir_request *req)
+{
+    struct weir_request *other;
+    char *data;
+    ssize_t len = weir_peek(req, &data, 100);
+    int r = len < 0 ? (int)len : weir_connect(req, weir_user(req), 0, &other);
+
+    if (r < 0)
+        return r;
+    weir_printf(other, "%.*s\n", (int)len, data);
+    len = weir_readline(other, &data, 100);
+    if (len > 0)
+        weir_write(req, data, (size_t)len);
+    return len < 0 ? (int)len : 0;
+}
+
+static const struct weir_handler relaying = { .name = "relay", .handle = relay };
+
 static const struct weir_handler handler = {
     .name = "obey", .setup = note_setup, .handle = obey, .finish = note_finish,
     .state_size = sizeof(int),
@@ -669,6 +700,24 @@ static void handlers_run_side_by_side(void **state)
     close(fd);
 }
 
+static void a_handler_may_ask_another_server(void **state)
+{
+    static char streams[WEIR_ADDRESS_SIZE];
+    const struct weir_listen listeners[] = {
+        { "udp://127.0.0.1:0", &relaying }, { streams, &exclaimer },
+    };
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    snprintf(streams, sizeof(streams), "unix:@weir-datagram-streams-%d", (int)getpid());
+    server = START(.listeners = listeners, .listeners_len = 2, .user = streams);
+    fd = client_of(server, 0);
+    talk(fd, "hello", "hello!\n");
+    finish(server);
+    close(fd);
+}
+
 static void close_waits_for_handlers_whose_replies_still_go_out(void **state)
 {
     struct weir_server *server = START(UDP);
@@ -931,6 +980,7 @@ static void everybody_gets_the_reply_to_his_own_question(void **state)
         TEST(nothing_is_left_open_behind_a_server)
 #define SIDE_BY_SIDE \
         TEST(handlers_run_side_by_side), \
+        TEST(a_handler_may_ask_another_server), \
         TEST(close_waits_for_handlers_whose_replies_still_go_out), \
         TEST(daemon_handlers_are_cancelled), \
         TEST(beyond_max_connections_datagrams_wait_in_the_socket)
