@@ -51,30 +51,21 @@ static void fini_workers(struct pool *pool)
 
 int pool_create(const struct pool_config *config, struct pool **ret_pool)
 {
-    struct pool *pool = allocate(config->workers);
+    struct pool *pool = allocate(config->crew.workers);
+    struct crew_config *crew;
     int r;
 
     if (!pool)
         return -ENOMEM;
     pool->config = *config;
-    r = crew_init(&pool->crew, &(const struct crew_config){
-        .workers = config->workers,
-        .stack_size = config->stack_size,
-        .rbufsize = config->rbufsize,
-        .wbufsize = config->wbufsize,
-        .packet_format = config->packet_format,
-        .sockets = config->sockets,
-        .shared_set = config->shared_set,
-        .watched = !config->threadless && (config->workers > 1 || config->stall_warn_ms > 0),
-        .threadless = config->threadless,
-        .serve = config->serve,
-        .service = config->service,
-    });
+    crew = &pool->config.crew;
+    crew->watched = !crew->threadless && (crew->workers > 1 || config->stall_warn_ms > 0);
+    r = crew_init(&pool->crew, crew);
     if (r < 0) {
         free_pool(pool);
         return r;
     }
-    while (pool->workers_len < config->workers) {
+    while (pool->workers_len < crew->workers) {
         r = worker_init(&pool->workers[pool->workers_len], &pool->crew, pool->workers_len);
         if (r < 0)
             goto fail;
@@ -128,7 +119,7 @@ int pool_start(struct pool *pool)
     if (pool->threads_len > 0)
         return 0;
     r = pool->crew.table.private ? 0 : reclaim_start();
-    if (r < 0 || pool->config.threadless)
+    if (r < 0 || pool->config.crew.threadless)
         return r;
     r = overflow_install();
     if (r < 0)

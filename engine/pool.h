@@ -17,19 +17,10 @@
 #include <stdint.h>
 
 struct pool_config {
-    unsigned workers;
-    size_t stack_size;
-    size_t rbufsize;
-    size_t wbufsize;
-    struct packet_format packet_format;
-    size_t sockets;             /* from which datagrams may be received */
-    bool shared_set;            /* one epoll set for all connections: see struct crew */
-    bool threadless;            /* pool_start starts none: a mixin serves (mixin.h) */
+    struct crew_config crew;    /* watched is the pool's to say */
     uint32_t stall_warn_ms;     /* 0: nobody is warned of stuck handlers */
     const int *cpus;            /* worker i is bound to cpus[i mod cpus_len]; kept, not copied */
     size_t cpus_len;            /* 0: to none */
-    void (*serve)(struct task *task);
-    void *service;
 };
 
 /* What the tick remembers of a worker. */

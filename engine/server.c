@@ -141,20 +141,22 @@ int server_create_pool(struct weir_server *server)
 {
     const struct weir_options *options = &server->options;
     int r = pool_create(&(const struct pool_config){
-        .workers = options->concurrency == WEIR_POOL ? options->workers : 1,
-        .stack_size = options->stack_size,
-        .rbufsize = options->rbufsize,
-        .wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize,
-        .packet_format = packet_format(options),
-        .sockets = options_listens(options),
-        .shared_set = options->concurrency == WEIR_POOL &&
-                      options->dispatch == WEIR_DISPATCH_ACCEPTOR,
-        .threadless = options->concurrency != WEIR_POOL,
+        .crew = {
+            .workers = options->concurrency == WEIR_POOL ? options->workers : 1,
+            .stack_size = options->stack_size,
+            .rbufsize = options->rbufsize,
+            .wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize,
+            .packet_format = packet_format(options),
+            .sockets = options_listens(options),
+            .shared_set = options->concurrency == WEIR_POOL &&
+                          options->dispatch == WEIR_DISPATCH_ACCEPTOR,
+            .threadless = options->concurrency != WEIR_POOL,
+            .serve = request_serve,
+            .service = &server->service,
+        },
         .stall_warn_ms = options->stall_warn_ms,
         .cpus = server->cpus,
         .cpus_len = server->cpus_len,
-        .serve = request_serve,
-        .service = &server->service,
     }, &server->pool);
 
     if (r == -EINVAL)
