@@ -5,8 +5,8 @@
 
 #include <errno.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* ------------------------------------------------------------------ events ------------ */
 
@@ -295,22 +295,33 @@ static int create(struct host *host, const struct words *words)
     return weir_server_create(&host->server, &host->options);
 }
 
+/* In memory that children share: what they count is counted, and release reaches them. */
+static struct host *allocate(void)
+{
+    struct host *host = mmap(NULL, sizeof(*host), PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (host == MAP_FAILED)
+        return NULL;
+    host->verdicts_len = 1;
+    host->options.concurrency = WEIR_SERIAL;
+    sem_init(&host->released, 1, 0);
+    return host;
+}
+
 /* Every host that has had a server. */
 static struct host *newest;
 
 int host_create(const struct words *words)
 {
-    struct host *host = calloc(1, sizeof(*host));
+    struct host *host = allocate();
     int r;
 
     if (!host)
         return -ENOMEM;
-    host->verdicts_len = 1;
-    host->options.concurrency = WEIR_SERIAL;
-    sem_init(&host->released, 0, 0);
     r = create(host, words);
     if (r < 0) {
-        free(host);
+        munmap(host, sizeof(*host));
         return r;
     }
     host->older = newest;
