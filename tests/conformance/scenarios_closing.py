@@ -2,7 +2,7 @@
 
 import os
 
-from harness import EVERY, Client, behaviour, connect, differs, equal, eventually, true
+from harness import SERVING, Client, behaviour, connect, differs, equal, eventually, true
 from serving import errors, reset, say_at_once, serving
 
 
@@ -116,7 +116,7 @@ def refuses(address):
 
 
 @behaviour(37, "close is no error directly after creation, nor a second time",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def close_at_once(b):
     b.call("ping")      # it has read its own files
     before = b.fds()

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from harness import EVERY, absent, behaviour, differs, equal, eventually, stat_fields, true
+from harness import SERVING, absent, behaviour, differs, equal, eventually, stat_fields, true
 from serving import end, errors, handled, say_at_once, serving
 
 
@@ -43,7 +43,7 @@ def take_turns(b):
 
 
 @behaviour(39, "Handlers overlap in the pool, on threads and in children, not in a serial server",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def at_once_or_in_turn(b):
     if b.concurrency == "serial":
         take_turns(b)

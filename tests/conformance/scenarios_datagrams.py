@@ -2,7 +2,7 @@
 
 import socket
 
-from harness import EVERY, TIMEOUT, behaviour, differs, endpoint, equal, eventually, true
+from harness import SERVING, TIMEOUT, behaviour, differs, endpoint, equal, eventually, true
 from serving import errors, handled, serving
 
 UDP = "udp://127.0.0.1:0"
@@ -57,7 +57,7 @@ def always(b):
 
 @behaviour(62, "A datagram that is longer than max_packet_size is cut",
            weir=differs("the handler can ask whether it was"),
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def oversize(b):
     for settings, size in ({}, 8192), ({"max_packet_size": 100}, 100):
         with serving(b, UDP, handler="echo", **settings) as server, Peer(server) as peer:
@@ -71,7 +71,7 @@ def oversize(b):
 
 @behaviour(63, "An empty datagram is a request; a handler that writes nothing sends an empty reply",
            weir=differs("it sends none, unless reply_always is set"),
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def empty(b):
     with serving(b, UDP, **always(b)) as server, Peer(server) as peer:
         equal(peer.ask(b""), b"")
@@ -86,7 +86,7 @@ def empty(b):
 
 @behaviour(64, "A datagram's handler that fails has sent what it wrote",
            weir=differs("it sends nothing, unless reply_always is set"),
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def failing(b):
     with serving(b, UDP, **always(b)) as server, Peer(server) as peer:
         equal(peer.ask(b"say part\nfail"), b"part")
@@ -98,7 +98,7 @@ def failing(b):
 
 
 @behaviour(65, "A reply of 65,507 bytes is sent, a longer one is an error for handle_error",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def largest(b):
     for settings in [always(b)] + [{}] * b.is_weir:
         with serving(b, UDP, max_packet_size=LARGEST, handler="echo", **settings) as server, \
@@ -132,7 +132,7 @@ def side_by_side(b):
 
 
 @behaviour(67, "A Unix sender with an address gets a reply; without one it costs an error",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def unix_sender(b):
     error = "TypeError" if b.is_python else "EDESTADDRREQ"
     for i, settings in enumerate([always(b)] + [{}] * b.is_weir):

@@ -6,7 +6,7 @@ import socket
 import time
 
 from harness import (
-    EVERY, TIMEOUT, Client, NotEarlierThan, behaviour, differs, endpoint, equal, eventually, true)
+    SERVING, TIMEOUT, Client, NotEarlierThan, behaviour, differs, endpoint, equal, eventually, true)
 from serving import errors, reset, say_at_once, serving
 
 PATTERN = bytes(range(251))
@@ -18,7 +18,7 @@ def pattern(length):
 
 
 @behaviour(48, "Writing to a client that has reset its connection fails that handler only",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def write_to_reset_peer(b):
     with serving(b) as server:
         client = server.connect()
@@ -32,7 +32,7 @@ def write_to_reset_peer(b):
 
 
 @behaviour(49, "An unbuffered wfile sends at once, while handle goes on",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def unbuffered(b):
     with serving(b, wbufsize=0) as server, server.connect() as client:
         say_at_once(client, "echo now", "block")
@@ -44,7 +44,7 @@ def unbuffered(b):
 
 @behaviour(50, "A buffered wfile sends nothing before it is flushed; finish flushes",
            weir=differs("it is flushed, too, whenever the handler waits for input"),
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def buffered(b):
     with serving(b, wbufsize=4096) as server:
         with server.connect() as client:
@@ -64,7 +64,7 @@ def buffered(b):
 
 
 @behaviour(51, "A write of 16 MiB under a hail of signals is complete and exact",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def large_write_under_signals(b):
     length = 16 << 20
     with serving(b) as server:
@@ -83,7 +83,7 @@ def large_write_under_signals(b):
 
 
 @behaviour(52, "readline takes LF and CRLF, a line in two packets, and one byte by byte",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def line_ends(b):
     with serving(b) as server, server.connect() as client:
         client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -101,7 +101,7 @@ def line_ends(b):
 
 
 @behaviour(53, "readline(limit) gives limit bytes, and the next call what follows",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def line_limit(b):
     with serving(b) as server, server.connect() as client:
         say_at_once(client, "line 4", "abcdecho rest", "line 4", "abc", "line 4", "ab")
@@ -112,7 +112,7 @@ def line_limit(b):
 
 
 @behaviour(54, "A line that the end of file cuts short is given, and then the end",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def partial_line(b):
     with serving(b) as server:
         with server.connect() as client:
@@ -127,7 +127,7 @@ def partial_line(b):
 
 
 @behaviour(55, "read(n) waits for n bytes, and gives fewer at the end of file",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def short_read(b):
     with serving(b) as server, server.connect() as client:
         client.send(b"echo first\nread 6\nabc")
@@ -140,7 +140,7 @@ def short_read(b):
 
 
 @behaviour(56, "A client that has half-closed is answered",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def half_close(b):
     with serving(b) as server, server.connect() as client:
         client.send(b"sleep 10\necho still here")
@@ -149,7 +149,7 @@ def half_close(b):
 
 
 @behaviour(57, "A silent client is given up after the timeout, and reading again fails, too",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def read_timeout(b):
     with serving(b, read_timeout_ms=100) as server:
         with NotEarlierThan(0.1), server.connect() as client:
@@ -161,7 +161,7 @@ def read_timeout(b):
 
 
 @behaviour(58, "The timeout of a write is for all of it, however slowly the client reads on",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def write_timeout(b):
     length = 64 << 20
     with serving(b, write_timeout_ms=300) as server, server.connect() as client:
@@ -189,7 +189,7 @@ def slow_client(server):
 
 @behaviour(59, "A client is answered although it has sent what the handler never reads",
            python=differs("but a reset takes what of the answer has not reached the client yet"),
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def unread_input(b):
     unread = "x" * 20000
     with serving(b) as server:
@@ -218,7 +218,7 @@ def is_reset(client):
 
 
 @behaviour(60, "disable_nagle_algorithm sets TCP_NODELAY, which is not set otherwise",
-           concurrencies=EVERY)
+           concurrencies=SERVING)
 def nodelay(b):
     for disable, on in ("1", "1"), ("0", "0"):
         with serving(b, disable_nagle=disable) as server:
