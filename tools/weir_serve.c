@@ -13,6 +13,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ struct attendant {
     const char *access;         /* the file of rules, or NULL */
     sigset_t signals;
     pthread_t thread;
+    sem_t waits;                /* the thread has begun */
     atomic_bool dismissed;
 };
 
@@ -94,6 +96,7 @@ static void *attend(void *arg)
     bool stopped = false;
     int signal_number;
 
+    sem_post(&attendant->waits);
     while (sigwait(&attendant->signals, &signal_number) == 0) {
         /* acquire: nothing is read behind it; for the pair. pairs: attendant_dismiss() */
         if (atomic_load_explicit(&attendant->dismissed, memory_order_acquire))
@@ -127,8 +130,15 @@ static void attendant_init(struct attendant *attendant, const char *access)
 
 static int attendant_start(struct attendant *attendant, struct weir_server *server)
 {
+    int r;
+
     attendant->server = server;
-    return -pthread_create(&attendant->thread, NULL, attend, attendant);
+    sem_init(&attendant->waits, 0, 0);
+    r = pthread_create(&attendant->thread, NULL, attend, attendant);
+    /* A child that is forked while a thread begins may find locks of the C library's held. */
+    while (r == 0 && sem_wait(&attendant->waits) < 0)
+        ;
+    return -r;
 }
 
 /* After it the server may be destroyed. Signals that still come stay pending. */
@@ -138,6 +148,7 @@ static void attendant_dismiss(struct attendant *attendant)
     atomic_store_explicit(&attendant->dismissed, true, memory_order_release);
     pthread_kill(attendant->thread, SIGUSR1);
     pthread_join(attendant->thread, NULL);
+    sem_destroy(&attendant->waits);
 }
 
 /* ------------------------------------------------------------------ serving ----------- */
