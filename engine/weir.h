@@ -593,7 +593,7 @@ bool weir_truncated(struct weir_request *req);
 /* weir_peer_text writes the peer as text ("127.0.0.1:51234", "unix:"), always terminated. */
 const char *weir_peer_text(struct weir_request *req, char *buf, size_t size);
 
-int weir_request_fd(struct weir_request *req);        /* the socket; do not close it */
+int weir_request_fd(struct weir_request *req);        /* the socket (of a datagram the server's) */
 void *weir_state(struct weir_request *req);           /* state_size zeroed bytes, or NULL */
 const void *weir_handler_data(struct weir_request *req);
 void *weir_user(struct weir_request *req);            /* options.user */
