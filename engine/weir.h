@@ -300,9 +300,9 @@ const char *weir_why(void);
  * child reach the parent and all children; a child learns of a drain or cancel whenever it waits.
  * Children that a server leaves behind (daemon_threads) go on even if the program ends.
  *
- * WEIR_PREFORK: the children are forked before this, or weir_server_start, begins to serve. One that
- * ends is replaced: at once, or, if it had lived for less than a second, after a pause that grows
- * from 0.1 to 5 seconds; handle_error is told. A child inherits what WEIR_FORK's do and is a
+ * WEIR_PREFORK: the children are forked before this, or weir_server_start, begins to serve. One
+ * that ends is replaced: at once, or, if it had lived for less than a second, after a pause that
+ * grows from 0.1 to 5 seconds; handle_error is told. A child inherits what WEIR_FORK's do and is a
  * server of a pool: struct weir_server stands for it there. Hooks run in it, but service_actions,
  * which is the parent's; max_connections, max_per_address and workers are each child's. What asks
  * the server to stop or to cancel in a child reaches the parent and all children. After a
@@ -564,9 +564,10 @@ void weir_consume(struct weir_request *req, size_t len);
 /*
  * Writes are gathered in the buffer. It is sent when it is full, when the fiber is about to wait
  * for input, when handle() has returned and no more input is at hand, and by weir_flush. All of
- * them park while the peer does not take what is sent. Each returns the number of bytes given, all of them, or -ETIMEDOUT
- * (write_timeout_ms in total, or request_timeout_ms), -ECANCELED, -EPIPE, -ECONNRESET and other
- * errors of send(2); no SIGPIPE. After an error every later write returns it again.
+ * them park while the peer does not take what is sent. Each returns the number of bytes given, all
+ * of them, or -ETIMEDOUT (write_timeout_ms in total, or request_timeout_ms), -ECANCELED, -EPIPE,
+ * -ECONNRESET and other errors of send(2); no SIGPIPE. After an error every later write returns it
+ * again.
  */
 ssize_t weir_write(struct weir_request *req, const void *buf, size_t len);
 ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_len);
@@ -593,7 +594,9 @@ bool weir_truncated(struct weir_request *req);
 /* weir_peer_text writes the peer as text ("127.0.0.1:51234", "unix:"), always terminated. */
 const char *weir_peer_text(struct weir_request *req, char *buf, size_t size);
 
-int weir_request_fd(struct weir_request *req);        /* the socket (of a datagram the server's) */
+/* The socket; do not close it. That of a datagram is the server's: do not shut it down either. */
+int weir_request_fd(struct weir_request *req);
+
 void *weir_state(struct weir_request *req);           /* state_size zeroed bytes, or NULL */
 const void *weir_handler_data(struct weir_request *req);
 void *weir_user(struct weir_request *req);            /* options.user */
