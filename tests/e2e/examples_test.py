@@ -60,8 +60,8 @@ class Program:
             raise
 
     def says(self, pattern):
-        """Waits for a line that matches, among all that it has said; returns the match."""
-        while not (match := re.search(f"^{pattern}$", self.log, re.MULTILINE)):
+        """Waits for a whole line that matches, among all that it has said; returns the match."""
+        while not (match := re.search(f"^{pattern}\n", self.log, re.MULTILINE)):
             if not select.select([self.output], [], [], TIMEOUT)[0]:
                 raise AssertionError(f"fell silent, said {self.log}")
             data = os.read(self.output, 65536)
