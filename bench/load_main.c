@@ -1,0 +1,144 @@
+/*
+ * load_main.c - the load generator as a program, for benches that are scripts.
+ *
+ *     load [--connections N] [--per-connection N] [--in-flight N] line|upper|http URI
+ *
+ * It connects, then obeys its standard input: each line is a number of milliseconds to generate
+ * load for, and brings a line of JSON on standard output. Between them nothing is under way, so
+ * whoever holds the other end can read the server's CPU time. The end of the input ends it.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "bench/load.h"
+
+enum { EXIT_USAGE = 2, MS_MAX = 600000, COUNT_MAX = 100000 };
+
+static const char *const mode_names[] = {
+    [LOAD_LINE] = "line",
+    [LOAD_UPPER] = "upper",
+    [LOAD_HTTP] = "http",
+};
+
+static int usage(void)
+{
+    fputs("usage: load [--connections N] [--per-connection N] [--in-flight N] "
+          "line|upper|http URI\n", stderr);
+    return EXIT_USAGE;
+}
+
+static bool read_number(const char *text, uint32_t max, uint32_t *ret_number)
+{
+    char *end;
+    unsigned long long number;
+
+    errno = 0;
+    number = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || (*end != '\0' && *end != '\n') || errno != 0 ||
+        number > max)
+        return false;
+    *ret_number = (uint32_t)number;
+    return true;
+}
+
+static bool read_mode(const char *text, enum load_mode *ret_mode)
+{
+    for (size_t i = 0; i < sizeof(mode_names) / sizeof(mode_names[0]); i++)
+        if (strcmp(text, mode_names[i]) == 0) {
+            *ret_mode = (enum load_mode)i;
+            return true;
+        }
+    return false;
+}
+
+static bool read_options(int argc, char **argv, struct load_options *options)
+{
+    static const struct option names[] = {
+        { "connections", required_argument, NULL, 'c' },
+        { "per-connection", required_argument, NULL, 'p' },
+        { "in-flight", required_argument, NULL, 'f' },
+        { NULL, 0, NULL, 0 },
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
+        uint32_t *number = c == 'c' ? &options->connections :
+                           c == 'p' ? &options->per_connection :
+                           c == 'f' ? &options->in_flight : NULL;
+
+        if (!number || !read_number(optarg, COUNT_MAX, number))
+            return false;
+    }
+    if (optind != argc - 2 || options->connections == 0 ||
+        !read_mode(argv[optind], &options->mode))
+        return false;
+    options->address = argv[optind + 1];
+    return true;
+}
+
+static double us(const struct load_result *result, double share)
+{
+    return (double)load_percentile_ns(result, share) / 1e3;
+}
+
+static void print_result(const struct load_result *result)
+{
+    printf("{\"requests\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"lost\": %" PRIu64
+           ", \"seconds\": %.6f, \"busy_seconds\": %.6f, \"p50_us\": %.3f, \"p99_us\": %.3f"
+           ", \"p999_us\": %.3f, \"first_error\": \"%s\"}\n",
+           result->requests, result->errors, result->lost, (double)result->elapsed_ns / 1e9,
+           (double)result->busy_ns / 1e9, us(result, 0.5), us(result, 0.99), us(result, 0.999),
+           result->first_error ? result->first_error : "");
+    fflush(stdout);
+}
+
+static int failed(int error)
+{
+    fprintf(stderr, "load: %s\n", strerror(-error));
+    return EXIT_FAILURE;
+}
+
+static int obey(struct load *load)
+{
+    char line[32];
+
+    while (fgets(line, sizeof(line), stdin)) {
+        struct load_result result = { 0 };
+        uint32_t ms;
+        int r;
+
+        if (!read_number(line, MS_MAX, &ms))
+            return usage();
+        r = load_run(load, ms, &result);
+        if (r < 0)
+            return failed(r);
+        print_result(&result);
+    }
+    return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    struct load_options options = { .connections = 1 };
+    struct rlimit descriptors;
+    struct load *load;
+    int r;
+
+    if (!read_options(argc, argv, &options))
+        return usage();
+    getrlimit(RLIMIT_NOFILE, &descriptors);
+    descriptors.rlim_cur = descriptors.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &descriptors);
+    r = load_create(&load, &options);
+    if (r < 0)
+        return failed(r);
+    r = obey(load);
+    load_destroy(load);
+    return r;
+}
