@@ -1,0 +1,185 @@
+"""The generators of load: wrk for HTTP, our own for lines and datagrams, and clients that idle.
+
+A generator stays on the clients' CPU. Every answer is checked, by wrk only its status.
+"""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import time
+
+from side_by_side import machine
+from side_by_side.figures import LATENCIES
+from side_by_side.servers import Failure
+
+WARM_SECONDS = 0.2
+
+# what wrk's own summary lacks: p99.9, and figures that need no parsing
+WRK_SCRIPT = """
+local depth = %d
+
+init = function(args)
+    local requests = {}
+    for i = 1, depth do
+        requests[i] = wrk.format()
+    end
+    batch = table.concat(requests)
+end
+
+if depth > 1 then
+    request = function()
+        return batch
+    end
+end
+
+done = function(summary, latency, requests)
+    local e = summary.errors
+    print(string.format(
+        '{"requests": %%d, "seconds": %%f, "p50_us": %%f, "p99_us": %%f, "p999_us": %%f, '
+        .. '"connect": %%d, "read": %%d, "write": %%d, "status": %%d, "timeout": %%d}',
+        summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
+        latency:percentile(99.9), e.connect, e.read, e.write, e.status, e.timeout))
+end
+"""
+
+# a server may close a connection between two requests, as apache2 does when it has no thread for it
+CLOSED_SHARE = 0.1
+WRK_ERRORS = ("connect", "read", "write", "status", "timeout")
+
+
+class Wrk:
+    """wrk, anew for each run."""
+
+    def __init__(self, server, scratch, connections, depth=1, close=False):
+        script = scratch / f"depth_{depth}.lua"
+        script.write_text(WRK_SCRIPT % depth, encoding="ascii")
+        self.port = server.port
+        self.connections = connections
+        self.keeps = not close
+        self.depth = depth
+        self.argv = ["wrk", "-t1", f"-c{connections}", "-s", script,
+                     *(["-H", "Connection: close"] if close else []),
+                     f"http://127.0.0.1:{server.port}/"]
+        self.command = " ".join(map(str, self.argv))
+
+    @staticmethod
+    def missing(_):
+        return None if shutil.which("wrk") else \
+            "Debian's package wrk is not installed (tools/bench --install)"
+
+    def warm(self):
+        end = time.monotonic() + WARM_SECONDS
+        while True:
+            Idle(self.port, "http", self.connections).close()
+            if time.monotonic() > end:
+                return
+
+    def run(self, seconds):
+        """wrk knows whole seconds only."""
+        argv = [self.argv[0], f"-d{max(1, round(seconds))}s", *self.argv[1:]]
+        done = subprocess.run(machine.pinned(machine.CLIENT_CPU, argv), text=True, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        if done.returncode != 0 or not lines:
+            raise Failure(f"wrk failed: {done.stdout.strip()}")
+        load = json.loads(lines[-1])
+        errors = {kind: load[kind] for kind in WRK_ERRORS if load[kind]}
+        closed = errors.pop("read", 0)
+        if errors or closed > load["requests"] * CLOSED_SHARE:
+            raise Failure(f"wrk saw {load['requests']} answers, {closed} connections closed, "
+                          f"other errors: {errors or 'none'}")
+        if self.depth > 1:
+            # wrk corrects a batch's latency by the interval between requests, which makes nonsense
+            load.update(dict.fromkeys(LATENCIES))
+        return {**load, "lost": 0, "closed": closed}
+
+    @contextlib.contextmanager
+    def holding(self):
+        """wrk's connections are gone: others take their place."""
+        with contextlib.closing(
+                Idle(self.port, "http", self.connections if self.keeps else 0)):
+            yield
+
+    def close(self):
+        pass
+
+
+class OwnLoad:
+    """bench/load.h, with connections that stay from run to run."""
+
+    def __init__(self, server, built, mode, connections):
+        scheme = "udp" if mode == "udp" else "tcp"
+        argv = [built / "bench/load_main", "--connections", connections,
+                "line" if mode == "udp" else mode, f"{scheme}://127.0.0.1:{server.port}"]
+        self.command = " ".join(map(str, argv))
+        self.process = subprocess.Popen(
+            machine.pinned(machine.CLIENT_CPU, argv), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    @staticmethod
+    def missing(built):
+        return None if (built / "bench/load_main").exists() else "bench/load_main is not built"
+
+    def warm(self):
+        self.run(WARM_SECONDS)
+
+    def run(self, seconds):
+        try:
+            self.process.stdin.write(f"{round(seconds * 1000)}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass        # it has something to say
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failure(f"the generator ended: {self.process.stderr.read().strip()}")
+        load = json.loads(line)
+        if load["errors"] or load["requests"] == 0:
+            raise Failure(f"{load['errors']} errors beside {load['requests']} requests, the first: "
+                          f"{load['first_error']}")
+        return {**load, "closed": 0}
+
+    @contextlib.contextmanager
+    def holding(self):
+        """A time at which the connections are there, and idle: here that is any time."""
+        yield
+
+    def close(self):
+        self.process.terminate()        # the end of its input would let it finish a run
+        self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+REQUESTS = {
+    "line": (b"a line of 32 bytes, as elsewhere\n", b"a line"),
+    "http": (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"HTTP/1.1 200 "),
+    "memcached": (b"mn\r\n", b"MN\r\n"),
+}
+
+
+class Idle:
+    """Clients that have each had one request answered and then keep their connection, silent."""
+
+    def __init__(self, port, job, count):
+        request, answer = REQUESTS[job]
+        self.clients = []
+        try:
+            for _ in range(count):
+                client = socket.create_connection(("127.0.0.1", port), timeout=5)
+                self.clients.append(client)
+                client.sendall(request)
+                if not client.recv(4096).startswith(answer):
+                    raise Failure("a wrong answer")
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise Failure(f"connection {len(self.clients)} of {count}: {error}") from error
+            raise
+
+    def close(self):
+        for client in self.clients:
+            client.close()

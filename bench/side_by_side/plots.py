@@ -1,0 +1,145 @@
+"""Plots as SVG that stands in a page: no script, colours from the page's style sheet.
+
+A series is drawn in its class's colour: `c0`, `c1`, ... as the page assigns them to names.
+"""
+
+import math
+from xml.sax.saxutils import escape
+
+WIDTH = 720
+LEFT, RIGHT = 150, 160
+ROW = 26
+TEXT_DROP = 4           # from the middle of a line of text to its base
+
+
+def _text(x, y, words, anchor="start", kind=""):
+    return (f'<text x="{x:.1f}" y="{y + TEXT_DROP:.1f}" text-anchor="{anchor}" class="{kind}">'
+            f"{escape(words)}</text>")
+
+
+def _line(x1, y1, x2, y2, kind):
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+
+
+def _svg(height, title, parts):
+    return (f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
+            f"{''.join(parts)}</svg>")
+
+
+def short(number):
+    """As much of a number as a label needs."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def round_ticks(greatest):
+    """About five steps from 0 that are easy to read, the last one not below greatest."""
+    if greatest <= 0:
+        return [0, 1]
+    rough = greatest / 5
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
+    return [i * step for i in range(math.ceil(greatest / step - 1e-9) + 1)]
+
+
+def decades(least, greatest):
+    """Powers of ten around some values."""
+    first = math.floor(math.log10(max(least, 1e-3)))
+    last = max(first + 1, math.ceil(math.log10(max(greatest, 1e-3))))
+    return [10.0 ** power for power in range(first, last + 1)]
+
+
+def apart(wanted, gap):
+    """Moves labels' places, which are in order, so that none is nearer to the next than gap."""
+    places = []
+    for place in wanted:
+        places.append(max(place, places[-1] + gap) if places else place)
+    # what was pushed too far down goes back up, as far as there is room
+    excess = (places[-1] - wanted[-1]) / 2 if places else 0
+    return [place - excess for place in places]
+
+
+def lines(title, unit, series):
+    """series: (name, class, [(x, y), ...]); the x are places of their own, evenly spaced."""
+    height, top, bottom = 300, 14, 44
+    xs = sorted({x for _, _, points in series for x, _ in points})
+    ticks = round_ticks(max(y for _, _, points in series for _, y in points))
+    left, right = 56, WIDTH - RIGHT
+
+    def at_x(x):
+        return left + (right - left) * (0.05 + 0.9 * xs.index(x) / max(1, len(xs) - 1))
+
+    def at_y(y):
+        return height - bottom - (height - bottom - top) * y / ticks[-1]
+
+    parts = []
+    for tick in ticks:
+        parts += [_line(left, at_y(tick), right, at_y(tick), "grid"),
+                  _text(left - 8, at_y(tick), short(tick), "end", "axis")]
+    parts += [_text(at_x(x), height - bottom + 16, f"{x:,}", "middle", "axis") for x in xs]
+    parts.append(_text((left + right) / 2, height - bottom + 34, unit, "middle", "axis"))
+    for name, kind, points in series:
+        path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in points)
+        parts.append(f'<polyline points="{path}" class="line {kind}"/>')
+        parts += [f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="4" class="dot {kind}">'
+                  f"<title>{escape(name)}, {x:,}: {y:,.0f}</title></circle>" for x, y in points]
+    ends = sorted((at_y(points[-1][1]), name, kind, points[-1]) for name, kind, points in series)
+    for place, (y, name, kind, (x, _)) in zip(apart([end[0] for end in ends], 15), ends):
+        parts += [f'<path d="M{at_x(x) + 6:.1f} {y:.1f} L{right + 8} {place:.1f}" '
+                  f'class="leader {kind}"/>', _text(right + 12, place, name, kind=f"name {kind}")]
+    return _svg(height, title, parts)
+
+
+def bars(title, unit, rows):
+    """rows: (name, class, value, least, greatest), from 0, with the spread as a thin line."""
+    height, top = len(rows) * ROW + 54, 8
+    ticks = round_ticks(max(row[4] for row in rows))
+    left, right = LEFT, WIDTH - 80
+
+    def at_x(value):
+        return left + (right - left) * value / ticks[-1]
+
+    parts = _vertical_grid(ticks, at_x, top, top + len(rows) * ROW, unit)
+    for i, (name, kind, value, least, greatest) in enumerate(rows):
+        y = top + i * ROW + ROW / 2
+        parts += [_text(left - 8, y, name, "end"),
+                  f'<rect x="{left}" y="{y - 8:.1f}" width="{at_x(value) - left:.1f}" height="16" '
+                  f'rx="2" class="bar {kind}"><title>{escape(name)}: {value:,.1f} '
+                  f"({least:,.1f} - {greatest:,.1f})</title></rect>",
+                  _line(at_x(least), y, at_x(greatest), y, "spread"),
+                  _text(at_x(greatest) + 6, y, short(value), kind="value")]
+    return _svg(height, title, parts)
+
+
+def _vertical_grid(ticks, at_x, top, bottom, unit):
+    parts = []
+    for tick in ticks:
+        parts += [_line(at_x(tick), top, at_x(tick), bottom, "grid"),
+                  _text(at_x(tick), bottom + 14, short(tick), "middle", "axis")]
+    parts.append(_text((at_x(ticks[0]) + at_x(ticks[-1])) / 2, bottom + 32, unit, "middle", "axis"))
+    return parts
+
+
+def dots(title, unit, rows):
+    """rows: (name, class, [value, ...]), on a logarithmic scale; the last value is written out."""
+    height, top = len(rows) * ROW + 54, 8
+    values = [value for _, _, some in rows for value in some]
+    ticks = decades(min(values), max(values))
+    left, right = LEFT, WIDTH - 80
+    span = math.log10(ticks[-1] / ticks[0])
+
+    def at_x(value):
+        return left + (right - left) * math.log10(max(value, ticks[0]) / ticks[0]) / span
+
+    parts = _vertical_grid(ticks, at_x, top, top + len(rows) * ROW, unit)
+    for i, (name, kind, some) in enumerate(rows):
+        y = top + i * ROW + ROW / 2
+        parts += [_text(left - 8, y, name, "end"),
+                  _line(at_x(some[0]), y, at_x(some[-1]), y, f"reach {kind}")]
+        parts += [f'<circle cx="{at_x(value):.1f}" cy="{y:.1f}" r="5" class="dot {kind} d{place}">'
+                  f"<title>{escape(name)}: {value:,.1f}</title></circle>"
+                  for place, value in enumerate(some, 3 - len(some))]
+        parts.append(_text(at_x(some[-1]) + 9, y, short(some[-1]), kind="value"))
+    return _svg(height, title, parts)

@@ -1,0 +1,357 @@
+"""The servers: how each is started for a job, and what it takes to have it.
+
+Every server is a child of ours in the foreground, on the servers' CPU, ended by its pid. Its
+configuration is written into a scratch folder, its port is one that the kernel chose. No service of
+the system is touched.
+"""
+
+import collections
+import dataclasses
+import functools
+import os
+import pathlib
+import platform
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import typing
+
+from side_by_side import machine
+
+HERE = pathlib.Path(__file__).resolve().parent
+SOCKETSERVER = HERE.parent / "peers/socketserver_peer"
+PROGRAM_FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+BACKLOG = 4096
+READY_SECONDS = 10
+HELLO = "Hello, world!\\n"
+
+
+class Failure(Exception):
+    """Why there is no figure, as a sentence."""
+
+
+def find_program(name):
+    return shutil.which(name, path=PROGRAM_FOLDERS)
+
+
+@dataclasses.dataclass
+class Place:
+    """Where a server is to be started, and for what."""
+
+    built: pathlib.Path     # a folder like bazel-bin
+    scratch: pathlib.Path   # a folder of its own
+    job: str                # line, http, close (HTTP, a connection per request), udp, memcached
+
+    def write(self, name, text):
+        path = self.scratch / name
+        path.write_text(text, encoding="ascii")
+        return path
+
+
+@dataclasses.dataclass
+class Launch:
+    """A command. port is None where the program chooses one and says so."""
+
+    argv: list
+    port: typing.Optional[int] = None
+    listener: typing.Optional[socket.socket] = None     # what the program takes over from us
+    env: dict = dataclasses.field(default_factory=dict)
+
+
+def listen():
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(BACKLOG)
+    return listener, listener.getsockname()[1]
+
+
+def free_port():
+    """For programs that want to listen themselves: a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# ---------------------------------------------------------------------- how each is started
+
+def bare_loop(place, threads=1):
+    return Launch([place.built / "bench/bare_loop_main", "--threads", threads, place.job])
+
+
+def weir(place, workers=1, dispatch="worker"):
+    handler = "hello" if place.job in ("http", "close") else "echo"
+    scheme = "udp" if place.job == "udp" else "tcp"
+    return Launch([place.built / "tools/weir", "serve", "--listen", f"{scheme}://127.0.0.1:0",
+                   "--handler", handler, "--workers", workers, "--dispatch", dispatch])
+
+
+def library_peer(place, program):
+    return Launch([place.built / "bench/peers" / program])
+
+
+def python_peer(place):
+    return Launch([SOCKETSERVER, "http" if place.job == "close" else place.job])
+
+
+def nginx(place):
+    listener, port = listen()
+    conf = place.write("nginx.conf", f"""
+        worker_processes 1;
+        daemon off;
+        pid {place.scratch}/pid;
+        error_log {place.scratch}/error.log;
+        events {{ worker_connections 8192; }}
+        http {{
+            access_log off;
+            keepalive_requests 1000000000;
+            default_type text/plain;
+            client_body_temp_path {place.scratch}/body;
+            proxy_temp_path {place.scratch}/proxy;
+            fastcgi_temp_path {place.scratch}/fastcgi;
+            uwsgi_temp_path {place.scratch}/uwsgi;
+            scgi_temp_path {place.scratch}/scgi;
+            server {{
+                listen 127.0.0.1:{port} backlog={BACKLOG};
+                location / {{ return 200 "{HELLO}"; }}
+            }}
+        }}
+        """)
+    # -e: or it would open the system's log before it reads where ours is
+    return Launch([find_program("nginx"), "-p", place.scratch, "-e", "error.log", "-c", conf], port,
+                  listener, {"NGINX": f"{listener.fileno()};"})
+
+
+def haproxy(place):
+    listener, port = listen()
+    conf = place.write("haproxy.cfg", f"""
+        global
+            nbthread 1
+            maxconn 8192
+        defaults
+            mode http
+            timeout client 60s
+            timeout http-keep-alive 60s
+        frontend hello
+            bind fd@{listener.fileno()}
+            http-request return status 200 content-type text/plain lf-string "{HELLO}"
+        """.replace("        ", ""))
+    return Launch([find_program("haproxy"), "-db", "-q", "-f", conf], port, listener)
+
+
+def h2o(place):
+    listener, port = listen()
+    place.write("index.txt", "Hello, world!\n")
+    conf = place.write("h2o.conf", f"""
+listen: {{ host: 127.0.0.1, port: {port} }}
+num-threads: 1
+max-connections: 8192
+http1-request-timeout: 60
+hosts:
+  default:
+    paths:
+      /:
+        file.dir: {place.scratch}
+        file.index: [ index.txt ]
+        file.send-compressed: OFF
+""")
+    return Launch([find_program("h2o"), "-c", conf], port, listener,
+                  {"SERVER_STARTER_PORT": f"127.0.0.1:{port}={listener.fileno()}"})
+
+
+def apache2(place):
+    """As Debian configures its event MPM, but that more connections may idle than it has threads."""
+    port = free_port()
+    place.write("index.txt", "Hello, world!\n")
+    modules = "/usr/lib/apache2/modules"
+    conf = place.write("apache2.conf", f"""
+ServerRoot {place.scratch}
+DefaultRuntimeDir {place.scratch}
+ServerName 127.0.0.1
+PidFile pid
+ErrorLog error.log
+{"User www-data" if os.geteuid() == 0 else ""}
+{"Group www-data" if os.geteuid() == 0 else ""}
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule dir_module {modules}/mod_dir.so
+Listen 127.0.0.1:{port}
+ListenBacklog {BACKLOG}
+StartServers 2
+ThreadsPerChild 25
+MaxRequestWorkers 150
+AsyncRequestWorkerFactor 200
+MaxKeepAliveRequests 0
+KeepAliveTimeout 60
+DocumentRoot {place.scratch}
+DirectoryIndex index.txt
+<Directory />
+    AllowOverride None
+    ForceType text/plain
+</Directory>
+""")
+    return Launch([find_program("apache2"), "-D", "FOREGROUND", "-f", conf], port)
+
+
+def memcached(_):
+    port = free_port()
+    user = ["-u", "root"] if os.geteuid() == 0 else []
+    return Launch([find_program("memcached"), "-l", "127.0.0.1", "-p", port, "-U", 0, "-t", 1,
+                   "-c", 8192, "-b", BACKLOG, *user], port)
+
+
+# ---------------------------------------------------------------------- who there is
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A contender. variant: only run when asked for."""
+
+    name: str
+    jobs: tuple
+    start: typing.Callable
+    package: str = ""           # Debian's; none: it comes with weir, or with Python
+    program: str = ""           # of that package
+    header: str = ""            # of that package; bench/peers is built with it
+    target: str = ""            # what is built in bench/peers
+    yardstick: str = "bare loop"
+    variant: bool = False
+
+    def missing(self, built):
+        """Why it cannot be run, or None."""
+        if self.target:
+            if (built / "bench/peers" / self.target).exists():
+                return None
+            if os.path.exists(self.header):
+                return f"bench/peers/{self.target} is not built"
+        elif not self.package or find_program(self.program):
+            return None
+        return f"Debian's package {self.package} is not installed (tools/bench --install)"
+
+    def version(self):
+        if not self.package:
+            return platform.python_version() if self.start is python_peer else ""
+        done = subprocess.run(["dpkg-query", "--show", "--showformat=${Version}", self.package],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                              check=False)
+        return done.stdout.strip()
+
+
+WEB = ("http", "close")
+PEERS = [
+    Peer("bare loop", ("line", "http", "close", "udp"), bare_loop),
+    Peer("weir", ("line", "http", "close", "udp"), weir),
+    Peer("weir, dispatch acceptor", ("line", "http"),
+         functools.partial(weir, dispatch="acceptor"), variant=True),
+    Peer("libevent", ("line",), functools.partial(library_peer, program="libevent_lines"),
+         package="libevent-dev", header="/usr/include/event2/event.h", target="libevent_lines"),
+    Peer("libuv", ("line",), functools.partial(library_peer, program="libuv_lines"),
+         package="libuv1-dev", header="/usr/include/uv.h", target="libuv_lines"),
+    Peer("memcached", ("memcached",), memcached, package="memcached", program="memcached"),
+    Peer("nginx", WEB, nginx, package="nginx", program="nginx"),
+    Peer("haproxy", WEB, haproxy, package="haproxy", program="haproxy"),
+    Peer("h2o", WEB, h2o, package="h2o", program="h2o"),
+    Peer("apache2", WEB, apache2, package="apache2-bin", program="apache2"),
+    Peer("libmicrohttpd", WEB, functools.partial(library_peer, program="libmicrohttpd_hello"),
+         package="libmicrohttpd-dev", header="/usr/include/microhttpd.h",
+         target="libmicrohttpd_hello"),
+    Peer("socketserver", ("line", "udp"), python_peer),
+    Peer("http.server", WEB, python_peer),
+    Peer("2 bare loops", ("line", "http", "close"), functools.partial(bare_loop, threads=2),
+         yardstick="2 bare loops", variant=True),
+    Peer("weir, 2 workers", ("line", "http", "close"), functools.partial(weir, workers=2),
+         yardstick="2 bare loops", variant=True),
+    Peer("weir, 2 workers, dispatch acceptor", ("line", "http"),
+         functools.partial(weir, workers=2, dispatch="acceptor"),
+         yardstick="2 bare loops", variant=True),
+]
+
+
+# ---------------------------------------------------------------------- one that runs
+
+class Server:
+    """A server that serves. A context that ends it, and all that descends from it."""
+
+    def __init__(self, peer, place):
+        self.peer = peer
+        self.last_words = collections.deque(maxlen=5)
+        launch = peer.start(place)
+        self.command = " ".join(map(str, launch.argv))
+        fds = [launch.listener.fileno()] if launch.listener else []
+        self.process = subprocess.Popen(
+            machine.pinned(machine.SERVER_CPU, launch.argv), cwd=place.scratch, pass_fds=fds,
+            env={**os.environ, **launch.env}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True)
+        try:
+            if launch.listener:
+                launch.listener.close()
+            if launch.port is None:
+                launch.port = self._port_from_line()
+            # a server must not be stopped by a full pipe
+            threading.Thread(target=self._listen_to, daemon=True).start()
+            self.port = launch.port
+            if place.job != "udp":
+                self._wait_until_it_accepts()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def _port_from_line(self):
+        for line in self.process.stderr:
+            match = re.search(r"listening on \w+://127\.0\.0\.1:(\d+)", line)
+            if match:
+                return int(match.group(1))
+            self.last_words.append(line.strip())
+        raise Failure(self._with_last_words("did not start"))
+
+    def _listen_to(self):
+        for line in self.process.stderr:
+            self.last_words.append(line.strip())
+
+    def _wait_until_it_accepts(self):
+        end = time.monotonic() + READY_SECONDS
+        while True:
+            if self.process.poll() is not None:
+                raise Failure(self._with_last_words("did not start"))
+            try:
+                socket.create_connection(("127.0.0.1", self.port), READY_SECONDS).close()
+                return
+            except OSError as error:
+                if time.monotonic() > end:
+                    raise Failure(self._with_last_words("does not listen")) from error
+                time.sleep(0.01)
+
+    def _with_last_words(self, what):
+        said = f": {self.last_words[-1]}" if self.last_words else ""
+        return f"{self.peer.name} {what}{said}"
+
+    def runs(self):
+        return self.process.poll() is None
+
+    def stop(self):
+        if not self.runs():
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(5)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+        for process in reversed(machine.tree(self.pid)):
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()

@@ -1,0 +1,54 @@
+"""The report as tables for a terminal, which are Markdown, too."""
+
+from side_by_side.figures import LATENCIES
+
+COLUMNS = ("server", "requests/s", "CPU us/request", "ratio", "least - greatest", "p50 us",
+           "p99 us", "p99.9 us", "memory KiB", "errors")
+
+
+def cells_of(row):
+    """The cells of one server's row, as they stand in the terminal and on the page."""
+    if "failed" in row:
+        return [row["peer"]]
+    ratio = row.get("ratio")
+    return [
+        row["peer"],
+        f"{row['rps']['median']:,.0f}",
+        f"{row['cpu_us']['median']:.2f}",
+        f"{ratio['median']:.2f}" if ratio else "",
+        f"{ratio['least']:.2f} - {ratio['greatest']:.2f}" if ratio else "",
+        *(f"{row[figure]['median']:,.0f}" if figure in row else "" for figure in LATENCIES),
+        f"{row['memory_bytes'] / 1024:,.0f}",
+        f"{row['lost'] + row['closed']:,}",
+    ]
+
+
+def aligned(heads, lines):
+    """A line that is shorter than the heads ends in a remark, which needs no column."""
+    full = [line for line in lines if len(line) == len(heads)]
+    widths = [max(len(line[i]) for line in [heads, *full]) for i in range(len(heads))]
+    widths[0] = max(len(line[0]) for line in [heads, *lines])
+
+    def one(line):
+        cells = [line[0].ljust(widths[0])]
+        cells += [cell.rjust(widths[i]) if len(line) == len(heads) else cell
+                  for i, cell in enumerate(line[1:], 1)]
+        return f"| {' | '.join(cells)} |"
+
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([one(heads), rule, *map(one, lines)])
+
+
+def rows_table(workload, rows):
+    lines = [cells_of(row) + ([f"no figure: {row['failed']}"] if "failed" in row else [])
+             for row in rows]
+    return (f"\n## {workload.title}, {workload.counted(rows[0]['connections'])}\n\n"
+            + aligned(list(COLUMNS), lines))
+
+
+def memory_table(rows):
+    lines = [[row["peer"], row["job"], f"no figure: {row['failed']}"] if "failed" in row else
+             [row["peer"], row["job"], f"{row['bytes_per_connection']:,.0f}",
+              f"{row['before_bytes'] / 1024:,.0f}"] for row in rows]
+    return (f"\n## Memory, {rows[0]['connections']:,} idle connections\n\n"
+            + aligned(["server", "protocol", "bytes/connection", "KiB without any"], lines))

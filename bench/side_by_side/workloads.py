@@ -1,0 +1,197 @@
+"""What is asked of the servers, and the rounds in which it is asked.
+
+All servers of a workload stay up, and are loaded one after the other, round after round. Each
+begins a round in turn, so that nobody always comes first, or after the same other.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+import time
+import typing
+
+from side_by_side import figures, machine
+from side_by_side.generators import Idle, OwnLoad, Wrk
+from side_by_side.servers import PEERS, Failure, Place, Server
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    name: str
+    title: str
+    job: str                            # what servers are started for
+    asks: str                           # what `connections` of them are
+    generator: typing.Callable          # (server, setting, connections)
+    needs: typing.Callable              # why the generator is not there, or None
+    connections: tuple = (1, 64, 512)
+
+    def counted(self, count):
+        return f"{count:,} {self.asks.replace('s', '', 1) if count == 1 else self.asks}"
+
+
+def _wrk(server, setting, connections, **how):
+    return Wrk(server, setting.scratch, connections, **how)
+
+
+def _own(server, setting, connections, mode):
+    return OwnLoad(server, setting.built, mode, connections)
+
+
+WORKLOADS = {workload.name: workload for workload in [
+    Workload("line", "Line echo", "line", "connections",
+             functools.partial(_own, mode="line"), OwnLoad.missing),
+    Workload("hello", "HTTP hello", "http", "connections", _wrk, Wrk.missing),
+    Workload("pipelined", "HTTP hello, pipelined 16 deep", "http", "connections",
+             functools.partial(_wrk, depth=16), Wrk.missing),
+    Workload("connect", "HTTP hello, a connection per request", "close", "clients",
+             functools.partial(_wrk, close=True), Wrk.missing),
+    Workload("udp", "UDP echo", "udp", "datagrams under way",
+             functools.partial(_own, mode="udp"), OwnLoad.missing, connections=(1, 16, 128)),
+]}
+MEMORY_JOBS = ("line", "http", "memcached")
+
+
+@dataclasses.dataclass
+class Setting:
+    """What a run is made of."""
+
+    built: pathlib.Path
+    scratch: pathlib.Path
+    peers: list                         # by name, of those that are there
+    rounds: int
+    seconds: float
+    patience: float                     # seconds; no new round of a workload begins after them
+    say: typing.Callable                # progress, a line
+    places: int = 0
+
+    def peers_for(self, job):
+        return [peer for peer in PEERS if peer.name in self.peers and job in peer.jobs]
+
+    def start(self, peer, job):
+        self.places += 1
+        folder = self.scratch / f"{self.places:03}"
+        folder.mkdir()
+        return Server(peer, Place(self.built, folder, job))
+
+
+class Contender:
+    """A server in a workload, with its slices of one number of connections."""
+
+    def __init__(self, peer):
+        self.peer = peer
+        self.server = None
+        self.generator = None
+        self.failed = None
+        self.slices = []
+        self.memory = 0
+
+    def begin(self, setting, workload, connections):
+        self.slices, self.failed, self.memory = [], None, 0
+        try:
+            if not self.server or not self.server.runs():
+                self.server = setting.start(self.peer, workload.job)
+            self.generator = workload.generator(self.server, setting, connections)
+            self.generator.warm()
+        except Failure as failure:
+            self.failed = str(failure)
+
+    def run(self, seconds):
+        if self.failed:
+            return
+        before = machine.cpu_seconds(self.server.pid)
+        try:
+            load = self.generator.run(seconds)
+        except Failure as failure:
+            self.failed = str(failure)
+            return
+        used = machine.cpu_seconds(self.server.pid) - before
+        self.slices.append(figures.slice_of(load, used))
+
+    def end(self):
+        try:
+            if self.generator and not self.failed:
+                with self.generator.holding():
+                    self.memory = machine.memory_bytes(self.server.pid)
+        except Failure as failure:
+            self.failed = str(failure)
+        if self.generator:
+            self.generator.close()
+            self.generator = None
+        if self.failed and self.server:
+            self.server.stop()      # whoever failed begins anew
+
+    def row(self, workload, connections, base):
+        row = {"workload": workload.name, "connections": connections, "peer": self.peer.name,
+               "yardstick": self.peer.yardstick, "server": self.server.command if self.server else ""}
+        if self.failed:
+            return {**row, "failed": self.failed}
+        return {**row, "memory_bytes": self.memory, **figures.summary(self.slices, base)}
+
+
+def _rounds(setting, workload, connections, contenders, end):
+    for i in range(setting.rounds):
+        if i > 0 and time.monotonic() > end:
+            return
+        turn = i % len(contenders)
+        for contender in contenders[turn:] + contenders[:turn]:
+            setting.say(f"{workload.title}, {workload.counted(connections)}, "
+                        f"round {i + 1} of {setting.rounds}: {contender.peer.name}")
+            contender.run(setting.seconds)
+
+
+def run_workload(setting, workload, connections_list):
+    """Yields a list of rows for each number of connections."""
+    contenders = [Contender(peer) for peer in setting.peers_for(workload.job)]
+    by_name = {contender.peer.name: contender for contender in contenders}
+    try:
+        for connections in connections_list:
+            end = time.monotonic() + setting.patience
+            try:
+                for contender in contenders:
+                    setting.say(f"{workload.title}, {workload.counted(connections)}: "
+                                f"starting {contender.peer.name}")
+                    contender.begin(setting, workload, connections)
+                _rounds(setting, workload, connections, contenders, end)
+                command = next((contender.generator.command for contender in contenders
+                                if contender.generator), "")
+            finally:
+                for contender in contenders:
+                    contender.end()
+            rows = []
+            for contender in contenders:
+                base = by_name.get(contender.peer.yardstick)
+                row = contender.row(workload, connections,
+                                    base.slices if base and not base.failed else [])
+                rows.append({**row, "generator": command})
+            yield rows
+    finally:
+        for contender in contenders:
+            if contender.server:
+                contender.server.stop()
+
+
+def run_memory(setting, count):
+    """What an idle connection takes: a row for each server and job, each started for it alone."""
+    rows = []
+    for job in MEMORY_JOBS:
+        for peer in setting.peers_for(job):
+            if peer.variant:
+                continue
+            setting.say(f"Memory of {count} idle connections: {peer.name}")
+            row = {"job": job, "peer": peer.name, "connections": count}
+            try:
+                rows.append({**row, **_memory(setting, peer, job, count)})
+            except Failure as failure:
+                rows.append({**row, "failed": str(failure)})
+    return rows
+
+
+def _memory(setting, peer, job, count):
+    with setting.start(peer, job) as server:
+        Idle(server.port, job, 1).close()       # what the first one brings is nobody's share
+        before = machine.memory_bytes(server.pid)
+        with contextlib.closing(Idle(server.port, job, count)):
+            after = machine.memory_bytes(server.pid)
+    return {"before_bytes": before, "after_bytes": after,
+            "bytes_per_connection": (after - before) / count}

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""tools/bench: its statistics and drawings, and the smallest bench there is, from the outside."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import xml.etree.ElementTree
+
+BENCH = pathlib.Path(os.environ["BENCH"]).resolve()
+BUILT = pathlib.Path(os.environ.get("BUILT", "."))
+sys.path.insert(0, str(BENCH.parent.parent / "bench"))
+
+from side_by_side import figures, machine, page, plots, text      # noqa: E402
+from side_by_side.workloads import WORKLOADS                      # noqa: E402
+
+TIMEOUT = 60
+
+
+def piece(cpu_us, rps=1000.0, p50_us=1.0):
+    return {"requests": 100, "lost": 1, "closed": 2, "rps": rps, "cpu_us": cpu_us,
+            "p50_us": p50_us, "p99_us": 2.0, "p999_us": 3.0}
+
+
+class Figures(unittest.TestCase):
+    def test_a_spread_is_the_median_and_the_extremes(self):
+        self.assertEqual(figures.spread([5, 1, 3]), {"median": 3, "least": 1, "greatest": 5})
+        self.assertEqual(figures.spread(iter([1, 2])), {"median": 1.5, "least": 1, "greatest": 2})
+
+    def test_a_ratio_is_taken_within_a_round(self):
+        # the machine became half as fast meanwhile: the ratio of medians would tell 1.33
+        own, base = [piece(2), piece(4), piece(4)], [piece(1), piece(2), piece(2)]
+        self.assertEqual(figures.ratios(own, base, "cpu_us"), [2, 2, 2])
+        drifting = figures.summary([piece(3), piece(4), piece(9)],
+                                   [piece(1), piece(2), piece(3)])
+        self.assertEqual(drifting["ratio"], {"median": 3, "least": 2, "greatest": 3})
+
+    def test_rounds_without_a_yardstick_have_no_ratio(self):
+        self.assertNotIn("ratio", figures.summary([piece(1)], []))
+        self.assertEqual(figures.ratios([piece(1), piece(1)], [piece(0), piece(1)], "cpu_us"), [1])
+
+    def test_a_summary_adds_what_is_counted_and_keeps_the_rounds(self):
+        slices = [piece(1), piece(2)]
+        result = figures.summary(slices, slices)
+        self.assertEqual((result["lost"], result["closed"]), (2, 4))
+        self.assertIs(result["slices"], slices)
+        self.assertEqual(result["ratio"]["median"], 1)
+
+    def test_a_latency_that_nobody_knows_is_left_out(self):
+        result = figures.summary([piece(1, p50_us=None), piece(1)], [])
+        self.assertNotIn("p50_us", result)
+        self.assertIn("p99_us", result)
+
+    def test_a_slice_divides_by_requests_and_by_seconds(self):
+        load = {"requests": 500, "seconds": 0.25, "lost": 3, "closed": 0,
+                "p50_us": 1, "p99_us": 2, "p999_us": None}
+        made = figures.slice_of(load, 0.001)
+        self.assertEqual((made["rps"], made["lost"], made["p999_us"]), (2000, 3, None))
+        self.assertAlmostEqual(made["cpu_us"], 2)
+
+
+class Machine(unittest.TestCase):
+    def test_the_tree_has_children_and_their_memory_and_time_count(self):
+        with subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], text=True,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            child.stdout.readline()
+            self.assertIn(child.pid, machine.tree(os.getpid()))
+            alone, both = machine.memory_bytes(child.pid), machine.memory_bytes(os.getpid())
+            self.assertGreater(alone, 0)
+            self.assertGreater(both, alone)
+            of_child = machine.cpu_seconds(child.pid)
+            self.assertGreater(of_child, 0)
+            self.assertGreater(machine.cpu_seconds(os.getpid()), of_child)
+            child.communicate("\n")
+
+    def test_who_has_ended_uses_nothing(self):
+        with subprocess.Popen(["true"]) as child:
+            child.wait()
+        self.assertEqual(machine.cpu_seconds(child.pid), 0)
+        self.assertEqual(machine.memory_bytes(child.pid), 0)
+
+    def test_a_quiet_run_has_no_warning_and_a_busy_one_says_why(self):
+        quiet = {"load_average": 0.1, "others": 0.01, "stolen": 0.0}
+        cpus = 1 if len(machine.CPUS) == 1 else 0
+        self.assertEqual(len(machine.warnings(quiet)), cpus)
+        busy = machine.warnings({"load_average": 3, "others": 0.4, "stolen": 0.02})
+        self.assertEqual(len(busy), cpus + 2)
+        self.assertIn("40%", busy[-2])
+
+
+class Drawing(unittest.TestCase):
+    def test_ticks_are_round_and_reach_the_greatest(self):
+        for greatest in (0.7, 1, 7, 99, 12345):
+            ticks = plots.round_ticks(greatest)
+            self.assertEqual(ticks[0], 0)
+            self.assertGreaterEqual(ticks[-1] * (1 + 1e-9), greatest)
+            self.assertTrue(2 <= len(ticks) <= 7, ticks)
+        self.assertEqual(plots.decades(5, 200), [1, 10, 100, 1000])
+        self.assertEqual(plots.decades(10, 10), [10, 100])
+
+    def test_labels_keep_apart_and_stay_in_order(self):
+        self.assertEqual(plots.apart([], 10), [])
+        places = plots.apart([0, 1, 2, 50], 10)
+        self.assertEqual(places, sorted(places))
+        self.assertTrue(all(after - before >= 10 for before, after in zip(places, places[1:])))
+
+    def test_a_table_aligns_its_columns_and_lets_a_remark_run_on(self):
+        lines = text.aligned(["a", "b"], [["x", "10"], ["longer"], ["y", "2"]]).splitlines()
+        self.assertEqual(lines[0], "| a      |  b |")
+        self.assertEqual(lines[2], "| x      | 10 |")
+        self.assertEqual(lines[3], "| longer |")
+
+
+def report_of(rows, memory=()):
+    return {"began": "then", "command": "tools/bench <&>", "rounds": 1, "seconds": 1,
+            "took_seconds": 1, "versions": {"weir": "1"}, "warnings": ["A & B."],
+            "missing": [{"peer": "h2o", "reason": "not <here>"}],
+            "machine": {**machine.describe(), "load_average": 0, "others": 0, "stolen": 0},
+            "rows": list(rows), "memory": list(memory)}
+
+
+def well_formed(html):
+    """The page's elements, as a parser of XML has them."""
+    kind, rest = html.split("\n", 1)
+    assert kind == "<!DOCTYPE html>"
+    return xml.etree.ElementTree.fromstring(rest)
+
+
+class Page(unittest.TestCase):
+    def row(self, peer, connections, **more):
+        return {"workload": "line", "connections": connections, "peer": peer,
+                "yardstick": "bare loop", "server": f"{peer} <x>", "generator": "load",
+                "memory_bytes": 4096, **figures.summary([piece(1)], [piece(1)]), **more}
+
+    def test_several_counts_of_connections_are_drawn_as_lines(self):
+        rows = [self.row(peer, count) for count in (1, 64) for peer in ("bare loop", "weir")]
+        tree = well_formed(page.page(report_of(rows)))
+        self.assertEqual(len(tree.findall(".//polyline")), 2)
+        self.assertEqual(len(tree.findall(".//h3")), 2)
+
+    def test_a_row_without_a_figure_says_why_and_is_not_drawn(self):
+        rows = [self.row("bare loop", 64), {
+            "workload": "line", "connections": 64, "peer": "weir", "yardstick": "bare loop",
+            "server": "", "generator": "", "failed": "it <broke>"}]
+        memory = [{"job": "line", "peer": "weir", "connections": 9, "failed": "no & no"}]
+        tree = well_formed(page.page(report_of(rows, memory)))
+        said = "".join(tree.itertext())
+        self.assertIn("no figure: it <broke>", said)
+        self.assertIn("no figure: no & no", said)
+        self.assertEqual(len(tree.findall(".//rect")), 2)      # requests/s and ratio of one
+
+    def test_a_page_of_nothing_but_failures_is_well_formed(self):
+        rows = [{"workload": name, "connections": 1, "peer": "weir", "yardstick": "bare loop",
+                 "server": "", "generator": "", "failed": "why"} for name in WORKLOADS]
+        self.assertEqual(well_formed(page.page(report_of(rows))).findall(".//svg"), [])
+
+
+def bench(folder, *words):
+    return subprocess.run([BENCH, "--built", BUILT, "--out", folder, *words], text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=TIMEOUT, check=False)
+
+
+SMALL = ("--connections", "1", "--rounds", "1", "--seconds", "0.2", "--idle", "10")
+
+
+class Bench(unittest.TestCase):
+    def setUp(self):
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.folder = pathlib.Path(holder.name)
+
+    def report(self):
+        return json.loads((self.folder / "bench.json").read_text(encoding="utf-8"))
+
+    def test_the_smallest_bench_makes_a_table_json_and_a_page(self):
+        done = bench(self.folder, *SMALL, "--rows", "line,memory")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("## Line echo, 1 connection\n", done.stdout)
+        report = self.report()
+        rows = {row["peer"]: row for row in report["rows"]}
+        for name in ("bare loop", "weir", "socketserver"):
+            row = rows[name]
+            self.assertEqual((row["workload"], row["connections"]), ("line", 1))
+            for figure in ("rps", "cpu_us", "ratio", "p50_us", "p99_us", "p999_us"):
+                spread = row[figure]
+                self.assertTrue(0 < spread["least"] <= spread["median"] <= spread["greatest"])
+            self.assertGreater(row["memory_bytes"], 0)
+            self.assertEqual((len(row["slices"]), row["lost"], row["closed"]), (1, 0, 0))
+            self.assertIn(f"| {name} ", done.stdout)
+        self.assertEqual(rows["bare loop"]["ratio"]["median"], 1)
+        memory = {(row["peer"], row["job"]): row for row in report["memory"]}
+        self.assertIn(("weir", "http"), memory)
+        self.assertEqual(memory["socketserver", "line"]["connections"], 10)
+        for key in ("machine", "versions", "missing", "warnings", "command", "took_seconds"):
+            self.assertIn(key, report)
+        html = (self.folder / "bench.html").read_text(encoding="utf-8")
+        tree = well_formed(html)
+        self.assertEqual(tree.findall(".//script"), [])
+        self.assertEqual([link for link in tree.iter() if link.get("src") or link.get("href")], [])
+        self.assertGreaterEqual(len(tree.findall(".//svg")), 4)
+        self.assertIn("socketserver", html)
+
+    def test_a_page_can_be_drawn_again(self):
+        bench(self.folder, *SMALL, "--rows", "udp", "--peers", "bare loop,weir")
+        first = (self.folder / "bench.html").read_bytes()
+        (self.folder / "bench.html").unlink()
+        done = bench(self.folder, "--draw", self.folder / "bench.json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((self.folder / "bench.html").read_bytes(), first)
+
+    def test_what_is_not_there_is_left_out_with_the_reason(self):
+        done = bench(self.folder, *SMALL, "--rows", "line", "--peers", "bare loop,libuv")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([row["peer"] for row in self.report()["rows"]], ["bare loop"])
+        self.assertEqual([entry["peer"] for entry in self.report()["missing"]], ["libuv"])
+        self.assertIn("left out: libuv: ", done.stdout)
+
+    def test_mistakes_are_told_before_anything_runs(self):
+        for words in (("--rows", "lines"), ("--peers", "weir,iis"), ("--rounds", "0"),
+                      ("--seconds", "soon")):
+            done = bench(self.folder, *words)
+            self.assertEqual(done.returncode, 2, words)
+            self.assertIn(words[1].split(",")[-1], done.stderr)
+        self.assertEqual(list(self.folder.iterdir()), [])
+        file = self.folder / "file"
+        file.write_text("", encoding="ascii")
+        done = bench(file)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn(f"tools/bench: --out: [Errno 17] File exists: '{file}'", done.stderr)
+
+    def test_who_ends_the_bench_ends_its_servers(self):
+        with subprocess.Popen(
+                [BENCH, "--built", BUILT, "--out", self.folder, "--rows", "line", "--seconds",
+                 "600"],
+                text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            for line in process.stderr:
+                if "round 1" in line:
+                    break
+            others = machine.tree(process.pid)[1:]
+            used = machine.cpu_seconds(process.pid) + 0.2
+            while machine.cpu_seconds(process.pid) < used:      # until the load is under way
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            process.stderr.close()
+            self.assertNotEqual(process.wait(TIMEOUT), 0)
+        self.assertGreaterEqual(len(others), 3)
+        self.assertEqual([pid for pid in others if os.path.exists(f"/proc/{pid}")], [])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
