@@ -1,0 +1,113 @@
+/*
+ * http_head.c - see http_head.h. Only the few fields that a length can depend on are looked at.
+ */
+#include "tools/load/http_head.h"
+
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+
+enum { STATUS_LINE_MIN = sizeof("HTTP/1.1 200") - 1 };
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static int read_status(const char *text, size_t len, struct http_head *head)
+{
+    if (len < STATUS_LINE_MIN || memcmp(text, "HTTP/1.", 7) != 0 || !is_digit(text[7]) ||
+        text[8] != ' ' || !is_digit(text[9]) || !is_digit(text[10]) || !is_digit(text[11]))
+        return -EBADMSG;
+    head->status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + (text[11] - '0');
+    head->closes = text[7] == '0';
+    return 0;
+}
+
+/* The value, if the line is this field; the line ends at end. */
+static const char *value_of(const char *line, const char *end, const char *name)
+{
+    size_t len = strlen(name);
+
+    if ((size_t)(end - line) <= len || strncasecmp(line, name, len) != 0 || line[len] != ':')
+        return NULL;
+    line += len + 1;
+    while (line < end && (*line == ' ' || *line == '\t'))
+        line++;
+    return line;
+}
+
+static int read_length(const char *value, const char *end, uint64_t *ret_len)
+{
+    uint64_t len = 0;
+
+    if (value == end)
+        return -EBADMSG;
+    for (; value < end && is_digit(*value); value++)
+        if (__builtin_mul_overflow(len, 10, &len) ||
+            __builtin_add_overflow(len, (uint64_t)(*value - '0'), &len))
+            return -EBADMSG;
+    if (value < end && *value != ' ' && *value != '\t')
+        return -EBADMSG;
+    *ret_len = len;
+    return 0;
+}
+
+static bool value_is(const char *value, const char *end, const char *text)
+{
+    size_t len = strlen(text);
+
+    return (size_t)(end - value) >= len && strncasecmp(value, text, len) == 0;
+}
+
+static int read_field(const char *line, const char *end, struct http_head *head)
+{
+    const char *value;
+
+    switch (*line | 0x20) {     /* most fields are none of ours, which one character tells */
+    case 'c':
+        value = value_of(line, end, "content-length");
+        if (value) {
+            head->until_end = false;
+            return read_length(value, end, &head->body_len);
+        }
+        value = value_of(line, end, "connection");
+        if (value)
+            head->closes = value_is(value, end, "close") ||
+                           (head->closes && !value_is(value, end, "keep-alive"));
+        return 0;
+    case 't':
+        return value_of(line, end, "transfer-encoding") ? -EOPNOTSUPP : 0;
+    default:
+        return 0;
+    }
+}
+
+int http_head_read(const char *text, size_t len, struct http_head *ret_head)
+{
+    const char *end = memmem(text, len, "\r\n\r\n", 4);
+    struct http_head head = { .until_end = true };
+    const char *line;
+    int r;
+
+    if (!end)
+        return len >= 7 && memcmp(text, "HTTP/1.", 7) != 0 ? -EBADMSG : 0;
+    head.len = (size_t)(end - text) + 4;
+    r = read_status(text, (size_t)(end - text), &head);
+    line = memmem(text, head.len, "\r\n", 2);
+    while (r == 0 && line < end) {
+        const char *line_end = memmem(line + 2, (size_t)(end + 2 - (line + 2)), "\r\n", 2);
+
+        r = read_field(line + 2, line_end, &head);
+        line = line_end;
+    }
+    if (r < 0)
+        return r;
+    if (head.status == 204 || head.status == 304) {
+        head.until_end = false;
+        head.body_len = 0;
+    }
+    head.closes |= head.until_end;
+    *ret_head = head;
+    return 1;
+}
