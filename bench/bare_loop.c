@@ -3,7 +3,7 @@
  *
  * Threads: each loop is alone with its listener, its epoll set and its connections.
  * Corners cut, because a yardstick must be the cheapest loop that still answers correctly under
- * bench/load.h: a CRLFCRLF split over two recvs is not recognised, and a peer that does not take
+ * tools/load/load.h: a CRLFCRLF split over two recvs is not recognised, and a peer that does not take
  * its answer at once is dropped.
  */
 #include "bench/bare_loop.h"

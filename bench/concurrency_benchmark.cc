@@ -90,17 +90,11 @@ const char *start(contender &it, const model &model, const std::string &listen,
     if (child_start_weir(&it.server, SERVER_CPU, &options) < 0)
         return "a server did not start";
 
-    const load_options load = {
-        LOAD_LINE, it.server.address, CLIENTS, 1, per_connection, 0,
-    };
+    load_options load = closed_loop(LOAD_LINE, it.server.address, CLIENTS);
 
+    load.per_connection = per_connection;
     it.clients_go = true;
     return load_create(&it.load, &load) < 0 ? "the generator could not start" : nullptr;
-}
-
-double p99_us(const contender &it)
-{
-    return static_cast<double>(load_percentile_ns(&it.total, 0.99)) / 1e3;
 }
 
 void concurrency(benchmark::State &state, const model &model, const char *transport,
@@ -135,8 +129,8 @@ void concurrency(benchmark::State &state, const model &model, const char *transp
     state.counters["ratio_max"] = ratio.max;
     state.counters["rps"] = paired_median(other, &slice::rps);
     state.counters["pool_rps"] = paired_median(base, &slice::rps);
-    state.counters["p99_us"] = p99_us(other);
-    state.counters["pool_p99_us"] = p99_us(base);
+    state.counters["p99_us"] = latency_us(other, 0.99);
+    state.counters["pool_p99_us"] = latency_us(base, 0.99);
 }
 
 void register_row(const model &model, const char *transport, uint32_t per_connection)

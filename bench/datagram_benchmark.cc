@@ -53,10 +53,9 @@ const char *start(contender &bare, contender &weir, const transport &over, const
         return "a server did not start";
 
     for (contender *it : { &bare, &weir }) {
-        const load_options load = {
-            LOAD_LINE, it->server.address, traffic.sockets, 1, 0, traffic.in_flight,
-        };
+        load_options load = closed_loop(LOAD_LINE, it->server.address, traffic.sockets);
 
+        load.in_flight = traffic.in_flight;
         if (load_create(&it->load, &load) < 0)
             return "the generator could not connect";
     }
@@ -92,8 +91,8 @@ void datagrams(benchmark::State &state, const transport &over, const traffic &tr
     state.counters["ratio"] = ratio.median;
     state.counters["ratio_min"] = ratio.min;
     state.counters["ratio_max"] = ratio.max;
-    state.counters["p50_us"] = static_cast<double>(load_percentile_ns(&weir.total, 0.50)) / 1e3;
-    state.counters["p99_us"] = static_cast<double>(load_percentile_ns(&weir.total, 0.99)) / 1e3;
+    state.counters["p50_us"] = latency_us(weir, 0.50);
+    state.counters["p99_us"] = latency_us(weir, 0.99);
     state.counters["lost"] = lost(weir);
     state.counters["bare_lost"] = lost(bare);
 }

@@ -287,7 +287,7 @@ const char *start(contender &it, const struct weir_handler *handler, load_mode m
     if (child_start_weir(&it.server, SERVER_CPU, &options) < 0)
         return "a server did not start";
 
-    const load_options load = { mode, it.server.address, CLIENTS, 1, 0, 0 };
+    const load_options load = closed_loop(mode, it.server.address, CLIENTS);
 
     /* One request each, so that all of them are kept and what is parked are the stalled. */
     if (load_create(&it.load, &load) < 0 || load_run(it.load, 0, &it.total) < 0)
@@ -297,9 +297,11 @@ const char *start(contender &it, const struct weir_handler *handler, load_mode m
 
 const char *stall(contender &stallers, const contender &beside, load_mode mode)
 {
-    const load_options load = { mode, beside.server.address, STALLED, 1, 0, 0 };
+    load_options load = closed_loop(mode, beside.server.address, 0);
 
-    if (load_create(&stallers.load, &load) < 0 || load_stall(stallers.load) < 0)
+    load.stalled = STALLED;
+    if (load_create(&stallers.load, &load) < 0 ||
+        load_run(stallers.load, 0, &stallers.total) < 0)
         return "the generator could not connect";
     if (!child_settled(&beside.server.report->stats.parked, STALLED))
         return "the stalled clients are not parked";

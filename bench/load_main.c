@@ -3,9 +3,9 @@
  *
  *     load [--connections N] [--per-connection N] [--in-flight N] line|upper|http URI
  *
- * It connects, then obeys its standard input: each line is a number of milliseconds to generate
- * load for, and brings a line of JSON on standard output. Between them nothing is under way, so
- * whoever holds the other end can read the server's CPU time. The end of the input ends it.
+ * It obeys its standard input: each line is a number of milliseconds to generate load for, and
+ * brings a line of JSON on standard output. Between them connections stay and nothing is under way,
+ * so whoever holds the other end can read the server's CPU time. The end of the input ends it.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "bench/load.h"
+#include "tools/load/load.h"
 
 enum { EXIT_USAGE = 2, MS_MAX = 600000, COUNT_MAX = 100000 };
 
@@ -84,7 +84,7 @@ static bool read_options(int argc, char **argv, struct load_options *options)
 
 static double us(const struct load_result *result, double share)
 {
-    return (double)load_percentile_ns(result, share) / 1e3;
+    return (double)histogram_percentile(&result->latency, share) / 1e3;
 }
 
 static void print_result(const struct load_result *result)

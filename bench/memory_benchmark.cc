@@ -21,8 +21,8 @@ constexpr uint32_t OTHERS = 64;
 
 const char *measure(const struct child &server, bool stalled, load_mode mode, double *ret_bytes)
 {
-    const load_options few = { mode, server.address, OTHERS, 1, 0, 0 };
-    const load_options many = { mode, server.address, CLIENTS, 1, 0, 0 };
+    const load_options few = closed_loop(mode, server.address, OTHERS);
+    load_options many = closed_loop(mode, server.address, stalled ? 0 : CLIENTS);
     contender others, clients;
     uint64_t before;
 
@@ -30,16 +30,14 @@ const char *measure(const struct child &server, bool stalled, load_mode mode, do
         !child_settled(&server.report->stats.idle, OTHERS))
         return "the server does not keep its connections";
     before = child_resident_bytes(&server);
-    if (load_create(&clients.load, &many) < 0)
+    many.stalled = stalled ? CLIENTS : 0;
+    if (load_create(&clients.load, &many) < 0 || load_run(clients.load, 0, &clients.total) < 0)
         return "the generator could not connect";
-    if (stalled) {
-        if (load_stall(clients.load) < 0 || !child_settled(&server.report->stats.parked, CLIENTS))
-            return "the clients are not all parked";
-    } else {
-        if (load_run(clients.load, 0, &clients.total) < 0 || clients.total.requests != CLIENTS ||
-            !child_settled(&server.report->stats.idle, OTHERS + CLIENTS))
-            return "the clients are not all kept";
-    }
+    if (stalled && !child_settled(&server.report->stats.parked, CLIENTS))
+        return "the clients are not all parked";
+    if (!stalled && (clients.total.requests != CLIENTS ||
+                     !child_settled(&server.report->stats.idle, OTHERS + CLIENTS)))
+        return "the clients are not all kept";
     *ret_bytes = static_cast<double>(child_resident_bytes(&server) - before) / CLIENTS;
     return nullptr;
 }

@@ -91,6 +91,16 @@ contender::~contender()
     child_end(&server);
 }
 
+struct load_options closed_loop(enum load_mode mode, const char *address, uint32_t connections)
+{
+    struct load_options options = {};
+
+    options.mode = mode;
+    options.address = address;
+    options.connections = connections;
+    return options;
+}
+
 const char *paired_run(contender &base, contender &other, uint32_t least_slice_ms)
 {
     const uint32_t ms = std::max(slice_ms, least_slice_ms);
@@ -109,6 +119,11 @@ const char *paired_run(contender &base, contender &other, uint32_t least_slice_m
             wrong = run_slice(*second, ms);
     }
     return wrong;
+}
+
+double latency_us(const contender &it, double share)
+{
+    return static_cast<double>(histogram_percentile(&it.total.latency, share)) / 1e3;
 }
 
 double paired_median(const contender &it, double slice::*figure)

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "bench/child.h"
-#include "bench/load.h"
+#include "tools/load/load.h"
 
 /* What one slice of load cost and brought. */
 struct slice {
@@ -41,11 +41,17 @@ struct spread {
     double median, min, max;
 };
 
+/* A closed loop on one thread; what the bench does not say is as struct load_options has it. */
+struct load_options closed_loop(enum load_mode mode, const char *address, uint32_t connections);
+
 /*
  * Runs both in turn, after a warm-up, on client_cpu() (pinned.h). A slice takes --slice_ms, or more
  * where a row needs it. Returns nullptr, or what went wrong.
  */
 const char *paired_run(contender &base, contender &other, uint32_t least_slice_ms = 0);
+
+/* The latency that a share of a contender's requests did not exceed, in microseconds. */
+double latency_us(const contender &it, double share);
 
 /* A figure's median, and its ratio other / base, slice by slice. */
 double paired_median(const contender &it, double slice::*figure);

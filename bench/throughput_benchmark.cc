@@ -59,13 +59,10 @@ const char *start(contender &bare, contender &weir, const job &job, uint32_t con
         child_start_weir(&weir.server, SERVER_CPU, &options) < 0)
         return "a server did not start";
 
-    const load_options bare_options = {
-        bare_load(job), bare.server.address, connections, 1, job.per_connection, 0,
-    };
-    const load_options weir_options = {
-        job.load, weir.server.address, connections, 1, job.per_connection, 0,
-    };
+    load_options bare_options = closed_loop(bare_load(job), bare.server.address, connections);
+    load_options weir_options = closed_loop(job.load, weir.server.address, connections);
 
+    bare_options.per_connection = weir_options.per_connection = job.per_connection;
     if (load_create(&bare.load, &bare_options) < 0 || load_create(&weir.load, &weir_options) < 0)
         return "the generator could not connect";
     return nullptr;
@@ -103,8 +100,8 @@ void throughput(benchmark::State &state, const job &job, uint32_t connections, u
     state.counters["ratio"] = ratio.median;
     state.counters["ratio_min"] = ratio.min;
     state.counters["ratio_max"] = ratio.max;
-    state.counters["p50_us"] = static_cast<double>(load_percentile_ns(&weir.total, 0.50)) / 1e3;
-    state.counters["p99_us"] = static_cast<double>(load_percentile_ns(&weir.total, 0.99)) / 1e3;
+    state.counters["p50_us"] = latency_us(weir, 0.50);
+    state.counters["p99_us"] = latency_us(weir, 0.99);
     state.counters["wakes"] = per_thousand(stats.wakeups, stats);
     state.counters["rescued"] = per_thousand(stats.rescued, stats);
 }

@@ -1,4 +1,4 @@
-/* load_test.c - bench/load.h: that every request is counted and every reply is checked. */
+/* load_test.c - tools/load/load.h: that every request is counted and every reply is checked. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -6,11 +6,12 @@
 #include <cmocka.h>
 
 #include "bench/child.h"
-#include "bench/load.h"
+#include "tools/load/load.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,6 +22,8 @@ struct rig {
     int fd;
     void *(*serve)(void *arg);
     uint32_t seen;                  /* datagrams, or connections */
+    uint32_t kept;                  /* connections that only rig_stop closes */
+    int fds[16];
     pthread_t thread;
     char address[64];
 };
@@ -46,6 +49,8 @@ static void rig_stop(struct rig *rig)
 {
     shutdown(rig->fd, SHUT_RDWR);
     pthread_join(rig->thread, NULL);
+    while (rig->kept > 0)
+        close(rig->fds[--rig->kept]);
     close(rig->fd);
 }
 
@@ -65,28 +70,29 @@ static ssize_t send_back(struct rig *rig, int (*answers)(struct rig *rig, char *
     return n;
 }
 
-/* One request a client, and no time for a second. */
-static struct load_result run_once(const struct load_options *options)
+static struct load_result run_until(const struct load_options *options, uint32_t ms)
 {
     struct load_result result = { 0 };
     struct load *load;
 
     assert_int_equal(load_create(&load, options), 0);
-    assert_int_equal(load_run(load, 0, &result), 0);
+    assert_int_equal(load_run(load, ms, &result), 0);
     load_destroy(load);
     return result;
 }
 
+/* One request a client, and no time for a second. */
+static struct load_result run_once(const struct load_options *options)
+{
+    return run_until(options, 0);
+}
+
 static void assert_all_right(const struct load_result *result, uint64_t requests)
 {
-    uint64_t latencies = 0;
-
-    for (size_t i = 0; i < LOAD_BUCKETS; i++)
-        latencies += result->latency[i];
     assert_null(result->first_error);
     assert_int_equal(result->errors, 0);
     assert_int_equal(result->requests, requests);
-    assert_int_equal(latencies, requests);
+    assert_int_equal(result->latency.count, requests);
 }
 
 /* ------------------------------------------------------------------ streams ----------- */
@@ -180,7 +186,417 @@ static void a_connection_that_ends_too_soon_is_an_error(void **state)
     assert_non_null(result.first_error);
 }
 
+static void pipelined_requests_are_each_answered(void **state)
+{
+    static const enum bare_loop_mode servers[] = { BARE_LOOP_LINE, BARE_LOOP_HTTP };
+    static const enum load_mode modes[] = { LOAD_LINE, LOAD_HTTP };
+    struct load_result result;
+    struct child server;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(child_start_bare_loop(&server, CHILD_ANY_CPU, servers[i], 1), 0);
+        result = run_once(&(struct load_options){
+            .mode = modes[i], .address = server.address, .connections = 3, .in_flight = 16,
+        });
+        assert_all_right(&result, 3 * 16);
+        result = run_until(&(struct load_options){
+            .mode = modes[i], .address = server.address, .connections = 5, .in_flight = 3,
+            .threads = 2, .requests = 1001,
+        }, UINT32_MAX);
+        assert_all_right(&result, 1001);
+        child_end(&server);
+    }
+}
+
+static void the_open_loop_asks_as_often_as_its_rate_says(void **state)
+{
+    struct load_result result;
+    struct child server;
+
+    (void)state;
+    assert_int_equal(child_start_bare_loop(&server, CHILD_ANY_CPU, BARE_LOOP_LINE, 1), 0);
+    for (uint32_t in_flight = 1; in_flight <= 4; in_flight += 3) {
+        result = run_until(&(struct load_options){
+            .mode = LOAD_LINE, .address = server.address, .connections = 3, .threads = 2,
+            .rate = 1000, .in_flight = in_flight,
+        }, 301);
+        assert_all_right(&result, 301);
+        assert_true(result.elapsed_ns >= 300 * 1000000ull);
+    }
+    child_end(&server);
+}
+
+enum { STALL_EVERY = 250, STALL_MS = 100 };
+
+static void *echo_with_stalls(void *arg)
+{
+    struct rig *rig = arg;
+    char line[LOAD_LINE_LEN];
+    int fd = accept(rig->fd, NULL, NULL);
+
+    while (recv(fd, line, sizeof(line), MSG_WAITALL) == sizeof(line)) {
+        if (++rig->seen % STALL_EVERY == 0)
+            usleep(STALL_MS * 1000);
+        send(fd, line, sizeof(line), MSG_NOSIGNAL);
+    }
+    close(fd);
+    return NULL;
+}
+
+static void a_server_that_stalls_shows_in_the_open_loop_and_not_in_the_closed_one(void **state)
+{
+    static const uint32_t rates[] = { 0, 1000 };
+    static struct load_result results[2];
+    struct rig rig;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        rig_start(&rig, SOCK_STREAM, echo_with_stalls);
+        results[i] = run_until(&(struct load_options){
+            .mode = LOAD_LINE, .address = rig.address, .connections = 1, .rate = rates[i],
+            .requests = 4 * STALL_EVERY,
+        }, UINT32_MAX);
+        rig_stop(&rig);
+        assert_all_right(&results[i], 4 * STALL_EVERY);
+        assert_true(results[i].latency.max >= STALL_MS * 1000000ull);
+    }
+    assert_true(histogram_percentile(&results[0].latency, 0.99) < STALL_MS / 2 * 1000000ull);
+    assert_true(histogram_percentile(&results[1].latency, 0.90) >= STALL_MS / 2 * 1000000ull);
+}
+
+/* The next connection, which stays. */
+static int accept_kept(struct rig *rig)
+{
+    int fd = accept(rig->fd, NULL, NULL);
+
+    if (fd >= 0)
+        rig->fds[rig->kept++] = fd;
+    return fd;
+}
+
+static void *answer_nothing(void *arg)
+{
+    while (accept_kept(arg) >= 0)
+        ;
+    return NULL;
+}
+
+static void silence_is_an_error(void **state)
+{
+    struct load_result result;
+    struct rig rig;
+
+    (void)state;
+    rig_start(&rig, SOCK_STREAM, answer_nothing);
+    result = run_until(&(struct load_options){
+        .mode = LOAD_LINE, .address = rig.address, .connections = 2, .in_flight = 3,
+        .timeout_ms = 50,
+    }, 0);
+    rig_stop(&rig);
+    assert_int_equal(result.requests, 0);
+    assert_int_equal(result.errors, 6);
+    assert_int_equal(result.errors_by[LOAD_TIMEOUT], 6);
+}
+
+static void what_was_due_and_could_not_be_sent_is_an_error(void **state)
+{
+    struct load_result result;
+    struct rig rig;
+
+    (void)state;
+    rig_start(&rig, SOCK_STREAM, answer_nothing);
+    result = run_until(&(struct load_options){
+        .mode = LOAD_LINE, .address = rig.address, .connections = 1, .rate = 100,
+        .timeout_ms = 100,
+    }, 45);
+    rig_stop(&rig);
+    assert_int_equal(result.errors_by[LOAD_TIMEOUT], 1);
+    assert_int_equal(result.errors_by[LOAD_UNSENT], 4);
+    assert_int_equal(result.errors, 5);
+}
+
+static struct load *to_stop;
+
+enum { STALLED = 5 };
+
+/* Counts who sends half a line and no more, and ends the load. */
+static void *count_halves(void *arg)
+{
+    struct rig *rig = arg;
+    char text[LOAD_LINE_LEN];
+
+    for (int i = 0; i < STALLED; i++)
+        rig->seen += recv(accept_kept(rig), text, LOAD_LINE_LEN / 2, MSG_WAITALL) ==
+                     LOAD_LINE_LEN / 2;
+    for (int i = 0; i < STALLED; i++)
+        rig->seen += recv(rig->fds[i], text, sizeof(text), MSG_DONTWAIT) < 0;
+    load_stop(to_stop);
+    return NULL;
+}
+
+static void stalled_clients_send_half_a_request(void **state)
+{
+    static struct load_result result;
+    struct rig rig;
+
+    (void)state;
+    rig_start(&rig, SOCK_STREAM, count_halves);
+    assert_int_equal(load_create(&to_stop, &(struct load_options){
+        .mode = LOAD_LINE, .address = rig.address, .stalled = STALLED,
+    }), 0);
+    assert_int_equal(load_run(to_stop, UINT32_MAX, &result), 0);
+    rig_stop(&rig);
+    load_destroy(to_stop);
+    assert_all_right(&result, 0);
+    assert_int_equal(result.connect.count, STALLED);
+    assert_int_equal(rig.seen, 2 * STALLED);
+}
+
+/* Echoes lines, and ends the load when a third one has begun. */
+static void *echo_two_lines(void *arg)
+{
+    struct rig *rig = arg;
+    char text[LOAD_LINE_MIN];
+    int fd = accept_kept(rig);
+
+    for (int i = 0; i < 2; i++)
+        if (recv(fd, text, sizeof(text), MSG_WAITALL) == sizeof(text))
+            send(fd, text, sizeof(text), MSG_NOSIGNAL);
+    recv(fd, text, 1, 0);
+    load_stop(to_stop);
+    return NULL;
+}
+
+static void trickled_requests_are_answered_and_a_load_can_be_stopped(void **state)
+{
+    static struct load_result result;
+    struct rig rig;
+
+    (void)state;
+    rig_start(&rig, SOCK_STREAM, echo_two_lines);
+    assert_int_equal(load_create(&to_stop, &(struct load_options){
+        .mode = LOAD_LINE, .address = rig.address, .trickled = 1, .size = LOAD_LINE_MIN,
+    }), 0);
+    assert_int_equal(load_run(to_stop, UINT32_MAX, &result), 0);
+    assert_int_equal(result.trickled, 2);
+    assert_int_equal(load_run(to_stop, UINT32_MAX, &result), 0);
+    rig_stop(&rig);
+    load_destroy(to_stop);
+    assert_all_right(&result, 0);
+    assert_int_equal(result.hung_up, 0);
+}
+
+static void a_server_that_is_not_there_is_an_error_at_once(void **state)
+{
+    static struct load_result result;
+    struct load *load;
+    struct rig rig;
+
+    (void)state;
+    rig_start(&rig, SOCK_STREAM, answer_nothing);
+    rig_stop(&rig);
+    assert_int_equal(load_create(&load, &(struct load_options){
+        .mode = LOAD_LINE, .address = rig.address, .connections = 2,
+    }), 0);
+    assert_int_equal(load_run(load, UINT32_MAX, &result), -ECONNREFUSED);
+    assert_int_equal(result.errors_by[LOAD_CANNOT_CONNECT], result.errors);
+    load_destroy(load);
+}
+
+/* ------------------------------------------------------------------ HTTP -------------- */
+
+/* Reads up to the empty line. */
+static bool read_request(int fd)
+{
+    uint32_t last = 0;
+    char c;
+
+    while (recv(fd, &c, 1, 0) == 1) {
+        last = last << 8 | (unsigned char)c;
+        if (last == 0x0d0a0d0a)
+            return true;
+    }
+    return false;
+}
+
+static void send_all(int fd, const char *text, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
+
+        if (n < 0)
+            return;
+        text += n;
+        len -= (size_t)n;
+    }
+}
+
+/* Answers as reply says, which is told which request on the connection it is; false: no more. */
+static void *serve_http(struct rig *rig, bool (*reply)(int fd, uint32_t number))
+{
+    int fd;
+
+    while ((fd = accept(rig->fd, NULL, NULL)) >= 0) {
+        uint32_t number = 0;
+
+        while (read_request(fd) && reply(fd, number++))
+            rig->seen++;
+        close(fd);
+    }
+    return NULL;
+}
+
+/* Reads what has come, too, so that it is no reset. */
+static bool close_at_the_third(int fd, uint32_t number)
+{
+    static const char keep[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+    static const char last[] =
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi";
+
+    if (number < 2) {
+        send_all(fd, keep, sizeof(keep) - 1);
+        return true;
+    }
+    send_all(fd, last, sizeof(last) - 1);
+    shutdown(fd, SHUT_WR);
+    while (read_request(fd))
+        ;
+    return false;
+}
+
+static void *serve_three_and_close(void *arg)
+{
+    return serve_http(arg, close_at_the_third);
+}
+
+static void a_connection_that_is_closed_with_notice_is_opened_again(void **state)
+{
+    struct load_result result;
+    struct rig rig;
+
+    (void)state;
+    for (uint32_t in_flight = 1; in_flight <= 4; in_flight++) {
+        rig_start(&rig, SOCK_STREAM, serve_three_and_close);
+        result = run_until(&(struct load_options){
+            .mode = LOAD_HTTP, .address = rig.address, .connections = 1, .requests = 20,
+            .in_flight = in_flight,
+        }, UINT32_MAX);
+        rig_stop(&rig);
+        assert_all_right(&result, 20);
+        assert_int_equal(result.reopened, 6);
+    }
+}
+
+enum { BODY_LEN = 1 << 20 };
+
+/* The head a byte at a time, the body in one piece. */
+static bool reply_in_pieces(int fd, uint32_t number)
+{
+    static const char head[] = "HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n";
+    static char body[BODY_LEN];
+
+    (void)number;
+    for (size_t i = 0; i < sizeof(head) - 1; i++)
+        send_all(fd, head + i, 1);
+    send_all(fd, body, sizeof(body));
+    return true;
+}
+
+static void *serve_in_pieces(void *arg)
+{
+    return serve_http(arg, reply_in_pieces);
+}
+
+static void replies_come_in_pieces_and_are_read_in_full(void **state)
+{
+    struct load_result result;
+    struct rig rig;
+
+    (void)state;
+    rig_start(&rig, SOCK_STREAM, serve_in_pieces);
+    result = run_until(&(struct load_options){
+        .mode = LOAD_HTTP, .address = rig.address, .connections = 1, .requests = 3,
+        .in_flight = 2, .size = BODY_LEN,
+    }, UINT32_MAX);
+    assert_all_right(&result, 3);
+    assert_true(result.bytes_in > 3 * BODY_LEN);
+
+    result = run_once(&(struct load_options){
+        .mode = LOAD_HTTP, .address = rig.address, .connections = 1, .size = BODY_LEN - 1,
+    });
+    rig_stop(&rig);
+    assert_int_equal(result.errors_by[LOAD_WRONG_LENGTH], 1);
+}
+
+static bool reply_not_found(int fd, uint32_t number)
+{
+    static const char reply[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+
+    (void)number;
+    send_all(fd, reply, sizeof(reply) - 1);
+    return true;
+}
+
+static void *serve_nothing_found(void *arg)
+{
+    return serve_http(arg, reply_not_found);
+}
+
+static bool reply_in_chunks(int fd, uint32_t number)
+{
+    static const char reply[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+
+    (void)number;
+    send_all(fd, reply, sizeof(reply) - 1);
+    return true;
+}
+
+static void *serve_chunks(void *arg)
+{
+    return serve_http(arg, reply_in_chunks);
+}
+
+static void other_replies_are_errors_by_name(void **state)
+{
+    static void *(*const servers[])(void *) = { serve_nothing_found, serve_chunks };
+    static const enum load_error errors[] = { LOAD_WRONG_STATUS, LOAD_UNREADABLE };
+    struct load_result result;
+    struct rig rig;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        rig_start(&rig, SOCK_STREAM, servers[i]);
+        result = run_once(&(struct load_options){
+            .mode = LOAD_HTTP, .address = rig.address, .connections = 1,
+        });
+        rig_stop(&rig);
+        assert_int_equal(result.errors, 1);
+        assert_int_equal(result.errors_by[errors[i]], 1);
+        assert_string_equal(result.first_error, load_error_name(errors[i]));
+    }
+}
+
 /* ------------------------------------------------------------------ datagrams --------- */
+
+static void datagrams_have_open_loops_and_sizes_too(void **state)
+{
+    static const int families[] = { AF_INET, AF_UNIX };
+    struct load_result result;
+    struct child server;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(child_start_bare_datagrams(&server, CHILD_ANY_CPU, families[i]), 0);
+        result = run_until(&(struct load_options){
+            .mode = LOAD_LINE, .address = server.address, .connections = 3, .in_flight = 2,
+            .threads = 2, .rate = 1000, .size = 30,
+        }, 101);
+        assert_all_right(&result, 101);
+        assert_int_equal(result.bytes_in / 30, result.requests);
+        child_end(&server);
+    }
+}
 
 static void every_datagram_under_way_is_answered(void **state)
 {
@@ -298,6 +714,10 @@ static void what_makes_no_sense_is_refused(void **state)
         { .mode = LOAD_LINE, .address = "nonsense", .connections = 1 },
         { .mode = LOAD_HTTP, .address = "udp://127.0.0.1:1", .connections = 1 },
         { .mode = LOAD_LINE, .address = "udp://127.0.0.1:1", .connections = 1, .in_flight = 9999 },
+        { .mode = LOAD_LINE, .address = "udp://127.0.0.1:1", .connections = 1, .stalled = 1 },
+        { .mode = LOAD_LINE, .address = "udp://127.0.0.1:1", .connections = 1, .size = 65508 },
+        { .mode = LOAD_LINE, .address = "tcp://127.0.0.1:1", .connections = 1, .size = 15 },
+        { .mode = LOAD_LINE, .address = "fd://0", .connections = 1 },
     };
     struct load *load = NULL;
 
@@ -314,6 +734,18 @@ int main(void)
         cmocka_unit_test(runs_add_up),
         cmocka_unit_test(a_connection_gets_all_its_requests_and_ends),
         cmocka_unit_test(a_connection_that_ends_too_soon_is_an_error),
+        cmocka_unit_test(pipelined_requests_are_each_answered),
+        cmocka_unit_test(the_open_loop_asks_as_often_as_its_rate_says),
+        cmocka_unit_test(a_server_that_stalls_shows_in_the_open_loop_and_not_in_the_closed_one),
+        cmocka_unit_test(silence_is_an_error),
+        cmocka_unit_test(what_was_due_and_could_not_be_sent_is_an_error),
+        cmocka_unit_test(stalled_clients_send_half_a_request),
+        cmocka_unit_test(trickled_requests_are_answered_and_a_load_can_be_stopped),
+        cmocka_unit_test(a_server_that_is_not_there_is_an_error_at_once),
+        cmocka_unit_test(a_connection_that_is_closed_with_notice_is_opened_again),
+        cmocka_unit_test(replies_come_in_pieces_and_are_read_in_full),
+        cmocka_unit_test(other_replies_are_errors_by_name),
+        cmocka_unit_test(datagrams_have_open_loops_and_sizes_too),
         cmocka_unit_test(every_datagram_under_way_is_answered),
         cmocka_unit_test(what_is_lost_is_sent_again),
         cmocka_unit_test(a_second_answer_does_not_count),

@@ -107,7 +107,7 @@ class Wrk:
 
 
 class OwnLoad:
-    """bench/load.h, with connections that stay from run to run."""
+    """tools/load, with connections that stay from run to run."""
 
     def __init__(self, server, built, mode, connections):
         scheme = "udp" if mode == "udp" else "tcp"

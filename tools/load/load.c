@@ -1,0 +1,498 @@
+/*
+ * load.c - see load.h: lanes and their threads, when requests begin, lines.
+ */
+#include "tools/load/load.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "tools/load/load_lane.h"
+
+enum {
+    STAMP_AT = 5,               /* where a line carries its number, as 8 hex digits */
+    STAMP_LEN = 8,
+    TIMEOUT_MS = 5000,
+    REPORT_MS = 1000,
+};
+
+static const char line_text[] = "weir 00000000 the quick brown fox jumps over the lazy dog, and ";
+
+struct load {
+    struct load_options options;
+    struct address address;
+    int stop_fd;                /* readable for ever once load_stop was called */
+    struct lane *lanes;
+};
+
+/* ------------------------------------------------------------------ lines ------------- */
+
+size_t line_len(const struct lane *lane)
+{
+    return lane->options->size > 0 ? lane->options->size : LOAD_LINE_LEN;
+}
+
+void line_init(char *line, size_t len)
+{
+    for (size_t i = 0; i < len - 1; i++)
+        line[i] = line_text[i % (sizeof(line_text) - 1)];
+    line[len - 1] = '\n';
+}
+
+void line_stamp(char *line, uint32_t number)
+{
+    for (int i = STAMP_LEN - 1; i >= 0; i--) {
+        line[STAMP_AT + i] = "0123456789ABCDEF"[number & 15];
+        number >>= 4;
+    }
+}
+
+bool line_number(const char *line, uint32_t *ret_number)
+{
+    uint32_t number = 0;
+
+    for (int i = 0; i < STAMP_LEN; i++) {
+        char c = line[STAMP_AT + i];
+
+        if (c >= '0' && c <= '9')
+            number = number << 4 | (uint32_t)(c - '0');
+        else if (c >= 'A' && c <= 'F')
+            number = number << 4 | (uint32_t)(c - 'A' + 10);
+        else
+            return false;
+    }
+    *ret_number = number;
+    return true;
+}
+
+void line_answer(char *line, size_t len, enum load_mode mode)
+{
+    if (mode == LOAD_UPPER)
+        for (size_t i = 0; i < len; i++)
+            line[i] = (char)toupper((unsigned char)line[i]);
+}
+
+/* ------------------------------------------------------------------ paces ------------- */
+
+/* In 128 bits: the product of nanoseconds and a rate does not fit into 64 after some hours. */
+static uint64_t scale(uint64_t value, uint64_t times, uint64_t by)
+{
+    return (uint64_t)((unsigned __int128)value * times / by);
+}
+
+uint64_t pace_next_ns(const struct pace *pace)
+{
+    return pace->count > 0 ? pace->start_ns + scale(pace->done, pace->per_ns, pace->count)
+                           : LANE_NEVER;
+}
+
+uint64_t pace_due(const struct pace *pace, uint64_t now_ns)
+{
+    uint64_t due;
+
+    if (pace->count == 0 || now_ns < pace->start_ns)
+        return 0;
+    due = scale(now_ns - pace->start_ns, pace->count, pace->per_ns) + 1;
+    return due > pace->done ? due - pace->done : 0;
+}
+
+/* ------------------------------------------------------------------ requests ---------- */
+
+uint64_t lane_timeout_ns(const struct lane *lane)
+{
+    return LANE_MS(lane->options->timeout_ms);
+}
+
+uint64_t lane_backlog(const struct lane *lane, uint64_t now_ns)
+{
+    uint64_t due = pace_due(&lane->arrivals,
+                            now_ns < lane->deadline_ns ? now_ns : lane->deadline_ns - 1);
+
+    return due < lane->left ? due : lane->left;
+}
+
+bool lane_begin(struct lane *lane, uint64_t now_ns, bool first, uint64_t *ret_ns)
+{
+    if (lane->arrivals.count > 0) {
+        if (lane_backlog(lane, now_ns) == 0)
+            return false;
+        *ret_ns = pace_next_ns(&lane->arrivals);
+        lane->arrivals.done++;
+        lane->left--;
+        return true;
+    }
+    if (lane->left == 0 || (now_ns >= lane->deadline_ns && (!first || lane->stopped)))
+        return false;
+    *ret_ns = now_ns;
+    lane->left--;
+    return true;
+}
+
+/* A backlog is worked off after the time is over, but not for ever. */
+bool lane_over(struct lane *lane, uint64_t now_ns)
+{
+    uint64_t backlog;
+
+    if (lane->left == 0)
+        return true;
+    if (now_ns < lane->deadline_ns)
+        return false;
+    backlog = lane_backlog(lane, now_ns);
+    if (backlog == 0)
+        return true;
+    if (now_ns - lane->deadline_ns < lane_timeout_ns(lane))
+        return false;
+    lane_failed(lane, LOAD_UNSENT, backlog);
+    lane->left = 0;
+    return true;
+}
+
+/* ------------------------------------------------------------------ results ----------- */
+
+const char *load_error_name(enum load_error error)
+{
+    static const char *const names[LOAD_ERRORS] = {
+        [LOAD_CANNOT_CONNECT] = "cannot connect",
+        [LOAD_CANNOT_SEND] = "a request could not be sent",
+        [LOAD_CLOSED] = "the server closed a connection",
+        [LOAD_BROKEN] = "a connection broke",
+        [LOAD_TIMEOUT] = "no answer in time",
+        [LOAD_WRONG_REPLY] = "a wrong reply",
+        [LOAD_WRONG_STATUS] = "a status other than 200",
+        [LOAD_WRONG_LENGTH] = "a body of another length",
+        [LOAD_UNASKED] = "a reply that nobody asked for",
+        [LOAD_UNREADABLE] = "a reply that cannot be read",
+        [LOAD_UNSENT] = "every connection was busy for too long",
+    };
+
+    return names[error];
+}
+
+static void result_add(struct load_result *to, const struct load_result *from)
+{
+    to->requests += from->requests;
+    to->errors += from->errors;
+    for (size_t i = 0; i < LOAD_ERRORS; i++)
+        to->errors_by[i] += from->errors_by[i];
+    to->lost += from->lost;
+    to->reopened += from->reopened;
+    to->trickled += from->trickled;
+    to->hung_up += from->hung_up;
+    to->bytes_in += from->bytes_in;
+    to->bytes_out += from->bytes_out;
+    to->busy_ns += from->busy_ns;
+    if (!to->first_error)
+        to->first_error = from->first_error;
+    histogram_merge(&to->latency, &from->latency);
+    histogram_merge(&to->connect, &from->connect);
+}
+
+void lane_answered(struct lane *lane, uint64_t begun_ns, uint64_t now_ns)
+{
+    lane->result.requests++;
+    histogram_add(&lane->result.latency, now_ns > begun_ns ? now_ns - begun_ns : 0);
+}
+
+void lane_failed(struct lane *lane, enum load_error what, uint64_t requests)
+{
+    uint64_t errors = requests > 0 ? requests : 1;
+
+    if (!lane->result.first_error)
+        lane->result.first_error = load_error_name(what);
+    lane->result.errors += errors;
+    lane->result.errors_by[what] += errors;
+}
+
+/* ------------------------------------------------------------------ waiting ----------- */
+
+/* Every lane publishes its count, now and then; the first one tells their sum. */
+static void report(struct lane *lane)
+{
+    uint64_t sum = 0;
+
+    /* relaxed: a figure to look at, nothing hangs on it. pairs: the loads below */
+    atomic_store_explicit(&lane->answered, lane->result.requests, memory_order_relaxed);
+    if (lane->number > 0)
+        return;
+    for (uint32_t i = 0; i < lane->options->threads; i++)
+        /* relaxed: as above. pairs: the store above */
+        sum += atomic_load_explicit(&lane->lanes[i].answered, memory_order_relaxed);
+    lane->options->progress(lane->options->progress_arg, sum);
+}
+
+static void lane_stop(struct lane *lane)
+{
+    uint64_t now_ns = lane_clock_ns();
+
+    lane->stopped = true;
+    if (now_ns < lane->deadline_ns)
+        lane->deadline_ns = now_ns;
+}
+
+/* Takes what is not the transport's out of the events. */
+static int take_stop(struct lane *lane, struct epoll_event *events, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!events[i].data.ptr) {
+            lane_stop(lane);
+            events[i] = events[n - 1];
+            return n - 1;
+        }
+    return n;
+}
+
+static struct timespec span(uint64_t from_ns, uint64_t to_ns)
+{
+    uint64_t ns = to_ns > from_ns ? to_ns - from_ns : 0;
+
+    return (struct timespec){
+        .tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u),
+    };
+}
+
+int lane_wait(struct lane *lane, struct epoll_event *events, uint64_t now_ns, uint64_t until_ns)
+{
+    struct timespec timeout;
+    int n;
+
+    if (pace_due(&lane->reports, now_ns) > 0) {
+        lane->reports.done += pace_due(&lane->reports, now_ns);
+        report(lane);
+    }
+    if (pace_next_ns(&lane->reports) < until_ns)
+        until_ns = pace_next_ns(&lane->reports);
+    timeout = span(now_ns, until_ns);
+    n = epoll_pwait2(lane->epoll_fd, events, LANE_EVENTS_MAX,
+                     until_ns == LANE_NEVER ? NULL : &timeout, NULL);
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
+    return take_stop(lane, events, n);
+}
+
+/* ------------------------------------------------------------------ running ----------- */
+
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec used;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+/* The n-th of `threads` shares of a number. */
+static uint64_t share_of(uint64_t number, uint32_t threads, uint32_t n)
+{
+    return number / threads + (n < number % threads);
+}
+
+static void begin_run(struct lane *lane)
+{
+    const struct load_options *options = lane->options;
+
+    memset(&lane->result, 0, sizeof(lane->result));
+    lane->start_ns = lane_clock_ns();
+    lane->deadline_ns = lane->start_ns + LANE_MS(lane->run_ms);
+    if (lane->run_ms == UINT32_MAX)
+        lane->deadline_ns = LANE_NEVER;
+    if (lane->stopped)
+        lane->deadline_ns = lane->start_ns;
+    /* relaxed: a figure to look at. pairs: report() of the first lane */
+    atomic_store_explicit(&lane->answered, 0, memory_order_relaxed);
+    lane->left = options->requests > 0
+        ? share_of(options->requests, options->threads, lane->number) : UINT64_MAX;
+    /* Each lane has every threads-th arrival. */
+    lane->arrivals = (struct pace){
+        .count = options->rate, .per_ns = 1000000000ull * options->threads,
+    };
+    if (options->rate > 0)
+        lane->arrivals.start_ns = lane->start_ns +
+                                  scale(lane->number, 1000000000u, options->rate);
+    lane->reports = (struct pace){
+        .start_ns = lane->start_ns + LANE_MS(REPORT_MS),
+        .per_ns = LANE_MS(REPORT_MS), .count = options->progress ? 1 : 0,
+    };
+}
+
+static void *lane_run(void *arg)
+{
+    struct lane *lane = arg;
+    uint64_t cpu_ns = thread_cpu_ns();
+
+    begin_run(lane);
+    lane->error = lane->kind->run(lane);
+    lane->result.busy_ns = thread_cpu_ns() - cpu_ns;
+    return NULL;
+}
+
+/* A thread that waits until a request is due wants to be woken then, not 50 us later. */
+static void prepare_thread(const struct lane *lane)
+{
+    const struct load_options *options = lane->options;
+    cpu_set_t cpu;
+
+    if (options->rate > 0)
+        prctl(PR_SET_TIMERSLACK, 1ul);
+    if (options->cpus_len == 0)
+        return;
+    CPU_ZERO(&cpu);
+    CPU_SET((size_t)options->cpus[lane->number % options->cpus_len], &cpu);
+    pthread_setaffinity_np(pthread_self(), sizeof(cpu), &cpu);
+}
+
+static void *lane_main(void *arg)
+{
+    prepare_thread(arg);
+    return lane_run(arg);
+}
+
+int load_run(struct load *load, uint32_t ms, struct load_result *result)
+{
+    uint64_t start_ns = lane_clock_ns();
+    uint32_t started = 1;
+    int error = 0;
+
+    for (uint32_t i = 0; i < load->options.threads; i++)
+        load->lanes[i].run_ms = ms;
+    for (; started < load->options.threads && error == 0; started++)
+        error = -pthread_create(&load->lanes[started].thread, NULL, lane_main,
+                                &load->lanes[started]);
+    if (error < 0)
+        started--;
+    lane_main(&load->lanes[0]);
+    for (uint32_t i = 0; i < started; i++) {
+        if (i > 0)
+            pthread_join(load->lanes[i].thread, NULL);
+        if (error == 0)
+            error = load->lanes[i].error;
+        result_add(result, &load->lanes[i].result);
+    }
+    result->elapsed_ns += lane_clock_ns() - start_ns;
+    return error;
+}
+
+void load_stop(struct load *load)
+{
+    const uint64_t one = 1;
+    int error = errno;
+
+    /* It fails only if it was called 2^64 - 1 times before. */
+    if (write(load->stop_fd, &one, sizeof(one)) < 0)
+        errno = error;
+}
+
+size_t load_reply_len(const struct load *load)
+{
+    return load->lanes[0].reply_len;
+}
+
+/* ------------------------------------------------------------------ creating ---------- */
+
+static int lane_create(struct load *load, const struct lane_kind *kind, uint32_t number)
+{
+    const struct load_options *options = &load->options;
+    /* Edge-triggered: each lane is told once. */
+    struct epoll_event stop = { .events = EPOLLIN | EPOLLET, .data.ptr = NULL };
+    struct lane *lane = &load->lanes[number];
+
+    *lane = (struct lane){
+        .kind = kind,
+        .options = options,
+        .address = &load->address,
+        .lanes = load->lanes,
+        .number = number,
+        .clients = (uint32_t)share_of(options->connections, options->threads, number),
+        .stalled = (uint32_t)share_of(options->stalled, options->threads, number),
+        .trickled = (uint32_t)share_of(options->trickled, options->threads, number),
+    };
+    lane->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (lane->epoll_fd < 0 ||
+        epoll_ctl(lane->epoll_fd, EPOLL_CTL_ADD, load->stop_fd, &stop) < 0)
+        return -errno;
+    return kind->create(lane);
+}
+
+static int open_lanes(struct load *load)
+{
+    const struct lane_kind *kind = load->address.type == SOCK_DGRAM ? &lane_of_datagrams
+                                                                    : &lane_of_streams;
+    int r = 0;
+
+    load->lanes = calloc(load->options.threads, sizeof(*load->lanes));
+    if (!load->lanes)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < load->options.threads && r == 0; i++)
+        r = lane_create(load, kind, i);
+    return r;
+}
+
+static int complete(struct load_options *options)
+{
+    if (options->threads == 0 || options->connections == 0)
+        options->threads = 1;
+    else if (options->threads > options->connections)
+        options->threads = options->connections;    /* or who sends the others' share? */
+    if (options->in_flight == 0)
+        options->in_flight = 1;
+    if (options->timeout_ms == 0)
+        options->timeout_ms = TIMEOUT_MS;
+    if (!options->path)
+        options->path = "/";
+    if (!options->headers)
+        options->headers = "";
+    if (options->in_flight > LOAD_IN_FLIGHT_MAX)
+        return -EINVAL;
+    if (options->mode != LOAD_HTTP && options->size > 0 &&
+        (options->size < LOAD_LINE_MIN || options->size > LOAD_LINE_MAX))
+        return -EINVAL;
+    return 0;
+}
+
+int load_create(struct load **ret_load, const struct load_options *options)
+{
+    struct load *load = calloc(1, sizeof(*load));
+    char why[256];
+    int r;
+
+    if (!load)
+        return -ENOMEM;
+    load->options = *options;
+    load->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    r = load->stop_fd < 0 ? -errno : complete(&load->options);
+    if (r == 0)
+        r = address_parse(options->address, &load->address, why, sizeof(why));
+    if (r == 0 && load->address.kind == ADDRESS_FD)
+        r = -EINVAL;
+    if (r == 0)
+        r = open_lanes(load);
+    if (r < 0) {
+        load_destroy(load);
+        return r;
+    }
+    load->options.address = NULL;
+    *ret_load = load;
+    return 0;
+}
+
+void load_destroy(struct load *load)
+{
+    if (!load)
+        return;
+    for (uint32_t i = 0; load->lanes && i < load->options.threads; i++) {
+        struct lane *lane = &load->lanes[i];
+
+        if (!lane->kind)
+            continue;
+        lane->kind->destroy(lane);
+        if (lane->epoll_fd >= 0)
+            close(lane->epoll_fd);
+    }
+    if (load->stop_fd >= 0)
+        close(load->stop_fd);
+    free(load->lanes);
+    free(load);
+}

@@ -1,0 +1,469 @@
+/*
+ * load_datagram.c - lanes over datagram sockets: see load_lane.h.
+ *
+ * Each socket keeps a number of datagrams under way, one a slot. What has come is read by one
+ * recvmmsg and answered by one sendmmsg, so that one CPU can keep a server on another busy.
+ * Loss is no error: what has no answer after LOST_MS is sent again, as it was. So its answer may
+ * come twice. A slot is free, or its datagram is under way; the open loop takes the free ones in
+ * turn.
+ */
+#include "tools/load/load_lane.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    LOST_MS = 100,
+    SLOT_BITS = 12,
+    SLOTS_MAX = 1 << SLOT_BITS,
+    BATCH_MAX = 64,
+};
+
+static_assert((int)SLOTS_MAX >= (int)LOAD_IN_FLIGHT_MAX, "a slot for each");
+
+/* A datagram: its number is how often the slot was used and, in the lower bits, which slot. */
+struct slot {
+    uint32_t number;
+    bool waiting;
+    uint64_t first_ns;          /* what its latency counts from: loss is part of that */
+    uint64_t begun_ns;          /* when it was sent first */
+    uint64_t sent_ns;           /* and last */
+};
+
+struct peer {
+    int fd;                     /* -1: broken */
+    struct slot *slots;         /* options->in_flight of them */
+};
+
+/* Slots that may be used, each as its place in datagrams.slots, oldest first. */
+struct ring {
+    uint32_t *slots;
+    uint32_t head, len;
+};
+
+/* Datagrams that one system call receives or sends. */
+struct batch {
+    struct mmsghdr messages[BATCH_MAX];
+    struct iovec pieces[BATCH_MAX];
+    char *texts;
+    size_t text_size;           /* of each */
+};
+
+struct datagrams {
+    uint32_t open;              /* sockets that are not broken */
+    uint32_t waiting;           /* datagrams under way */
+    size_t len;                 /* of a datagram */
+    char *answer;
+    struct batch in;
+    struct batch out;
+    unsigned out_len;
+    struct slot *slots;
+    uint32_t slots_len;
+    struct ring free;
+    struct peer peers[];
+};
+
+/* ------------------------------------------------------------------ batches ----------- */
+
+static char *batch_text(const struct batch *batch, unsigned i)
+{
+    return batch->texts + i * batch->text_size;
+}
+
+/* Texts of size bytes, of which len are a line's. */
+static int batch_init(struct batch *batch, size_t len, size_t size)
+{
+    batch->text_size = size;
+    batch->texts = malloc(BATCH_MAX * size);
+    if (!batch->texts)
+        return -ENOMEM;
+    for (unsigned i = 0; i < BATCH_MAX; i++) {
+        batch->pieces[i] = (struct iovec){ .iov_base = batch_text(batch, i), .iov_len = size };
+        batch->messages[i].msg_hdr = (struct msghdr){
+            .msg_iov = &batch->pieces[i], .msg_iovlen = 1,
+        };
+        line_init(batch_text(batch, i), len);
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ peers ------------- */
+
+/* A Unix socket needs a name to be answered: the kernel chooses one. */
+static int name_unix(int fd)
+{
+    const struct sockaddr_un unnamed = { .sun_family = AF_UNIX };
+
+    return bind(fd, (const struct sockaddr *)&unnamed, sizeof(unnamed.sun_family));
+}
+
+static int name_socket(const struct lane *lane, int fd, uint32_t index)
+{
+    const struct load_options *options = lane->options;
+    const struct address *source;
+
+    if (lane->address->kind == ADDRESS_UNIX)
+        return name_unix(fd);
+    if (options->sources_len == 0)
+        return 0;
+    source = &options->sources[(index * options->threads + lane->number) % options->sources_len];
+    return bind(fd, &source->sa, source->len);
+}
+
+static int peer_open(const struct lane *lane, struct peer *peer)
+{
+    const struct address *address = lane->address;
+    struct datagrams *datagrams = lane->state;
+    struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = peer };
+    int fd = socket(address->sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    if (name_socket(lane, fd, (uint32_t)(peer - datagrams->peers)) < 0 ||
+        connect(fd, &address->sa, address->len) < 0 ||
+        epoll_ctl(lane->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+        int r = -errno;
+
+        close(fd);
+        return r;
+    }
+    peer->fd = fd;
+    datagrams->open++;
+    return 0;
+}
+
+static void peer_close(struct datagrams *datagrams, struct peer *peer)
+{
+    if (peer->fd < 0)
+        return;
+    close(peer->fd);
+    peer->fd = -1;
+    datagrams->open--;
+}
+
+static void peer_fail(struct lane *lane, struct peer *peer, enum load_error what)
+{
+    struct datagrams *datagrams = lane->state;
+    uint32_t under_way = 0;
+
+    for (uint32_t i = 0; i < lane->options->in_flight; i++) {
+        under_way += peer->slots[i].waiting;
+        peer->slots[i].waiting = false;
+    }
+    datagrams->waiting -= under_way;
+    lane_failed(lane, what, under_way);
+    peer_close(datagrams, peer);
+}
+
+/* ------------------------------------------------------------------ requests ---------- */
+
+/* What the socket does not take counts as lost, and will be sent again. */
+static void flush(struct lane *lane, struct peer *peer)
+{
+    struct datagrams *datagrams = lane->state;
+    unsigned len = datagrams->out_len;
+
+    datagrams->out_len = 0;
+    if (len == 0 || peer->fd < 0)
+        return;
+    lane->result.bytes_out += len * datagrams->len;
+    if (sendmmsg(peer->fd, datagrams->out.messages, len, MSG_NOSIGNAL) < 0 &&
+        errno != EAGAIN && errno != ENOBUFS)
+        peer_fail(lane, peer, errno == ECONNREFUSED ? LOAD_CANNOT_CONNECT : LOAD_CANNOT_SEND);
+}
+
+static void queue(struct lane *lane, struct peer *peer, struct slot *slot, uint64_t now_ns)
+{
+    struct datagrams *datagrams = lane->state;
+
+    slot->sent_ns = now_ns;
+    line_stamp(batch_text(&datagrams->out, datagrams->out_len++), slot->number);
+    if (datagrams->out_len == BATCH_MAX)
+        flush(lane, peer);
+}
+
+/* False: none may begin now. */
+static bool request(struct lane *lane, struct peer *peer, struct slot *slot, uint64_t now_ns,
+                    bool first)
+{
+    struct datagrams *datagrams = lane->state;
+
+    if (!lane_begin(lane, now_ns, first, &slot->first_ns))
+        return false;
+    slot->number += SLOTS_MAX;
+    slot->begun_ns = now_ns;
+    slot->waiting = true;
+    datagrams->waiting++;
+    queue(lane, peer, slot, now_ns);
+    return true;
+}
+
+/* The slot may be used again: at once in a closed loop, when something is due in an open one. */
+static void release(struct lane *lane, struct peer *peer, struct slot *slot, uint64_t now_ns)
+{
+    struct datagrams *datagrams = lane->state;
+    struct ring *ring = &datagrams->free;
+
+    if (lane->arrivals.count == 0)
+        request(lane, peer, slot, now_ns, false);
+    else
+        ring->slots[(ring->head + ring->len++) % datagrams->slots_len] =
+            (uint32_t)(slot - datagrams->slots);
+}
+
+/* The open loop: what is due. */
+static void dispatch(struct lane *lane, uint64_t now_ns)
+{
+    struct datagrams *datagrams = lane->state;
+    struct ring *ring = &datagrams->free;
+    struct peer *last = NULL;
+
+    while (ring->len > 0 && lane_backlog(lane, now_ns) > 0) {
+        uint32_t i = ring->slots[ring->head];
+        struct peer *peer = &datagrams->peers[i / lane->options->in_flight];
+
+        ring->head = (ring->head + 1) % datagrams->slots_len;
+        ring->len--;
+        if (last && last != peer)
+            flush(lane, last);
+        last = peer;
+        if (peer->fd >= 0)
+            request(lane, peer, &datagrams->slots[i], now_ns, false);
+    }
+    if (last)
+        flush(lane, last);
+}
+
+/* False: it is nothing that this socket ever waited for. */
+static bool reply_take(struct lane *lane, struct peer *peer, const char *reply, size_t len,
+                       uint64_t now_ns)
+{
+    struct datagrams *datagrams = lane->state;
+    uint32_t number, i;
+    struct slot *slot;
+
+    if (len != datagrams->len || !line_number(reply, &number))
+        return false;
+    line_stamp(datagrams->answer, number);
+    i = number % SLOTS_MAX;
+    if (i >= lane->options->in_flight || memcmp(reply, datagrams->answer, len) != 0)
+        return false;
+
+    slot = &peer->slots[i];
+    lane->reply_len = len;
+    if (!slot->waiting || slot->number != number)
+        return true;            /* it was sent twice, and answered twice */
+    lane_answered(lane, slot->first_ns, now_ns);
+    slot->waiting = false;
+    datagrams->waiting--;
+    release(lane, peer, slot, now_ns);
+    return true;
+}
+
+static void replies_receive(struct lane *lane, struct peer *peer)
+{
+    struct datagrams *datagrams = lane->state;
+    struct batch *in = &datagrams->in;
+    int n;
+
+    do {
+        n = recvmmsg(peer->fd, in->messages, BATCH_MAX, MSG_DONTWAIT, NULL);
+        if (n < 0) {
+            if (errno != EAGAIN)
+                peer_fail(lane, peer, errno == ECONNREFUSED ? LOAD_CANNOT_CONNECT : LOAD_BROKEN);
+            return;
+        }
+        uint64_t now_ns = lane_clock_ns();
+
+        for (int i = 0; i < n; i++) {
+            lane->result.bytes_in += in->messages[i].msg_len;
+            if (!reply_take(lane, peer, batch_text(in, (unsigned)i), in->messages[i].msg_len,
+                            now_ns)) {
+                peer_fail(lane, peer, LOAD_WRONG_REPLY);
+                break;
+            }
+        }
+        flush(lane, peer);
+    } while (n == BATCH_MAX && peer->fd >= 0);
+}
+
+/* ------------------------------------------------------------------ losses ------------ */
+
+static void peer_resend(struct lane *lane, struct peer *peer, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < lane->options->in_flight && peer->fd >= 0; i++) {
+        struct slot *slot = &peer->slots[i];
+
+        if (!slot->waiting || now_ns - slot->sent_ns < LOST_MS * 1000000ull)
+            continue;
+        if (now_ns - slot->begun_ns > lane_timeout_ns(lane)) {
+            peer_fail(lane, peer, LOAD_TIMEOUT);
+            break;
+        }
+        lane->result.lost++;
+        queue(lane, peer, slot, now_ns);
+    }
+    flush(lane, peer);
+}
+
+static void resend_lost(struct lane *lane, uint64_t now_ns)
+{
+    struct datagrams *datagrams = lane->state;
+
+    for (uint32_t i = 0; i < lane->clients; i++)
+        peer_resend(lane, &datagrams->peers[i], now_ns);
+}
+
+/* ------------------------------------------------------------------ running ----------- */
+
+static void begin_run(struct lane *lane)
+{
+    struct datagrams *datagrams = lane->state;
+
+    datagrams->free.len = 0;
+    for (uint32_t i = 0; i < lane->clients; i++) {
+        struct peer *peer = &datagrams->peers[i];
+        uint64_t now_ns = lane_clock_ns();
+
+        for (uint32_t k = 0; k < lane->options->in_flight && peer->fd >= 0; k++) {
+            if (lane->arrivals.count > 0)
+                release(lane, peer, &peer->slots[k], now_ns);
+            else
+                request(lane, peer, &peer->slots[k], now_ns, true);
+        }
+        flush(lane, peer);
+    }
+}
+
+static bool is_over(struct lane *lane, uint64_t now_ns)
+{
+    const struct datagrams *datagrams = lane->state;
+
+    return datagrams->open == 0 || (datagrams->waiting == 0 && lane_over(lane, now_ns));
+}
+
+static uint64_t next_ns(const struct lane *lane, uint64_t now_ns, uint64_t looked_ns)
+{
+    const struct datagrams *datagrams = lane->state;
+    uint64_t at_ns = looked_ns + LANE_MS(LOST_MS / 2);
+
+    if (now_ns < lane->deadline_ns && lane->deadline_ns < at_ns)
+        at_ns = lane->deadline_ns;
+    if (now_ns < lane->deadline_ns && datagrams->free.len > 0 &&
+        pace_next_ns(&lane->arrivals) < at_ns)
+        at_ns = pace_next_ns(&lane->arrivals);
+    return at_ns;
+}
+
+static int datagrams_run(struct lane *lane)
+{
+    struct epoll_event events[LANE_EVENTS_MAX];
+    uint64_t looked_ns = lane_clock_ns();
+
+    begin_run(lane);
+    for (;;) {
+        uint64_t now_ns = lane_clock_ns();
+        int n;
+
+        dispatch(lane, now_ns);
+        if (now_ns - looked_ns >= LANE_MS(LOST_MS / 2)) {
+            looked_ns = now_ns;
+            resend_lost(lane, now_ns);
+        }
+        if (is_over(lane, now_ns))
+            return 0;
+        n = lane_wait(lane, events, now_ns, next_ns(lane, now_ns, looked_ns));
+        if (n < 0)
+            return n;
+        for (int i = 0; i < n; i++)
+            replies_receive(lane, events[i].data.ptr);
+    }
+}
+
+/* ------------------------------------------------------------------ creating ---------- */
+
+static int prepare_texts(const struct lane *lane, struct datagrams *datagrams)
+{
+    int r;
+
+    datagrams->len = line_len(lane);
+    if (datagrams->len > LOAD_DATAGRAM_MAX)
+        return -EINVAL;
+    datagrams->answer = malloc(datagrams->len);
+    if (!datagrams->answer)
+        return -ENOMEM;
+    line_init(datagrams->answer, datagrams->len);
+    line_answer(datagrams->answer, datagrams->len, lane->options->mode);
+    r = batch_init(&datagrams->in, datagrams->len, datagrams->len + 1);    /* a longer one shows */
+    return r < 0 ? r : batch_init(&datagrams->out, datagrams->len, datagrams->len);
+}
+
+static int open_peers(struct lane *lane, struct datagrams *datagrams)
+{
+    uint32_t in_flight = lane->options->in_flight;
+
+    for (uint32_t i = 0; i < lane->clients; i++) {
+        struct peer *peer = &datagrams->peers[i];
+        int r;
+
+        peer->slots = datagrams->slots + (size_t)i * in_flight;
+        for (uint32_t k = 0; k < in_flight; k++)
+            peer->slots[k].number = k;
+        r = peer_open(lane, peer);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int datagrams_create(struct lane *lane)
+{
+    const struct load_options *options = lane->options;
+    struct datagrams *datagrams;
+    int r;
+
+    /* There is no half of a datagram, and no end of a conversation. */
+    if (options->mode == LOAD_HTTP || options->per_connection > 0 || options->stalled > 0 ||
+        options->trickled > 0)
+        return -EINVAL;
+    datagrams = calloc(1, sizeof(*datagrams) + lane->clients * sizeof(struct peer));
+    if (!datagrams)
+        return -ENOMEM;
+    lane->state = datagrams;
+    for (uint32_t i = 0; i < lane->clients; i++)
+        datagrams->peers[i].fd = -1;
+    r = prepare_texts(lane, datagrams);
+    if (r < 0)
+        return r;
+    datagrams->slots_len = lane->clients * options->in_flight;
+    datagrams->slots = calloc(datagrams->slots_len, sizeof(*datagrams->slots));
+    datagrams->free.slots = calloc(datagrams->slots_len, sizeof(uint32_t));
+    if (!datagrams->slots || !datagrams->free.slots)
+        return -ENOMEM;
+    return open_peers(lane, datagrams);
+}
+
+static void datagrams_destroy(struct lane *lane)
+{
+    struct datagrams *datagrams = lane->state;
+
+    if (!datagrams)
+        return;
+    for (uint32_t i = 0; i < lane->clients; i++)
+        peer_close(datagrams, &datagrams->peers[i]);
+    free(datagrams->slots);
+    free(datagrams->free.slots);
+    free(datagrams->in.texts);
+    free(datagrams->out.texts);
+    free(datagrams->answer);
+    free(datagrams);
+}
+
+const struct lane_kind lane_of_datagrams = {
+    .create = datagrams_create,
+    .run = datagrams_run,
+    .destroy = datagrams_destroy,
+};

@@ -1,0 +1,127 @@
+/*
+ * load_lane.h - one thread's share of a load, as load.c sees it, and what the transports share.
+ *
+ * Threads: a lane is run by one thread at a time.
+ */
+#ifndef WEIR_LOAD_LANE_H
+#define WEIR_LOAD_LANE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+#include "engine/address.h"
+#include "tools/load/load.h"
+
+enum { LANE_EVENTS_MAX = 256 };
+
+#define LANE_NEVER UINT64_MAX
+#define LANE_MS(n) ((uint64_t)(n) * 1000000u)
+
+struct lane;
+
+/* A transport. All but destroy return 0 or -errno. */
+struct lane_kind {
+    int (*create)(struct lane *lane);
+    int (*run)(struct lane *lane);      /* until deadline_ns, and on to the last answer */
+    void (*destroy)(struct lane *lane); /* also what create left half done */
+};
+
+/* Things due at constant intervals: count of them each per_ns, the first at start_ns. */
+struct pace {
+    uint64_t start_ns, per_ns;
+    uint64_t count;             /* 0: none is ever due */
+    uint64_t done;              /* so many have been dealt with */
+};
+
+struct lane {
+    const struct lane_kind *kind;
+    const struct load_options *options;
+    const struct address *address;
+    const struct lane *lanes;   /* all of them */
+    uint32_t number;            /* which this is */
+    uint32_t clients;           /* of options->connections, this lane's */
+    uint32_t stalled, trickled; /* of those */
+    int epoll_fd;
+    void *state;                /* the transport's */
+    size_t reply_len;           /* of the last reply; 0: there was none yet */
+    bool stopped;               /* by load_stop */
+    atomic_ullong answered;     /* in this run, so far: for the progress that lane 0 tells */
+
+    /* Of one run. */
+    uint64_t start_ns, deadline_ns;
+    uint64_t left;              /* requests that may still begin */
+    struct pace arrivals;       /* of the open loop */
+    struct pace reports;
+    struct load_result result;
+    uint32_t run_ms;
+    int error;                  /* what run returned */
+    pthread_t thread;
+};
+
+extern const struct lane_kind lane_of_streams;      /* load_stream.c */
+extern const struct lane_kind lane_of_datagrams;    /* load_datagram.c */
+
+static inline uint64_t lane_clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* When the first that is not done yet is due, and how many of those are by now. */
+uint64_t pace_next_ns(const struct pace *pace);
+uint64_t pace_due(const struct pace *pace, uint64_t now_ns);
+
+/* ------------------------------------------------------------------ requests ---------- */
+
+/*
+ * Whether a request may begin now; it has, then. The latency counts from *ret_ns: now, or in the
+ * open loop when it was due. first: a client's first of this run, which a closed loop allows even
+ * if there is no time at all.
+ */
+bool lane_begin(struct lane *lane, uint64_t now_ns, bool first, uint64_t *ret_ns);
+
+/* Requests that are due, or were before the time was over, and have not begun. */
+uint64_t lane_backlog(const struct lane *lane, uint64_t now_ns);
+
+/* True: no request will begin any more. Counts those that were due as errors. */
+bool lane_over(struct lane *lane, uint64_t now_ns);
+
+/* Counts a request that has been answered rightly. */
+void lane_answered(struct lane *lane, uint64_t begun_ns, uint64_t now_ns);
+
+/* Counts so many errors of a kind, at least one. */
+void lane_failed(struct lane *lane, enum load_error what, uint64_t requests);
+
+uint64_t lane_timeout_ns(const struct lane *lane);
+
+/*
+ * Waits for events until a time; now_ns is what it was a moment ago. Returns how many there are,
+ * all of them the transport's (what load_stop and progress need is done here), or -errno.
+ */
+int lane_wait(struct lane *lane, struct epoll_event *events, uint64_t now_ns, uint64_t until_ns);
+
+/* ------------------------------------------------------------------ lines ------------- */
+
+/* The length of the lane's lines. */
+size_t line_len(const struct lane *lane);
+
+/* Makes a line's text, without a number. */
+void line_init(char *line, size_t len);
+
+/* Writes a number into a line: no two that are under way at once are the same. */
+void line_stamp(char *line, uint32_t number);
+
+/* False: there is no number where line_stamp wrote one. */
+bool line_number(const char *line, uint32_t *ret_number);
+
+/* Makes of a line what has to come back. */
+void line_answer(char *line, size_t len, enum load_mode mode);
+
+#endif
