@@ -7,11 +7,10 @@
 #include "tools/weir_settings.h"
 
 #include <errno.h>
-#include <getopt.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "tools/weir_arguments.h"
 #include "tools/weir_values.h"
 
 enum kind {
@@ -111,20 +110,7 @@ static const struct setting table[] = {
 
 enum { TABLE_LEN = sizeof(table) / sizeof(table[0]) };
 
-/* ------------------------------------------------------------------ complaining ------- */
-
-/* What is wrong, on a line of its own. Returns -EINVAL. */
-static __attribute__((format(printf, 1, 2))) int refuse(const char *format, ...)
-{
-    va_list args;
-
-    fputs("weir serve: ", stderr);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-    return -EINVAL;
-}
+#define refuse(...) arguments_refuse("serve", __VA_ARGS__)
 
 /* ------------------------------------------------------------------ values ------------ */
 
@@ -159,23 +145,11 @@ static int read_handler(struct settings *settings, const char *name)
 static int read_number(struct settings *settings, const struct setting *setting, const char *text)
 {
     uint64_t n;
+    int r = arguments_number("serve", setting->name, text, 0, setting->max, &n);
 
-    if (value_number(text, setting->max, &n) < 0)
-        return refuse("--%s: '%s' is not a number from 0 to %llu", setting->name, text,
-                      (unsigned long long)setting->max);
-    *(uint32_t *)field(settings, setting) = (uint32_t)n;
-    return 0;
-}
-
-static int read_time(struct settings *settings, const struct setting *setting, const char *text)
-{
-    uint64_t ms;
-
-    if (value_time(text, UINT32_MAX, &ms) < 0)
-        return refuse("--%s: '%s' is not a time such as 500ms, 10s or 2m (0: none, at most 49 "
-                      "days)", setting->name, text);
-    *(uint32_t *)field(settings, setting) = (uint32_t)ms;
-    return 0;
+    if (r == 0)
+        *(uint32_t *)field(settings, setting) = (uint32_t)n;
+    return r;
 }
 
 static int read_size(struct settings *settings, const struct setting *setting, const char *text)
@@ -230,8 +204,11 @@ static int read_concurrency(struct settings *settings, const char *text)
     return refuse("--concurrency: '%s' is none of pool, serial, thread, fork and prefork", text);
 }
 
-static int read_setting(struct settings *settings, const struct setting *setting, const char *text)
+static int read_setting(void *into, size_t i, const char *text)
 {
+    const struct setting *setting = &table[i];
+    struct settings *settings = into;
+
     switch (setting->kind) {
     case LISTEN:
         return read_listen(settings, text);
@@ -246,7 +223,7 @@ static int read_setting(struct settings *settings, const struct setting *setting
     case NUMBER:
         return read_number(settings, setting, text);
     case TIME:
-        return read_time(settings, setting, text);
+        return arguments_time("serve", setting->name, text, field(settings, setting));
     case SIZE:
         return read_size(settings, setting, text);
     case TEXT:
@@ -271,30 +248,14 @@ static int read_setting(struct settings *settings, const struct setting *setting
 
 /* ------------------------------------------------------------------ the line ---------- */
 
-/* getopt_long returns the place in the table, above what it returns for mistakes. */
-enum { PLACE = 256 };
-
-static void long_options(struct option *options)
+static struct argument describe(size_t i)
 {
-    for (size_t i = 0; i < TABLE_LEN; i++)
-        options[i] = (struct option){
-            .name = table[i].name,
-            .has_arg = table[i].value ? required_argument : no_argument,
-            .val = PLACE + (int)i,
-        };
-    options[TABLE_LEN] = (struct option){ 0 };
+    return (struct argument){ table[i].name, table[i].value, table[i].help };
 }
 
-/* What getopt_long did not like: it leaves the option in optopt, or 0 if it is none of ours. */
-static int refuse_option(int mistake, char **argv)
-{
-    if (optopt < PLACE)
-        return refuse("there is no option '%s'; see `weir serve --help`", argv[optind - 1]);
-    if (mistake == ':')
-        return refuse("--%s needs a value, %s", table[optopt - PLACE].name,
-                      table[optopt - PLACE].value);
-    return refuse("--%s takes no value", table[optopt - PLACE].name);
-}
+static const struct arguments arguments = {
+    .command = "serve", .len = TABLE_LEN, .describe = describe, .read = read_setting,
+};
 
 /*
  * SO_REUSEADDR would let a second server take a UDP port from the first, unnoticed: it is for
@@ -325,8 +286,7 @@ static void complete(struct settings *settings)
 
 int settings_read(struct settings *ret_settings, int argc, char **argv)
 {
-    struct option options[TABLE_LEN + 1];
-    int place;
+    int r;
 
     *ret_settings = (struct settings){
         .options = {
@@ -339,46 +299,14 @@ int settings_read(struct settings *ret_settings, int argc, char **argv)
             .reuse_address = true,
         },
     };
-    long_options(options);
-    opterr = 0;
-    while ((place = getopt_long(argc, argv, "+:", options, NULL)) != -1) {
-        int r = place < PLACE ? refuse_option(place, argv)
-                              : read_setting(ret_settings, &table[place - PLACE], optarg);
-
-        if (r < 0)
-            return r;
-    }
-    if (optind < argc)
-        return refuse("'%s' is not an option; see `weir serve --help`", argv[optind]);
+    r = arguments_read(&arguments, ret_settings, argc, argv);
+    if (r < 0)
+        return r;
     complete(ret_settings);
     return 0;
 }
 
 /* ------------------------------------------------------------------ help -------------- */
-
-enum { HELP_INDENT = 30, HELP_WIDTH = 90 };
-
-/* Prints text from a column on, broken at blanks. */
-static void print_wrapped(FILE *to, const char *text)
-{
-    int column = HELP_INDENT;
-
-    while (*text) {
-        int len = (int)strcspn(text, " ");
-
-        if (column > HELP_INDENT && column + 1 + len > HELP_WIDTH) {
-            fprintf(to, "\n%*s", HELP_INDENT, "");
-            column = HELP_INDENT;
-        } else if (column > HELP_INDENT) {
-            fputc(' ', to);
-            column++;
-        }
-        fprintf(to, "%.*s", len, text);
-        column += len;
-        text += len + (text[len] == ' ');
-    }
-    fputc('\n', to);
-}
 
 void settings_help(FILE *to)
 {
@@ -388,13 +316,7 @@ void settings_help(FILE *to)
           "ends them at once. SIGUSR1 prints a line of statistics. With --access, SIGHUP reads\n"
           "its file again; a bad one changes nothing.\n"
           "\n", to);
-    for (size_t i = 0; i < TABLE_LEN; i++) {
-        int len = fprintf(to, "  --%s%s%s", table[i].name, table[i].value ? " " : "",
-                          table[i].value ? table[i].value : "");
-
-        fprintf(to, "%*s", HELP_INDENT - len, "");
-        print_wrapped(to, table[i].help);
-    }
+    arguments_help(&arguments, to);
     fputs("\n"
           "TIME is 500ms, 10s, 2m or a number of seconds, 0 for none; SIZE is 8192, 64K or 1M.\n",
           to);
