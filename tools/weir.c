@@ -8,16 +8,18 @@
 #include <weir/weir.h>
 
 #include "handlers/registry.h"
+#include "tools/weir_load.h"
 #include "tools/weir_serve.h"
 
 static int print_help(int argc, char **argv)
 {
     (void)argc;
     (void)argv;
-    puts("usage: weir serve [OPTION...]   serve a bundled handler; weir serve --help has options\n"
-         "       weir handlers            list the bundled handlers\n"
-         "       weir --version           print the version\n"
-         "       weir --help              print this");
+    puts("usage: weir serve [OPTION...]      serve a bundled handler; weir serve --help has more\n"
+         "       weir load URI [OPTION...]   drive a server; weir load --help has more\n"
+         "       weir handlers               list the bundled handlers\n"
+         "       weir --version              print the version\n"
+         "       weir --help                 print this");
     return 0;
 }
 
@@ -44,6 +46,7 @@ static const struct command {
     bool takes_arguments;
 } commands[] = {
     { "serve", weir_serve, true },
+    { "load", weir_load, true },
     { "handlers", print_handlers, false },
     { "--version", print_version, false },
     { "--help", print_help, false },
