@@ -387,6 +387,34 @@ static void trickled_requests_are_answered_and_a_load_can_be_stopped(void **stat
     assert_int_equal(result.hung_up, 0);
 }
 
+static void *count_connections(void *arg)
+{
+    struct rig *rig = arg;
+
+    while (accept_kept(rig) >= 0)
+        rig->seen++;
+    return NULL;
+}
+
+static void a_load_that_was_stopped_opens_no_connection(void **state)
+{
+    static struct load_result result;
+    struct load *load;
+    struct rig rig;
+
+    (void)state;
+    rig_start(&rig, SOCK_STREAM, count_connections);
+    assert_int_equal(load_create(&load, &(struct load_options){
+        .mode = LOAD_LINE, .address = rig.address, .connections = 3, .stalled = 3,
+    }), 0);
+    load_stop(load);
+    assert_int_equal(load_run(load, 1000, &result), 0);
+    assert_int_equal(load_run(load, 0, &result), 0);
+    load_destroy(load);
+    rig_stop(&rig);
+    assert_int_equal(rig.seen, 0);
+}
+
 static void a_server_that_is_not_there_is_an_error_at_once(void **state)
 {
     static struct load_result result;
@@ -741,6 +769,7 @@ int main(void)
         cmocka_unit_test(what_was_due_and_could_not_be_sent_is_an_error),
         cmocka_unit_test(stalled_clients_send_half_a_request),
         cmocka_unit_test(trickled_requests_are_answered_and_a_load_can_be_stopped),
+        cmocka_unit_test(a_load_that_was_stopped_opens_no_connection),
         cmocka_unit_test(a_server_that_is_not_there_is_an_error_at_once),
         cmocka_unit_test(a_connection_that_is_closed_with_notice_is_opened_again),
         cmocka_unit_test(replies_come_in_pieces_and_are_read_in_full),

@@ -26,7 +26,8 @@ static const char line_text[] = "weir 00000000 the quick brown fox jumps over th
 struct load {
     struct load_options options;
     struct address address;
-    int stop_fd;                /* readable for ever once load_stop was called */
+    int stop_fd;                /* readable for ever once load_stop was called: wakes lanes */
+    atomic_bool stopped;        /* the same, for runs that have not begun */
     struct lane *lanes;
 };
 
@@ -295,6 +296,8 @@ static void begin_run(struct lane *lane)
     const struct load_options *options = lane->options;
 
     memset(&lane->result, 0, sizeof(lane->result));
+    /* relaxed: a stop that comes now is told by stop_fd. pairs: load_stop() */
+    lane->stopped = atomic_load_explicit(lane->stop, memory_order_relaxed);
     lane->start_ns = lane_clock_ns();
     lane->deadline_ns = lane->start_ns + LANE_MS(lane->run_ms);
     if (lane->run_ms == UINT32_MAX)
@@ -380,6 +383,8 @@ void load_stop(struct load *load)
     const uint64_t one = 1;
     int error = errno;
 
+    /* relaxed: it says nothing about anything else. pairs: begin_run() */
+    atomic_store_explicit(&load->stopped, true, memory_order_relaxed);
     /* It fails only if it was called 2^64 - 1 times before. */
     if (write(load->stop_fd, &one, sizeof(one)) < 0)
         errno = error;
@@ -404,6 +409,7 @@ static int lane_create(struct load *load, const struct lane_kind *kind, uint32_t
         .options = options,
         .address = &load->address,
         .lanes = load->lanes,
+        .stop = &load->stopped,
         .number = number,
         .clients = (uint32_t)share_of(options->connections, options->threads, number),
         .stalled = (uint32_t)share_of(options->stalled, options->threads, number),

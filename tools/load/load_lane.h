@@ -49,7 +49,8 @@ struct lane {
     int epoll_fd;
     void *state;                /* the transport's */
     size_t reply_len;           /* of the last reply; 0: there was none yet */
-    bool stopped;               /* by load_stop */
+    const atomic_bool *stop;    /* load_stop was called */
+    bool stopped;               /* the lane knows */
     atomic_ullong answered;     /* in this run, so far: for the progress that lane 0 tells */
 
     /* Of one run. */

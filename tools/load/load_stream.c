@@ -806,15 +806,22 @@ static void handle(struct lane *lane, struct conn *conn, uint32_t events)
 
 /* ------------------------------------------------------------------ in time ----------- */
 
-/* Whether connections are still to be opened, now or when there is room for it. */
-static bool is_opening(const struct lane *lane, uint64_t now_ns)
+/*
+ * How many connections are to be opened now. When the time of a run is over they are left for the
+ * next; a run without any time opens them all.
+ */
+static uint64_t openings_due(const struct lane *lane, uint64_t now_ns)
 {
     const struct streams *streams = lane->state;
-    uint64_t due = streams->total - streams->opened;
+    uint64_t left = streams->total - streams->opened;
+    uint64_t due;
 
-    if (lane->options->ramp_ms > 0 && pace_due(&streams->ramp, now_ns) < due)
-        due = pace_due(&streams->ramp, now_ns);
-    return due > 0 || streams->opening > 0;
+    if (now_ns >= lane->deadline_ns && (lane->run_ms > 0 || lane->stopped))
+        return 0;
+    if (lane->options->ramp_ms == 0)
+        return left;
+    due = pace_due(&streams->ramp, now_ns);
+    return due < left ? due : left;
 }
 
 static void conn_start(struct lane *lane, struct conn *conn, uint64_t now_ns)
@@ -828,12 +835,8 @@ static void conn_start(struct lane *lane, struct conn *conn, uint64_t now_ns)
 static void open_due(struct lane *lane, uint64_t now_ns)
 {
     struct streams *streams = lane->state;
-    uint64_t due = streams->total - streams->opened;
+    uint64_t due = openings_due(lane, now_ns);
 
-    if (due == 0)
-        return;
-    if (lane->options->ramp_ms > 0 && pace_due(&streams->ramp, now_ns) < due)
-        due = pace_due(&streams->ramp, now_ns);
     for (; due > 0 && streams->opening < OPENING_MAX && !streams->error; due--) {
         streams->ramp.done++;
         conn_start(lane, &streams->conns[streams->opened++], now_ns);
@@ -902,7 +905,8 @@ static uint64_t next_ns(const struct lane *lane, uint64_t now_ns)
         if (streams->ring_len > 0)
             at_ns = earlier(at_ns, pace_next_ns(&lane->arrivals));
     }
-    if (streams->opened < streams->total && streams->opening < OPENING_MAX)
+    if (streams->opened < streams->total && streams->opening < OPENING_MAX &&
+        now_ns < lane->deadline_ns)
         at_ns = earlier(at_ns, pace_next_ns(&streams->ramp));
     return earlier(at_ns, pace_next_ns(&streams->trickle));
 }
@@ -937,7 +941,8 @@ static bool is_over(struct lane *lane, uint64_t now_ns)
     if (streams->error < 0)
         return true;
     return streams->waiting == 0 && lane_over(lane, now_ns) &&
-           (lane->left == 0 || lane->stopped || !is_opening(lane, now_ns));
+           (lane->left == 0 || lane->stopped ||
+            (streams->opening == 0 && openings_due(lane, now_ns) == 0));
 }
 
 static int streams_run(struct lane *lane)
