@@ -1,6 +1,5 @@
 #include "engine/acceptor.h"
 
-#include "engine/address.h"
 #include "engine/cidr.h"
 #include "engine/clock.h"
 #include "engine/crowd.h"
@@ -191,8 +190,8 @@ static bool may_come_in(struct acceptor *acceptor, const struct accepted *accept
     const struct packet *packet = accepted->packet;
 
     return admission_allows(&acceptor->config->admission, &peer,
-                            packet && packet->knows_sender ? &packet->sender : NULL,
-                            accepted->handler->name, &acceptor->tally);
+                            packet ? packet_sender(packet) : NULL, accepted->handler->name,
+                            &acceptor->tally);
 }
 
 /* Has its address room for one more? Peers without one, and datagrams, have no guest. */
@@ -214,19 +213,6 @@ static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
     return r == 0;
 }
 
-static void tell_unprocessed(struct acceptor *acceptor, const struct accepted *accepted, int error)
-{
-    const struct admission *admission = &acceptor->config->admission;
-    char text[WEIR_ADDRESS_SIZE];
-
-    admission->handle_error(admission->server, &(const struct weir_failure){
-        .phase = WEIR_PHASE_PROCESS,
-        .error = error,
-        .peer = address_text(accepted->peer, accepted->peer_len, text, sizeof(text)),
-        .handler = accepted->handler->name,
-    });
-}
-
 /* Puts it into the ready queue, or has the mixin serve it. 0, or -errno: it's still ours. */
 static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
 {
@@ -238,7 +224,8 @@ static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
     if (mixin) {
         r = mixin->process(mixin, accepted);
         if (r < 0)
-            tell_unprocessed(acceptor, accepted, r);
+            admission_tell(&acceptor->config->admission, WEIR_PHASE_PROCESS, r, accepted->peer,
+                           accepted->peer_len, accepted->handler->name);
         return r;
     }
     conn = accepted_connect(accepted, &crew->table);

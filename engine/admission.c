@@ -2,21 +2,28 @@
 
 #include "engine/address.h"
 
+void admission_tell(const struct admission *admission, enum weir_phase phase, int error,
+                    const struct sockaddr *peer, socklen_t peer_len, const char *handler)
+{
+    char text[WEIR_ADDRESS_SIZE];
+
+    admission->handle_error(admission->server, &(const struct weir_failure){
+        .phase = phase,
+        .error = error,
+        .peer = address_text(peer, peer_len, text, sizeof(text)),
+        .handler = handler,
+    });
+}
+
 static bool is_verified(const struct admission *admission, const struct weir_peer *peer,
                         const char *handler, struct tally *tally)
 {
-    char text[WEIR_ADDRESS_SIZE];
     int r = admission->verify_request ? admission->verify_request(admission->server, peer) : 1;
 
     if (r >= 0)
         return r > 0;
     tally_add(tally, TALLY_VERIFY_ERRORS, 1);
-    admission->handle_error(admission->server, &(const struct weir_failure){
-        .phase = WEIR_PHASE_VERIFY,
-        .error = r,
-        .peer = address_text(peer->address, peer->address_len, text, sizeof(text)),
-        .handler = handler,
-    });
+    admission_tell(admission, WEIR_PHASE_VERIFY, r, peer->address, peer->address_len, handler);
     return false;
 }
 

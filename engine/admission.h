@@ -1,5 +1,6 @@
 /*
- * admission.h - who comes in: the access rules first, then verify_request.
+ * admission.h - who comes in: the access rules first, then verify_request; and what is told of
+ * whom no request speaks for.
  *
  * Threads: any between reclaim_thread_init and _fini.
  * Owns:    nothing.
@@ -27,5 +28,9 @@ struct admission {
  */
 bool admission_allows(const struct admission *admission, const struct weir_peer *peer,
                       const struct ucred *sender, const char *handler, struct tally *tally);
+
+/* Tells handle_error of a request that has no handler yet, or none any more. */
+void admission_tell(const struct admission *admission, enum weir_phase phase, int error,
+                    const struct sockaddr *peer, socklen_t peer_len, const char *handler);
 
 #endif

@@ -52,6 +52,12 @@ static inline struct packet *packet_of(struct connection *conn)
         ? caa_container_of(conn, struct packet, conn) : NULL;
 }
 
+/* Whose it is, if a Unix peer has sent it; or NULL. */
+static inline const struct ucred *packet_sender(const struct packet *packet)
+{
+    return packet->knows_sender ? &packet->sender : NULL;
+}
+
 /* A Unix sender without a name can't be answered. */
 static inline bool packet_has_return_address(const struct packet *packet)
 {

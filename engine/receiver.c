@@ -1,6 +1,5 @@
 #include "engine/receiver.h"
 
-#include "engine/address.h"
 #include "engine/outbox.h"
 #include "engine/worker.h"
 
@@ -158,7 +157,7 @@ static bool is_admitted(const struct receiver *receiver, const struct packet *pa
     return admission_allows(receiver->config.admission, &(const struct weir_peer){
         .address = (const struct sockaddr *)&packet->peer, .address_len = packet->peer_len,
         .fd = socket->fd, .listen = socket->listen,
-    }, packet->knows_sender ? &packet->sender : NULL, socket->handler->name, tally);
+    }, packet_sender(packet), socket->handler->name, tally);
 }
 
 /* Those that may come in, into the worker's batch, where a rescuer finds them. How many. */
@@ -210,15 +209,8 @@ void receiver_take_turn(struct worker *worker, struct connection *socket)
 
 void receiver_tell_unsent(const struct packet *packet, int error, struct tally *tally)
 {
-    const struct admission *admission = packet->receiver->config.admission;
-    char text[WEIR_ADDRESS_SIZE];
-
     tally_add(tally, TALLY_FINISH_ERRORS, 1);
-    admission->handle_error(admission->server, &(const struct weir_failure){
-        .phase = WEIR_PHASE_FINISH,
-        .error = error,
-        .peer = address_text((const struct sockaddr *)&packet->peer, packet->peer_len, text,
-                             sizeof(text)),
-        .handler = packet->conn.handler->name,
-    });
+    admission_tell(packet->receiver->config.admission, WEIR_PHASE_FINISH, error,
+                   (const struct sockaddr *)&packet->peer, packet->peer_len,
+                   packet->conn.handler->name);
 }

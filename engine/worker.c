@@ -134,28 +134,22 @@ static void task_main(struct fiber *fiber, void *arg)
     task.conn->task = NULL;
 }
 
-/* The reply of one that is over is sent, or there is none. */
-static void end_packet(struct worker *worker, struct packet *packet)
-{
-    tally_add(&worker->tally, packet->conn.refused ? TALLY_REFUSED : TALLY_CLOSED, 1);
-    packet_end(packet, &worker->packets, &worker->wbufs);
-    connection_table_return(&worker->crew->table, 1);
-}
-
 static void close_connection(struct worker *worker, struct connection *conn)
 {
     struct packet *packet = packet_of(conn);
 
-    if (WEIR_UNLIKELY(packet)) {
-        if (packet->answered)
-            outbox_put(worker, packet);
-        else
-            end_packet(worker, packet);
+    if (WEIR_UNLIKELY(packet) && packet->answered) {
+        outbox_put(worker, packet);
         return;
     }
     /* First, so that it's counted once weir_server_close has seen that nobody is left. */
     tally_add(&worker->tally, conn->refused ? TALLY_REFUSED : TALLY_CLOSED, 1);
-    connection_close(&worker->crew->table, conn);
+    if (WEIR_LIKELY(!packet)) {
+        connection_close(&worker->crew->table, conn);
+        return;
+    }
+    packet_end(packet, &worker->packets, &worker->wbufs);
+    connection_table_return(&worker->crew->table, 1);
 }
 
 /*
