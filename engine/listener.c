@@ -20,11 +20,6 @@ struct attempt {
     const struct why_subject *uri;
 };
 
-static int set_option(int fd, int level, int name, int value)
-{
-    return setsockopt(fd, level, name, &value, sizeof(value)) == 0 ? 0 : -errno;
-}
-
 static int get_option(int fd, int name, int *ret_value)
 {
     socklen_t len = sizeof(*ret_value);
@@ -47,7 +42,7 @@ static bool has_path(const struct address *address)
 static int set_traits(int fd, int family, int type, const struct listener_options *options)
 {
     if (family == AF_UNIX)
-        return type == SOCK_DGRAM ? set_option(fd, SOL_SOCKET, SO_PASSCRED, 1) : 0;
+        return type == SOCK_DGRAM ? sys_set_option(fd, SOL_SOCKET, SO_PASSCRED, 1) : 0;
     return type == SOCK_STREAM && options->nodelay ? sys_set_nodelay(fd) : 0;
 }
 
@@ -67,11 +62,11 @@ static int set_options(int fd, const struct address *address,
     if (r < 0 || !is_ip(address))
         return r;
     if (address->sa.sa_family == AF_INET6)
-        r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !address->every);
+        r = sys_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !address->every);
     if (r == 0 && options->reuse_address)
-        r = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        r = sys_set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (r == 0 && options->reuse_port)
-        r = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+        r = sys_set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     return r;
 }
 

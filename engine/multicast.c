@@ -1,5 +1,6 @@
 #include "engine/multicast.h"
 
+#include "engine/sys.h"
 #include "engine/why.h"
 
 #include <arpa/inet.h>
@@ -112,22 +113,17 @@ static bool takes_ipv4(const struct listener *listener)
     return !only_ipv6;
 }
 
-static int set_option(int fd, int level, int name, int value)
-{
-    return setsockopt(fd, level, name, &value, sizeof(value)) == 0 ? 0 : -errno;
-}
-
 static int prepare_ipv4(const struct multicast *multicast, int fd)
 {
     const struct ip_mreqn interface = { .imr_ifindex = (int)multicast->interface };
     int r = 0;
 
     if (multicast->ttl != 0)
-        r = set_option(fd, IPPROTO_IP, IP_MULTICAST_TTL, (int)multicast->ttl);
+        r = sys_set_option(fd, IPPROTO_IP, IP_MULTICAST_TTL, (int)multicast->ttl);
     if (r == 0 && multicast->loop != WEIR_DEFAULT)
-        r = set_option(fd, IPPROTO_IP, IP_MULTICAST_LOOP, multicast->loop == WEIR_YES);
+        r = sys_set_option(fd, IPPROTO_IP, IP_MULTICAST_LOOP, multicast->loop == WEIR_YES);
     if (r == 0 && multicast->family != AF_UNSPEC)
-        r = set_option(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);
+        r = sys_set_option(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);
     if (r == 0 && multicast->interface != 0 &&
         setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, sizeof(interface)) < 0)
         r = -errno;
@@ -139,13 +135,13 @@ static int prepare_ipv6(const struct multicast *multicast, int fd)
     int r = 0;
 
     if (multicast->ttl != 0)
-        r = set_option(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, (int)multicast->ttl);
+        r = sys_set_option(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, (int)multicast->ttl);
     if (r == 0 && multicast->loop != WEIR_DEFAULT)
-        r = set_option(fd, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, multicast->loop == WEIR_YES);
+        r = sys_set_option(fd, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, multicast->loop == WEIR_YES);
     if (r == 0 && multicast->family != AF_UNSPEC)
-        r = set_option(fd, IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0);
+        r = sys_set_option(fd, IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0);
     if (r == 0 && multicast->interface != 0)
-        r = set_option(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)multicast->interface);
+        r = sys_set_option(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)multicast->interface);
     return r;
 }
 

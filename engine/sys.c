@@ -292,11 +292,14 @@ LEAF int sys_set_nonblocking(int fd)
     return 0;
 }
 
+LEAF int sys_set_option(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof(value)) == 0 ? 0 : -errno;
+}
+
 LEAF int sys_set_nodelay(int fd)
 {
-    const int on = 1;
-
-    return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 ? 0 : -errno;
+    return sys_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
 LEAF int sys_peer_ids(int fd, uid_t *ret_uid, gid_t *ret_gid)

@@ -96,6 +96,9 @@ int sys_pidfd_open(pid_t pid);
 int sys_pidfd_reap(int pidfd, int *ret_status);
 
 int sys_shutdown_write(int fd);
+
+/* setsockopt(2) of a number: 0 or -errno. */
+int sys_set_option(int fd, int level, int name, int value);
 int sys_set_nodelay(int fd);
 
 /* Who connected a Unix socket (SO_PEERCRED): the ids as they were then. 0 or -errno. */
