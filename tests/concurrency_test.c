@@ -216,21 +216,6 @@ static void finish(struct weir_server *server)
     weir_server_destroy(server);
 }
 
-static void expect_last(int fd, const char *text)
-{
-    support_expect(fd, text);
-    support_expect_end(fd);
-    close(fd);
-}
-
-static int asking(struct weir_server *server, const char *word)
-{
-    int fd = support_connect(server, 0);
-
-    support_say(fd, word);
-    return fd;
-}
-
 /* ------------------------------------------------------------------ under each -------- */
 
 static void lines_are_answered_and_state_is_kept_between_them(void **state)
@@ -239,7 +224,7 @@ static void lines_are_answered_and_state_is_kept_between_them(void **state)
 
     (void)state;
     for (int i = 0; i < 20; i++) {
-        int fd = asking(server, "x\n");
+        int fd = support_ask(server, 0, "x\n");
 
         support_expect(fd, "1 x\n");
         support_say(fd, "y\nz\n");
@@ -262,7 +247,7 @@ static void an_error_is_told_and_ends_only_its_own_connection(void **state)
 
     (void)state;
     for (int i = 0; i < 3; i++)
-        expect_last(asking(server, "error\n"), "");
+        support_expect_last(support_ask(server, 0, "error\n"), "");
     support_talk(server, 0, "h\n", "");
     SUPPORT_AWAIT(server, handle_errors, == 3);
     finish(server);
@@ -279,7 +264,7 @@ static void a_silent_client_is_timed_out(void **state)
     close(fd);
     assert_true(support_now_ms() - began >= 20);
     began = support_now_ms();
-    fd = asking(server, "x\n");
+    fd = support_ask(server, 0, "x\n");
     support_expect(fd, "1 x\n");
     support_expect_end(fd);
     close(fd);
@@ -295,7 +280,7 @@ static void a_handler_stops_the_server_from_wherever_it_runs(void **state)
 
     (void)state;
     for (int i = 0; i < 2; i++) {
-        expect_last(asking(server, "stop\n"), "stopped\n");
+        support_expect_last(support_ask(server, 0, "stop\n"), "stopped\n");
         /* Once it has stopped it can be closed, or started again. */
         SUPPORT_UNTIL(weir_server_start(server) == 0);
     }
@@ -366,7 +351,7 @@ static void everything_is_called_in_socketservers_order(void **state)
 static void a_kept_connection_ends_when_the_server_does(void **state)
 {
     struct weir_server *server = START(DEFAULTS);
-    int fd = asking(server, "x\n");
+    int fd = support_ask(server, 0, "x\n");
 
     (void)state;
     support_expect(fd, "1 x\n");
@@ -382,7 +367,7 @@ static void nothing_is_left_open_behind_a_server(void **state)
 
     (void)state;
     for (int i = 0; i < 5; i++)
-        expect_last(asking(server, "error\n"), "");
+        support_expect_last(support_ask(server, 0, "error\n"), "");
     finish(server);
     assert_int_equal(support_open_descriptors(), before);
 }
@@ -393,7 +378,7 @@ static void a_client_may_come_again_as_soon_as_it_sees_the_end(void **state)
 
     (void)state;
     for (int i = 0; i < 50; i++)
-        expect_last(asking(server, "q\n"), "");
+        support_expect_last(support_ask(server, 0, "q\n"), "");
     assert_int_equal(support_stats(server).refused, 0);
     finish(server);
 }
@@ -407,7 +392,7 @@ static void a_connection_of_ones_own_is_served_like_any_other(void **state)
     for (int i = 0; i < 3; i++) {
         fd = submit(server, "x\n");
         assert_true(fd >= 0);
-        expect_last(fd, "1 x\n");
+        support_expect_last(fd, "1 x\n");
     }
     SUPPORT_AWAIT(server, closed, == 3);
     assert_int_equal(support_stats(server).accepted, 3);
@@ -436,12 +421,12 @@ static void clients_are_served_one_by_one_on_request(void **state)
 
     (void)state;
     for (int i = 0; i < 3; i++) {
-        fds[i] = asking(server, "x\n");
+        fds[i] = support_ask(server, 0, "x\n");
         support_half_close(fds[i]);
     }
     for (int i = 0; i < 3; i++) {
         assert_int_equal(weir_handle_request(server), 1);
-        expect_last(fds[i], "1 x\n");
+        support_expect_last(fds[i], "1 x\n");
         assert_int_equal(support_stats(server).accepted, i + 1);
     }
     SUPPORT_UNTIL(weir_handle_request(server) == 0 && support_stats(server).active == 0);
@@ -461,14 +446,14 @@ static void an_address_has_so_many_connections_and_no_more(void **state)
     /* Each process counts for itself. */
     processes = how == WEIR_PREFORK ? 1 : 0;
     server = START(.max_per_address = 2);
-    first = asking(server, "gate\n");
-    second = asking(server, "gate\n");
+    first = support_ask(server, 0, "gate\n");
+    second = support_ask(server, 0, "gate\n");
     SUPPORT_UNTIL(board->inside == 2);
-    expect_last(support_connect(server, 0), "");
+    support_expect_last(support_connect(server, 0), "");
     SUPPORT_AWAIT(server, refused, == 1);
     gate_open(&gate);
-    expect_last(first, "passed\n");
-    expect_last(second, "passed\n");
+    support_expect_last(first, "passed\n");
+    support_expect_last(second, "passed\n");
     support_talk(server, 0, "x\n", "1 x\n");
     assert_int_equal(support_stats(server).refused, 1);
     finish(server);
@@ -477,7 +462,7 @@ static void an_address_has_so_many_connections_and_no_more(void **state)
 static void what_is_submitted_beyond_the_limit_stays_its_owners(void **state)
 {
     struct weir_server *server = START(.max_connections = 1);
-    int fd = asking(server, "gate\n");
+    int fd = support_ask(server, 0, "gate\n");
 
     (void)state;
     SUPPORT_UNTIL(board->inside == 1);
@@ -485,9 +470,9 @@ static void what_is_submitted_beyond_the_limit_stays_its_owners(void **state)
     SUPPORT_AWAIT(server, active, == 1);
     assert_int_equal(submit(server, "x\n"), -EAGAIN);
     gate_open(&gate);
-    expect_last(fd, "passed\n");
+    support_expect_last(fd, "passed\n");
     SUPPORT_UNTIL((fd = submit(server, "x\n")) >= 0);
-    expect_last(fd, "1 x\n");
+    support_expect_last(fd, "1 x\n");
     finish(server);
 }
 
@@ -498,11 +483,11 @@ static void a_handler_cancels_everybodys_wait(void **state)
 
     (void)state;
     for (int i = 0; i < 4; i++)
-        fds[i] = asking(server, "gate\n");
+        fds[i] = support_ask(server, 0, "gate\n");
     SUPPORT_UNTIL(board->inside == 4);
-    expect_last(asking(server, "Cancel\n"), "");
+    support_expect_last(support_ask(server, 0, "Cancel\n"), "");
     for (int i = 0; i < 4; i++)
-        expect_last(fds[i], "");
+        support_expect_last(fds[i], "");
     SUPPORT_AWAIT(server, cancelled, == 4);
     finish(server);
 }
@@ -510,28 +495,28 @@ static void a_handler_cancels_everybodys_wait(void **state)
 static void a_handler_that_polls_sees_what_is_ready_and_the_end(void **state)
 {
     struct weir_server *server = START(DEFAULTS);
-    int fd = asking(server, "Poll\n");
+    int fd = support_ask(server, 0, "Poll\n");
 
     (void)state;
     SUPPORT_UNTIL(board->inside == 1);
     assert_int_equal(weir_server_shutdown(server), 0);
     assert_int_equal(weir_server_close(server), 0);
-    expect_last(fd, "drained\n");
+    support_expect_last(fd, "drained\n");
     weir_server_destroy(server);
 
     server = START(DEFAULTS);
-    fd = asking(server, "Poll\n");
+    fd = support_ask(server, 0, "Poll\n");
     SUPPORT_UNTIL(board->inside == 1);
     weir_server_cancel(server);
-    expect_last(fd, "");
+    support_expect_last(fd, "");
     SUPPORT_AWAIT(server, cancelled, == 1);
     finish(server);
 
     server = START(DEFAULTS);
-    fd = asking(server, "Poll\n");
+    fd = support_ask(server, 0, "Poll\n");
     SUPPORT_UNTIL(board->inside == 1);
     gate_open(&gate);
-    expect_last(fd, "passed\n");
+    support_expect_last(fd, "passed\n");
     finish(server);
 }
 
@@ -542,12 +527,12 @@ static void handlers_run_side_by_side(void **state)
 
     (void)state;
     for (int i = 0; i < 5; i++)
-        fds[i] = asking(server, "gate\n");
+        fds[i] = support_ask(server, 0, "gate\n");
     SUPPORT_UNTIL(board->inside == 5);
     SUPPORT_AWAIT(server, active, == 5);
     gate_open(&gate);
     for (int i = 0; i < 5; i++)
-        expect_last(fds[i], "passed\n");
+        support_expect_last(fds[i], "passed\n");
     finish(server);
 }
 
@@ -560,15 +545,15 @@ static void *shut_down(void *server)
 static void a_serial_server_serves_one_after_another(void **state)
 {
     struct weir_server *server = START(DEFAULTS);
-    int first = asking(server, "gate\n");
+    int first = support_ask(server, 0, "gate\n");
     int second;
 
     (void)state;
     SUPPORT_UNTIL(board->inside == 1);
-    second = asking(server, "gate\n");
+    second = support_ask(server, 0, "gate\n");
     gate_open(&gate);
-    expect_last(first, "passed\n");
-    expect_last(second, "passed\n");
+    support_expect_last(first, "passed\n");
+    support_expect_last(second, "passed\n");
     assert_int_equal(board->most_inside, 1);
     finish(server);
 }
@@ -576,8 +561,8 @@ static void a_serial_server_serves_one_after_another(void **state)
 static void what_is_ready_when_a_serial_server_is_stopped_waits(void **state)
 {
     struct weir_server *server = START(DEFAULTS);
-    int first = asking(server, "gate\n");
-    int second = asking(server, "x\n");
+    int first = support_ask(server, 0, "gate\n");
+    int second = support_ask(server, 0, "x\n");
     pthread_t thread;
 
     (void)state;
@@ -585,7 +570,7 @@ static void what_is_ready_when_a_serial_server_is_stopped_waits(void **state)
     weir_server_stop(server);
     assert_int_equal(pthread_create(&thread, NULL, shut_down, server), 0);
     gate_open(&gate);
-    expect_last(first, "passed\n");
+    support_expect_last(first, "passed\n");
     pthread_join(thread, NULL);
     assert_int_equal(support_stats(server).accepted, 1);
     assert_int_equal(weir_server_start(server), 0);
@@ -597,7 +582,7 @@ static void what_is_ready_when_a_serial_server_is_stopped_waits(void **state)
 static void close_waits_for_handlers_unless_told_not_to(void **state)
 {
     struct weir_server *server = START(.drain_timeout_ms = 50);
-    int fd = asking(server, "gate\n");
+    int fd = support_ask(server, 0, "gate\n");
 
     (void)state;
     SUPPORT_UNTIL(board->inside == 1);
@@ -611,14 +596,14 @@ static void close_waits_for_handlers_unless_told_not_to(void **state)
     weir_server_destroy(server);
 
     server = START(.block_on_close = WEIR_NO);
-    fd = asking(server, "gate\n");
+    fd = support_ask(server, 0, "gate\n");
     SUPPORT_UNTIL(board->inside == 1);
     weir_server_shutdown(server);
     assert_int_equal(weir_server_close(server), 0);
     assert_int_equal(board->inside, 1);
     gate_open(&gate);
     weir_server_destroy(server);
-    expect_last(fd, "passed\n");
+    support_expect_last(fd, "passed\n");
 }
 
 static bool has_children(void)
@@ -635,7 +620,7 @@ static void daemon_handlers_are_cancelled(void **state)
 
     (void)state;
     server = START(.daemon_threads = true);
-    fd = asking(server, "gate\n");
+    fd = support_ask(server, 0, "gate\n");
     SUPPORT_UNTIL(board->inside == 1);
     weir_server_shutdown(server);
     assert_int_equal(weir_server_close(server), 0);
@@ -655,13 +640,13 @@ static void at_the_limit_accepting_waits_and_shutdown_does_not(void **state)
 
     (void)state;
     for (int i = 0; i < 5; i++)
-        fds[i] = asking(server, "gate\n");
+        fds[i] = support_ask(server, 0, "gate\n");
     SUPPORT_UNTIL(board->inside == 2);
     assert_int_equal(weir_server_shutdown(server), 0);
     assert_int_equal(weir_server_start(server), 0);
     gate_open(&gate);
     for (int i = 0; i < 5; i++)
-        expect_last(fds[i], "passed\n");
+        support_expect_last(fds[i], "passed\n");
     assert_int_equal(board->most_inside, 2);
     finish(server);
 }
@@ -679,7 +664,7 @@ static pid_t start_program(bool daemon_threads)
     if (pid != 0)
         return pid;
     server = START(.daemon_threads = daemon_threads);
-    asking(server, "block\n");
+    support_ask(server, 0, "block\n");
     SUPPORT_UNTIL(board->inside == 1);
     weir_server_shutdown(server);
     weir_server_destroy(server);
@@ -733,7 +718,7 @@ static void a_thousand_threads_leave_nothing_behind(void **state)
 static int number(struct weir_server *server, const char *question)
 {
     char text[32] = "";
-    int fd = asking(server, question);
+    int fd = support_ask(server, 0, question);
 
     support_read_all(fd, text, sizeof(text) - 1);
     close(fd);
@@ -762,14 +747,14 @@ static void more_than_max_children_wait_their_turn(void **state)
 
     (void)state;
     for (int i = 0; i < 5; i++)
-        fds[i] = asking(server, "gate\n");
+        fds[i] = support_ask(server, 0, "gate\n");
     SUPPORT_UNTIL(board->inside == 2);
     SUPPORT_AWAIT(server, workers, == 2);
     assert_int_equal(weir_server_shutdown(server), 0);
     assert_int_equal(weir_server_start(server), 0);
     gate_open(&gate);
     for (int i = 0; i < 5; i++)
-        expect_last(fds[i], "passed\n");
+        support_expect_last(fds[i], "passed\n");
     assert_int_equal(board->most_inside, 2);
     SUPPORT_AWAIT(server, workers, == 0);
     finish(server);
@@ -814,7 +799,7 @@ static void expect_crash(struct weir_server *server, const char *ask, int number
 static void a_crashing_child_harms_nobody(void **state)
 {
     struct weir_server *server = START(DEFAULTS);
-    int other = asking(server, "gate\n");
+    int other = support_ask(server, 0, "gate\n");
 
     (void)state;
     SUPPORT_UNTIL(board->inside == 1);
@@ -822,7 +807,7 @@ static void a_crashing_child_harms_nobody(void **state)
     expect_crash(server, "violate\n", SIGSEGV);
     SUPPORT_AWAIT(server, closed, == 2);
     gate_open(&gate);
-    expect_last(other, "passed\n");
+    support_expect_last(other, "passed\n");
     finish(server);
 }
 
@@ -923,7 +908,7 @@ static void a_client_for_whom_nobody_can_be_had_is_closed(void **state)
     struct rlimit before = take_all_processes();
 
     (void)state;
-    expect_last(asking(server, "x\n"), "");
+    support_expect_last(support_ask(server, 0, "x\n"), "");
     assert_int_equal(told_phase, WEIR_PHASE_PROCESS);
     assert_int_equal(told_error, -EAGAIN);
     assert_int_equal(support_stats(server).refused, 1);
@@ -939,18 +924,18 @@ static void one_who_is_served_on_request_too(void **state)
     struct weir_server *server = support_create(WEIR_OPTIONS(
             .listen = "tcp://127.0.0.1:0", .handler = &lines, .concurrency = how,
             .handle_error = note_error));
-    int first = asking(server, "x\n");
-    int second = asking(server, "x\n");
+    int first = support_ask(server, 0, "x\n");
+    int second = support_ask(server, 0, "x\n");
     struct rlimit before = take_all_processes();
 
     (void)state;
     support_half_close(second);
     assert_int_equal(weir_handle_request(server), 1);
-    expect_last(first, "");
+    support_expect_last(first, "");
     assert_int_equal(told_error, -EAGAIN);
     setrlimit(RLIMIT_NPROC, &before);
     assert_int_equal(weir_handle_request(server), 1);
-    expect_last(second, "1 x\n");
+    support_expect_last(second, "1 x\n");
     weir_server_destroy(server);
 }
 

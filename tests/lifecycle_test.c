@@ -125,9 +125,8 @@ static const struct weir_handler obedient = {
 static int asking(struct weir_server *server, const char *word)
 {
     uint64_t before = support_stats(server).bytes_in;
-    int fd = support_connect(server, 0);
+    int fd = support_ask(server, 0, word);
 
-    support_say(fd, word);
     SUPPORT_AWAIT(server, bytes_in, == before + strlen(word));
     return fd;
 }
@@ -139,13 +138,6 @@ static int kept(struct weir_server *server)
     support_expect(fd, "kept\n");
     SUPPORT_AWAIT(server, idle, > 0);
     return fd;
-}
-
-static void expect_last(int fd, const char *text)
-{
-    support_expect(fd, text);
-    support_expect_end(fd);
-    close(fd);
 }
 
 static void shut_down_and_destroy(struct weir_server *server)
@@ -181,7 +173,7 @@ static void a_deferred_server_opens_its_sockets_step_by_step(void **state)
     fd = support_connect(server, 0);
     support_say(fd, "x\n");
     assert_int_equal(weir_server_start(server), 0);
-    expect_last(fd, "done\n");
+    support_expect_last(fd, "done\n");
     shut_down_and_destroy(server);
     assert_int_equal(support_open_descriptors(), before);
 }
@@ -376,7 +368,7 @@ static void clients_between_two_servings_wait_in_the_backlog(void **state)
     support_say(fd, "x\n");
     assert_int_equal(support_stats(server).accepted, 0);
     assert_int_equal(weir_server_start(server), 0);
-    expect_last(fd, "done\n");
+    support_expect_last(fd, "done\n");
     shut_down_and_destroy(server);
 }
 
@@ -395,7 +387,7 @@ static void a_client_that_comes_with_the_stop_is_served_next_time(void **state)
         assert_int_equal(weir_server_shutdown(server), 0);
         assert_int_equal(weir_server_start(server), 0);
         support_say(fd, "x\n");
-        expect_last(fd, "done\n");
+        support_expect_last(fd, "done\n");
         assert_int_equal(weir_server_shutdown(server), 0);
     }
     weir_server_destroy(server);
@@ -597,7 +589,7 @@ static void a_hook_that_would_wait_for_itself_is_refused(void **state)
     server = support_create(OPTIONS(.verify_request = end_from_verify, .acceptors = 2));
     fd = support_connect(server, 0);
     assert_int_equal(weir_serve_forever(server), 0);
-    expect_last(fd, "");
+    support_expect_last(fd, "");
     weir_server_destroy(server);
     assert_int_equal(hook_shutdown, -EDEADLK);
     assert_int_equal(hook_close, -EBUSY);
@@ -614,7 +606,7 @@ static void an_error_hook_in_a_handler_is_refused_as_well(void **state)
     (void)state;
     hook_shutdown = hook_close = 0;
     assert_int_equal(weir_serve_forever(server), 0);
-    expect_last(fd, "");
+    support_expect_last(fd, "");
     weir_server_destroy(server);
     assert_int_equal(hook_shutdown, -EDEADLK);
     assert_int_equal(hook_close, -EDEADLK);
@@ -640,7 +632,7 @@ static void a_handler_may_wait_for_the_shutdown_on_an_offload_thread(void **stat
 
     (void)state;
     assert_int_equal(weir_serve_forever(server), 0);
-    expect_last(fd, "0\n");
+    support_expect_last(fd, "0\n");
     weir_server_destroy(server);
 }
 
@@ -681,7 +673,7 @@ static void a_stop_from_any_part_of_a_handler_ends_this_serving_only(void **stat
 
             support_half_close(fd);
             assert_int_equal(weir_serve_forever(server), 0);
-            expect_last(fd, "");
+            support_expect_last(fd, "");
         }
         weir_server_destroy(server);
     }
@@ -749,7 +741,7 @@ static void shutdown_does_not_wait_for_handlers(void **state)
     assert_int_equal(weir_server_shutdown(server), 0);
     assert_int_equal(finished, 0);
     gate_open(&gate);
-    expect_last(blocked, "done\n");
+    support_expect_last(blocked, "done\n");
     weir_server_destroy(server);
     assert_int_equal(finished, 1);
 }
@@ -764,7 +756,7 @@ static void close_waits_for_running_handlers(void **state)
     assert_int_equal(weir_server_close(server), 0);
     assert_int_equal(finished, 1);
     assert_int_equal(support_stats(server).active, 0);
-    expect_last(held, "done\n");
+    support_expect_last(held, "done\n");
     weir_server_destroy(server);
 }
 
@@ -788,7 +780,7 @@ static void close_waits_for_parked_handlers(void **state)
         assert_int_equal(weir_server_close(server), 0);
         pthread_join(thread, NULL);
         assert_int_equal(finished, 1 + dispatch);
-        expect_last(waiting, "late words\n");
+        support_expect_last(waiting, "late words\n");
         weir_server_destroy(server);
     }
 }
@@ -805,7 +797,7 @@ static void close_ends_kept_connections(void **state)
         assert_int_equal(weir_server_shutdown(server), 0);
         assert_int_equal(weir_server_close(server), 0);
         for (int i = 0; i < 5; i++)
-            expect_last(clients[i], "");
+            support_expect_last(clients[i], "");
         assert_int_equal(finished, 5 * (1 + dispatch));
         assert_int_equal(last_status, 0);
         weir_server_destroy(server);
@@ -829,11 +821,11 @@ static void close_serves_what_is_queued(void **state)
         support_say(idle, "keep\n");
         assert_int_equal(weir_server_shutdown(server), 0);
         assert_int_equal(weir_server_close(server), 0);
-        expect_last(held, "done\n");
+        support_expect_last(held, "done\n");
         for (int i = 0; i < 5; i++)
-            expect_last(queued[i], i % 2 ? "kept\n" : "done\n");
+            support_expect_last(queued[i], i % 2 ? "kept\n" : "done\n");
         /* A drained server answers a kept connection's last request. */
-        expect_last(idle, "kept\n");
+        support_expect_last(idle, "kept\n");
         weir_server_destroy(server);
     }
 }
@@ -864,14 +856,14 @@ static void close_without_block_on_close_returns_at_once(void **state)
     (void)state;
     assert_int_equal(weir_server_shutdown(server), 0);
     assert_int_equal(weir_server_close(server), 0);
-    expect_last(idle, "");
+    support_expect_last(idle, "");
     assert_int_equal(support_stats(server).active, 2);
     gate_open(&gate);
-    expect_last(blocked, "done\n");
+    support_expect_last(blocked, "done\n");
     support_say(waiting, "words\n");
     weir_server_destroy(server);
     assert_int_equal(finished, 3);
-    expect_last(waiting, "late words\n");
+    support_expect_last(waiting, "late words\n");
 }
 
 static void daemon_handlers_are_cancelled_where_they_park(void **state)
@@ -888,8 +880,8 @@ static void daemon_handlers_are_cancelled_where_they_park(void **state)
         finished = 0;
         assert_int_equal(weir_server_shutdown(server), 0);
         assert_int_equal(weir_server_close(server), 0);
-        expect_last(idle, "");
-        expect_last(sleeping, "");
+        support_expect_last(idle, "");
+        support_expect_last(sleeping, "");
         SUPPORT_AWAIT(server, active, == 0);
         assert_int_equal(finished, 2);
         assert_int_equal(support_stats(server).cancelled, 1);
@@ -911,7 +903,7 @@ static void daemon_handlers_that_run_are_left_behind(void **state)
     weir_server_destroy(server);
     assert_int_equal(finished, 0);
     gate_open(&gate);
-    expect_last(blocked, "done\n");
+    support_expect_last(blocked, "done\n");
     /* It frees itself once its last handler has returned. */
     SUPPORT_UNTIL(support_open_descriptors() == before);
     assert_int_equal(finished, 1);
@@ -930,7 +922,7 @@ static void a_drain_that_takes_too_long_cancels(void **state)
     assert_true(support_now_ms() - began_ms >= 30);
     assert_int_equal(finished, 1);
     assert_int_equal(last_status, -ECANCELED);
-    expect_last(sleeping, "");
+    support_expect_last(sleeping, "");
     weir_server_destroy(server);
 }
 
@@ -955,8 +947,8 @@ static void a_second_close_hurries_the_first(void **state)
     pthread_join(thread, NULL);
     assert_int_equal(finished, 2);
     assert_int_equal(support_stats(server).cancelled, 2);
-    expect_last(sleeping, "");
-    expect_last(waiting, "");
+    support_expect_last(sleeping, "");
+    support_expect_last(waiting, "");
     weir_server_destroy(server);
 }
 
@@ -972,7 +964,7 @@ static void cancel_reaches_every_parked_handler(void **state)
     weir_server_cancel(server);
     SUPPORT_AWAIT(server, closed, == 20);
     for (int i = 0; i < 20; i++)
-        expect_last(clients[i], "");
+        support_expect_last(clients[i], "");
     assert_int_equal(support_stats(server).cancelled, 20);
     assert_int_equal(finished, 20);
     shut_down_and_destroy(server);
@@ -986,7 +978,7 @@ static void destroy_waits_for_handlers(void **state)
     (void)state;
     weir_server_destroy(server);
     assert_int_equal(finished, 1);
-    expect_last(held, "done\n");
+    support_expect_last(held, "done\n");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_gates, close_gates)

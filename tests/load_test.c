@@ -20,7 +20,7 @@
 /* A server of this process that answers as a test wants it to. */
 struct rig {
     int fd;
-    void *(*serve)(void *arg);
+    int (*answers)(struct rig *rig, char *text);    /* to a datagram: see send_back */
     uint32_t seen;                  /* datagrams, or connections */
     uint32_t kept;                  /* connections that only rig_stop closes */
     int fds[16];
@@ -28,20 +28,25 @@ struct rig {
     char address[64];
 };
 
-static void rig_start(struct rig *rig, int type, void *(*serve)(void *arg))
+static void rig_open(struct rig *rig, int type)
 {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
     };
     socklen_t len = sizeof(address);
 
-    *rig = (struct rig){ .fd = socket(AF_INET, type, 0), .serve = serve };
+    *rig = (struct rig){ .fd = socket(AF_INET, type, 0) };
     assert_int_equal(bind(rig->fd, (struct sockaddr *)&address, len), 0);
     assert_int_equal(getsockname(rig->fd, (struct sockaddr *)&address, &len), 0);
     if (type == SOCK_STREAM)
         assert_int_equal(listen(rig->fd, 16), 0);
     snprintf(rig->address, sizeof(rig->address), "%s://127.0.0.1:%u",
              type == SOCK_STREAM ? "tcp" : "udp", (unsigned)ntohs(address.sin_port));
+}
+
+static void rig_start(struct rig *rig, int type, void *(*serve)(void *arg))
+{
+    rig_open(rig, type);
     assert_int_equal(pthread_create(&rig->thread, NULL, serve, rig), 0);
 }
 
@@ -54,8 +59,8 @@ static void rig_stop(struct rig *rig)
     close(rig->fd);
 }
 
-/* Sends a datagram back as often as answers says, which may change it. 0: there are no more. */
-static ssize_t send_back(struct rig *rig, int (*answers)(struct rig *rig, char *text))
+/* Sends a datagram back as often as answers says, which may change it. False: no more come. */
+static bool send_back(struct rig *rig)
 {
     struct sockaddr_in peer;
     socklen_t len = sizeof(peer);
@@ -63,11 +68,25 @@ static ssize_t send_back(struct rig *rig, int (*answers)(struct rig *rig, char *
     ssize_t n = recvfrom(rig->fd, text, sizeof(text), 0, (struct sockaddr *)&peer, &len);
 
     if (n <= 0)
-        return 0;
+        return false;
     rig->seen++;
-    for (int left = answers(rig, text); left > 0; left--)
+    for (int left = rig->answers(rig, text); left > 0; left--)
         sendto(rig->fd, text, (size_t)n, 0, (struct sockaddr *)&peer, len);
-    return n;
+    return true;
+}
+
+static void *answer_datagrams(void *rig)
+{
+    while (send_back(rig))
+        ;
+    return NULL;
+}
+
+static void rig_start_datagrams(struct rig *rig, int (*answers)(struct rig *rig, char *text))
+{
+    rig_open(rig, SOCK_DGRAM);
+    rig->answers = answers;
+    assert_int_equal(pthread_create(&rig->thread, NULL, answer_datagrams, rig), 0);
 }
 
 static struct load_result run_until(const struct load_options *options, uint32_t ms)
@@ -650,20 +669,13 @@ static int nothing_at_first(struct rig *rig, char *text)
     return rig->seen > 6;
 }
 
-static void *lose_six(void *arg)
-{
-    while (send_back(arg, nothing_at_first) > 0)
-        ;
-    return NULL;
-}
-
 static void what_is_lost_is_sent_again(void **state)
 {
     struct load_result result;
     struct rig rig;
 
     (void)state;
-    rig_start(&rig, SOCK_DGRAM, lose_six);
+    rig_start_datagrams(&rig, nothing_at_first);
     result = run_once(&(struct load_options){
         .mode = LOAD_LINE, .address = rig.address, .connections = 2, .in_flight = 3,
     });
@@ -679,13 +691,6 @@ static int twice(struct rig *rig, char *text)
     return 2;
 }
 
-static void *answer_twice(void *arg)
-{
-    while (send_back(arg, twice) > 0)
-        ;
-    return NULL;
-}
-
 static void a_second_answer_does_not_count(void **state)
 {
     struct load_result result = { 0 };
@@ -693,7 +698,7 @@ static void a_second_answer_does_not_count(void **state)
     struct rig rig;
 
     (void)state;
-    rig_start(&rig, SOCK_DGRAM, answer_twice);
+    rig_start_datagrams(&rig, twice);
     assert_int_equal(load_create(&load, &(struct load_options){
         .mode = LOAD_LINE, .address = rig.address, .connections = 1, .in_flight = 4,
     }), 0);
@@ -711,20 +716,13 @@ static int changed(struct rig *rig, char *text)
     return 1;
 }
 
-static void *answer_wrongly(void *arg)
-{
-    while (send_back(arg, changed) > 0)
-        ;
-    return NULL;
-}
-
 static void a_datagram_that_was_changed_is_an_error(void **state)
 {
     struct load_result result;
     struct rig rig;
 
     (void)state;
-    rig_start(&rig, SOCK_DGRAM, answer_wrongly);
+    rig_start_datagrams(&rig, changed);
     result = run_once(&(struct load_options){
         .mode = LOAD_LINE, .address = rig.address, .connections = 2, .in_flight = 1,
     });

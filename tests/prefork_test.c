@@ -102,21 +102,6 @@ static void finish(struct weir_server *server)
     weir_server_destroy(server);
 }
 
-static int asking(struct weir_server *server, const char *question)
-{
-    int fd = support_connect(server, 0);
-
-    support_say(fd, question);
-    return fd;
-}
-
-static void expect_last(int fd, const char *text)
-{
-    support_expect(fd, text);
-    support_expect_end(fd);
-    close(fd);
-}
-
 /* Which child says so. */
 static pid_t number_from(int fd)
 {
@@ -130,7 +115,7 @@ static pid_t number_from(int fd)
 
 static pid_t child_of(struct weir_server *server)
 {
-    int fd = asking(server, "pid\n");
+    int fd = support_ask(server, 0, "pid\n");
     pid_t pid = number_from(fd);
 
     support_expect_end(fd);
@@ -142,7 +127,7 @@ static void kill_one(struct weir_server *server, const char *how)
 {
     int before = told;
 
-    expect_last(asking(server, how), "");
+    support_expect_last(support_ask(server, 0, how), "");
     SUPPORT_UNTIL(told == before + 1);
 }
 
@@ -185,12 +170,12 @@ static void who_has_no_room_leaves_clients_to_the_others(void **state)
 
     (void)state;
     for (int i = 0; i < 5; i++)
-        fds[i] = asking(server, "gate\n");
+        fds[i] = support_ask(server, 0, "gate\n");
     SUPPORT_UNTIL(board->inside == 2);
     SUPPORT_AWAIT(server, active, == 2);
     gate_open(&gate);
     for (int i = 0; i < 5; i++)
-        expect_last(fds[i], "passed\n");
+        support_expect_last(fds[i], "passed\n");
     finish(server);
 }
 
@@ -247,7 +232,7 @@ static bool two_cpus(int *ret_cpus)
 
 static bool runs_on(struct weir_server *server, int cpu)
 {
-    int fd = asking(server, "cpu\n");
+    int fd = support_ask(server, 0, "cpu\n");
     int number = number_from(fd);
 
     close(fd);
@@ -319,7 +304,7 @@ static void connections_of_a_dead_child_are_counted_as_closed(void **state)
 
     (void)state;
     server = START(.processes = 1, .workers = 2);
-    fd = asking(server, "gate\n");
+    fd = support_ask(server, 0, "gate\n");
     SUPPORT_UNTIL(board->inside == 1);
     SUPPORT_AWAIT(server, active, == 1);
     kill_one(server, "die\n");
@@ -335,8 +320,8 @@ static void connections_of_a_dead_child_are_counted_as_closed(void **state)
 static void after_a_shutdown_children_finish_and_others_serve(void **state)
 {
     struct weir_server *server = START(.processes = 1, .workers = 2);
-    int fd = asking(server, "gate\n");
-    int kept = asking(server, "keep\n");
+    int fd = support_ask(server, 0, "gate\n");
+    int kept = support_ask(server, 0, "keep\n");
     pid_t first = number_from(kept);
 
     (void)state;
@@ -348,14 +333,14 @@ static void after_a_shutdown_children_finish_and_others_serve(void **state)
     assert_int_not_equal(child_of(server), first);
     SUPPORT_AWAIT(server, workers, == 2);
     gate_open(&gate);
-    expect_last(fd, "passed\n");
+    support_expect_last(fd, "passed\n");
     SUPPORT_AWAIT(server, workers, == 1);
     finish(server);
 }
 
 static bool is_refused(struct weir_server *server)
 {
-    int fd = asking(server, "pid\n");
+    int fd = support_ask(server, 0, "pid\n");
     pid_t pid = number_from(fd);
 
     close(fd);

@@ -176,15 +176,27 @@ void support_reset(int fd)
     close(fd);
 }
 
-void support_talk(struct weir_server *server, size_t i, const char *say, const char *expect)
+void support_expect_last(int fd, const char *text)
+{
+    support_expect(fd, text);
+    support_expect_end(fd);
+    close(fd);
+}
+
+int support_ask(struct weir_server *server, size_t i, const char *say)
 {
     int fd = support_connect(server, i);
 
     support_say(fd, say);
+    return fd;
+}
+
+void support_talk(struct weir_server *server, size_t i, const char *say, const char *expect)
+{
+    int fd = support_ask(server, i, say);
+
     support_half_close(fd);
-    support_expect(fd, expect);
-    support_expect_end(fd);
-    close(fd);
+    support_expect_last(fd, expect);
 }
 
 /* ------------------------------------------------------------------ waiting ----------- */

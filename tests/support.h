@@ -45,6 +45,12 @@ bool support_is_silent(int fd);                 /* nothing has come, and it is o
 void support_half_close(int fd);
 void support_reset(int fd);                     /* closes it with a RST */
 
+/* Exactly these bytes come, and then the end; closes it. */
+void support_expect_last(int fd, const char *text);
+
+/* A client of the i-th address that has said this. */
+int support_ask(struct weir_server *server, size_t i, const char *say);
+
 /* One conversation: connects, says, expects, waits for the end, closes. */
 void support_talk(struct weir_server *server, size_t i, const char *say, const char *expect);
 
