@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* What weir's hello answers, byte for byte but for the time: the same work for the kernel. */
@@ -135,7 +136,7 @@ static void *loop_main(void *arg)
 }
 
 /* Port 0 lets the kernel choose; *port is then the one chosen, for the next loop to share. */
-static int listener_open(uint16_t *port)
+static int listen_at_port(int fd, uint16_t *port)
 {
     struct sockaddr_in address = {
         .sin_family = AF_INET,
@@ -143,30 +144,48 @@ static int listener_open(uint16_t *port)
         .sin_port = htons(*port),
     };
     socklen_t address_len = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-    if (fd < 0)
-        return -errno;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &(int){ 1 }, sizeof(int)) < 0 ||
         bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
         listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &address_len) < 0) {
-        int r = -errno;
-
-        close(fd);
-        return r;
-    }
+        getsockname(fd, (struct sockaddr *)&address, &address_len) < 0)
+        return -errno;
     *port = ntohs(address.sin_port);
-    return fd;
+    return 0;
 }
 
-static int loop_init(struct loop *loop, enum bare_loop_mode mode, uint16_t *port)
+static int listen_at_path(int fd, const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+    if (strlen(path) >= sizeof(address.sun_path))
+        return -ENAMETOOLONG;
+    strcpy(address.sun_path, path);
+    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, SOMAXCONN) < 0)
+        return -errno;
+    return 0;
+}
+
+static int listener_open(const char *path, uint16_t *port)
+{
+    int fd = socket(path ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int r;
+
+    if (fd < 0)
+        return -errno;
+    r = path ? listen_at_path(fd, path) : listen_at_port(fd, port);
+    if (r < 0)
+        close(fd);
+    return r < 0 ? r : fd;
+}
+
+static int loop_init(struct loop *loop, enum bare_loop_mode mode, const char *path, uint16_t *port)
 {
     loop->mode = mode;
     for (size_t i = 0; i < REPLIES_MAX; i++)
         memcpy(loop->replies + i * REPLY_LEN, keep_reply, REPLY_LEN);
 
-    loop->listen_fd = listener_open(port);
+    loop->listen_fd = listener_open(path, port);
     if (loop->listen_fd < 0)
         return loop->listen_fd;
 
@@ -180,18 +199,18 @@ static int loop_init(struct loop *loop, enum bare_loop_mode mode, uint16_t *port
 }
 
 /* What a failure leaves open goes with the process: the caller has nothing else to do in it. */
-int bare_loop_run(enum bare_loop_mode mode, unsigned threads,
+int bare_loop_run(enum bare_loop_mode mode, unsigned threads, const char *path,
                   void (*ready)(void *arg, const char *address), void *arg)
 {
     struct loop *loops = calloc(threads, sizeof(*loops));
-    char address[32];
+    char address[sizeof("unix://") + sizeof(((struct sockaddr_un *)0)->sun_path)];
     uint16_t port = 0;
     int r;
 
     if (!loops)
         return -ENOMEM;
     for (unsigned i = 0; i < threads; i++) {
-        r = loop_init(&loops[i], mode, &port);
+        r = loop_init(&loops[i], mode, path, &port);
         if (r < 0)
             return r;
     }
@@ -202,7 +221,10 @@ int bare_loop_run(enum bare_loop_mode mode, unsigned threads,
         if (r > 0)
             return -r;
     }
-    snprintf(address, sizeof(address), "tcp://127.0.0.1:%u", (unsigned)port);
+    if (path)
+        snprintf(address, sizeof(address), "unix://%s", path);
+    else
+        snprintf(address, sizeof(address), "tcp://127.0.0.1:%u", (unsigned)port);
     ready(arg, address);
     loop_main(&loops[0]);
     return 0;

@@ -19,11 +19,12 @@ enum bare_loop_mode {
 };
 
 /*
- * bare_loop_run listens on 127.0.0.1 at a port that the kernel chooses, calls ready(arg, its
- * URI) and serves for ever: on the calling thread and on threads - 1 more, which share the port by
- * SO_REUSEPORT and nothing else. Returns only if it could not start: -errno.
+ * bare_loop_run listens at a Unix socket's path, or where that is NULL on 127.0.0.1 at a port that
+ * the kernel chooses, calls ready(arg, its URI) and serves for ever: on the calling thread and on
+ * threads - 1 more, which share the port by SO_REUSEPORT and nothing else; a path takes one thread.
+ * Returns only if it could not start: -errno.
  */
-int bare_loop_run(enum bare_loop_mode mode, unsigned threads,
+int bare_loop_run(enum bare_loop_mode mode, unsigned threads, const char *path,
                   void (*ready)(void *arg, const char *address), void *arg);
 
 #ifdef __cplusplus

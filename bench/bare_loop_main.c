@@ -2,6 +2,7 @@
  * bare_loop_main.c - the yardstick as a program, for load generators that are programs too.
  */
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@ static const char *const mode_names[] = {
 
 static int usage(void)
 {
-    fputs("usage: bare_loop [--threads N] line|http|close\n"
+    fputs("usage: bare_loop [--threads N | --unix PATH] line|http|close\n"
           "       bare_loop udp|unixgram\n", stderr);
     return 2;
 }
@@ -35,15 +36,17 @@ static int failed(int error)
     return 1;
 }
 
-static int run(const char *what, unsigned threads)
+static int run(const char *what, unsigned threads, const char *path)
 {
-    if (threads == 1 && strcmp(what, "udp") == 0)
+    const bool plain = threads == 1 && !path;
+
+    if (plain && strcmp(what, "udp") == 0)
         return failed(bare_datagrams_run(AF_INET, announce, NULL));
-    if (threads == 1 && strcmp(what, "unixgram") == 0)
+    if (plain && strcmp(what, "unixgram") == 0)
         return failed(bare_datagrams_run(AF_UNIX, announce, NULL));
     for (size_t mode = 0; mode < sizeof(mode_names) / sizeof(mode_names[0]); mode++) {
         if (strcmp(what, mode_names[mode]) == 0)
-            return failed(bare_loop_run((enum bare_loop_mode)mode, threads, announce, NULL));
+            return failed(bare_loop_run((enum bare_loop_mode)mode, threads, path, announce, NULL));
     }
     return usage();
 }
@@ -52,17 +55,22 @@ int main(int argc, char **argv)
 {
     static const struct option options[] = {
         { "threads", required_argument, NULL, 't' },
+        { "unix", required_argument, NULL, 'u' },
         { NULL, 0, NULL, 0 },
     };
     unsigned long threads = 1;
+    const char *path = NULL;
     int c;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (c != 't')
+        if (c == 't')
+            threads = strtoul(optarg, NULL, 10);
+        else if (c == 'u')
+            path = optarg;
+        else
             return usage();
-        threads = strtoul(optarg, NULL, 10);
     }
-    if (optind != argc - 1 || threads < 1 || threads > 256)
+    if (optind != argc - 1 || threads < 1 || threads > 256 || (path && threads > 1))
         return usage();
-    return run(argv[optind], (unsigned)threads);
+    return run(argv[optind], (unsigned)threads, path);
 }

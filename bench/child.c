@@ -43,7 +43,7 @@ static void tell_address(void *arg, const char *address)
 
 static int serve_bare_loop(struct job *job)
 {
-    return bare_loop_run(job->mode, job->threads, tell_address, job);
+    return bare_loop_run(job->mode, job->threads, NULL, tell_address, job);
 }
 
 static int serve_bare_datagrams(struct job *job)

@@ -206,6 +206,16 @@ class Bench(unittest.TestCase):
         self.assertGreaterEqual(len(tree.findall(".//svg")), 4)
         self.assertIn("socketserver", html)
 
+    def test_lines_go_over_a_unix_socket(self):
+        done = bench(self.folder, *SMALL, "--rows", "unixline", "--peers",
+                     "bare loop,weir,socketserver")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = {row["peer"]: row for row in self.report()["rows"]}
+        self.assertEqual(list(rows), ["bare loop", "weir", "socketserver"])
+        for row in rows.values():
+            self.assertIn("unix:///", row["generator"])
+            self.assertEqual((row["lost"], row["closed"]), (0, 0))
+
     def test_a_page_can_be_drawn_again(self):
         bench(self.folder, *SMALL, "--rows", "udp", "--peers", "bare loop,weir")
         first = (self.folder / "bench.html").read_bytes()

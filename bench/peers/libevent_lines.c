@@ -40,9 +40,9 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     bufferevent_enable(bev, EV_READ | EV_WRITE);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    int fd = peer_listen(name);
+    int fd = peer_listen(name, argc > 1 ? argv[1] : NULL);
     struct event_base *base = event_base_new();
 
     /* A backlog of 0: the socket listens already. */

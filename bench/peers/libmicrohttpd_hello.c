@@ -34,7 +34,7 @@ static enum MHD_Result hello(void *reply, struct MHD_Connection *connection, con
 
 int main(void)
 {
-    int fd = peer_listen(name);
+    int fd = peer_listen(name, NULL);
     struct MHD_Response *reply =
         MHD_create_response_from_buffer(sizeof(text) - 1, text, MHD_RESPMEM_PERSISTENT);
 

@@ -3,6 +3,7 @@
  * buffer that it is in, by uv_try_write if the socket takes it. Nobody looks for the lines' ends.
  */
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
@@ -14,6 +15,12 @@ enum { INPUT_SIZE = 65536 };
 struct late {
     uv_write_t request;
     char data[];
+};
+
+union handle {
+    uv_stream_t stream;
+    uv_tcp_t tcp;
+    uv_pipe_t pipe;
 };
 
 static const char name[] = "libuv";
@@ -79,27 +86,38 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
                     (size_t)(n - (sent > 0 ? sent : 0)));
 }
 
+/* A handle of the listener's kind. */
+static void init(uv_loop_t *loop, union handle *handle, bool is_unix)
+{
+    if (is_unix)
+        uv_pipe_init(loop, &handle->pipe, 0);
+    else
+        uv_tcp_init(loop, &handle->tcp);
+}
+
 static void on_connection(uv_stream_t *listener, int status)
 {
-    uv_tcp_t *client = status < 0 ? NULL : malloc(sizeof(*client));
+    union handle *client = status < 0 ? NULL : malloc(sizeof(*client));
 
     if (!client)
         return;
-    uv_tcp_init(listener->loop, client);
-    if (uv_accept(listener, (uv_stream_t *)client) < 0 ||
-        uv_read_start((uv_stream_t *)client, on_alloc, on_read) < 0)
-        drop((uv_stream_t *)client);
+    init(listener->loop, client, listener->type == UV_NAMED_PIPE);
+    if (uv_accept(listener, &client->stream) < 0 ||
+        uv_read_start(&client->stream, on_alloc, on_read) < 0)
+        drop(&client->stream);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    int fd = peer_listen(name);
+    const char *path = argc > 1 ? argv[1] : NULL;
+    int fd = peer_listen(name, path);
     uv_loop_t *loop = uv_default_loop();
-    uv_tcp_t listener;
+    union handle listener;
 
     signal(SIGPIPE, SIG_IGN);
-    if (uv_tcp_init(loop, &listener) < 0 || uv_tcp_open(&listener, fd) < 0 ||
-        uv_listen((uv_stream_t *)&listener, SOMAXCONN, on_connection) < 0)
+    init(loop, &listener, path);
+    if ((path ? uv_pipe_open(&listener.pipe, fd) : uv_tcp_open(&listener.tcp, fd)) < 0 ||
+        uv_listen(&listener.stream, SOMAXCONN, on_connection) < 0)
         peer_fail(name, "cannot start");
     peer_announce(name, fd);
     uv_run(loop, UV_RUN_DEFAULT);

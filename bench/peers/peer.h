@@ -7,10 +7,11 @@
 #define WEIR_BENCH_PEERS_PEER_H
 
 /*
- * peer_listen listens on 127.0.0.1, at a port that the kernel chooses, with as long a backlog as it
- * allows. Returns a non-blocking socket; where there is none, the process ends.
+ * peer_listen listens at a Unix socket's path, or where that is NULL on 127.0.0.1 at a port that
+ * the kernel chooses, with as long a backlog as it allows. Returns a non-blocking socket; where
+ * there is none, the process ends.
  */
-int peer_listen(const char *name);
+int peer_listen(const char *name, const char *path);
 
 /* Says on standard error, as weir does, where the listener is: from then on it is measured. */
 void peer_announce(const char *name, int fd);

@@ -110,9 +110,7 @@ class OwnLoad:
     """tools/load, with connections that stay from run to run."""
 
     def __init__(self, server, built, mode, connections):
-        scheme = "udp" if mode == "udp" else "tcp"
-        argv = [built / "bench/load_main", "--connections", connections,
-                "line" if mode == "udp" else mode, f"{scheme}://127.0.0.1:{server.port}"]
+        argv = [built / "bench/load_main", "--connections", connections, mode, server.address]
         self.command = " ".join(map(str, argv))
         self.process = subprocess.Popen(
             machine.pinned(machine.CLIENT_CPU, argv), stdin=subprocess.PIPE,

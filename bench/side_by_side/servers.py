@@ -44,7 +44,13 @@ class Place:
 
     built: pathlib.Path     # a folder like bazel-bin
     scratch: pathlib.Path   # a folder of its own
-    job: str                # line, http, close (HTTP, a connection per request), udp, memcached
+    job: str                # line, unixline (of a Unix socket), http, close (HTTP, a connection
+                            # per request), udp, memcached
+
+    @property
+    def socket(self):
+        """The path of a Unix socket, for jobs that have one."""
+        return self.scratch / "socket" if self.job == "unixline" else None
 
     def write(self, name, text):
         path = self.scratch / name
@@ -54,7 +60,7 @@ class Place:
 
 @dataclasses.dataclass
 class Launch:
-    """A command. port is None where the program chooses one and says so."""
+    """A command. port is None where the program says itself where it listens."""
 
     argv: list
     port: typing.Optional[int] = None
@@ -79,22 +85,29 @@ def free_port():
 # ---------------------------------------------------------------------- how each is started
 
 def bare_loop(place, threads=1):
-    return Launch([place.built / "bench/bare_loop_main", "--threads", threads, place.job])
+    how = ["--unix", place.socket, "line"] if place.socket else ["--threads", threads, place.job]
+    return Launch([place.built / "bench/bare_loop_main", *how])
 
 
 def weir(place, workers=1, dispatch="worker"):
     handler = "hello" if place.job in ("http", "close") else "echo"
     scheme = "udp" if place.job == "udp" else "tcp"
-    return Launch([place.built / "tools/weir", "serve", "--listen", f"{scheme}://127.0.0.1:0",
-                   "--handler", handler, "--workers", workers, "--dispatch", dispatch])
+    address = f"unix://{place.socket}" if place.socket else f"{scheme}://127.0.0.1:0"
+    return Launch([place.built / "tools/weir", "serve", "--listen", address, "--handler",
+                   handler, "--workers", workers, "--dispatch", dispatch])
+
+
+def at_socket(place):
+    return [place.socket] if place.socket else []
 
 
 def library_peer(place, program):
-    return Launch([place.built / "bench/peers" / program])
+    return Launch([place.built / "bench/peers" / program, *at_socket(place)])
 
 
 def python_peer(place):
-    return Launch([SOCKETSERVER, "http" if place.job == "close" else place.job])
+    return Launch([SOCKETSERVER, "http" if place.job == "close" else place.job,
+                   *at_socket(place)])
 
 
 def nginx(place):
@@ -239,15 +252,16 @@ class Peer:
         return done.stdout.strip()
 
 
+LINES = ("line", "unixline")
 WEB = ("http", "close")
 PEERS = [
-    Peer("bare loop", ("line", "http", "close", "udp"), bare_loop),
-    Peer("weir", ("line", "http", "close", "udp"), weir),
+    Peer("bare loop", (*LINES, *WEB, "udp"), bare_loop),
+    Peer("weir", (*LINES, *WEB, "udp"), weir),
     Peer("weir, dispatch acceptor", ("line", "http"),
          functools.partial(weir, dispatch="acceptor"), variant=True),
-    Peer("libevent", ("line",), functools.partial(library_peer, program="libevent_lines"),
+    Peer("libevent", LINES, functools.partial(library_peer, program="libevent_lines"),
          package="libevent-dev", header="/usr/include/event2/event.h", target="libevent_lines"),
-    Peer("libuv", ("line",), functools.partial(library_peer, program="libuv_lines"),
+    Peer("libuv", LINES, functools.partial(library_peer, program="libuv_lines"),
          package="libuv1-dev", header="/usr/include/uv.h", target="libuv_lines"),
     Peer("memcached", ("memcached",), memcached, package="memcached", program="memcached"),
     Peer("nginx", WEB, nginx, package="nginx", program="nginx"),
@@ -257,7 +271,7 @@ PEERS = [
     Peer("libmicrohttpd", WEB, functools.partial(library_peer, program="libmicrohttpd_hello"),
          package="libmicrohttpd-dev", header="/usr/include/microhttpd.h",
          target="libmicrohttpd_hello"),
-    Peer("socketserver", ("line", "udp"), python_peer),
+    Peer("socketserver", (*LINES, "udp"), python_peer),
     Peer("http.server", WEB, python_peer),
     Peer("2 bare loops", ("line", "http", "close"), functools.partial(bare_loop, threads=2),
          yardstick="2 bare loops", variant=True),
@@ -288,11 +302,12 @@ class Server:
             if launch.listener:
                 launch.listener.close()
             if launch.port is None:
-                launch.port = self._port_from_line()
+                self.address = self._address_from_line()
+            else:
+                self.address = f"tcp://127.0.0.1:{launch.port}"
             # a server must not be stopped by a full pipe
             threading.Thread(target=self._listen_to, daemon=True).start()
-            self.port = launch.port
-            if place.job != "udp":
+            if launch.port is not None:
                 self._wait_until_it_accepts()
         except BaseException:
             self.stop()
@@ -302,17 +317,21 @@ class Server:
     def pid(self):
         return self.process.pid
 
+    @property
+    def port(self):
+        return int(self.address.rsplit(":", 1)[1])
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.stop()
 
-    def _port_from_line(self):
+    def _address_from_line(self):
         for line in self.process.stderr:
-            match = re.search(r"listening on \w+://127\.0\.0\.1:(\d+)", line)
+            match = re.search(r"listening on (\w+://\S+)", line)
             if match:
-                return int(match.group(1))
+                return match.group(1)
             self.last_words.append(line.strip())
         raise Failure(self._with_last_words("did not start"))
 

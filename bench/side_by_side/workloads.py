@@ -47,7 +47,9 @@ WORKLOADS = {workload.name: workload for workload in [
     Workload("connect", "HTTP hello, a connection per request", "close", "clients",
              functools.partial(_wrk, close=True), Wrk.missing),
     Workload("udp", "UDP echo", "udp", "datagrams under way",
-             functools.partial(_own, mode="udp"), OwnLoad.missing, connections=(1, 16, 128)),
+             functools.partial(_own, mode="line"), OwnLoad.missing, connections=(1, 16, 128)),
+    Workload("unixline", "Line echo over a Unix socket", "unixline", "connections",
+             functools.partial(_own, mode="line"), OwnLoad.missing, connections=(64,)),
 ]}
 MEMORY_JOBS = ("line", "http", "memcached")
 
