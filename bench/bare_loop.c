@@ -21,6 +21,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "bench/burn.h"
+
 /* What weir's hello answers, byte for byte but for the time: the same work for the kernel. */
 #define REPLY(connection) \
     "HTTP/1.1 200 OK\r\n" \
@@ -39,6 +41,8 @@ enum {
     EVENTS_MAX = 256,
     RECV_SIZE = 16384,
 };
+
+static const char slow_request[] = "GET /slow ";
 
 struct loop {
     enum bare_loop_mode mode;
@@ -73,6 +77,9 @@ static bool answer(struct loop *loop, int fd, size_t len)
 
     size_t left = requests_in(loop->input, len);
 
+    if (loop->mode == BARE_LOOP_SLOW && len >= sizeof(slow_request) - 1 &&
+        memcmp(loop->input, slow_request, sizeof(slow_request) - 1) == 0)
+        burn_ms(BURN_SLOW_MS);
     if (loop->mode == BARE_LOOP_CLOSE) {
         if (left > 0)
             send_all(fd, close_reply, sizeof(close_reply) - 1);

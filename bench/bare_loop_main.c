@@ -15,11 +15,12 @@ static const char *const mode_names[] = {
     [BARE_LOOP_LINE] = "line",
     [BARE_LOOP_HTTP] = "http",
     [BARE_LOOP_CLOSE] = "close",
+    [BARE_LOOP_SLOW] = "slow",
 };
 
 static int usage(void)
 {
-    fputs("usage: bare_loop [--threads N | --unix PATH] line|http|close\n"
+    fputs("usage: bare_loop [--threads N | --unix PATH] line|http|close|slow\n"
           "       bare_loop udp|unixgram\n", stderr);
     return 2;
 }
