@@ -9,18 +9,16 @@
 #include "bench/bare_loop.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "bench/bare_listener.h"
 #include "bench/burn.h"
 
 /* What weir's hello answers, byte for byte but for the time: the same work for the kernel. */
@@ -142,57 +140,13 @@ static void *loop_main(void *arg)
     return NULL;
 }
 
-/* Port 0 lets the kernel choose; *port is then the one chosen, for the next loop to share. */
-static int listen_at_port(int fd, uint16_t *port)
-{
-    struct sockaddr_in address = {
-        .sin_family = AF_INET,
-        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-        .sin_port = htons(*port),
-    };
-    socklen_t address_len = sizeof(address);
-
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &(int){ 1 }, sizeof(int)) < 0 ||
-        bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-        listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &address_len) < 0)
-        return -errno;
-    *port = ntohs(address.sin_port);
-    return 0;
-}
-
-static int listen_at_path(int fd, const char *path)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-
-    if (strlen(path) >= sizeof(address.sun_path))
-        return -ENAMETOOLONG;
-    strcpy(address.sun_path, path);
-    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, SOMAXCONN) < 0)
-        return -errno;
-    return 0;
-}
-
-static int listener_open(const char *path, uint16_t *port)
-{
-    int fd = socket(path ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int r;
-
-    if (fd < 0)
-        return -errno;
-    r = path ? listen_at_path(fd, path) : listen_at_port(fd, port);
-    if (r < 0)
-        close(fd);
-    return r < 0 ? r : fd;
-}
-
 static int loop_init(struct loop *loop, enum bare_loop_mode mode, const char *path, uint16_t *port)
 {
     loop->mode = mode;
     for (size_t i = 0; i < REPLIES_MAX; i++)
         memcpy(loop->replies + i * REPLY_LEN, keep_reply, REPLY_LEN);
 
-    loop->listen_fd = listener_open(path, port);
+    loop->listen_fd = bare_listener_open(path, port);
     if (loop->listen_fd < 0)
         return loop->listen_fd;
 
@@ -210,7 +164,7 @@ int bare_loop_run(enum bare_loop_mode mode, unsigned threads, const char *path,
                   void (*ready)(void *arg, const char *address), void *arg)
 {
     struct loop *loops = calloc(threads, sizeof(*loops));
-    char address[sizeof("unix://") + sizeof(((struct sockaddr_un *)0)->sun_path)];
+    char address[BARE_LISTENER_URI_SIZE];
     uint16_t port = 0;
     int r;
 
@@ -228,10 +182,7 @@ int bare_loop_run(enum bare_loop_mode mode, unsigned threads, const char *path,
         if (r > 0)
             return -r;
     }
-    if (path)
-        snprintf(address, sizeof(address), "unix://%s", path);
-    else
-        snprintf(address, sizeof(address), "tcp://127.0.0.1:%u", (unsigned)port);
+    bare_listener_uri(path, port, address);
     ready(arg, address);
     loop_main(&loops[0]);
     return 0;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "bench/bare_bodies.h"
 #include "bench/bare_datagrams.h"
 #include "bench/bare_loop.h"
 
@@ -21,7 +22,8 @@ static const char *const mode_names[] = {
 static int usage(void)
 {
     fputs("usage: bare_loop [--threads N | --unix PATH] line|http|close|slow\n"
-          "       bare_loop udp|unixgram\n", stderr);
+          "       bare_loop udp|unixgram\n"
+          "       bare_loop --body FILE memory|file\n", stderr);
     return 2;
 }
 
@@ -35,6 +37,15 @@ static int failed(int error)
 {
     fprintf(stderr, "bare_loop: %s\n", strerror(-error));
     return 1;
+}
+
+static int run_bodies(const char *what, const char *body)
+{
+    if (strcmp(what, "memory") == 0)
+        return failed(bare_bodies_run(BARE_BODIES_MEMORY, body, announce, NULL));
+    if (strcmp(what, "file") == 0)
+        return failed(bare_bodies_run(BARE_BODIES_FILE, body, announce, NULL));
+    return usage();
 }
 
 static int run(const char *what, unsigned threads, const char *path)
@@ -57,10 +68,11 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         { "threads", required_argument, NULL, 't' },
         { "unix", required_argument, NULL, 'u' },
+        { "body", required_argument, NULL, 'b' },
         { NULL, 0, NULL, 0 },
     };
     unsigned long threads = 1;
-    const char *path = NULL;
+    const char *path = NULL, *body = NULL;
     int c;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -68,10 +80,14 @@ int main(int argc, char **argv)
             threads = strtoul(optarg, NULL, 10);
         else if (c == 'u')
             path = optarg;
+        else if (c == 'b')
+            body = optarg;
         else
             return usage();
     }
     if (optind != argc - 1 || threads < 1 || threads > 256 || (path && threads > 1))
         return usage();
+    if (body)
+        return run_bodies(argv[optind], body);
     return run(argv[optind], (unsigned)threads, path);
 }

@@ -1,7 +1,8 @@
 /*
  * load_main.c - the load generator as a program, for benches that are scripts.
  *
- *     load [--connections N] [--per-connection N] [--in-flight N] line|upper|http URI
+ *     load [--connections N] [--per-connection N] [--in-flight N] [--size N] [--path PATH]
+ *          line|upper|http URI
  *
  * It obeys its standard input: each line is a number of milliseconds to generate load for, and
  * brings a line of JSON on standard output. Between them connections stay and nothing is under way,
@@ -18,7 +19,7 @@
 
 #include "tools/load/load.h"
 
-enum { EXIT_USAGE = 2, MS_MAX = 600000, COUNT_MAX = 100000 };
+enum { EXIT_USAGE = 2, MS_MAX = 600000, NUMBER_MAX = 1 << 24 };
 
 static const char *const mode_names[] = {
     [LOAD_LINE] = "line",
@@ -28,8 +29,8 @@ static const char *const mode_names[] = {
 
 static int usage(void)
 {
-    fputs("usage: load [--connections N] [--per-connection N] [--in-flight N] "
-          "line|upper|http URI\n", stderr);
+    fputs("usage: load [--connections N] [--per-connection N] [--in-flight N] [--size N] "
+          "[--path PATH] line|upper|http URI\n", stderr);
     return EXIT_USAGE;
 }
 
@@ -63,6 +64,8 @@ static bool read_options(int argc, char **argv, struct load_options *options)
         { "connections", required_argument, NULL, 'c' },
         { "per-connection", required_argument, NULL, 'p' },
         { "in-flight", required_argument, NULL, 'f' },
+        { "size", required_argument, NULL, 's' },
+        { "path", required_argument, NULL, 'a' },
         { NULL, 0, NULL, 0 },
     };
     int c;
@@ -70,9 +73,12 @@ static bool read_options(int argc, char **argv, struct load_options *options)
     while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
         uint32_t *number = c == 'c' ? &options->connections :
                            c == 'p' ? &options->per_connection :
-                           c == 'f' ? &options->in_flight : NULL;
+                           c == 'f' ? &options->in_flight :
+                           c == 's' ? &options->size : NULL;
 
-        if (!number || !read_number(optarg, COUNT_MAX, number))
+        if (c == 'a')
+            options->path = optarg;
+        else if (!number || !read_number(optarg, NUMBER_MAX, number))
             return false;
     }
     if (optind != argc - 2 || options->connections == 0 ||
@@ -89,10 +95,12 @@ static double us(const struct load_result *result, double share)
 
 static void print_result(const struct load_result *result)
 {
-    printf("{\"requests\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"lost\": %" PRIu64
-           ", \"seconds\": %.6f, \"busy_seconds\": %.6f, \"p50_us\": %.3f, \"p99_us\": %.3f"
+    const uint64_t *by = result->errors_by;
+
+    printf("{\"requests\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"closed\": %" PRIu64
+           ", \"lost\": %" PRIu64 ", \"seconds\": %.6f, \"busy_seconds\": %.6f, \"p50_us\": %.3f, \"p99_us\": %.3f"
            ", \"p999_us\": %.3f, \"first_error\": \"%s\"}\n",
-           result->requests, result->errors, result->lost, (double)result->elapsed_ns / 1e9,
+           result->requests, result->errors, by[LOAD_CLOSED] + by[LOAD_BROKEN], result->lost, (double)result->elapsed_ns / 1e9,
            (double)result->busy_ns / 1e9, us(result, 0.5), us(result, 0.99), us(result, 0.999),
            result->first_error ? result->first_error : "");
     fflush(stdout);

@@ -1,7 +1,10 @@
 /*
  * weir_main.c - weir with the handlers that only benches need, as a program.
  *
- *     weir_main [--workers N] [--dispatch worker|acceptor] JOB
+ *     weir_main [--workers N] [--dispatch worker|acceptor] [--body FILE] JOB
+ *
+ *     slow            HTTP: hello, and at /slow hello after 10 ms of CPU time
+ *     memory, file    HTTP: the file as a body, read before, or by sendfile
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -9,6 +12,7 @@
 #include <string.h>
 #include <weir/weir.h>
 
+#include "bench/body_file.h"
 #include "bench/burn.h"
 #include "handlers/http.h"
 
@@ -35,10 +39,31 @@ static const struct weir_http_site slow_site = {
     .routes = slow_routes, .routes_len = sizeof(slow_routes) / sizeof(slow_routes[0]),
 };
 
+/* ------------------------------------------------------------------ bodies ------------ */
+
+static struct body_file body;
+
+static int send_from_memory(struct weir_http *ex)
+{
+    return weir_http_reply(ex, 200, "application/octet-stream", body.data, body.len);
+}
+
+static int send_from_file(struct weir_http *ex)
+{
+    return weir_http_reply_file(ex, 200, "application/octet-stream", body.fd, 0, body.len);
+}
+
+static const struct weir_http_route memory_routes[] = { { "GET", "/*", send_from_memory, NULL } };
+static const struct weir_http_route file_routes[] = { { "GET", "/*", send_from_file, NULL } };
+static const struct weir_http_site memory_site = { .routes = memory_routes, .routes_len = 1 };
+static const struct weir_http_site file_site = { .routes = file_routes, .routes_len = 1 };
+
 /* ------------------------------------------------------------------ the program ------- */
 
 static const struct weir_handler jobs[] = {
     WEIR_HTTP_HANDLER("slow", &slow_site),
+    WEIR_HTTP_HANDLER("memory", &memory_site),
+    WEIR_HTTP_HANDLER("file", &file_site),
 };
 
 static const struct weir_handler *find_job(const char *name)
@@ -51,7 +76,8 @@ static const struct weir_handler *find_job(const char *name)
 
 static int usage(void)
 {
-    fputs("usage: weir_main [--workers N] [--dispatch worker|acceptor] JOB\n", stderr);
+    fputs("usage: weir_main [--workers N] [--dispatch worker|acceptor] [--body FILE] JOB\n",
+          stderr);
     return 2;
 }
 
@@ -76,6 +102,7 @@ static int serve(const struct weir_handler *job, uint32_t workers, enum weir_dis
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
+        { "body", required_argument, NULL, 'b' },
         { "dispatch", required_argument, NULL, 'd' },
         { "workers", required_argument, NULL, 'w' },
         { NULL, 0, NULL, 0 },
@@ -83,6 +110,7 @@ int main(int argc, char **argv)
     enum weir_dispatch dispatch = WEIR_DISPATCH_WORKER;
     const struct weir_handler *job;
     unsigned long workers = 1;
+    int r = 0;
     int c;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -90,8 +118,14 @@ int main(int argc, char **argv)
             workers = strtoul(optarg, NULL, 10);
         else if (c == 'd' && strcmp(optarg, "acceptor") == 0)
             dispatch = WEIR_DISPATCH_ACCEPTOR;
+        else if (c == 'b')
+            r = body_file_open(&body, optarg);
         else if (c != 'd' || strcmp(optarg, "worker") != 0)
             return usage();
+    }
+    if (r < 0) {
+        fprintf(stderr, "weir_main: --body: %s\n", strerror(-r));
+        return EXIT_FAILURE;
     }
     job = optind == argc - 1 ? find_job(argv[optind]) : NULL;
     if (!job || workers < 1 || workers > 256)

@@ -216,6 +216,15 @@ class Bench(unittest.TestCase):
             self.assertIn("unix:///", row["generator"])
             self.assertEqual((row["lost"], row["closed"]), (0, 0))
 
+    def test_bodies_are_measured_at_their_length(self):
+        done = bench(self.folder, *SMALL, "--rows", "memory-64k,file-1m", "--peers",
+                     "bare loop,weir")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = {(row["workload"], row["peer"]): row for row in self.report()["rows"]}
+        self.assertEqual(len(rows), 4)
+        self.assertIn("--size 65536", rows["memory-64k", "weir"]["generator"])
+        self.assertIn("--size 1048576", rows["file-1m", "weir"]["generator"])
+
     def test_a_page_can_be_drawn_again(self):
         bench(self.folder, *SMALL, "--rows", "udp", "--peers", "bare loop,weir")
         first = (self.folder / "bench.html").read_bytes()

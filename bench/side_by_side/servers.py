@@ -45,12 +45,19 @@ class Place:
     built: pathlib.Path     # a folder like bazel-bin
     scratch: pathlib.Path   # a folder of its own
     job: str                # line, unixline (of a Unix socket), http, close (HTTP, a connection
-                            # per request), udp, memcached
+                            # per request), memory and file (HTTP, a body), udp, memcached
+    body_len: int = 0       # of jobs that have one
 
     @property
     def socket(self):
         """The path of a Unix socket, for jobs that have one."""
         return self.scratch / "socket" if self.job == "unixline" else None
+
+    def __post_init__(self):
+        """A file of so many bytes is there in any case, for servers that serve the folder."""
+        self.body = self.scratch / "body"
+        if self.body_len:
+            self.body.write_bytes(bytes(self.body_len))
 
     def write(self, name, text):
         path = self.scratch / name
@@ -85,11 +92,18 @@ def free_port():
 # ---------------------------------------------------------------------- how each is started
 
 def bare_loop(place, threads=1):
-    how = ["--unix", place.socket, "line"] if place.socket else ["--threads", threads, place.job]
+    if place.socket:
+        how = ["--unix", place.socket, "line"]
+    elif place.body_len:
+        how = ["--body", place.body, place.job]
+    else:
+        how = ["--threads", threads, place.job]
     return Launch([place.built / "bench/bare_loop_main", *how])
 
 
 def weir(place, workers=1, dispatch="worker"):
+    if place.body_len:
+        return Launch([place.built / "bench/weir_main", "--body", place.body, place.job])
     handler = "hello" if place.job in ("http", "close") else "echo"
     scheme = "udp" if place.job == "udp" else "tcp"
     address = f"unix://{place.socket}" if place.socket else f"{scheme}://127.0.0.1:0"
@@ -103,6 +117,11 @@ def at_socket(place):
 
 def library_peer(place, program):
     return Launch([place.built / "bench/peers" / program, *at_socket(place)])
+
+
+def libmicrohttpd(place):
+    how = [place.job, place.body] if place.body_len else []
+    return Launch([place.built / "bench/peers/libmicrohttpd_http", *how])
 
 
 def python_peer(place):
@@ -127,9 +146,13 @@ def nginx(place):
             fastcgi_temp_path {place.scratch}/fastcgi;
             uwsgi_temp_path {place.scratch}/uwsgi;
             scgi_temp_path {place.scratch}/scgi;
+            sendfile on;
+            tcp_nopush on;
+            open_file_cache max=10;
             server {{
                 listen 127.0.0.1:{port} backlog={BACKLOG};
-                location / {{ return 200 "{HELLO}"; }}
+                location = / {{ return 200 "{HELLO}"; }}
+                location / {{ root {place.scratch}; }}
             }}
         }}
         """)
@@ -139,18 +162,23 @@ def nginx(place):
 
 
 def haproxy(place):
+    """A body is read at the start, and has to fit into a buffer."""
     listener, port = listen()
+    large = f"tune.bufsize {place.body_len + 16384}" if place.body_len else ""
+    what = f"application/octet-stream file {place.body}" if place.body_len else \
+        f'text/plain lf-string "{HELLO}"'
     conf = place.write("haproxy.cfg", f"""
         global
             nbthread 1
             maxconn 8192
+            {large}
         defaults
             mode http
             timeout client 60s
             timeout http-keep-alive 60s
         frontend hello
             bind fd@{listener.fileno()}
-            http-request return status 200 content-type text/plain lf-string "{HELLO}"
+            http-request return status 200 content-type {what}
         """.replace("        ", ""))
     return Launch([find_program("haproxy"), "-db", "-q", "-f", conf], port, listener)
 
@@ -199,6 +227,7 @@ MaxRequestWorkers 150
 AsyncRequestWorkerFactor 200
 MaxKeepAliveRequests 0
 KeepAliveTimeout 60
+EnableSendfile On
 DocumentRoot {place.scratch}
 DirectoryIndex index.txt
 <Directory />
@@ -230,6 +259,7 @@ class Peer:
     header: str = ""            # of that package; bench/peers is built with it
     target: str = ""            # what is built in bench/peers
     yardstick: str = "bare loop"
+    may_close: bool = False     # connections between two requests, without notice
     variant: bool = False
 
     def missing(self, built):
@@ -254,9 +284,10 @@ class Peer:
 
 LINES = ("line", "unixline")
 WEB = ("http", "close")
+BODIES = ("memory", "file")
 PEERS = [
-    Peer("bare loop", (*LINES, *WEB, "udp"), bare_loop),
-    Peer("weir", (*LINES, *WEB, "udp"), weir),
+    Peer("bare loop", (*LINES, *WEB, *BODIES, "udp"), bare_loop),
+    Peer("weir", (*LINES, *WEB, *BODIES, "udp"), weir),
     Peer("weir, dispatch acceptor", ("line", "http"),
          functools.partial(weir, dispatch="acceptor"), variant=True),
     Peer("libevent", LINES, functools.partial(library_peer, program="libevent_lines"),
@@ -264,13 +295,13 @@ PEERS = [
     Peer("libuv", LINES, functools.partial(library_peer, program="libuv_lines"),
          package="libuv1-dev", header="/usr/include/uv.h", target="libuv_lines"),
     Peer("memcached", ("memcached",), memcached, package="memcached", program="memcached"),
-    Peer("nginx", WEB, nginx, package="nginx", program="nginx"),
-    Peer("haproxy", WEB, haproxy, package="haproxy", program="haproxy"),
-    Peer("h2o", WEB, h2o, package="h2o", program="h2o"),
-    Peer("apache2", WEB, apache2, package="apache2-bin", program="apache2"),
-    Peer("libmicrohttpd", WEB, functools.partial(library_peer, program="libmicrohttpd_hello"),
-         package="libmicrohttpd-dev", header="/usr/include/microhttpd.h",
-         target="libmicrohttpd_hello"),
+    Peer("nginx", (*WEB, "file"), nginx, package="nginx", program="nginx"),
+    Peer("haproxy", (*WEB, "memory"), haproxy, package="haproxy", program="haproxy"),
+    Peer("h2o", (*WEB, "file"), h2o, package="h2o", program="h2o"),
+    Peer("apache2", (*WEB, "file"), apache2, package="apache2-bin", program="apache2",
+         may_close=True),
+    Peer("libmicrohttpd", (*WEB, *BODIES), libmicrohttpd, package="libmicrohttpd-dev",
+         header="/usr/include/microhttpd.h", target="libmicrohttpd_http"),
     Peer("socketserver", (*LINES, "udp"), python_peer),
     Peer("http.server", WEB, python_peer),
     Peer("2 bare loops", ("line", "http", "close"), functools.partial(bare_loop, threads=2),

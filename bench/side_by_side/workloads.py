@@ -25,6 +25,7 @@ class Workload:
     generator: typing.Callable          # (server, setting, connections)
     needs: typing.Callable              # why the generator is not there, or None
     connections: tuple = (1, 64, 512)
+    body_len: int = 0
 
     def counted(self, count):
         return f"{count:,} {self.asks.replace('s', '', 1) if count == 1 else self.asks}"
@@ -34,8 +35,14 @@ def _wrk(server, setting, connections, **how):
     return Wrk(server, setting.scratch, connections, **how)
 
 
-def _own(server, setting, connections, mode):
-    return OwnLoad(server, setting.built, mode, connections)
+def _own(server, setting, connections, **how):
+    return OwnLoad(server, setting.built, connections, **how)
+
+
+def _body(job, name, title, body_len, connections):
+    return Workload(name, title, job, "connections",
+                    functools.partial(_own, mode="http", body_len=body_len), OwnLoad.missing,
+                    connections=(connections,), body_len=body_len)
 
 
 WORKLOADS = {workload.name: workload for workload in [
@@ -50,6 +57,10 @@ WORKLOADS = {workload.name: workload for workload in [
              functools.partial(_own, mode="line"), OwnLoad.missing, connections=(1, 16, 128)),
     Workload("unixline", "Line echo over a Unix socket", "unixline", "connections",
              functools.partial(_own, mode="line"), OwnLoad.missing, connections=(64,)),
+    _body("memory", "memory-64k", "HTTP, 64 KiB from memory", 1 << 16, 64),
+    _body("memory", "memory-1m", "HTTP, 1 MiB from memory", 1 << 20, 16),
+    _body("file", "file-64k", "HTTP, a file of 64 KiB", 1 << 16, 64),
+    _body("file", "file-1m", "HTTP, a file of 1 MiB", 1 << 20, 16),
 ]}
 MEMORY_JOBS = ("line", "http", "memcached")
 
@@ -70,11 +81,11 @@ class Setting:
     def peers_for(self, job):
         return [peer for peer in PEERS if peer.name in self.peers and job in peer.jobs]
 
-    def start(self, peer, job):
+    def start(self, peer, job, body_len=0):
         self.places += 1
         folder = self.scratch / f"{self.places:03}"
         folder.mkdir()
-        return Server(peer, Place(self.built, folder, job))
+        return Server(peer, Place(self.built, folder, job, body_len))
 
 
 class Contender:
@@ -92,7 +103,7 @@ class Contender:
         self.slices, self.failed, self.memory = [], None, 0
         try:
             if not self.server or not self.server.runs():
-                self.server = setting.start(self.peer, workload.job)
+                self.server = setting.start(self.peer, workload.job, workload.body_len)
             self.generator = workload.generator(self.server, setting, connections)
             self.generator.warm()
         except Failure as failure:
