@@ -33,14 +33,29 @@ LEAF ssize_t sys_recv(int fd, void *buf, size_t len)
     return n >= 0 ? n : -errno;
 }
 
-LEAF ssize_t sys_send(int fd, const void *buf, size_t len)
+static inline ssize_t send_with(int fd, const void *buf, size_t len, int flags)
 {
     ssize_t n;
 
     do
-        n = syscall(SYS_sendto, fd, buf, len, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
+        n = syscall(SYS_sendto, fd, buf, len, flags | MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
     while (n < 0 && errno == EINTR);
     return n >= 0 ? n : -errno;
+}
+
+LEAF ssize_t sys_send(int fd, const void *buf, size_t len)
+{
+    return send_with(fd, buf, len, 0);
+}
+
+LEAF ssize_t sys_send_more(int fd, const void *buf, size_t len)
+{
+    return send_with(fd, buf, len, MSG_MORE);
+}
+
+LEAF void sys_push(int fd)
+{
+    setsockopt(fd, IPPROTO_TCP, TCP_CORK, &(int){ 0 }, sizeof(int));
 }
 
 LEAF ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len)

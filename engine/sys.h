@@ -26,6 +26,13 @@ ssize_t sys_recv(int fd, void *buf, size_t len);
 ssize_t sys_send(int fd, const void *buf, size_t len);
 ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len);
 
+/*
+ * As sys_send, of what is followed at once: TCP waits for that to fill a segment. If nothing follows
+ * after all, sys_push sends what waits, which TCP would hold back for 200 ms.
+ */
+ssize_t sys_send_more(int fd, const void *buf, size_t len);
+void sys_push(int fd);
+
 /* A datagram. 0 or -errno. */
 int sys_send_to(int fd, const void *buf, size_t len, const struct sockaddr *to, socklen_t to_len);
 

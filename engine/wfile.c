@@ -4,6 +4,7 @@
  * What is written waits in the buffer until that is full, the fiber is about to wait for input,
  * or handle() returns: the answers to a pipelined batch of requests leave in one send(2). What
  * is too large for the buffer goes past it, together with what waits there, in one sendmsg(2).
+ * What is written before a file leaves in one segment with its beginning.
  * The reply to a datagram is gathered whole, in a buffer that grows.
  */
 #include "engine/request.h"
@@ -81,13 +82,21 @@ static int wait_for_room(struct weir_request *req, uint64_t *deadline_ms)
     return r < 0 ? fail(req, r) : 0;
 }
 
-static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_len)
+/* more: something follows these at once. */
+static ssize_t send_some(int fd, const struct iovec *parts, size_t parts_len, bool more)
+{
+    if (parts_len > 1)
+        return sys_sendv(fd, parts, parts_len);
+    return more ? sys_send_more(fd, parts->iov_base, parts->iov_len)
+                : sys_send(fd, parts->iov_base, parts->iov_len);
+}
+
+static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_len, bool more)
 {
     uint64_t deadline_ms = 0;
 
     while (parts_len > 0) {
-        ssize_t n = parts_len == 1 ? sys_send(req->conn->fd, parts->iov_base, parts->iov_len)
-                                   : sys_sendv(req->conn->fd, parts, parts_len);
+        ssize_t n = send_some(req->conn->fd, parts, parts_len, more);
 
         if (n >= 0) {
             tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
@@ -103,7 +112,7 @@ static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_
     return 0;
 }
 
-int weir_flush(struct weir_request *req)
+static int flush(struct weir_request *req, bool more)
 {
     struct wfile *wfile = &req->wfile;
     struct iovec part = { .iov_base = wfile->data, .iov_len = wfile->len };
@@ -113,10 +122,15 @@ int weir_flush(struct weir_request *req)
         return wfile->error;
     if (wfile->len == 0 || wfile->is_reply)
         return 0;
-    r = send_all(req, &part, 1);
+    r = send_all(req, &part, 1, more);
     if (r == 0)
         release(req);
     return r;
+}
+
+int weir_flush(struct weir_request *req)
+{
+    return flush(req, false);
 }
 
 static int have_buffer(struct weir_request *req)
@@ -186,7 +200,7 @@ static int send_through(struct weir_request *req, const struct iovec *iov, size_
             parts[parts_len++] = *iov++;
             iov_len--;
         }
-        r = send_all(req, parts, parts_len);
+        r = send_all(req, parts, parts_len, false);
         if (r < 0)
             return r;
         parts_len = 0;
@@ -271,10 +285,14 @@ ssize_t weir_printf(struct weir_request *req, const char *format, ...)
 
 ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len)
 {
+    const bool waits = req->wfile.len > 0 && len > 0;
     uint64_t deadline_ms = 0;
     size_t done = 0;
-    int r = req->wfile.is_reply ? -EOPNOTSUPP : weir_flush(req);
+    int r;
 
+    if (req->wfile.is_reply)
+        return -EOPNOTSUPP;
+    r = flush(req, waits);
     while (r == 0 && done < len) {
         ssize_t n = sys_sendfile(req->conn->fd, file_fd, offset + (off_t)done, len - done);
 
@@ -287,6 +305,8 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
             r = n == -EAGAIN ? wait_for_room(req, &deadline_ms) : fail(req, (int)n);
         }
     }
+    if (waits && done == 0)
+        sys_push(req->conn->fd);
     return r < 0 ? r : (ssize_t)done;
 }
 

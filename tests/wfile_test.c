@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -475,6 +477,66 @@ static void a_file_that_cannot_be_sent_ends_the_writing(void **state)
     notes_expect("-9-9-9");
 }
 
+static int send_head_and_file(struct weir_request *req)
+{
+    const int *file = weir_user(req);
+    char *line;
+
+    weir_write(req, "head:", 5);
+    weir_sendfile(req, *file, 0, 100);
+    return weir_readline(req, &line, 10) > 0 ? 0 : -EPROTO;
+}
+
+static void what_is_written_before_a_file_shares_its_first_segment(void **state)
+{
+    static int file;
+    struct weir_server *server;
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    int fd;
+
+    (void)state;
+    file = patterned_file();
+    server = STREAM_SERVE(send_head_and_file, .user = &file);
+    fd = support_connect(server, 0);
+    support_expect(fd, "head:");
+    expect_pattern(fd, 0, 100);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)    /* else a Unix socket */
+        assert_int_equal(info.tcpi_data_segs_in, 1);
+    support_say(fd, "thanks\n");
+    support_expect_end(fd);
+    close(fd);
+    close(file);
+}
+
+static int send_head_and_the_end_of_a_file(struct weir_request *req)
+{
+    const int *file = weir_user(req);
+    char *line;
+
+    weir_write(req, "head:", 5);
+    note("%zd", weir_sendfile(req, *file, FILE_LEN, 100));
+    return weir_readline(req, &line, 10) > 0 ? 0 : -EPROTO;
+}
+
+static void what_is_written_before_a_file_that_has_ended_arrives_while_the_handler_waits(void **state)
+{
+    static int file;
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    file = patterned_file();
+    server = STREAM_SERVE(send_head_and_the_end_of_a_file, .user = &file);
+    fd = support_connect(server, 0);
+    support_expect(fd, "head:");
+    support_say(fd, "thanks\n");
+    support_expect_end(fd);
+    notes_expect("0");
+    close(fd);
+    close(file);
+}
+
 /* ------------------------------------------------------------------ peers that fail --- */
 
 /* Writes, of which the user says how much, until that fails, and then in every other way. */
@@ -721,6 +783,8 @@ int main(void)
         STREAM_TEST(sixteen_mebibytes_reach_a_slow_reader_byte_for_byte),
         STREAM_TEST(input_that_nobody_reads_costs_nothing_of_the_answer),
         STREAM_TEST(sendfile_sends_what_the_file_has_behind_what_was_written),
+        STREAM_TEST(what_is_written_before_a_file_shares_its_first_segment),
+        STREAM_TEST(what_is_written_before_a_file_that_has_ended_arrives_while_the_handler_waits),
         STREAM_TEST(a_file_that_cannot_be_sent_ends_the_writing),
         STREAM_TEST(a_peer_that_never_reads_ends_the_writing_in_time),
         STREAM_TEST(so_it_does_when_small_writes_fill_the_buffer),
