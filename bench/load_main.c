@@ -1,12 +1,13 @@
 /*
  * load_main.c - the load generator as a program, for benches that are scripts.
  *
- *     load [--connections N] [--per-connection N] [--in-flight N] [--size N] [--path PATH]
- *          line|upper|http URI
+ *     load [--connections N] [--per-connection N] [--in-flight N] [--stalled N]
+ *          [--source ADDRESS,...] [--size N] [--path PATH] line|upper|http URI
  *
  * It obeys its standard input: each line is a number of milliseconds to generate load for, and
  * brings a line of JSON on standard output. Between them connections stay and nothing is under way,
  * so whoever holds the other end can read the server's CPU time. The end of the input ends it.
+ * 0 ms are one request on each connection: asked twice, it tells whether idle ones are still there.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -17,9 +18,10 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "engine/address.h"
 #include "tools/load/load.h"
 
-enum { EXIT_USAGE = 2, MS_MAX = 600000, NUMBER_MAX = 1 << 24 };
+enum { EXIT_USAGE = 2, MS_MAX = 600000, NUMBER_MAX = 1 << 24, SOURCES_MAX = 16 };
 
 static const char *const mode_names[] = {
     [LOAD_LINE] = "line",
@@ -29,8 +31,8 @@ static const char *const mode_names[] = {
 
 static int usage(void)
 {
-    fputs("usage: load [--connections N] [--per-connection N] [--in-flight N] [--size N] "
-          "[--path PATH] line|upper|http URI\n", stderr);
+    fputs("usage: load [--connections N] [--per-connection N] [--in-flight N] [--stalled N] "
+          "[--source ADDRESS,...] [--size N] [--path PATH] line|upper|http URI\n", stderr);
     return EXIT_USAGE;
 }
 
@@ -58,12 +60,30 @@ static bool read_mode(const char *text, enum load_mode *ret_mode)
     return false;
 }
 
+/* One or more, with commas between them. */
+static bool read_sources(char *text, struct load_options *options)
+{
+    static struct address sources[SOURCES_MAX];
+    char uri[64], why[256], *rest;
+
+    options->sources = sources;
+    for (text = strtok_r(text, ",", &rest); text; text = strtok_r(NULL, ",", &rest)) {
+        snprintf(uri, sizeof(uri), "tcp://%s:0", text);
+        if (options->sources_len == SOURCES_MAX || !address_is_literal(uri) ||
+            address_parse(uri, &sources[options->sources_len++], why, sizeof(why)) < 0)
+            return false;
+    }
+    return options->sources_len > 0;
+}
+
 static bool read_options(int argc, char **argv, struct load_options *options)
 {
     static const struct option names[] = {
         { "connections", required_argument, NULL, 'c' },
         { "per-connection", required_argument, NULL, 'p' },
         { "in-flight", required_argument, NULL, 'f' },
+        { "stalled", required_argument, NULL, 't' },
+        { "source", required_argument, NULL, 'o' },
         { "size", required_argument, NULL, 's' },
         { "path", required_argument, NULL, 'a' },
         { NULL, 0, NULL, 0 },
@@ -74,14 +94,20 @@ static bool read_options(int argc, char **argv, struct load_options *options)
         uint32_t *number = c == 'c' ? &options->connections :
                            c == 'p' ? &options->per_connection :
                            c == 'f' ? &options->in_flight :
+                           c == 't' ? &options->stalled :
                            c == 's' ? &options->size : NULL;
+        bool fine = true;
 
         if (c == 'a')
             options->path = optarg;
-        else if (!number || !read_number(optarg, NUMBER_MAX, number))
+        else if (c == 'o')
+            fine = read_sources(optarg, options);
+        else
+            fine = number && read_number(optarg, NUMBER_MAX, number);
+        if (!fine)
             return false;
     }
-    if (optind != argc - 2 || options->connections == 0 ||
+    if (optind != argc - 2 || options->connections + options->stalled == 0 ||
         !read_mode(argv[optind], &options->mode))
         return false;
     options->address = argv[optind + 1];
@@ -98,10 +124,12 @@ static void print_result(const struct load_result *result)
     const uint64_t *by = result->errors_by;
 
     printf("{\"requests\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"closed\": %" PRIu64
-           ", \"lost\": %" PRIu64 ", \"seconds\": %.6f, \"busy_seconds\": %.6f, \"p50_us\": %.3f, \"p99_us\": %.3f"
-           ", \"p999_us\": %.3f, \"first_error\": \"%s\"}\n",
-           result->requests, result->errors, by[LOAD_CLOSED] + by[LOAD_BROKEN], result->lost, (double)result->elapsed_ns / 1e9,
-           (double)result->busy_ns / 1e9, us(result, 0.5), us(result, 0.99), us(result, 0.999),
+           ", \"lost\": %" PRIu64 ", \"hung_up\": %" PRIu64 ", \"seconds\": %.6f"
+           ", \"busy_seconds\": %.6f, \"p50_us\": %.3f, \"p99_us\": %.3f, \"p999_us\": %.3f"
+           ", \"first_error\": \"%s\"}\n",
+           result->requests, result->errors, by[LOAD_CLOSED] + by[LOAD_BROKEN], result->lost,
+           result->hung_up, (double)result->elapsed_ns / 1e9, (double)result->busy_ns / 1e9,
+           us(result, 0.5), us(result, 0.99), us(result, 0.999),
            result->first_error ? result->first_error : "");
     fflush(stdout);
 }
