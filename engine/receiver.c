@@ -191,19 +191,12 @@ void receiver_take_turn(struct worker *worker, struct connection *socket)
 {
     struct receiver *receiver = socket->receiver;
     unsigned received = receive(worker, receiver);
-    unsigned admitted;
 
     let_go(receiver, received);
     /* What is received holds the receiver: it isn't destroyed while something is open. */
     if (received == 0)
         return;
-    admitted = admit(worker, receiver, received);
-    for (unsigned i = 0; i < admitted; i++) {
-        struct connection *conn = worker_take_from_batch(worker, WORKER_BATCH + i);
-
-        if (conn)
-            worker_start(worker, conn);
-    }
+    worker_run_slots(worker, WORKER_BATCH, admit(worker, receiver, received));
     outbox_flush(worker);
 }
 

@@ -119,21 +119,6 @@ struct connection *worker_take_from_batch(struct worker *worker, unsigned i)
 
 /* ------------------------------------------------------------------ running ----------- */
 
-struct begin {
-    struct worker *worker;
-    struct connection *conn;
-};
-
-static void task_main(struct fiber *fiber, void *arg)
-{
-    const struct begin *begin = arg;
-    struct task task = { .fiber = fiber, .worker = begin->worker, .conn = begin->conn };
-
-    task.conn->task = &task;
-    task.worker->crew->serve(&task);
-    task.conn->task = NULL;
-}
-
 static void close_connection(struct worker *worker, struct connection *conn)
 {
     struct packet *packet = packet_of(conn);
@@ -179,67 +164,117 @@ static void note_inside(struct worker *worker, const char *handler_name)
     atomic_store_explicit(&worker->inside, handler_name, memory_order_relaxed);
 }
 
-static void run_on_own_stack(struct worker *worker, struct connection *conn)
+/* The connection is RUNNING and ours. fiber is what we are on; NULL: the thread's own stack. */
+static void serve_once(struct worker *worker, struct fiber *fiber, struct connection *conn)
 {
-    task_main(NULL, &(struct begin){ .worker = worker, .conn = conn });
+    struct task task = { .fiber = fiber, .worker = worker, .conn = conn };
+
+    conn->task = &task;
+    worker->crew->serve(&task);
+    conn->task = NULL;
 }
 
-/* True when the handler has returned, false when it has parked. */
-static bool run_once(struct worker *worker, struct connection *conn)
-{
-    struct fiber *fiber;
-    bool ended;
-
-    if (conn->handler->stack == WEIR_STACK_THREAD) {
-        run_on_own_stack(worker, conn);
-        return true;
-    }
-    fiber = fiber_get(&worker->fibers);
-    if (WEIR_UNLIKELY(!fiber)) {
-        /* No memory for a fiber: refuse what has not begun, end what has. */
-        conn->refused = !conn->began;
-        conn->expired = true;
-        run_on_own_stack(worker, conn);
-        return true;
-    }
-    fiber_set_label(fiber, conn->handler->name);
-    ended = fiber_run(fiber, task_main, &(struct begin){ .worker = worker, .conn = conn });
-    if (ended)
-        fiber_put(&worker->fibers, fiber);
-    return ended;
-}
-
-/* The connection is RUNNING and ours. */
-static void run_handler(struct worker *worker, struct connection *conn)
+/* ... until it rests or ends. */
+static void serve(struct worker *worker, struct fiber *fiber, struct connection *conn)
 {
     note_inside(worker, conn->handler->name);
-    while (run_once(worker, conn) && !settle(worker, conn))
-        ;
-    note_inside(worker, NULL);
+    do
+        serve_once(worker, fiber, conn);
+    while (!settle(worker, conn));
+}
+
+static bool wants_fiber(const struct connection *conn)
+{
+    return conn->kind != CONNECTION_SOCKET && conn->handler->stack != WEIR_STACK_THREAD;
+}
+
+/* The next connection of the slots that are being run, or NULL. */
+static struct connection *next_in_slots(struct worker *worker)
+{
+    while (worker->slots.at < worker->slots.end) {
+        struct connection *conn = worker_take_from_batch(worker, worker->slots.at++);
+
+        if (conn)
+            return conn;
+    }
+    return NULL;
+}
+
+/* The same, if it may be served by the fiber that asks. */
+static struct connection *next_for_fiber(struct worker *worker)
+{
+    struct connection *conn = next_in_slots(worker);
+
+    if (!conn || wants_fiber(conn))
+        return conn;
+    worker_put_into_batch(worker, --worker->slots.at, conn);
+    return NULL;
+}
+
+struct begin {
+    struct worker *worker;
+    struct connection *conn;
+};
+
+/*
+ * A fiber whose connection rests goes on with the next: two switches a connection less, and above
+ * all the returns, none of which a CPU predicts any more once the kernel has been at work.
+ */
+static void serve_on_fiber(struct fiber *fiber, void *arg)
+{
+    struct worker *worker = ((const struct begin *)arg)->worker;
+    struct connection *conn = ((const struct begin *)arg)->conn;
+
+    do {
+        fiber_set_label(fiber, conn->handler->name);
+        serve(worker, fiber, conn);
+        conn = next_for_fiber(worker);
+        if (conn)
+            connection_start(conn);
+    } while (conn);
 }
 
 void worker_start(struct worker *worker, struct connection *conn)
 {
+    struct fiber *fiber;
+
     connection_start(conn);
-    if (WEIR_UNLIKELY(conn->kind == CONNECTION_SOCKET)) {
-        receiver_take_turn(worker, conn);
-        return;
+    if (WEIR_UNLIKELY(!wants_fiber(conn))) {
+        if (conn->kind == CONNECTION_SOCKET)
+            receiver_take_turn(worker, conn);
+        else
+            serve(worker, NULL, conn);
+    } else if (WEIR_LIKELY((fiber = fiber_get(&worker->fibers)))) {
+        if (fiber_run(fiber, serve_on_fiber, &(struct begin){ worker, conn }))
+            fiber_put(&worker->fibers, fiber);
+    } else {
+        /* No memory for a fiber: refuse what has not begun, end what has. */
+        conn->refused = !conn->began;
+        conn->expired = true;
+        serve(worker, NULL, conn);
     }
-    run_handler(worker, conn);
+    note_inside(worker, NULL);
+}
+
+void worker_run_slots(struct worker *worker, unsigned from, unsigned len)
+{
+    struct worker_slots outer = worker->slots;
+    struct connection *conn;
+
+    worker->slots = (struct worker_slots){ .at = from, .end = from + len };
+    while ((conn = next_in_slots(worker)))
+        worker_start(worker, conn);
+    worker->slots = outer;
 }
 
 static void resume(struct worker *worker, struct task *task)
 {
     /* The task is gone when its fiber has ended. */
-    struct connection *conn = task->conn;
     struct fiber *fiber = task->fiber;
 
-    note_inside(worker, conn->handler->name);
-    if (fiber_resume(fiber)) {
+    note_inside(worker, task->conn->handler->name);
+    if (fiber_resume(fiber))
         fiber_put(&worker->fibers, fiber);
-        if (!settle(worker, conn))
-            run_handler(worker, conn);
-    }
     note_inside(worker, NULL);
 }
 
@@ -260,14 +295,7 @@ static void run_runnable(struct worker *worker)
 
 static void run_batch(struct worker *worker)
 {
-    unsigned len = worker->batch_len;
-
-    for (unsigned i = 0; i < len; i++) {
-        struct connection *conn = worker_take_from_batch(worker, i);
-
-        if (conn)
-            worker_start(worker, conn);
-    }
+    worker_run_slots(worker, 0, worker->batch_len);
     worker->batch_len = 0;
 }
 
@@ -449,14 +477,14 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
     /* It is watched as it is: whoever keeps it waits for it. */
     conn->watched = EPOLLIN;
     connection_start(conn);
-    run_on_own_stack(worker, conn);
+    serve_once(worker, NULL, conn);
     while (conn->kept) {
         /* Nobody marks or claims it: it is in no set, and crew_queue_idle leaves it alone. */
         connection_keep(conn);
         rest(worker, conn, how);
         connection_claim(conn);
         connection_start(conn);
-        run_on_own_stack(worker, conn);
+        serve_once(worker, NULL, conn);
     }
     close_connection(worker, conn);
     self_worker = before;

@@ -35,6 +35,11 @@
 /* Connections that had events, and behind them the packets of a datagram socket. */
 #define WORKER_SLOTS (WORKER_BATCH + PACKET_BATCH)
 
+/* Of its batch, those that are still to be run. */
+struct worker_slots {
+    unsigned at, end;
+};
+
 struct worker {
     struct crew *crew;
     unsigned index;
@@ -53,6 +58,7 @@ struct worker {
     bool cancel_done;
     bool draining;          /* alone: the order to keep nothing has come as a descriptor */
     unsigned batch_len;
+    struct worker_slots slots;
     _Atomic(struct connection *) batch[WORKER_SLOTS];   /* QUEUED, ours to start or to be rescued */
     struct packet_tray *tray;                           /* NULL: it has not received anything yet */
     struct buffers packets;
@@ -103,6 +109,9 @@ struct packet_tray *worker_tray(struct worker *worker);
 
 /* Runs the handler of a QUEUED connection that the worker has taken, or receives from a socket. */
 void worker_start(struct worker *worker, struct connection *conn);
+
+/* The same for all that is in so many slots of its batch; what parks is left behind. */
+void worker_run_slots(struct worker *worker, unsigned from, unsigned len);
 
 /* A QUEUED connection into the i-th slot of its batch. The worker's thread. */
 void worker_put_into_batch(struct worker *worker, unsigned i, struct connection *conn);

@@ -186,6 +186,49 @@ static void handlers_that_park_share_a_worker(void **state)
     assert_two_meet(&yielding, 1);
 }
 
+/* ------------------------------------------------------------------ in one batch ------ */
+
+#define MIXED 12
+
+/* A fiber goes on with what lies behind it in the batch, as far as that is for fibers. */
+static void what_parks_and_what_has_no_fiber_may_share_a_batch(void **state)
+{
+    const struct weir_handler on_thread = {
+        .name = "telling", .handle = tell_worker, .stack = WEIR_STACK_THREAD,
+    };
+    const struct weir_listen listeners[] = {
+        { .address = support_abstract("on fibers") },
+        { .address = "tcp://127.0.0.1:0", .handler = &on_thread },
+    };
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 2, .handler = &telling, .workers = 1));
+    int holder = support_connect(server, 0);
+    int clients[MIXED];
+
+    (void)state;
+    for (int i = 0; i < MIXED; i++) {
+        clients[i] = support_connect(server, i % 4 == 2);
+        ask(clients[i], "tell\n");
+    }
+    SUPPORT_AWAIT(server, idle, == MIXED);
+    ask(holder, "hold\n");
+    for (int i = 0; i < MIXED; i++)
+        support_say(clients[i], i % 4 == 1 ? "wait\n" : "tell\n");
+    gate_open(&gate);
+    for (int i = 0; i < MIXED; i++)
+        support_expect(clients[i], "0\n");
+    for (int i = 1; i < MIXED; i += 4) {
+        support_say(clients[i], "words\n");
+        support_expect(clients[i], "0 words\n");
+    }
+    SUPPORT_AWAIT(server, idle, == MIXED + 1);
+    for (int i = 0; i < MIXED; i++)
+        close(clients[i]);
+    close(holder);
+    SUPPORT_AWAIT(server, active, == 0);
+    weir_server_destroy(server);
+}
+
 /* ------------------------------------------------------------------ stuck ------------- */
 
 #define KEPT 16
@@ -403,6 +446,7 @@ int main(void)
         TEST(each_worker_runs_on_its_cpu),
         TEST(handlers_that_block_run_on_several_workers),
         TEST(handlers_that_park_share_a_worker),
+        TEST(what_parks_and_what_has_no_fiber_may_share_a_batch),
         TEST(connections_of_a_stuck_worker_are_served_by_another),
         TEST(a_shared_set_needs_no_rescue),
         TEST(each_stall_is_told_once),
