@@ -1,7 +1,7 @@
 /*
  * load_main.c - the load generator as a program, for benches that are scripts.
  *
- *     load [--connections N] [--per-connection N] [--in-flight N] [--stalled N]
+ *     load [--connections N] [--per-connection N] [--client-closes] [--in-flight N] [--stalled N]
  *          [--source ADDRESS,...] [--size N] [--path PATH] line|upper|http URI
  *
  * It obeys its standard input: each line is a number of milliseconds to generate load for, and
@@ -31,8 +31,9 @@ static const char *const mode_names[] = {
 
 static int usage(void)
 {
-    fputs("usage: load [--connections N] [--per-connection N] [--in-flight N] [--stalled N] "
-          "[--source ADDRESS,...] [--size N] [--path PATH] line|upper|http URI\n", stderr);
+    fputs("usage: load [--connections N] [--per-connection N] [--client-closes] [--in-flight N] "
+          "[--stalled N] [--source ADDRESS,...] [--size N] [--path PATH] line|upper|http URI\n",
+          stderr);
     return EXIT_USAGE;
 }
 
@@ -81,6 +82,7 @@ static bool read_options(int argc, char **argv, struct load_options *options)
     static const struct option names[] = {
         { "connections", required_argument, NULL, 'c' },
         { "per-connection", required_argument, NULL, 'p' },
+        { "client-closes", no_argument, NULL, 'e' },
         { "in-flight", required_argument, NULL, 'f' },
         { "stalled", required_argument, NULL, 't' },
         { "source", required_argument, NULL, 'o' },
@@ -100,6 +102,8 @@ static bool read_options(int argc, char **argv, struct load_options *options)
 
         if (c == 'a')
             options->path = optarg;
+        else if (c == 'e')
+            options->client_closes = true;
         else if (c == 'o')
             fine = read_sources(optarg, options);
         else

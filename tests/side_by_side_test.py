@@ -78,6 +78,15 @@ class Machine(unittest.TestCase):
             self.assertGreater(machine.cpu_seconds(os.getpid()), of_child)
             child.communicate("\n")
 
+    def test_threads_of_all_processes_count(self):
+        alone = machine.threads(os.getpid())
+        self.assertGreaterEqual(alone, 1)
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+            self.assertEqual(machine.threads(os.getpid()), alone + 1)
+            self.assertEqual(machine.threads(child.pid), 1)
+            child.communicate(b"")
+        self.assertEqual(machine.threads(child.pid), 0)
+
     def test_who_has_ended_uses_nothing(self):
         with subprocess.Popen(["true"]) as child:
             child.wait()
@@ -224,6 +233,17 @@ class Bench(unittest.TestCase):
         self.assertEqual(len(rows), 4)
         self.assertIn("--size 65536", rows["memory-64k", "weir"]["generator"])
         self.assertIn("--size 1048576", rows["file-1m", "weir"]["generator"])
+
+    def test_models_stand_beside_the_pool_and_serial_has_one_client(self):
+        done = bench(self.folder, *SMALL, "--rows", "models", "--connections", "1", "4", "--peers",
+                     "bare loop;weir, pool;weir, fork;weir, serial")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("Ratio to: weir, pool\n", done.stdout)
+        rows = {(row["peer"], row["connections"]): row for row in self.report()["rows"]}
+        self.assertEqual(rows["weir, pool", 4]["ratio"]["median"], 1)
+        self.assertIn(("weir, serial", 1), rows)
+        self.assertNotIn(("weir, serial", 4), rows)
+        self.assertEqual(rows["weir, fork", 4]["lost"], 0)
 
     def test_a_page_can_be_drawn_again(self):
         bench(self.folder, *SMALL, "--rows", "udp", "--peers", "bare loop,weir")

@@ -111,13 +111,18 @@ class Wrk:
 
 
 class OwnLoad:
-    """tools/load, with connections that stay from run to run."""
+    """tools/load, with connections that stay from run to run, unless they end."""
 
-    def __init__(self, server, built, connections, mode, body_len=0):
-        body = ["--path", "/body", "--size", body_len] if body_len else []
-        argv = [built / "bench/load_main", "--connections", connections, *body, mode,
+    def __init__(self, server, built, connections, mode, body_len=0, per_connection=0):
+        how = []
+        if body_len:
+            how += ["--path", "/body", "--size", body_len]
+        if per_connection:
+            how += ["--per-connection", per_connection, "--client-closes"]
+        argv = [built / "bench/load_main", "--connections", connections, *how, mode,
                 server.address]
         self.server = server
+        self.ends = per_connection > 0
         self.command = " ".join(map(str, argv))
         self.process = subprocess.Popen(
             machine.pinned(machine.CLIENT_CPU, argv), stdin=subprocess.PIPE,
@@ -131,11 +136,17 @@ class OwnLoad:
         self.run(WARM_SECONDS)
 
     def run(self, seconds):
+        self._begin(seconds)
+        return self._result()
+
+    def _begin(self, seconds):
         try:
             self.process.stdin.write(f"{round(seconds * 1000)}\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass        # it has something to say
+
+    def _result(self):
         line = self.process.stdout.readline()
         if not line:
             raise Failure(f"the generator ended: {self.process.stderr.read().strip()}")
@@ -148,8 +159,13 @@ class OwnLoad:
 
     @contextlib.contextmanager
     def holding(self):
-        """A time at which the connections are there, and idle: here that is any time."""
+        """A time at which the connections are there, and idle unless they end."""
+        if self.ends:
+            self._begin(2 * WARM_SECONDS)
+            time.sleep(WARM_SECONDS)
         yield
+        if self.ends:
+            self._result()
 
     def close(self):
         self.process.terminate()        # the end of its input would let it finish a run

@@ -36,6 +36,17 @@ def tree(pid):
     return [pid] + [process for child in children(pid) for process in tree(child)]
 
 
+def threads(pid):
+    """How many threads a process and all its descendants have."""
+    count = 0
+    for process in tree(pid):
+        try:
+            count += len(os.listdir(f"/proc/{process}/task"))
+        except OSError:
+            pass
+    return count
+
+
 def _reaped_seconds(pid):
     """What the children used that have ended, as exact as the kernel's ticks."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()

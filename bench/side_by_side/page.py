@@ -106,10 +106,11 @@ def throughput(workload, rows):
                                               ("median", "least", "greatest"))) for row in rows]))
 
 
-def ratio(rows, counted):
-    caption = (f"CPU time per request as a multiple of the bare loop's, {counted}; least to "
+def ratio(workload, rows, counted):
+    yardstick = workload.yardstick or "the bare loop"
+    caption = (f"CPU time per request as a multiple of {yardstick}'s, {counted}; least to "
                "greatest as a line")
-    return figure(caption, plots.bars(caption, "times the bare loop", [
+    return figure(caption, plots.bars(caption, f"times {yardstick}", [
         (row["peer"], kind_of(row["peer"]), *(row["ratio"][key] for key in
                                               ("median", "least", "greatest"))) for row in rows]))
 
@@ -129,7 +130,10 @@ def workload_section(report, workload):
     rows = [row for row in report["rows"] if row["workload"] == workload.name]
     if not rows:
         return []
-    parts = [f"<h2>{escape(workload.title)}</h2>", *workload_tables(workload, rows)]
+    parts = [f"<h2>{escape(workload.title)}</h2>"]
+    if workload.yardstick:
+        parts.append(f"<p>The ratio is to <b>{escape(workload.yardstick)}</b>.</p>")
+    parts += workload_tables(workload, rows)
     fine = [row for row in rows if "failed" not in row]
     if fine:
         chosen = middle({row["connections"] for row in fine})
@@ -137,7 +141,7 @@ def workload_section(report, workload):
         with_ratio = [row for row in at if "ratio" in row]
         parts.append(throughput(workload, fine))
         if with_ratio:
-            parts.append(ratio(with_ratio, workload.counted(chosen)))
+            parts.append(ratio(workload, with_ratio, workload.counted(chosen)))
         timed = [row for row in at if all(figure in row for figure in LATENCIES)]
         if timed:
             parts.append(latencies(timed, workload.counted(chosen)))

@@ -45,7 +45,8 @@ class Place:
     built: pathlib.Path     # a folder like bazel-bin
     scratch: pathlib.Path   # a folder of its own
     job: str                # line, unixline (of a Unix socket), http, close (HTTP, a connection
-                            # per request), memory and file (HTTP, a body), udp, memcached
+                            # per request), memory and file (HTTP, a body), udp, memcached,
+                            # models (lines, on connections that end)
     body_len: int = 0       # of jobs that have one
 
     @property
@@ -97,7 +98,7 @@ def bare_loop(place, threads=1):
     elif place.body_len:
         how = ["--body", place.body, place.job]
     else:
-        how = ["--threads", threads, place.job]
+        how = ["--threads", threads, "line" if place.job == "models" else place.job]
     return Launch([place.built / "bench/bare_loop_main", *how])
 
 
@@ -109,6 +110,16 @@ def weir(place, workers=1, dispatch="worker"):
     address = f"unix://{place.socket}" if place.socket else f"{scheme}://127.0.0.1:0"
     return Launch([place.built / "tools/weir", "serve", "--listen", address, "--handler",
                    handler, "--workers", workers, "--dispatch", dispatch])
+
+
+# as many children as there are clients, and twice that: who ends is not reaped at once
+MODEL_OPTIONS = {"fork": ["--max-children", 1024], "prefork": ["--processes", 1]}
+
+
+def weir_model(place, model):
+    return Launch([place.built / "tools/weir", "serve", "--listen", "tcp://127.0.0.1:0",
+                   "--handler", "echo", "--workers", 1, "--concurrency", model,
+                   *MODEL_OPTIONS.get(model, [])])
 
 
 def at_socket(place):
@@ -125,8 +136,12 @@ def libmicrohttpd(place):
 
 
 def python_peer(place):
-    return Launch([SOCKETSERVER, "http" if place.job == "close" else place.job,
-                   *at_socket(place)])
+    job = {"close": "http", "models": "line"}.get(place.job, place.job)
+    return Launch([SOCKETSERVER, job, *at_socket(place)])
+
+
+def python_forks(_):
+    return Launch([SOCKETSERVER, "fork"])
 
 
 def nginx(place):
@@ -259,6 +274,7 @@ class Peer:
     header: str = ""            # of that package; bench/peers is built with it
     target: str = ""            # what is built in bench/peers
     yardstick: str = "bare loop"
+    connections_max: int = 0    # beyond which it is left out; 0: none
     may_close: bool = False     # connections between two requests, without notice
     variant: bool = False
 
@@ -275,7 +291,7 @@ class Peer:
 
     def version(self):
         if not self.package:
-            return platform.python_version() if self.start is python_peer else ""
+            return platform.python_version() if self.start in (python_peer, python_forks) else ""
         done = subprocess.run(["dpkg-query", "--show", "--showformat=${Version}", self.package],
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                               check=False)
@@ -286,8 +302,14 @@ LINES = ("line", "unixline")
 WEB = ("http", "close")
 BODIES = ("memory", "file")
 PEERS = [
-    Peer("bare loop", (*LINES, *WEB, *BODIES, "udp"), bare_loop),
+    Peer("bare loop", (*LINES, *WEB, *BODIES, "udp", "models"), bare_loop),
     Peer("weir", (*LINES, *WEB, *BODIES, "udp"), weir),
+    Peer("weir, pool", ("models",), functools.partial(weir_model, model="pool")),
+    Peer("weir, prefork", ("models",), functools.partial(weir_model, model="prefork")),
+    Peer("weir, thread", ("models",), functools.partial(weir_model, model="thread")),
+    Peer("weir, fork", ("models",), functools.partial(weir_model, model="fork")),
+    Peer("weir, serial", ("models",), functools.partial(weir_model, model="serial"),
+         connections_max=1),
     Peer("weir, dispatch acceptor", ("line", "http"),
          functools.partial(weir, dispatch="acceptor"), variant=True),
     Peer("libevent", LINES, functools.partial(library_peer, program="libevent_lines"),
@@ -302,7 +324,8 @@ PEERS = [
          may_close=True),
     Peer("libmicrohttpd", (*WEB, *BODIES), libmicrohttpd, package="libmicrohttpd-dev",
          header="/usr/include/microhttpd.h", target="libmicrohttpd_http"),
-    Peer("socketserver", (*LINES, "udp"), python_peer),
+    Peer("socketserver", (*LINES, "udp", "models"), python_peer),
+    Peer("socketserver, fork", ("models",), python_forks),
     Peer("http.server", WEB, python_peer),
     Peer("2 bare loops", ("line", "http", "close"), functools.partial(bare_loop, threads=2),
          yardstick="2 bare loops", variant=True),

@@ -42,7 +42,8 @@ def aligned(heads, lines):
 def rows_table(workload, rows):
     lines = [cells_of(row) + ([f"no figure: {row['failed']}"] if "failed" in row else [])
              for row in rows]
-    return (f"\n## {workload.title}, {workload.counted(rows[0]['connections'])}\n\n"
+    ratio = f"Ratio to: {workload.yardstick}\n\n" if workload.yardstick else ""
+    return (f"\n## {workload.title}, {workload.counted(rows[0]['connections'])}\n\n{ratio}"
             + aligned(list(COLUMNS), lines))
 
 

@@ -26,6 +26,9 @@ class Workload:
     needs: typing.Callable              # why the generator is not there, or None
     connections: tuple = (1, 64, 512)
     body_len: int = 0
+    yardstick: str = ""                 # instead of each server's own
+    pace: float = 1                     # times --seconds
+    settles: bool = False               # servers end threads and processes behind the load
 
     def counted(self, count):
         return f"{count:,} {self.asks.replace('s', '', 1) if count == 1 else self.asks}"
@@ -42,7 +45,7 @@ def _own(server, setting, connections, **how):
 def _body(job, name, title, body_len, connections):
     return Workload(name, title, job, "connections",
                     functools.partial(_own, mode="http", body_len=body_len), OwnLoad.missing,
-                    connections=(connections,), body_len=body_len)
+                    connections=(connections,), body_len=body_len, pace=0.5)
 
 
 WORKLOADS = {workload.name: workload for workload in [
@@ -57,11 +60,15 @@ WORKLOADS = {workload.name: workload for workload in [
              functools.partial(_own, mode="line"), OwnLoad.missing, connections=(1, 16, 128)),
     Workload("unixline", "Line echo over a Unix socket", "unixline", "connections",
              functools.partial(_own, mode="line"), OwnLoad.missing, connections=(64,)),
+    Workload("models", "Line echo by concurrency model, 10 requests a connection", "models",
+             "clients", functools.partial(_own, mode="line", per_connection=10), OwnLoad.missing,
+             connections=(1, 64), yardstick="weir, pool", pace=0.5, settles=True),
     _body("memory", "memory-64k", "HTTP, 64 KiB from memory", 1 << 16, 64),
     _body("memory", "memory-1m", "HTTP, 1 MiB from memory", 1 << 20, 16),
     _body("file", "file-64k", "HTTP, a file of 64 KiB", 1 << 16, 64),
     _body("file", "file-1m", "HTTP, a file of 1 MiB", 1 << 20, 16),
 ]}
+SETTLE_SECONDS = 2
 MEMORY_JOBS = ("line", "http", "memcached")
 
 
@@ -109,17 +116,26 @@ class Contender:
         except Failure as failure:
             self.failed = str(failure)
 
-    def run(self, seconds):
+    def run(self, workload, seconds):
         if self.failed:
             return
         before = machine.cpu_seconds(self.server.pid)
+        threads = machine.threads(self.server.pid) if workload.settles else 0
         try:
-            load = self.generator.run(seconds)
+            load = self.generator.run(seconds * workload.pace)
         except Failure as failure:
             self.failed = str(failure)
             return
+        if workload.settles:
+            self._settle(threads)
         used = machine.cpu_seconds(self.server.pid) - before
         self.slices.append(figures.slice_of(load, used))
+
+    def _settle(self, threads):
+        """What the last clients left behind is part of what they cost."""
+        end = time.monotonic() + SETTLE_SECONDS
+        while machine.threads(self.server.pid) > threads and time.monotonic() < end:
+            time.sleep(0.01)
 
     def end(self):
         try:
@@ -136,7 +152,7 @@ class Contender:
 
     def row(self, workload, connections, base):
         row = {"workload": workload.name, "connections": connections, "peer": self.peer.name,
-               "yardstick": self.peer.yardstick, "server": self.server.command if self.server else ""}
+               "yardstick": workload.yardstick or self.peer.yardstick, "server": self.server.command if self.server else ""}
         if self.failed:
             return {**row, "failed": self.failed}
         return {**row, "memory_bytes": self.memory, **figures.summary(self.slices, base)}
@@ -150,7 +166,7 @@ def _rounds(setting, workload, connections, contenders, end):
         for contender in contenders[turn:] + contenders[:turn]:
             setting.say(f"{workload.title}, {workload.counted(connections)}, "
                         f"round {i + 1} of {setting.rounds}: {contender.peer.name}")
-            contender.run(setting.seconds)
+            contender.run(workload, setting.seconds)
 
 
 def run_workload(setting, workload, connections_list):
@@ -160,20 +176,22 @@ def run_workload(setting, workload, connections_list):
     try:
         for connections in connections_list:
             end = time.monotonic() + setting.patience
+            some = [contender for contender in contenders
+                    if connections <= (contender.peer.connections_max or connections)]
             try:
-                for contender in contenders:
+                for contender in some:
                     setting.say(f"{workload.title}, {workload.counted(connections)}: "
                                 f"starting {contender.peer.name}")
                     contender.begin(setting, workload, connections)
-                _rounds(setting, workload, connections, contenders, end)
-                command = next((contender.generator.command for contender in contenders
+                _rounds(setting, workload, connections, some, end)
+                command = next((contender.generator.command for contender in some
                                 if contender.generator), "")
             finally:
-                for contender in contenders:
+                for contender in some:
                     contender.end()
             rows = []
-            for contender in contenders:
-                base = by_name.get(contender.peer.yardstick)
+            for contender in some:
+                base = by_name.get(workload.yardstick or contender.peer.yardstick)
                 row = contender.row(workload, connections,
                                     base.slices if base and not base.failed else [])
                 rows.append({**row, "generator": command})
