@@ -10,7 +10,9 @@
 
 #include "bench/bare_bodies.h"
 #include "bench/bare_datagrams.h"
+#include "bench/bare_delay.h"
 #include "bench/bare_loop.h"
+#include "bench/bare_relay.h"
 
 static const char *const mode_names[] = {
     [BARE_LOOP_LINE] = "line",
@@ -22,8 +24,9 @@ static const char *const mode_names[] = {
 static int usage(void)
 {
     fputs("usage: bare_loop [--threads N | --unix PATH] line|http|close|slow\n"
-          "       bare_loop udp|unixgram\n"
-          "       bare_loop --body FILE memory|file\n", stderr);
+          "       bare_loop udp|unixgram|sleep\n"
+          "       bare_loop --body FILE memory|file\n"
+          "       bare_loop --backend URI ask\n", stderr);
     return 2;
 }
 
@@ -56,6 +59,8 @@ static int run(const char *what, unsigned threads, const char *path)
         return failed(bare_datagrams_run(AF_INET, announce, NULL));
     if (plain && strcmp(what, "unixgram") == 0)
         return failed(bare_datagrams_run(AF_UNIX, announce, NULL));
+    if (plain && strcmp(what, "sleep") == 0)
+        return failed(bare_delay_run(announce, NULL));
     for (size_t mode = 0; mode < sizeof(mode_names) / sizeof(mode_names[0]); mode++) {
         if (strcmp(what, mode_names[mode]) == 0)
             return failed(bare_loop_run((enum bare_loop_mode)mode, threads, path, announce, NULL));
@@ -69,10 +74,11 @@ int main(int argc, char **argv)
         { "threads", required_argument, NULL, 't' },
         { "unix", required_argument, NULL, 'u' },
         { "body", required_argument, NULL, 'b' },
+        { "backend", required_argument, NULL, 'k' },
         { NULL, 0, NULL, 0 },
     };
     unsigned long threads = 1;
-    const char *path = NULL, *body = NULL;
+    const char *path = NULL, *body = NULL, *backend = NULL;
     int c;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -82,11 +88,15 @@ int main(int argc, char **argv)
             path = optarg;
         else if (c == 'b')
             body = optarg;
+        else if (c == 'k')
+            backend = optarg;
         else
             return usage();
     }
     if (optind != argc - 1 || threads < 1 || threads > 256 || (path && threads > 1))
         return usage();
+    if (backend && strcmp(argv[optind], "ask") == 0)
+        return failed(bare_relay_run(backend, announce, NULL));
     if (body)
         return run_bodies(argv[optind], body);
     return run(argv[optind], (unsigned)threads, path);

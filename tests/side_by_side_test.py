@@ -245,6 +245,15 @@ class Bench(unittest.TestCase):
         self.assertNotIn(("weir, serial", 4), rows)
         self.assertEqual(rows["weir, fork", 4]["lost"], 0)
 
+    def test_handlers_that_wait_keep_their_clients_waiting(self):
+        done = bench(self.folder, *SMALL, "--rows", "sleep,fanout", "--connections", "2", "--peers",
+                     "bare loop;weir;weir, threads;socketserver")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = self.report()["rows"]
+        self.assertEqual(len(rows), 8)
+        for row in rows:
+            self.assertGreaterEqual(row["p50_us"]["least"], 10000, row["peer"])
+
     def test_a_page_can_be_drawn_again(self):
         bench(self.folder, *SMALL, "--rows", "udp", "--peers", "bare loop,weir")
         first = (self.folder / "bench.html").read_bytes()

@@ -111,9 +111,10 @@ class Wrk:
 
 
 class OwnLoad:
-    """tools/load, with connections that stay from run to run, unless they end."""
+    """tools/load, with connections that stay from run to run, unless they end before."""
 
-    def __init__(self, server, built, connections, mode, body_len=0, per_connection=0):
+    def __init__(self, server, built, connections, mode, body_len=0, per_connection=0,
+                 busy=False):
         how = []
         if body_len:
             how += ["--path", "/body", "--size", body_len]
@@ -122,7 +123,7 @@ class OwnLoad:
         argv = [built / "bench/load_main", "--connections", connections, *how, mode,
                 server.address]
         self.server = server
-        self.ends = per_connection > 0
+        self.busy = busy            # memory is that under load
         self.command = " ".join(map(str, argv))
         self.process = subprocess.Popen(
             machine.pinned(machine.CLIENT_CPU, argv), stdin=subprocess.PIPE,
@@ -159,12 +160,12 @@ class OwnLoad:
 
     @contextlib.contextmanager
     def holding(self):
-        """A time at which the connections are there, and idle unless they end."""
-        if self.ends:
+        """A time at which the connections are there, and idle unless they are to be busy."""
+        if self.busy:
             self._begin(2 * WARM_SECONDS)
             time.sleep(WARM_SECONDS)
         yield
-        if self.ends:
+        if self.busy:
             self._result()
 
     def close(self):

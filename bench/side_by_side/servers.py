@@ -29,6 +29,12 @@ BACKLOG = 4096
 READY_SECONDS = 10
 HELLO = "Hello, world!\\n"
 
+# jobs that go together
+LINES = ("line", "unixline")
+WEB = ("http", "close")
+BODIES = ("memory", "file")
+WAITS = ("sleep", "ask")
+
 
 class Failure(Exception):
     """Why there is no figure, as a sentence."""
@@ -46,8 +52,10 @@ class Place:
     scratch: pathlib.Path   # a folder of its own
     job: str                # line, unixline (of a Unix socket), http, close (HTTP, a connection
                             # per request), memory and file (HTTP, a body), udp, memcached,
-                            # models (lines, on connections that end)
+                            # models (lines, on connections that end), sleep (lines, after 10 ms),
+                            # ask (lines, sent back by another server)
     body_len: int = 0       # of jobs that have one
+    backend: str = ""       # whom ask asks
 
     @property
     def socket(self):
@@ -92,19 +100,26 @@ def free_port():
 
 # ---------------------------------------------------------------------- how each is started
 
+def special(place):
+    """Words that bare_loop and weir_main have in common."""
+    if place.body_len:
+        return ["--body", place.body, place.job]
+    return [*(["--backend", place.backend] if place.backend else []), place.job]
+
+
 def bare_loop(place, threads=1):
     if place.socket:
         how = ["--unix", place.socket, "line"]
-    elif place.body_len:
-        how = ["--body", place.body, place.job]
+    elif place.body_len or place.job in WAITS:
+        how = special(place)
     else:
         how = ["--threads", threads, "line" if place.job == "models" else place.job]
     return Launch([place.built / "bench/bare_loop_main", *how])
 
 
 def weir(place, workers=1, dispatch="worker"):
-    if place.body_len:
-        return Launch([place.built / "bench/weir_main", "--body", place.body, place.job])
+    if place.body_len or place.job in WAITS:
+        return Launch([place.built / "bench/weir_main", *special(place)])
     handler = "hello" if place.job in ("http", "close") else "echo"
     scheme = "udp" if place.job == "udp" else "tcp"
     address = f"unix://{place.socket}" if place.socket else f"{scheme}://127.0.0.1:0"
@@ -122,6 +137,10 @@ def weir_model(place, model):
                    *MODEL_OPTIONS.get(model, [])])
 
 
+def weir_threads(place):
+    return Launch([place.built / "bench/weir_main", "--concurrency", "thread", *special(place)])
+
+
 def at_socket(place):
     return [place.socket] if place.socket else []
 
@@ -137,7 +156,8 @@ def libmicrohttpd(place):
 
 def python_peer(place):
     job = {"close": "http", "models": "line"}.get(place.job, place.job)
-    return Launch([SOCKETSERVER, job, *at_socket(place)])
+    return Launch([SOCKETSERVER, job, *at_socket(place),
+                   *([place.backend] if place.backend else [])])
 
 
 def python_forks(_):
@@ -174,6 +194,24 @@ def nginx(place):
     # -e: or it would open the system's log before it reads where ours is
     return Launch([find_program("nginx"), "-p", place.scratch, "-e", "error.log", "-c", conf], port,
                   listener, {"NGINX": f"{listener.fileno()};"})
+
+
+def haproxy_relay(place):
+    listener, port = listen()
+    conf = place.write("haproxy.cfg", f"""
+        global
+            nbthread 1
+            maxconn 8192
+        defaults
+            mode tcp
+            timeout connect 5s
+            timeout client 60s
+            timeout server 60s
+        listen relay
+            bind fd@{listener.fileno()}
+            server backend {place.backend.split("//")[1]}
+        """.replace("        ", ""))
+    return Launch([find_program("haproxy"), "-db", "-q", "-f", conf], port, listener)
 
 
 def haproxy(place):
@@ -298,12 +336,10 @@ class Peer:
         return done.stdout.strip()
 
 
-LINES = ("line", "unixline")
-WEB = ("http", "close")
-BODIES = ("memory", "file")
 PEERS = [
-    Peer("bare loop", (*LINES, *WEB, *BODIES, "udp", "models"), bare_loop),
-    Peer("weir", (*LINES, *WEB, *BODIES, "udp"), weir),
+    Peer("bare loop", (*LINES, *WEB, *BODIES, *WAITS, "udp", "models"), bare_loop),
+    Peer("weir", (*LINES, *WEB, *BODIES, *WAITS, "udp"), weir),
+    Peer("weir, threads", WAITS, weir_threads),
     Peer("weir, pool", ("models",), functools.partial(weir_model, model="pool")),
     Peer("weir, prefork", ("models",), functools.partial(weir_model, model="prefork")),
     Peer("weir, thread", ("models",), functools.partial(weir_model, model="thread")),
@@ -319,12 +355,13 @@ PEERS = [
     Peer("memcached", ("memcached",), memcached, package="memcached", program="memcached"),
     Peer("nginx", (*WEB, "file"), nginx, package="nginx", program="nginx"),
     Peer("haproxy", (*WEB, "memory"), haproxy, package="haproxy", program="haproxy"),
+    Peer("haproxy, relay", ("ask",), haproxy_relay, package="haproxy", program="haproxy"),
     Peer("h2o", (*WEB, "file"), h2o, package="h2o", program="h2o"),
     Peer("apache2", (*WEB, "file"), apache2, package="apache2-bin", program="apache2",
          may_close=True),
     Peer("libmicrohttpd", (*WEB, *BODIES), libmicrohttpd, package="libmicrohttpd-dev",
          header="/usr/include/microhttpd.h", target="libmicrohttpd_http"),
-    Peer("socketserver", (*LINES, "udp", "models"), python_peer),
+    Peer("socketserver", (*LINES, *WAITS, "udp", "models"), python_peer),
     Peer("socketserver, fork", ("models",), python_forks),
     Peer("http.server", WEB, python_peer),
     Peer("2 bare loops", ("line", "http", "close"), functools.partial(bare_loop, threads=2),
@@ -342,14 +379,14 @@ PEERS = [
 class Server:
     """A server that serves. A context that ends it, and all that descends from it."""
 
-    def __init__(self, peer, place):
+    def __init__(self, peer, place, cpu=machine.SERVER_CPU):
         self.peer = peer
         self.last_words = collections.deque(maxlen=5)
         launch = peer.start(place)
         self.command = " ".join(map(str, launch.argv))
         fds = [launch.listener.fileno()] if launch.listener else []
         self.process = subprocess.Popen(
-            machine.pinned(machine.SERVER_CPU, launch.argv), cwd=place.scratch, pass_fds=fds,
+            machine.pinned(cpu, launch.argv), cwd=place.scratch, pass_fds=fds,
             env={**os.environ, **launch.env}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True)
         try:

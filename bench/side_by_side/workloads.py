@@ -28,6 +28,7 @@ class Workload:
     body_len: int = 0
     yardstick: str = ""                 # instead of each server's own
     pace: float = 1                     # times --seconds
+    backend: bool = False               # there is another server to ask
     settles: bool = False               # servers end threads and processes behind the load
 
     def counted(self, count):
@@ -61,14 +62,21 @@ WORKLOADS = {workload.name: workload for workload in [
     Workload("unixline", "Line echo over a Unix socket", "unixline", "connections",
              functools.partial(_own, mode="line"), OwnLoad.missing, connections=(64,)),
     Workload("models", "Line echo by concurrency model, 10 requests a connection", "models",
-             "clients", functools.partial(_own, mode="line", per_connection=10), OwnLoad.missing,
-             connections=(1, 64), yardstick="weir, pool", pace=0.5, settles=True),
+             "clients", functools.partial(_own, mode="line", per_connection=10, busy=True),
+             OwnLoad.missing, connections=(1, 64), yardstick="weir, pool", pace=0.5, settles=True),
+    Workload("sleep", "Line echo by a handler that sleeps 10 ms", "sleep", "clients",
+             functools.partial(_own, mode="line", busy=True), OwnLoad.missing,
+             connections=(512, 5000), pace=0.5),
+    Workload("fanout", "Line echo by a server that asks another, which takes 10 ms", "ask", "clients",
+             functools.partial(_own, mode="line", busy=True), OwnLoad.missing,
+             connections=(512, 5000), pace=0.5, backend=True),
     _body("memory", "memory-64k", "HTTP, 64 KiB from memory", 1 << 16, 64),
     _body("memory", "memory-1m", "HTTP, 1 MiB from memory", 1 << 20, 16),
     _body("file", "file-64k", "HTTP, a file of 64 KiB", 1 << 16, 64),
     _body("file", "file-1m", "HTTP, a file of 1 MiB", 1 << 20, 16),
 ]}
 SETTLE_SECONDS = 2
+BARE_LOOP = next(peer for peer in PEERS if peer.name == "bare loop")
 MEMORY_JOBS = ("line", "http", "memcached")
 
 
@@ -88,18 +96,19 @@ class Setting:
     def peers_for(self, job):
         return [peer for peer in PEERS if peer.name in self.peers and job in peer.jobs]
 
-    def start(self, peer, job, body_len=0):
+    def start(self, peer, job, cpu=machine.SERVER_CPU, **more):
         self.places += 1
         folder = self.scratch / f"{self.places:03}"
         folder.mkdir()
-        return Server(peer, Place(self.built, folder, job, body_len))
+        return Server(peer, Place(self.built, folder, job, **more), cpu)
 
 
 class Contender:
     """A server in a workload, with its slices of one number of connections."""
 
-    def __init__(self, peer):
+    def __init__(self, peer, backend):
         self.peer = peer
+        self.backend = backend
         self.server = None
         self.generator = None
         self.failed = None
@@ -110,7 +119,8 @@ class Contender:
         self.slices, self.failed, self.memory = [], None, 0
         try:
             if not self.server or not self.server.runs():
-                self.server = setting.start(self.peer, workload.job, workload.body_len)
+                self.server = setting.start(
+                    self.peer, workload.job, body_len=workload.body_len, backend=self.backend)
             self.generator = workload.generator(self.server, setting, connections)
             self.generator.warm()
         except Failure as failure:
@@ -169,9 +179,24 @@ def _rounds(setting, workload, connections, contenders, end):
             contender.run(workload, setting.seconds)
 
 
+@contextlib.contextmanager
+def _backend(setting, workload):
+    """The URI of the server that others ask, on the clients' CPU."""
+    if not workload.backend:
+        yield ""
+        return
+    with setting.start(BARE_LOOP, "sleep", machine.CLIENT_CPU) as server:
+        yield server.address
+
+
 def run_workload(setting, workload, connections_list):
     """Yields a list of rows for each number of connections."""
-    contenders = [Contender(peer) for peer in setting.peers_for(workload.job)]
+    with _backend(setting, workload) as backend:
+        yield from _run_workload(setting, workload, connections_list, backend)
+
+
+def _run_workload(setting, workload, connections_list, backend):
+    contenders = [Contender(peer, backend) for peer in setting.peers_for(workload.job)]
     by_name = {contender.peer.name: contender for contender in contenders}
     try:
         for connections in connections_list:
