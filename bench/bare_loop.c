@@ -35,7 +35,7 @@ static const char close_reply[] = REPLY("Connection: close\r\n");
 
 enum {
     REPLY_LEN = sizeof(keep_reply) - 1,
-    REPLIES_MAX = 16,           /* answered by one send when requests come pipelined */
+    REPLIES_MAX = 64,           /* answered by one send when requests come pipelined */
     EVENTS_MAX = 256,
     RECV_SIZE = 16384,
 };

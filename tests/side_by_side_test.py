@@ -17,6 +17,7 @@ BUILT = pathlib.Path(os.environ.get("BUILT", "."))
 sys.path.insert(0, str(BENCH.parent.parent / "bench"))
 
 from side_by_side import figures, machine, page, plots, text      # noqa: E402
+from side_by_side.growth import GROWTHS                           # noqa: E402
 from side_by_side.workloads import WORKLOADS                      # noqa: E402
 
 TIMEOUT = 60
@@ -111,6 +112,21 @@ class Drawing(unittest.TestCase):
             self.assertTrue(2 <= len(ticks) <= 7, ticks)
         self.assertEqual(plots.decades(5, 200), [1, 10, 100, 1000])
         self.assertEqual(plots.decades(10, 10), [10, 100])
+        self.assertEqual(plots.steps(0.3, 12), [0.2, 0.5, 1, 2, 5, 10, 20])
+        self.assertEqual(plots.steps(2, 2), [2, 5])
+
+    def test_an_axis_puts_equal_steps_or_equal_factors_apart(self):
+        for logarithmic, values in (("", (1, 2, 3)), ("x", (1, 10, 100))):
+            drawn = plots.lines("title", "unit", [("a", "c1", [(x, 1) for x in values])],
+                                logarithmic)
+            line = xml.etree.ElementTree.fromstring(drawn).find("polyline").get("points")
+            places = [float(point.split(",")[0]) for point in line.split()]
+            self.assertAlmostEqual(places[1] - places[0], places[2] - places[1], 0)
+
+    def test_a_point_shows_its_spread(self):
+        drawn = plots.lines("title", "unit", [("a", "c1", [(1, 5, 4, 6), (2, 5, 4, 6)])], "xy")
+        lines = xml.etree.ElementTree.fromstring(drawn).findall("line")
+        self.assertEqual(len([line for line in lines if line.get("class") == "reach c1"]), 2)
 
     def test_labels_keep_apart_and_stay_in_order(self):
         self.assertEqual(plots.apart([], 10), [])
@@ -125,12 +141,12 @@ class Drawing(unittest.TestCase):
         self.assertEqual(lines[3], "| longer |")
 
 
-def report_of(rows, memory=()):
+def report_of(rows, memory=(), growth=()):
     return {"began": "then", "command": "tools/bench <&>", "rounds": 1, "seconds": 1,
             "took_seconds": 1, "versions": {"weir": "1"}, "warnings": ["A & B."],
             "missing": [{"peer": "h2o", "reason": "not <here>"}],
             "machine": {**machine.describe(), "load_average": 0, "others": 0, "stolen": 0},
-            "rows": list(rows), "memory": list(memory)}
+            "rows": list(rows), "memory": list(memory), "growth": list(growth)}
 
 
 def well_formed(html):
@@ -162,6 +178,25 @@ class Page(unittest.TestCase):
         self.assertIn("no figure: it <broke>", said)
         self.assertIn("no figure: no & no", said)
         self.assertEqual(len(tree.findall(".//rect")), 2)      # requests/s and ratio of one
+
+    def grown(self, peer, at, **more):
+        return {"growth": "growth-connections", "curve": "64 active", "at": at, "peer": peer,
+                "yardstick": "bare loop", "server": "", "generator": "", "memory_bytes": 4096,
+                "bytes_per_idle": 300.0, **figures.summary([piece(1)], [piece(1)]), **more}
+
+    def test_growth_is_drawn_beneath_what_theory_says(self):
+        rows = [self.grown(peer, at) for peer in ("bare loop", "weir") for at in (64, 256)]
+        tree = well_formed(page.page(report_of([], growth=rows)))
+        self.assertEqual(len(tree.findall(".//polyline")), 4)      # time and memory of two
+        self.assertIn(GROWTHS["growth-connections"].curves[1].theory, "".join(tree.itertext()))
+
+    def test_growth_without_a_figure_says_why(self):
+        rows = [self.grown("weir", 64), {
+            "growth": "growth-connections", "curve": "64 active", "at": 256, "peer": "weir",
+            "yardstick": "bare loop", "server": "", "generator": "", "failed": "it <broke>"}]
+        tree = well_formed(page.page(report_of([], growth=rows)))
+        self.assertIn("no figure: it <broke>", "".join(tree.itertext()))
+        self.assertEqual(tree.findall(".//svg"), [])
 
     def test_a_page_of_nothing_but_failures_is_well_formed(self):
         rows = [{"workload": name, "connections": 1, "peer": "weir", "yardstick": "bare loop",
@@ -253,6 +288,22 @@ class Bench(unittest.TestCase):
         self.assertEqual(len(rows), 8)
         for row in rows:
             self.assertGreaterEqual(row["p50_us"]["least"], 10000, row["peer"])
+
+    def test_growth_compares_a_point_with_the_bare_loop_and_with_another_point(self):
+        done = bench(self.folder, "--rows", "growth-connections,growth-workers", "--connections",
+                     "64", "100", "--rounds", "1", "--seconds", "0.2", "--peers", "bare loop,weir")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = {(row["curve"], row["peer"], row["at"]): row for row in self.report()["growth"]}
+        self.assertEqual(len(rows), 2 * 2 * 2 + 2 * 4)
+        for row in rows.values():
+            self.assertGreater(row["ratio"]["median"], 0)
+            self.assertGreater(row["memory_bytes"], 0)
+        self.assertEqual(rows["64 active", "weir", 64]["grown"]["median"], 1)
+        self.assertIn("grown", rows["64 active", "weir", 100])
+        self.assertNotIn("bytes_per_idle", rows["64 active", "weir", 64])
+        self.assertGreaterEqual(rows["64 active", "weir", 100]["bytes_per_idle"], 0)
+        self.assertIn("--workers 3 ", rows["workers", "weir", 3]["server"])
+        self.assertIn("--threads 3 ", rows["workers", "bare loop", 3]["server"])
 
     def test_a_page_can_be_drawn_again(self):
         bench(self.folder, *SMALL, "--rows", "udp", "--peers", "bare loop,weir")

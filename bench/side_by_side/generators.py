@@ -114,20 +114,22 @@ class OwnLoad:
     """tools/load, with connections that stay from run to run, unless they end before."""
 
     def __init__(self, server, built, connections, mode, body_len=0, per_connection=0,
-                 busy=False):
+                 busy=False, depth=1, cpu=machine.CLIENT_CPU):
         how = []
         if body_len:
             how += ["--path", "/body", "--size", body_len]
         if per_connection:
             how += ["--per-connection", per_connection, "--client-closes"]
+        if depth > 1:
+            how += ["--in-flight", depth]
         argv = [built / "bench/load_main", "--connections", connections, *how, mode,
                 server.address]
         self.server = server
         self.busy = busy            # memory is that under load
         self.command = " ".join(map(str, argv))
         self.process = subprocess.Popen(
-            machine.pinned(machine.CLIENT_CPU, argv), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            machine.pinned(cpu, argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True)
 
     @staticmethod
     def missing(built):

@@ -9,6 +9,7 @@ import time
 CPUS = sorted(os.sched_getaffinity(0))
 SERVER_CPU = CPUS[0]
 CLIENT_CPU = CPUS[-1]
+ALL_CPUS = ",".join(map(str, CPUS))
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 # a share of all CPUs' time beyond which a run deserves a warning
@@ -17,7 +18,7 @@ STOLEN = 0.01
 
 
 def pinned(cpu, argv):
-    """The command that keeps another on a CPU, and ends it with us whatever happens to us."""
+    """The command that keeps another on a CPU or several, and ends it with us in any case."""
     return ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(cpu), *map(str, argv)]
 
 

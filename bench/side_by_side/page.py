@@ -4,6 +4,7 @@ from xml.sax.saxutils import escape
 
 from side_by_side import plots, text
 from side_by_side.figures import LATENCIES
+from side_by_side.growth import GROWTHS
 from side_by_side.servers import PEERS
 from side_by_side.workloads import WORKLOADS
 
@@ -193,6 +194,53 @@ def memory_section(report):
     return parts
 
 
+# ---------------------------------------------------------------------- growth
+
+AXES = {"": "", "x": ", on a logarithmic axis", "xy": ", both on logarithmic axes"}
+
+
+def growth_plot(curve, what, logarithmic, points):
+    """points: (server, number, value and maybe its least and greatest)."""
+    series = []
+    for name in dict.fromkeys(point[0] for point in points):
+        some = [point[1:] for point in points if point[0] == name]
+        if len(some) > 1:
+            series.append((name, kind_of(name), some))
+    if not series:
+        return ""
+    caption = f"{what}, against {curve.unit}{AXES[logarithmic]}"
+    return figure(caption, plots.lines(caption, curve.unit, series, logarithmic))
+
+
+def curve_section(curve, rows):
+    fine = [row for row in rows if "failed" not in row]
+    cost = [(row["peer"], row["at"], *(row["cpu_us"][key] for key in
+                                       ("median", "least", "greatest"))) for row in fine]
+    memory = [(row["peer"], row["at"], row["bytes_per_idle"]) for row in fine
+              if "bytes_per_idle" in row]
+    heads, lines = text.growth_table_of(curve, rows)
+    return [
+        f"<h3>{escape(curve.title)}</h3>", f"<p>{escape(curve.theory)}</p>",
+        growth_plot(curve, "CPU microseconds per request, least to greatest as a line",
+                    curve.logarithmic, cost),
+        growth_plot(curve, "Bytes per idle connection", "x", memory),
+        table(heads, [(cells, line_kind(row["peer"])) for cells, row in zip(lines, rows)]),
+        commands(rows),
+    ]
+
+
+def growth_section(report, growth):
+    rows = [row for row in report.get("growth", []) if row["growth"] == growth.name]
+    if not rows:
+        return []
+    parts = [f"<h2>{escape(growth.title)}</h2>"]
+    for curve in growth.curves:
+        some = [row for row in rows if row["curve"] == curve.name]
+        if some:
+            parts += curve_section(curve, some)
+    return parts + [repeat(report, f"--rows {growth.name}")]
+
+
 # ---------------------------------------------------------------------- the whole
 
 def head(report):
@@ -230,6 +278,8 @@ def page(report):
     for workload in WORKLOADS.values():
         parts += workload_section(report, workload)
     parts += memory_section(report)
+    for growth in GROWTHS.values():
+        parts += growth_section(report, growth)
     return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
             '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
             f"<title>weir beside its peers</title><style>{STYLE}</style></head>\n<body>"

@@ -34,6 +34,10 @@ def short(number):
     return f"{number:.3g}"
 
 
+def exact(number):
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def round_ticks(greatest):
     """About five steps from 0 that are easy to read, the last one not below greatest."""
     if greatest <= 0:
@@ -51,6 +55,15 @@ def decades(least, greatest):
     return [10.0 ** power for power in range(first, last + 1)]
 
 
+def steps(least, greatest):
+    """1, 2, 5, 10, ... around some values."""
+    powers = decades(least, greatest)
+    found = [factor * power for power in powers for factor in (1, 2, 5)]
+    first = max(i for i, step in enumerate(found) if i == 0 or step <= least)
+    last = next(i for i, step in enumerate(found) if step >= greatest)
+    return found[first:max(last, first + 1) + 1]
+
+
 def apart(wanted, gap):
     """Moves labels' places, which are in order, so that none is nearer to the next than gap."""
     places = []
@@ -61,18 +74,23 @@ def apart(wanted, gap):
     return [place - excess for place in places]
 
 
-def lines(title, unit, series):
-    """series: (name, class, [(x, y), ...]); the x are places of their own, evenly spaced."""
+def _axis(logarithmic, first, last, start, end):
+    """Puts values from first to last between two places."""
+    scale = math.log if logarithmic else float
+    length = scale(last) - scale(first)
+    return lambda value: start + (end - start) * (
+        (scale(max(value, first)) - scale(first)) / length if length else 0)
+
+
+def lines(title, unit, series, logarithmic="x"):
+    """series: (name, class, [(x, y), ...]); a point may have its least and greatest y behind it."""
     height, top, bottom = 300, 14, 44
-    xs = sorted({x for _, _, points in series for x, _ in points})
-    ticks = round_ticks(max(y for _, _, points in series for _, y in points))
-    left, right = 56, WIDTH - RIGHT
-
-    def at_x(x):
-        return left + (right - left) * (0.05 + 0.9 * xs.index(x) / max(1, len(xs) - 1))
-
-    def at_y(y):
-        return height - bottom - (height - bottom - top) * y / ticks[-1]
+    xs = sorted({point[0] for _, _, points in series for point in points})
+    ys = [y for _, _, points in series for point in points for y in point[1:]]
+    ticks = steps(min(ys), max(ys)) if "y" in logarithmic else round_ticks(max(ys))
+    left, right, margin = 56, WIDTH - RIGHT, 25
+    at_x = _axis("x" in logarithmic, xs[0], xs[-1], left + margin, right - margin)
+    at_y = _axis("y" in logarithmic, ticks[0], ticks[-1], height - bottom, top)
 
     parts = []
     for tick in ticks:
@@ -81,12 +99,15 @@ def lines(title, unit, series):
     parts += [_text(at_x(x), height - bottom + 16, f"{x:,}", "middle", "axis") for x in xs]
     parts.append(_text((left + right) / 2, height - bottom + 34, unit, "middle", "axis"))
     for name, kind, points in series:
-        path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in points)
+        path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y, *_ in points)
+        parts += [_line(at_x(x), at_y(spread[0]), at_x(x), at_y(spread[1]), f"reach {kind}")
+                  for x, _, *spread in points if spread]
         parts.append(f'<polyline points="{path}" class="line {kind}"/>')
         parts += [f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="4" class="dot {kind}">'
-                  f"<title>{escape(name)}, {x:,}: {y:,.0f}</title></circle>" for x, y in points]
-    ends = sorted((at_y(points[-1][1]), name, kind, points[-1]) for name, kind, points in series)
-    for place, (y, name, kind, (x, _)) in zip(apart([end[0] for end in ends], 15), ends):
+                  f"<title>{escape(name)}, {x:,}: {exact(y)}</title></circle>"
+                  for x, y, *_ in points]
+    ends = sorted((at_y(points[-1][1]), name, kind, points[-1][0]) for name, kind, points in series)
+    for place, (y, name, kind, x) in zip(apart([end[0] for end in ends], 15), ends):
         parts += [f'<path d="M{at_x(x) + 6:.1f} {y:.1f} L{right + 8} {place:.1f}" '
                   f'class="leader {kind}"/>', _text(right + 12, place, name, kind=f"name {kind}")]
     return _svg(height, title, parts)

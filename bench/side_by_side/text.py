@@ -23,6 +23,34 @@ def cells_of(row):
     ]
 
 
+def growth_table_of(curve, rows):
+    """Heads and lines. A line that has no figures is short, its last cell the reason."""
+    heads = ["server", curve.unit.split()[0], "requests/s", "CPU us/request",
+             f"of that at {curve.reference}", "ratio", "least - greatest", "p99 us", "memory KiB"]
+    idle = any("bytes_per_idle" in row for row in rows)
+    return heads + ["bytes/idle"] * idle, [growth_cells_of(row, idle) for row in rows]
+
+
+def growth_cells_of(row, idle):
+    if "failed" in row:
+        return [row["peer"], f"{row['at']:,}", f"no figure: {row['failed']}"]
+    ratio, grown = row.get("ratio"), row.get("grown")
+    cells = [
+        row["peer"],
+        f"{row['at']:,}",
+        f"{row['rps']['median']:,.0f}",
+        f"{row['cpu_us']['median']:.{2 if row['cpu_us']['median'] >= 1 else 3}f}",
+        f"{grown['median']:.2f}" if grown else "",
+        f"{ratio['median']:.2f}" if ratio else "",
+        f"{ratio['least']:.2f} - {ratio['greatest']:.2f}" if ratio else "",
+        f"{row['p99_us']['median']:,.0f}",
+        f"{row['memory_bytes'] / 1024:,.0f}",
+    ]
+    if idle:
+        cells.append(f"{row['bytes_per_idle']:,.0f}" if "bytes_per_idle" in row else "")
+    return cells
+
+
 def aligned(heads, lines):
     """A line that is shorter than the heads ends in a remark, which needs no column."""
     full = [line for line in lines if len(line) == len(heads)]
@@ -45,6 +73,11 @@ def rows_table(workload, rows):
     ratio = f"Ratio to: {workload.yardstick}\n\n" if workload.yardstick else ""
     return (f"\n## {workload.title}, {workload.counted(rows[0]['connections'])}\n\n{ratio}"
             + aligned(list(COLUMNS), lines))
+
+
+def growth_table(growth, curve, rows):
+    heads, lines = growth_table_of(curve, rows)
+    return f"\n## {growth.title}: {curve.title}\n\n" + aligned(heads, lines)
 
 
 def memory_table(rows):

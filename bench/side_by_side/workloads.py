@@ -108,6 +108,7 @@ class Contender:
 
     def __init__(self, peer, backend):
         self.peer = peer
+        self.name = peer.name
         self.backend = backend
         self.server = None
         self.generator = None
@@ -168,15 +169,15 @@ class Contender:
         return {**row, "memory_bytes": self.memory, **figures.summary(self.slices, base)}
 
 
-def _rounds(setting, workload, connections, contenders, end):
+def run_rounds(setting, title, contenders, end, run):
+    """Runs each contender in each round. No round but the first begins after the time `end`."""
     for i in range(setting.rounds):
         if i > 0 and time.monotonic() > end:
             return
         turn = i % len(contenders)
         for contender in contenders[turn:] + contenders[:turn]:
-            setting.say(f"{workload.title}, {workload.counted(connections)}, "
-                        f"round {i + 1} of {setting.rounds}: {contender.peer.name}")
-            contender.run(workload, setting.seconds)
+            setting.say(f"{title}, round {i + 1} of {setting.rounds}: {contender.name}")
+            run(contender)
 
 
 @contextlib.contextmanager
@@ -208,7 +209,8 @@ def _run_workload(setting, workload, connections_list, backend):
                     setting.say(f"{workload.title}, {workload.counted(connections)}: "
                                 f"starting {contender.peer.name}")
                     contender.begin(setting, workload, connections)
-                _rounds(setting, workload, connections, some, end)
+                run_rounds(setting, f"{workload.title}, {workload.counted(connections)}", some, end,
+                           lambda contender: contender.run(workload, setting.seconds))
                 command = next((contender.generator.command for contender in some
                                 if contender.generator), "")
             finally:
