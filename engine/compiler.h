@@ -15,6 +15,9 @@
  */
 #define WEIR_NOINLINE __attribute__((noinline))
 
+/* For what a system call is returned through: see syscall.h. */
+#define WEIR_ALWAYS_INLINE inline __attribute__((always_inline))
+
 /* Data that different threads write sits this far apart. */
 #define WEIR_CACHE_LINE 64
 #define WEIR_CACHE_ALIGNED __attribute__((aligned(WEIR_CACHE_LINE)))

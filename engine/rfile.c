@@ -118,7 +118,7 @@ static ssize_t fail(struct rfile *rfile, ssize_t error)
 }
 
 /* One recv(2). Bytes, 0 at end of file, -EAGAIN, or an error that stays. */
-static ssize_t receive(struct weir_request *req)
+static WEIR_ALWAYS_INLINE ssize_t receive(struct weir_request *req)
 {
     struct rfile *rfile = &req->rfile;
     struct connection *conn = req->conn;

@@ -18,41 +18,6 @@
 /* Not even link-time optimisation may bring these into a function that switches fibers. */
 #define LEAF __attribute__((noinline))
 
-/*
- * The two calls of every request go straight to the kernel: recv(3) and send(3) are cancellation
- * points, which in a process of several threads cost two locked instructions each, and nobody
- * cancels a thread here.
- */
-LEAF ssize_t sys_recv(int fd, void *buf, size_t len)
-{
-    ssize_t n;
-
-    do
-        n = syscall(SYS_recvfrom, fd, buf, len, MSG_DONTWAIT, NULL, NULL);
-    while (n < 0 && errno == EINTR);
-    return n >= 0 ? n : -errno;
-}
-
-static inline ssize_t send_with(int fd, const void *buf, size_t len, int flags)
-{
-    ssize_t n;
-
-    do
-        n = syscall(SYS_sendto, fd, buf, len, flags | MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
-    while (n < 0 && errno == EINTR);
-    return n >= 0 ? n : -errno;
-}
-
-LEAF ssize_t sys_send(int fd, const void *buf, size_t len)
-{
-    return send_with(fd, buf, len, 0);
-}
-
-LEAF ssize_t sys_send_more(int fd, const void *buf, size_t len)
-{
-    return send_with(fd, buf, len, MSG_MORE);
-}
-
 LEAF void sys_push(int fd)
 {
     setsockopt(fd, IPPROTO_TCP, TCP_CORK, &(int){ 0 }, sizeof(int));

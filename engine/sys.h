@@ -3,7 +3,7 @@
  *
  * Why they are functions of their own: compilers remember where errno lives across a fiber
  * switch. Code that never names errno cannot be hurt by that, and these calls are never inlined
- * into code that switches.
+ * into code that switches. The two of every request are: they do without errno.
  *
  * Threads: any. Blocks: only sys_epoll_wait and sys_poll; the others don't wait.
  * EINTR:   tried again, unless said otherwise.
@@ -11,26 +11,57 @@
 #ifndef WEIR_SYS_H
 #define WEIR_SYS_H
 
+#include "engine/syscall.h"
+
+#include <errno.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
 /* Bytes, 0 at end of file, or -errno (-EAGAIN: nothing there, whatever the mode of the socket). */
-ssize_t sys_recv(int fd, void *buf, size_t len);
+static inline ssize_t sys_recv(int fd, void *buf, size_t len)
+{
+    ssize_t n;
+
+    do
+        n = syscall_6(SYS_recvfrom, fd, (long)buf, (long)len, MSG_DONTWAIT, 0, 0);
+    while (n == -EINTR);
+    return n;
+}
 
 /* Bytes taken, perhaps fewer than given, or -errno; -EPIPE comes without a SIGPIPE. */
-ssize_t sys_send(int fd, const void *buf, size_t len);
+static inline ssize_t sys_send_with(int fd, const void *buf, size_t len, int flags)
+{
+    ssize_t n;
+
+    do
+        n = syscall_6(SYS_sendto, fd, (long)buf, (long)len, flags | MSG_NOSIGNAL | MSG_DONTWAIT,
+                      0, 0);
+    while (n == -EINTR);
+    return n;
+}
+
+static inline ssize_t sys_send(int fd, const void *buf, size_t len)
+{
+    return sys_send_with(fd, buf, len, 0);
+}
+
 ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len);
 
 /*
  * As sys_send, of what is followed at once: TCP waits for that to fill a segment. If nothing follows
  * after all, sys_push sends what waits, which TCP would hold back for 200 ms.
  */
-ssize_t sys_send_more(int fd, const void *buf, size_t len);
+static inline ssize_t sys_send_more(int fd, const void *buf, size_t len)
+{
+    return sys_send_with(fd, buf, len, MSG_MORE);
+}
+
 void sys_push(int fd);
 
 /* A datagram. 0 or -errno. */

@@ -82,50 +82,55 @@ static int wait_for_room(struct weir_request *req, uint64_t *deadline_ms)
     return r < 0 ? fail(req, r) : 0;
 }
 
-/* more: something follows these at once. */
-static ssize_t send_some(int fd, const struct iovec *parts, size_t parts_len, bool more)
+/* What a send took; 0: nothing, but there is room now; or -errno. */
+static ssize_t note_sent(struct weir_request *req, ssize_t n, uint64_t *deadline_ms)
 {
-    if (parts_len > 1)
-        return sys_sendv(fd, parts, parts_len);
-    return more ? sys_send_more(fd, parts->iov_base, parts->iov_len)
-                : sys_send(fd, parts->iov_base, parts->iov_len);
+    if (WEIR_UNLIKELY(n < 0))
+        return n == -EAGAIN ? wait_for_room(req, deadline_ms) : fail(req, (int)n);
+    tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
+    return n;
 }
 
-static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_len, bool more)
+static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_len)
 {
     uint64_t deadline_ms = 0;
 
     while (parts_len > 0) {
-        ssize_t n = send_some(req->conn->fd, parts, parts_len, more);
+        ssize_t n = parts_len == 1 ? sys_send(req->conn->fd, parts->iov_base, parts->iov_len)
+                                   : sys_sendv(req->conn->fd, parts, parts_len);
 
-        if (n >= 0) {
-            tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
-            advance(&parts, &parts_len, (size_t)n);
-            continue;
-        }
-        if (n != -EAGAIN)
-            return fail(req, (int)n);
-        n = wait_for_room(req, &deadline_ms);
+        n = note_sent(req, n, &deadline_ms);
         if (n < 0)
             return (int)n;
+        advance(&parts, &parts_len, (size_t)n);
     }
     return 0;
 }
 
+/* more: something follows it at once. */
 static int flush(struct weir_request *req, bool more)
 {
     struct wfile *wfile = &req->wfile;
-    struct iovec part = { .iov_base = wfile->data, .iov_len = wfile->len };
-    int r;
+    uint64_t deadline_ms = 0;
+    size_t done = 0;
 
     if (wfile->error)
         return wfile->error;
     if (wfile->len == 0 || wfile->is_reply)
         return 0;
-    r = send_all(req, &part, 1, more);
-    if (r == 0)
-        release(req);
-    return r;
+    while (done < wfile->len) {
+        const char *rest = wfile->data + done;
+        size_t len = wfile->len - done;
+        ssize_t n = more ? sys_send_more(req->conn->fd, rest, len)
+                         : sys_send(req->conn->fd, rest, len);
+
+        n = note_sent(req, n, &deadline_ms);
+        if (n < 0)
+            return (int)n;
+        done += (size_t)n;
+    }
+    release(req);
+    return 0;
 }
 
 int weir_flush(struct weir_request *req)
@@ -200,7 +205,7 @@ static int send_through(struct weir_request *req, const struct iovec *iov, size_
             parts[parts_len++] = *iov++;
             iov_len--;
         }
-        r = send_all(req, parts, parts_len, false);
+        r = send_all(req, parts, parts_len);
         if (r < 0)
             return r;
         parts_len = 0;
