@@ -10,7 +10,17 @@
 #ifndef WEIR_BUFFERS_H
 #define WEIR_BUFFERS_H
 
+#include "engine/compiler.h"
+
 #include <stddef.h>
+#include <stdlib.h>
+
+/* As many stay as a burst of requests needs; the rest goes back to malloc. */
+#define BUFFERS_RESTING_MAX 64
+
+struct resting_buffer {
+    struct resting_buffer *next;
+};
 
 struct buffers {
     size_t size;            /* of each, in bytes */
@@ -22,7 +32,33 @@ struct buffers {
 void buffers_init(struct buffers *buffers, size_t size);
 void buffers_init_aligned(struct buffers *buffers, size_t size, size_t alignment);
 void buffers_fini(struct buffers *buffers);
-char *buffers_get(struct buffers *buffers);     /* NULL: no memory */
-void buffers_put(struct buffers *buffers, char *buffer);
+
+/* Another one from malloc; NULL: no memory. */
+char *buffers_make(const struct buffers *buffers);
+
+/* NULL: no memory. */
+static inline char *buffers_get(struct buffers *buffers)
+{
+    struct resting_buffer *buffer = buffers->resting;
+
+    if (WEIR_UNLIKELY(!buffer))
+        return buffers_make(buffers);
+    buffers->resting = buffer->next;
+    buffers->resting_len--;
+    return (char *)buffer;
+}
+
+static inline void buffers_put(struct buffers *buffers, char *buffer)
+{
+    struct resting_buffer *resting = (struct resting_buffer *)(void *)buffer;
+
+    if (WEIR_UNLIKELY(buffers->resting_len == BUFFERS_RESTING_MAX)) {
+        free(buffer);
+        return;
+    }
+    resting->next = buffers->resting;
+    buffers->resting = resting;
+    buffers->resting_len++;
+}
 
 #endif

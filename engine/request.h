@@ -93,8 +93,9 @@ int request_timed_out(const struct weir_request *req);
 int request_give_way(struct weir_request *req);
 
 /*
- * Is there input that no event will tell of? Reads what is there, having sent what is gathered if
- * nothing is buffered. True: the handler must be called again; false: the connection may be kept.
+ * Is there input that no event will tell of? Reads what is there, if nothing is buffered; what is
+ * gathered must have been sent then. True: the handler must be called again; false: the connection
+ * may be kept.
  */
 bool rfile_has_more(struct weir_request *req);
 void rfile_fini(struct weir_request *req);

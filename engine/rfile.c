@@ -199,7 +199,7 @@ bool rfile_has_more(struct weir_request *req)
         return true;
     }
     /* The handler has seen the end, or the error, and wants to be kept all the same. */
-    if (rfile->eof || rfile->error || weir_flush(req) < 0)
+    if (rfile->eof || rfile->error)
         return false;
     if (conn->drained && !connection_alerted(conn))
         return false;

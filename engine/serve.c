@@ -56,7 +56,8 @@ static int handle(struct weir_request *req)
     req->deadline_ms = request_deadline_ms(req, service->request_timeout_ms);
     req->rfile.taken = false;
     r = req->conn->handler->handle(req);
-    request_hang_up_all(req);
+    if (WEIR_UNLIKELY(req->opened))
+        request_hang_up_all(req);
     tally_add(&req->task->worker->tally, TALLY_HANDLED, 1);
     if (WEIR_UNLIKELY(r == WEIR_STOP_SERVER))
         service->stop(service->server);
@@ -117,19 +118,30 @@ static int rest(struct weir_request *req)
     return WEIR_KEEP;
 }
 
+/* Of what has arrived or arrives just now. Before the look for the latter all answers leave. */
+static bool input_is_left(struct weir_request *req)
+{
+    const struct rfile *rfile = &req->rfile;
+
+    if (rfile->eof || rfile->error)
+        return false;
+    if (rfile->start == rfile->end && weir_flush(req) < 0)
+        return false;
+    return rfile_has_more(req);
+}
+
 /*
  * handle() until it's done, or the connection may rest, and what it wrote: the answers to all that
  * had arrived leave together. What handle returned at last, or the error of that.
  */
 static int handle_while_there_is_input(struct weir_request *req)
 {
-    const struct rfile *rfile = &req->rfile;
     int flushed;
     int r;
 
-    do {
+    do
         r = handle(req);
-    } while (r == WEIR_KEEP && !rfile->eof && !rfile->error && rfile_has_more(req));
+    while (r == WEIR_KEEP && input_is_left(req));
     /* What was written goes out even if handle() failed: it may say why. */
     flushed = weir_flush(req);
     /* A peer that went without its last answer is nobody's error: socketserver ignores it too. */
@@ -137,7 +149,7 @@ static int handle_while_there_is_input(struct weir_request *req)
         return peer_is_gone(flushed) ? 0 : flushed;
     if (r != WEIR_KEEP)
         return r;
-    return rfile->eof || rfile->error ? 0 : rest(req);
+    return req->rfile.eof || req->rfile.error ? 0 : rest(req);
 }
 
 static void serve_accepted(struct weir_request *req)
@@ -241,17 +253,32 @@ static void serve_packet(struct weir_request *req)
 
 /* ------------------------------------------------------------------ either ------------ */
 
+/* Field by field: gcc clears so large a struct by an instruction that is slow to start. */
+static void init(struct weir_request *req, struct task *task)
+{
+    req->service = task->worker->crew->service;
+    req->task = task;
+    req->conn = task->conn;
+    req->rfile = (struct rfile){ 0 };
+    req->wfile = (struct wfile){ 0 };
+    req->deadline_ms = 0;
+    req->opened = NULL;
+    req->next_opened = NULL;
+    req->opener = NULL;
+}
+
 void request_serve(struct task *task)
 {
-    struct weir_request req = {
-        .service = task->worker->crew->service, .task = task, .conn = task->conn,
-    };
+    struct weir_request req;
+
+    init(&req, task);
 
     if (WEIR_UNLIKELY(task->conn->kind == CONNECTION_PACKET))
         serve_packet(&req);
     else
         serve_accepted(&req);
-    request_hang_up_all(&req);
+    if (WEIR_UNLIKELY(req.opened))
+        request_hang_up_all(&req);
     wfile_fini(&req);
     rfile_fini(&req);
 }

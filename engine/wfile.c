@@ -244,6 +244,11 @@ ssize_t weir_write(struct weir_request *req, const void *buf, size_t len)
 {
     struct iovec part = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
 
+    if (WEIR_LIKELY(req->wfile.error == 0 && len <= room(req))) {
+        int r = gather(req, buf, len);
+
+        return r < 0 ? r : (ssize_t)len;
+    }
     return weir_writev(req, &part, 1);
 }
 

@@ -175,7 +175,8 @@ static void serve_once(struct worker *worker, struct fiber *fiber, struct connec
 }
 
 /* ... until it rests or ends. */
-static void serve(struct worker *worker, struct fiber *fiber, struct connection *conn)
+static WEIR_ALWAYS_INLINE void serve(struct worker *worker, struct fiber *fiber,
+                                     struct connection *conn)
 {
     note_inside(worker, conn->handler->name);
     do
