@@ -24,9 +24,6 @@
 #define SWEEP_MIN_MS 10
 #define SWEEP_MAX_MS 1000
 
-/* The clock that says since when a connection is idle may be behind by a tick of the kernel. */
-#define COARSE_TICK_MS 10
-
 /* Tokens: below 2^32, where no connection's is. Listeners count on from the last. */
 enum { TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_ENDED, TOKEN_LISTENER };
 
@@ -454,7 +451,7 @@ static bool idle_for_too_long(struct connection *conn, void *arg)
 
 static void sweep(struct acceptor *acceptor, uint64_t now_ms)
 {
-    uint64_t timeout_ms = (uint64_t)acceptor->config->idle_timeout_ms + COARSE_TICK_MS;
+    uint64_t timeout_ms = (uint64_t)acceptor->config->idle_timeout_ms + CLOCK_COARSE_LAG_MS;
     uint64_t interval_ms = timeout_ms / 8;
     uint64_t limit_ms = now_ms - timeout_ms;
 

@@ -15,6 +15,9 @@ uint64_t clock_ns(void);
 /* The same clock as of the kernel's last tick: some milliseconds behind, and cheaper to ask. */
 uint64_t clock_coarse_ms(void);
 
+/* How far it may be behind: a tick of the slowest kernels, and what clock_..._ms rounds off. */
+#define CLOCK_COARSE_LAG_MS 11
+
 /* A moment in milliseconds that never comes. */
 #define CLOCK_NEVER UINT64_MAX
 
