@@ -16,7 +16,8 @@ BENCH = pathlib.Path(os.environ["BENCH"]).resolve()
 BUILT = pathlib.Path(os.environ.get("BUILT", "."))
 sys.path.insert(0, str(BENCH.parent.parent / "bench"))
 
-from side_by_side import figures, machine, page, plots, text      # noqa: E402
+from side_by_side import (                                        # noqa: E402
+    figures, machine, neighbours, page, plots, text)
 from side_by_side.growth import GROWTHS                           # noqa: E402
 from side_by_side.workloads import WORKLOADS                      # noqa: E402
 
@@ -139,6 +140,26 @@ class Drawing(unittest.TestCase):
         self.assertEqual(lines[0], "| a      |  b |")
         self.assertEqual(lines[2], "| x      | 10 |")
         self.assertEqual(lines[3], "| longer |")
+
+
+class Neighbours(unittest.TestCase):
+    def test_the_rate_is_a_share_of_what_the_threads_can_do_with_the_slow_requests_counted(self):
+        threads = min(2, len(machine.CPUS))
+        self.assertAlmostEqual(neighbours.slow_rate(20), 0.3 * threads / (20e-6 + 0.01 * 10e-3))
+
+    def test_what_the_machine_does_not_allow_is_told_with_what_has_to_be_set(self):
+        idle, many = (neighbours.CROWDS[name] for name in ("idle", "idle-many"))
+        self.assertIsNone(neighbours.crowd_needs(idle, 100))
+        self.assertIn("ulimit -Hn", neighbours.crowd_needs(idle, 10 ** 10))
+        self.assertIn("a process", neighbours.crowd_needs(many, 10 ** 10))
+
+    def test_a_failed_crowd_says_why_and_is_not_drawn(self):
+        rows = [{"neighbours": name, "peer": "weir", "size": 9, "rate": 9, "server": "",
+                 "generator": "", "failed": "it <broke>"}
+                for name in (neighbours.SLOW, *neighbours.CROWDS)]
+        tree = well_formed(page.page({**report_of([]), "neighbours": rows}))
+        self.assertEqual("".join(tree.itertext()).count("no figure: it <broke>"), len(rows))
+        self.assertEqual(tree.findall(".//svg"), [])
 
 
 def report_of(rows, memory=(), growth=()):
@@ -304,6 +325,32 @@ class Bench(unittest.TestCase):
         self.assertGreaterEqual(rows["64 active", "weir", 100]["bytes_per_idle"], 0)
         self.assertIn("--workers 3 ", rows["workers", "weir", 3]["server"])
         self.assertIn("--threads 3 ", rows["workers", "bare loop", 3]["server"])
+
+    def test_a_crowd_and_slow_requests_have_rows_of_their_own(self):
+        done = bench(self.folder, *SMALL, "--rows", "slow,stalled,idle,idle-many", "--crowd", "60",
+                     "--peers", "bare loop;weir;2 bare loops;weir, 2 workers")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        report = self.report()
+        rows = {(row["neighbours"], row["peer"]): row for row in report["neighbours"]}
+        self.assertEqual(len(rows), 7)
+        for name in ("2 bare loops", "weir, 2 workers"):
+            row = rows["slow", name]
+            self.assertGreaterEqual(row["slow_p50_us"]["least"], neighbours.SLOW_MS * 1000)
+            self.assertIn("ratio", row)
+        for name in ("stalled", "idle"):
+            for peer in ("bare loop", "weir"):
+                row = rows[name, peer]
+                self.assertEqual(row["size"], 60)
+                self.assertGreater(row["kept"]["median"], 0)
+        self.assertIn(("idle-many", "weir, 6 processes"), rows)
+        for title in ("Slow requests", "Stalled clients, 60", "Idle clients of one process, 60"):
+            self.assertIn(f"## {title}", done.stdout)
+
+    def test_more_idle_clients_than_the_machine_allows_are_left_out_with_the_reason(self):
+        done = bench(self.folder, *SMALL, "--rows", "line,idle", "--crowd", "1000000000",
+                     "--peers", "bare loop")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("left out: idle: ", done.stdout)
 
     def test_a_page_can_be_drawn_again(self):
         bench(self.folder, *SMALL, "--rows", "udp", "--peers", "bare loop,weir")

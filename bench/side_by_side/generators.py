@@ -5,6 +5,8 @@ A generator stays on the clients' CPU. Every answer is checked, by wrk only its 
 
 import contextlib
 import json
+import pathlib
+import select
 import shutil
 import socket
 import subprocess
@@ -46,6 +48,8 @@ end
 
 # as apache2 does when it has no thread for a connection; of all requests
 CLOSED_SHARE = 0.1
+LOCAL_PORTS = pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range")
+PORTS_SPARE = 1000      # of an address, for others
 WRK_ERRORS = ("connect", "read", "write", "status", "timeout")
 
 
@@ -110,11 +114,23 @@ class Wrk:
         pass
 
 
+def ports_per_address():
+    """From an address the kernel finds half of the ports at once, and searches for the rest."""
+    least, greatest = map(int, LOCAL_PORTS.read_text().split())
+    return (greatest - least) // 2 - PORTS_SPARE
+
+
+def addresses(count, network):
+    """Of the loopback interface, enough for so many connections to one server."""
+    return [f"127.{network}.{i // 250}.{1 + i % 250}"
+            for i in range(-(-count // ports_per_address()))]
+
+
 class OwnLoad:
     """tools/load, with connections that stay from run to run, unless they end before."""
 
     def __init__(self, server, built, connections, mode, body_len=0, per_connection=0,
-                 busy=False, depth=1, cpu=machine.CLIENT_CPU):
+                 busy=False, depth=1, stalled=0, network=0, cpu=machine.CLIENT_CPU):
         how = []
         if body_len:
             how += ["--path", "/body", "--size", body_len]
@@ -122,6 +138,11 @@ class OwnLoad:
             how += ["--per-connection", per_connection, "--client-closes"]
         if depth > 1:
             how += ["--in-flight", depth]
+        if stalled:
+            how += ["--stalled", stalled]
+        sources = addresses(connections + stalled, network)
+        if network or len(sources) > 1:
+            how += ["--source", ",".join(sources)]
         argv = [built / "bench/load_main", "--connections", connections, *how, mode,
                 server.address]
         self.server = server
@@ -139,21 +160,28 @@ class OwnLoad:
         self.run(WARM_SECONDS)
 
     def run(self, seconds):
-        self._begin(seconds)
+        self.begin(seconds)
         return self._result()
 
-    def _begin(self, seconds):
+    def begin(self, seconds):
+        """It asks meanwhile, and tells when it is asked for the end."""
         try:
             self.process.stdin.write(f"{round(seconds * 1000)}\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass        # it has something to say
 
-    def _result(self):
+    def end(self, patience=None):
+        """What it says, unjudged. patience: seconds; None: it ends by itself."""
+        if not select.select([self.process.stdout], [], [], patience)[0]:
+            raise Failure(f"the generator was not done after {patience:.0f} s")
         line = self.process.stdout.readline()
         if not line:
             raise Failure(f"the generator ended: {self.process.stderr.read().strip()}")
-        load = json.loads(line)
+        return json.loads(line)
+
+    def _result(self):
+        load = self.end()
         if (load["errors"] > load["closed"] or load["requests"] == 0
                 or too_many_closed(self.server, load, load["closed"])):
             raise Failure(f"{load['errors']} errors beside {load['requests']} requests, the first: "
@@ -164,7 +192,7 @@ class OwnLoad:
     def holding(self):
         """A time at which the connections are there, and idle unless they are to be busy."""
         if self.busy:
-            self._begin(2 * WARM_SECONDS)
+            self.begin(2 * WARM_SECONDS)
             time.sleep(WARM_SECONDS)
         yield
         if self.busy:

@@ -5,6 +5,7 @@ from xml.sax.saxutils import escape
 from side_by_side import plots, text
 from side_by_side.figures import LATENCIES
 from side_by_side.growth import GROWTHS
+from side_by_side.neighbours import CROWDS, SLOW
 from side_by_side.servers import PEERS
 from side_by_side.workloads import WORKLOADS
 
@@ -50,7 +51,7 @@ KINDS = {"bare loop": "c0", "2 bare loops": "c0", "memcached": "c8", "nginx": "c
 
 
 def kind_of(name):
-    return KINDS.get(name, "c1")
+    return KINDS.get(name.split(",")[0], "c1")
 
 
 def cell(words, tag="td", **attributes):
@@ -241,6 +242,51 @@ def growth_section(report, growth):
     return parts + [repeat(report, f"--rows {growth.name}")]
 
 
+# ---------------------------------------------------------------------- neighbours
+
+SLOW_WORDS = (
+    "1% of the requests take 10 ms of CPU time, as computing would; the latencies are those of the "
+    "others, counted from when each was due. Requests arrive at constant intervals, from two "
+    "processes and over connections of their own, at 30% of what two threads can do at most. Each "
+    "server has two threads. Servers and load share all CPUs, and nothing is bound to one.")
+CROWD_WORDS = (
+    "{what} Two servers of each kind are up, one with them and one without, and 64 other clients "
+    "ask both in turn, in a closed loop: <b>kept</b> is the throughput with them as a share of the "
+    "one without, round by round. Memory is the server's own for each of them.")
+CROWD_KINDS = {True: "Each has sent half a request and stays silent.",
+               False: "Each has had an answer and stays silent; at the end each asks once more."}
+
+
+def spread_bars(caption, unit, rows, key):
+    drawn = [row for row in rows if "failed" not in row and row.get(key)]
+    if not drawn:
+        return ""
+    return figure(caption, plots.bars(caption, unit, [
+        (row["peer"], kind_of(row["peer"]),
+         *(row[key][of] for of in ("median", "least", "greatest"))) for row in drawn]))
+
+
+def neighbours_section(report, name):
+    rows = [row for row in report.get("neighbours", []) if row["neighbours"] == name]
+    if not rows:
+        return []
+    heads, lines = text.neighbours_cells(rows)
+    parts = [f"<h2>{escape(text.neighbours_title(rows))}</h2>"]
+    if name == SLOW:
+        parts.append(f"<p>{SLOW_WORDS}</p>")
+        drawing = spread_bars("p99 of the fast requests; least to greatest as a line",
+                              "microseconds", rows, "p99_us")
+        how = ""
+    else:
+        parts.append(f"<p>{CROWD_WORDS.format(what=CROWD_KINDS[CROWDS[name].stalled])}</p>")
+        drawing = spread_bars("Throughput kept; least to greatest as a line",
+                              "of the throughput without them", rows, "kept")
+        how = f" --crowd {rows[0]['size']}"
+    return parts + [
+        table(heads, [(cells, line_kind(cells[0])) for cells in lines]), drawing,
+        repeat(report, f"--rows {name}{how}"), commands(rows)]
+
+
 # ---------------------------------------------------------------------- the whole
 
 def head(report):
@@ -280,6 +326,8 @@ def page(report):
     parts += memory_section(report)
     for growth in GROWTHS.values():
         parts += growth_section(report, growth)
+    for name in (SLOW, *CROWDS):
+        parts += neighbours_section(report, name)
     return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
             '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
             f"<title>weir beside its peers</title><style>{STYLE}</style></head>\n<body>"

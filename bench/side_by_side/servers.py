@@ -51,9 +51,10 @@ class Place:
     built: pathlib.Path     # a folder like bazel-bin
     scratch: pathlib.Path   # a folder of its own
     job: str                # line, unixline (of a Unix socket), http, close (HTTP, a connection
-                            # per request), memory and file (HTTP, a body), udp, memcached,
-                            # models (lines, on connections that end), sleep (lines, after 10 ms),
-                            # ask (lines, sent back by another server)
+                            # per request), memory and file (HTTP, a body), crowd (HTTP, with
+                            # thousands who stall or idle), slow (HTTP, some requests take long),
+                            # udp, memcached, models (lines, on connections that end), sleep
+                            # (lines, after 10 ms), ask (lines, sent back by another server)
     body_len: int = 0       # of jobs that have one
     backend: str = ""       # whom ask asks
 
@@ -67,6 +68,16 @@ class Place:
         self.body = self.scratch / "body"
         if self.body_len:
             self.body.write_bytes(bytes(self.body_len))
+
+    @property
+    def room(self):
+        """For so many connections. (nginx closes idle ones when less than a 16th of it is free.)"""
+        return 20480 if self.job == "crowd" else 8192
+
+    @property
+    def patience(self):
+        """Seconds that a silent client may stay, of servers that limit them."""
+        return 600 if self.job == "crowd" else 60
 
     def write(self, name, text):
         path = self.scratch / name
@@ -113,18 +124,23 @@ def bare_loop(place, threads=1):
     elif place.body_len or place.job in WAITS:
         how = special(place)
     else:
-        how = ["--threads", threads, "line" if place.job == "models" else place.job]
+        job = {"models": "line", "crowd": "http"}.get(place.job, place.job)
+        how = ["--threads", threads, job]
     return Launch([place.built / "bench/bare_loop_main", *how])
 
 
-def weir(place, workers=1, dispatch="worker"):
+def weir(place, workers=1, dispatch="worker", processes=0):
     if place.body_len or place.job in WAITS:
         return Launch([place.built / "bench/weir_main", *special(place)])
-    handler = "hello" if place.job in ("http", "close") else "echo"
+    if place.job == "slow":
+        return Launch([place.built / "bench/weir_main", "--workers", workers, "--dispatch",
+                       dispatch, place.job])
+    handler = "hello" if place.job in ("http", "close", "crowd") else "echo"
     scheme = "udp" if place.job == "udp" else "tcp"
     address = f"unix://{place.socket}" if place.socket else f"{scheme}://127.0.0.1:0"
     return Launch([place.built / "tools/weir", "serve", "--listen", address, "--handler",
-                   handler, "--workers", workers, "--dispatch", dispatch])
+                   handler, "--workers", workers, "--dispatch", dispatch,
+                   *(["--concurrency", "prefork", "--processes", processes] if processes else [])])
 
 
 # as many children as there are clients, and twice that: who ends is not reaped at once
@@ -164,17 +180,19 @@ def python_forks(_):
     return Launch([SOCKETSERVER, "fork"])
 
 
-def nginx(place):
+def nginx(place, processes=1):
     listener, port = listen()
     conf = place.write("nginx.conf", f"""
-        worker_processes 1;
+        worker_processes {processes};
         daemon off;
         pid {place.scratch}/pid;
         error_log {place.scratch}/error.log;
-        events {{ worker_connections 8192; }}
+        events {{ worker_connections {place.room}; }}
         http {{
             access_log off;
             keepalive_requests 1000000000;
+            keepalive_timeout {place.patience}s;
+            client_header_timeout {place.patience}s;
             default_type text/plain;
             client_body_temp_path {place.scratch}/body;
             proxy_temp_path {place.scratch}/proxy;
@@ -279,7 +297,8 @@ ThreadsPerChild 25
 MaxRequestWorkers 150
 AsyncRequestWorkerFactor 200
 MaxKeepAliveRequests 0
-KeepAliveTimeout 60
+KeepAliveTimeout {place.patience}
+Timeout {place.patience}
 EnableSendfile On
 DocumentRoot {place.scratch}
 DirectoryIndex index.txt
@@ -337,8 +356,8 @@ class Peer:
 
 
 PEERS = [
-    Peer("bare loop", (*LINES, *WEB, *BODIES, *WAITS, "udp", "models"), bare_loop),
-    Peer("weir", (*LINES, *WEB, *BODIES, *WAITS, "udp"), weir),
+    Peer("bare loop", (*LINES, *WEB, *BODIES, *WAITS, "udp", "models", "crowd"), bare_loop),
+    Peer("weir", (*LINES, *WEB, *BODIES, *WAITS, "udp", "crowd"), weir),
     Peer("weir, threads", WAITS, weir_threads),
     Peer("weir, pool", ("models",), functools.partial(weir_model, model="pool")),
     Peer("weir, prefork", ("models",), functools.partial(weir_model, model="prefork")),
@@ -353,22 +372,22 @@ PEERS = [
     Peer("libuv", LINES, functools.partial(library_peer, program="libuv_lines"),
          package="libuv1-dev", header="/usr/include/uv.h", target="libuv_lines"),
     Peer("memcached", ("memcached",), memcached, package="memcached", program="memcached"),
-    Peer("nginx", (*WEB, "file"), nginx, package="nginx", program="nginx"),
+    Peer("nginx", (*WEB, "crowd", "file"), nginx, package="nginx", program="nginx"),
     Peer("haproxy", (*WEB, "memory"), haproxy, package="haproxy", program="haproxy"),
     Peer("haproxy, relay", ("ask",), haproxy_relay, package="haproxy", program="haproxy"),
     Peer("h2o", (*WEB, "file"), h2o, package="h2o", program="h2o"),
-    Peer("apache2", (*WEB, "file"), apache2, package="apache2-bin", program="apache2",
+    Peer("apache2", (*WEB, "crowd", "file"), apache2, package="apache2-bin", program="apache2",
          may_close=True),
     Peer("libmicrohttpd", (*WEB, *BODIES), libmicrohttpd, package="libmicrohttpd-dev",
          header="/usr/include/microhttpd.h", target="libmicrohttpd_http"),
     Peer("socketserver", (*LINES, *WAITS, "udp", "models"), python_peer),
     Peer("socketserver, fork", ("models",), python_forks),
     Peer("http.server", WEB, python_peer),
-    Peer("2 bare loops", ("line", "http", "close"), functools.partial(bare_loop, threads=2),
-         yardstick="2 bare loops", variant=True),
-    Peer("weir, 2 workers", ("line", "http", "close"), functools.partial(weir, workers=2),
-         yardstick="2 bare loops", variant=True),
-    Peer("weir, 2 workers, dispatch acceptor", ("line", "http"),
+    Peer("2 bare loops", ("line", "http", "close", "slow"),
+         functools.partial(bare_loop, threads=2), yardstick="2 bare loops", variant=True),
+    Peer("weir, 2 workers", ("line", "http", "close", "slow"),
+         functools.partial(weir, workers=2), yardstick="2 bare loops", variant=True),
+    Peer("weir, 2 workers, dispatch acceptor", ("line", "http", "slow"),
          functools.partial(weir, workers=2, dispatch="acceptor"),
          yardstick="2 bare loops", variant=True),
 ]

@@ -1,6 +1,7 @@
 """The report as tables for a terminal, which are Markdown, too."""
 
 from side_by_side.figures import LATENCIES
+from side_by_side.neighbours import CROWDS, SLOW, SLOW_TITLE
 
 COLUMNS = ("server", "requests/s", "CPU us/request", "ratio", "least - greatest", "p50 us",
            "p99 us", "p99.9 us", "memory KiB", "errors")
@@ -49,6 +50,63 @@ def growth_cells_of(row, idle):
     if idle:
         cells.append(f"{row['bytes_per_idle']:,.0f}" if "bytes_per_idle" in row else "")
     return cells
+
+
+SLOW_COLUMNS = ("server", "requests/s", "CPUs used", "p50 us", "p90 us", "p99 us", "p99.9 us",
+                "p99 ratio", "least - greatest", "slow p50 us")
+CROWD_COLUMNS = ("server", "requests/s without", "with", "kept", "least - greatest",
+                 "CPU us without", "with", "bytes each", "of each process")
+
+
+def spread_cells(spread):
+    return [f"{spread['median']:.2f}", f"{spread['least']:.2f} - {spread['greatest']:.2f}"] \
+        if spread else ["", ""]
+
+
+def slow_cells_of(row):
+    if "failed" in row:
+        return [row["peer"], f"no figure: {row['failed']}"]
+    return [
+        row["peer"],
+        f"{row['rps']['median']:,.0f}",
+        f"{row['cpu_share']['median']:.2f}",
+        *(f"{row[key]['median']:,.0f}" for key in ("p50_us", "p90_us", "p99_us", "p999_us")),
+        *spread_cells(row.get("ratio")),
+        f"{row['slow_p50_us']['median']:,.0f}",
+    ]
+
+
+def crowd_cells_of(row):
+    if "failed" in row:
+        return [row["peer"], f"no figure: {row['failed']}"]
+    held = row["held"]
+    return [
+        row["peer"],
+        *(f"{row[side]['rps']['median']:,.0f}" for side in ("without", "with")),
+        *spread_cells(row["kept"]),
+        *(f"{row[side]['cpu_us']['median']:.2f}" for side in ("without", "with")),
+        f"{row['bytes_each']:,.0f}",
+        f"{min(held):,} - {max(held):,}" if len(held) > 1 else "",
+    ]
+
+
+def neighbours_title(rows):
+    row = rows[0]
+    if row["neighbours"] == SLOW:
+        return f"{SLOW_TITLE}, {row['rate']:,.0f} requests/s"
+    return f"{CROWDS[row['neighbours']].title}, {row['size']:,}"
+
+
+def neighbours_cells(rows):
+    """The heads, and the lines."""
+    if rows[0]["neighbours"] == SLOW:
+        return SLOW_COLUMNS, [slow_cells_of(row) for row in rows]
+    return CROWD_COLUMNS, [crowd_cells_of(row) for row in rows]
+
+
+def neighbours_table(rows):
+    heads, lines = neighbours_cells(rows)
+    return f"\n## {neighbours_title(rows)}\n\n{aligned(list(heads), lines)}"
 
 
 def aligned(heads, lines):
