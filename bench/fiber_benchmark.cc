@@ -20,11 +20,11 @@ namespace {
 
 class Fibers {
 public:
-    explicit Fibers(unsigned max_warm)
+    explicit Fibers(unsigned max_idle)
     {
         if (stack_arena_create(0, 0, &arena_) != 0)
             abort();
-        fiber_cache_init(&cache, arena_, max_warm);
+        fiber_cache_init(&cache, arena_, max_idle);
     }
     ~Fibers()
     {
@@ -134,6 +134,7 @@ void BM_get_run_put_cold(benchmark::State &state)
 
         fiber_run(one, return_at_once, nullptr);
         fiber_put(&fibers.cache, one);
+        fiber_cache_fini(&fibers.cache);
     }
 }
 BENCHMARK(BM_get_run_put_cold);

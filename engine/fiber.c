@@ -250,9 +250,9 @@ static void fiber_destroy(struct fiber *fiber, struct stack_arena *arena)
     stack_arena_put(arena, top_of(fiber));
 }
 
-void fiber_cache_init(struct fiber_cache *cache, struct stack_arena *arena, unsigned max_warm)
+void fiber_cache_init(struct fiber_cache *cache, struct stack_arena *arena, unsigned max_idle)
 {
-    *cache = (struct fiber_cache){ .arena = arena, .max_warm = max_warm };
+    *cache = (struct fiber_cache){ .arena = arena, .max_idle = max_idle };
 }
 
 static struct fiber *pop_warm(struct fiber_cache *cache)
@@ -261,6 +261,8 @@ static struct fiber *pop_warm(struct fiber_cache *cache)
 
     cache->warm = fiber->next;
     cache->warm_len--;
+    if (cache->least_len > cache->warm_len)
+        cache->least_len = cache->warm_len;
     return fiber;
 }
 
@@ -268,6 +270,15 @@ void fiber_cache_fini(struct fiber_cache *cache)
 {
     while (cache->warm)
         fiber_destroy(pop_warm(cache), cache->arena);
+}
+
+void fiber_cache_trim(struct fiber_cache *cache, unsigned count)
+{
+    if (count > cache->least_len)
+        count = cache->least_len;
+    for (; count > 0 && fiber_cache_trimmable(cache); count--)
+        fiber_destroy(pop_warm(cache), cache->arena);
+    cache->least_len = cache->warm_len;
 }
 
 struct fiber *fiber_get(struct fiber_cache *cache)
@@ -278,10 +289,6 @@ struct fiber *fiber_get(struct fiber_cache *cache)
 void fiber_put(struct fiber_cache *cache, struct fiber *fiber)
 {
     assert(!fiber->entry);
-    if (WEIR_UNLIKELY(cache->warm_len >= cache->max_warm)) {
-        fiber_destroy(fiber, cache->arena);
-        return;
-    }
     fiber_set_label(fiber, NULL);
     fiber->next = cache->warm;
     cache->warm = fiber;

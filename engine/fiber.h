@@ -34,20 +34,33 @@ struct stack_arena;
 
 /*
  * A thread's resting fibers, the most recently used first, since its stack is still in the CPU's
- * caches. What exceeds max_warm goes back to the arena, and its memory to the kernel.
+ * caches. They keep their memory: fiber_cache_trim gives back what nobody needs.
  */
 struct fiber_cache {
     struct stack_arena *arena;
     struct fiber *warm;
     unsigned warm_len;
-    unsigned max_warm;
+    unsigned least_len;         /* of warm_len since the last trim: so many were never needed */
+    unsigned max_idle;
 };
 
 /* The arena must outlive the cache; several threads' caches may share it. */
-void fiber_cache_init(struct fiber_cache *cache, struct stack_arena *arena, unsigned max_warm);
+void fiber_cache_init(struct fiber_cache *cache, struct stack_arena *arena, unsigned max_idle);
 
 /* fiber_cache_fini gives every resting fiber back to the arena. */
 void fiber_cache_fini(struct fiber_cache *cache);
+
+/*
+ * fiber_cache_trim gives fibers back to the arena, and their memory to the kernel: at most count of
+ * those that have rested all the time since the last trim, as long as more than max_idle rest.
+ */
+void fiber_cache_trim(struct fiber_cache *cache, unsigned count);
+
+/* Whether it would be of use: now, or later if nobody needs them. */
+static inline bool fiber_cache_trimmable(const struct fiber_cache *cache)
+{
+    return cache->warm_len > cache->max_idle;
+}
 
 /* fiber_get gives a resting fiber without a label, or NULL when there is no memory for one. */
 struct fiber *fiber_get(struct fiber_cache *cache);

@@ -16,8 +16,14 @@
 /* So many connections more than another worker are nobody's business. */
 #define SHARE_SLACK 4
 
-/* Fibers that keep their stacks' memory while they rest. */
-#define WARM_FIBERS 64
+/*
+ * Fibers that keep their stacks' memory however long they rest. More of them keep it while they are
+ * needed now and then, or each handler of hundreds that wait at once would have the kernel take a
+ * page away and clear another.
+ */
+#define IDLE_FIBERS 64
+#define TRIM_MS 100
+#define TRIM_FIBERS 256     /* each time: a call of the kernel each */
 
 static _Thread_local struct worker *self_worker;
 
@@ -35,7 +41,7 @@ void worker_init_alone(struct worker *worker, struct crew *crew, unsigned index)
     worker->index = index;
     worker->runnable_end = &worker->runnable;
     inbox_init(&worker->inbox);
-    fiber_cache_init(&worker->fibers, crew->arena, WARM_FIBERS);
+    fiber_cache_init(&worker->fibers, crew->arena, IDLE_FIBERS);
     buffers_init(&worker->rbufs, crew->rbufsize);
     buffers_init(&worker->wbufs, crew->wbufsize);
     packet_buffers_init(&worker->packets, &crew->packet_format);
@@ -371,6 +377,14 @@ static void cancel_parked(struct worker *worker)
     }
 }
 
+static void trim_fibers(struct worker *worker, uint64_t now_ms)
+{
+    if (now_ms < worker->trim_ms)
+        return;
+    fiber_cache_trim(&worker->fibers, TRIM_FIBERS);
+    worker->trim_ms = now_ms + TRIM_MS;
+}
+
 /* ------------------------------------------------------------------ the thread -------- */
 
 /* Looked at between the announcement of sleep and sleep itself. */
@@ -394,6 +408,16 @@ static void take_events(struct worker *worker, int timeout_ms)
         dispatch_all(crew, crew->shared.fd, &tokens);
 }
 
+/* When something is to be done, whatever happens. */
+static uint64_t next_ms(const struct worker *worker)
+{
+    uint64_t timer_ms = timer_wheel_next_ms(&worker->timers);
+
+    if (WEIR_LIKELY(!fiber_cache_trimmable(&worker->fibers)) || timer_ms < worker->trim_ms)
+        return timer_ms;
+    return worker->trim_ms;
+}
+
 /* Takes events, asleep until there is something to do. Returns the time, clock_ns's. */
 static uint64_t sleep_or_take_events(struct worker *worker)
 {
@@ -408,7 +432,7 @@ static uint64_t sleep_or_take_events(struct worker *worker)
     tally_add(&worker->tally, TALLY_BUSY_NS, now_ns - worker->busy_since_ns);
     handoff_sleep(handoff, worker->index);
     if (!something_to_do(worker))
-        timeout_ms = clock_timeout_ms(timer_wheel_next_ms(&worker->timers), now_ns / 1000000);
+        timeout_ms = clock_timeout_ms(next_ms(worker), now_ns / 1000000);
     take_events(worker, timeout_ms);
     worker->called = handoff_awake(handoff, worker->index);
     worker->busy_since_ns = clock_ns();
@@ -430,6 +454,8 @@ static void turn(struct worker *worker, uint64_t now_ns)
     run_batch(worker);
     if (WEIR_UNLIKELY(worker->outbox.len > 0))
         outbox_flush(worker);
+    if (WEIR_UNLIKELY(fiber_cache_trimmable(&worker->fibers)))
+        trim_fibers(worker, now_ns / 1000000);
 }
 
 void *worker_main(void *arg)

@@ -48,6 +48,7 @@ struct worker {
     struct inbox inbox;
     struct timer_wheel timers;
     struct fiber_cache fibers;
+    uint64_t trim_ms;       /* not before then are fibers given back */
     struct buffers rbufs;
     struct buffers wbufs;
     struct task *runnable;

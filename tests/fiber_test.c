@@ -13,7 +13,7 @@
 #include "engine/fiber.h"
 #include "engine/stack.h"
 
-/* What every test has: an arena, and a cache that keeps four. */
+/* What every test has: an arena, and a cache in which four may idle. */
 struct house {
     struct stack_arena *arena;
     struct fiber_cache cache;
@@ -249,24 +249,38 @@ static void the_warmest_fiber_is_given_first(void **state)
     fiber_put(&house.cache, a);
 }
 
-static void what_exceeds_the_limit_goes_back_to_the_arena(void **state)
+/* Takes so many at once, and puts them back. */
+static void need(size_t count)
 {
     struct fiber *fibers[10];
-    int count = 0;
+    int ran = 0;
 
-    (void)state;
-    for (size_t i = 0; i < 10; i++)
+    for (size_t i = 0; i < count; i++) {
         fibers[i] = get();
-    for (size_t i = 0; i < 10; i++)
-        fiber_put(&house.cache, fibers[i]);
-    assert_int_equal(house.cache.warm_len, 4);
-    for (size_t i = 0; i < 10; i++) {
-        fibers[i] = get();
-        assert_true(fiber_run(fibers[i], add_one, &count));
+        assert_true(fiber_run(fibers[i], add_one, &ran));
     }
-    assert_int_equal(count, 10);
-    for (size_t i = 0; i < 10; i++)
+    assert_int_equal(ran, count);
+    for (size_t i = 0; i < count; i++)
         fiber_put(&house.cache, fibers[i]);
+}
+
+static void what_nobody_has_needed_goes_back_to_the_arena(void **state)
+{
+    (void)state;
+    need(10);
+    assert_true(fiber_cache_trimmable(&house.cache));
+    fiber_cache_trim(&house.cache, 10);
+    assert_int_equal(house.cache.warm_len, 10);     /* all were needed a moment ago */
+    need(7);
+    fiber_cache_trim(&house.cache, 10);
+    assert_int_equal(house.cache.warm_len, 7);
+    fiber_cache_trim(&house.cache, 2);
+    assert_int_equal(house.cache.warm_len, 5);      /* no more than asked for */
+    fiber_cache_trim(&house.cache, 10);
+    assert_int_equal(house.cache.warm_len, 4);      /* as many may idle */
+    assert_false(fiber_cache_trimmable(&house.cache));
+    need(10);
+    assert_int_equal(house.cache.warm_len, 10);
 }
 
 static void a_new_life_begins_without_a_label(void **state)
@@ -372,7 +386,7 @@ int main(void)
         with_house(an_entry_runs_just_below_its_fiber),
         with_house(large_locals_have_room),
         with_house(the_warmest_fiber_is_given_first),
-        with_house(what_exceeds_the_limit_goes_back_to_the_arena),
+        with_house(what_nobody_has_needed_goes_back_to_the_arena),
         with_house(a_new_life_begins_without_a_label),
         with_house(get_returns_null_when_no_stack_is_left),
         with_house(threads_share_an_arena_through_caches_of_their_own),

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -438,6 +439,53 @@ static void a_connection_without_memory_for_a_stack_is_refused(void **state)
     weir_server_destroy(server);
 }
 
+enum { BURST = 200, IDLE_STACKS = 64, PAGE = 4096 };
+
+static _Atomic uintptr_t pages[BURST];     /* one of each handler's stack */
+static atomic_size_t pages_len;
+
+static int note_page(struct weir_request *req)
+{
+    uintptr_t page = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)(PAGE - 1);
+    char *line;
+
+    atomic_store(&pages[atomic_fetch_add(&pages_len, 1)], page);
+    return weir_readline(req, &line, 10) > 0 ? 0 : -EPROTO;
+}
+
+static size_t resident_pages(void)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < BURST; i++) {
+        unsigned char resident;
+
+        assert_int_equal(mincore((void *)atomic_load(&pages[i]), PAGE, &resident), 0);
+        count += resident & 1;
+    }
+    return count;
+}
+
+static void a_bursts_stacks_go_back_to_the_kernel(void **state)
+{
+    static const struct weir_handler noting = { .name = "noting", .handle = note_page };
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = "tcp://127.0.0.1:0", .handler = &noting, .workers = 1));
+    int clients[BURST];
+
+    (void)state;
+    for (size_t i = 0; i < BURST; i++)
+        clients[i] = support_connect(server, 0);
+    SUPPORT_AWAIT(server, parked, == BURST);
+    assert_int_equal(resident_pages(), BURST);
+    for (size_t i = 0; i < BURST; i++)
+        support_say(clients[i], "go\n");
+    for (size_t i = 0; i < BURST; i++)
+        support_expect_last(clients[i], "");
+    SUPPORT_UNTIL(resident_pages() <= IDLE_STACKS);
+    weir_server_destroy(server);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_gate, close_gate)
 
 int main(void)
@@ -452,6 +500,7 @@ int main(void)
         TEST(each_stall_is_told_once),
         TEST(waiting_is_no_stall),
         TEST(a_connection_without_memory_for_a_stack_is_refused),
+        TEST(a_bursts_stacks_go_back_to_the_kernel),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
