@@ -3,8 +3,8 @@
  *
  * It must be cheap, or the server idles while the generator is the limit: one edge-triggered
  * registration per connection, then one recv, one send and one reading of the clock for as many
- * requests as come back at once. Replies are checked where recv left them, in a buffer that all
- * connections share; what a connection keeps is its place in the reply.
+ * requests as come back at once. Replies are checked (load_reply.h) where recv left them, in a
+ * buffer that all connections share; what a connection keeps is its place in the reply.
  *
  *   a connection      has no descriptor -> connects -> is open -> has no descriptor ...
  *   that is no more   answered its last request, by our wish or the server's: opened again when
@@ -18,23 +18,18 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "tools/load/http_head.h"
+#include "tools/load/load_reply.h"
+#include "tools/load/load_request.h"
 
 enum {
     RECV_SIZE = 64 * 1024,
-    SEND_SIZE = 64 * 1024,      /* of requests that one send takes */
-    HEAD_MAX = 8 * 1024,        /* a longer head is an error */
-    KNOWN_MAX = 512,            /* heads so long are recognised when they come again */
     OPENING_MAX = 128,          /* connections under way at once: a backlog is not endless */
     REST_MS = 100,
     TRICKLE_MS = 100,
     CHECKS_PER_TIMEOUT = 8,
-    HTTP_OK = 200,
 };
 
 enum role { ASKS, STALLS, TRICKLES };
@@ -47,19 +42,13 @@ struct conn {
     bool resting;
     bool waits_out;             /* for EPOLLOUT */
     bool ending;                /* all is answered, the server has to close */
-    bool in_body;
-    bool until_end;             /* the body ends with the connection */
-    bool closes;                /* the server closes behind this reply */
     uint32_t run;               /* that it began a request in; see streams.run */
     uint32_t first, written, begun;     /* numbers of requests */
     uint32_t base;              /* the first one of this connection */
     uint32_t part;              /* bytes of the request `written` that have gone out */
-    uint64_t got;               /* bytes of the reply, or of its body */
-    uint64_t body_len;
+    struct reply reply;         /* to the request `first` */
     uint64_t active_ns;         /* when something came or went last */
     uint64_t *times;            /* when requests began, by number & mask */
-    char *head;                 /* the part of a head that has come; NULL: none ever did */
-    size_t head_len;
     struct conn *next;          /* of those that rest */
 };
 
@@ -80,17 +69,8 @@ struct streams {
     uint32_t ring_head, ring_len;
     struct conn *rest, **rest_end;      /* in the order of their time */
 
-    size_t request_len;         /* of all but HTTP's last one */
-    uint32_t copies;            /* of it in text */
-    char *text;
-    char *last;                 /* HTTP: says that it is the last one */
-    size_t last_len;
-    char *answer;               /* of a line */
-    uint64_t body_len;          /* HTTP's; known once have_body_len */
-    bool have_body_len;
-    struct http_head known_head;        /* the last one read, and its text */
-    char known[KNOWN_MAX];
-
+    struct requests requests;
+    struct replies replies;
     uint64_t *times;
     char buf[RECV_SIZE];
     struct conn conns[];
@@ -191,9 +171,8 @@ static void conn_close(struct lane *lane, struct conn *conn)
         close(conn->fd);
     streams->opening -= conn->opening;
     conn->fd = -1;
-    conn->opening = conn->ending = conn->in_body = conn->until_end = conn->closes = false;
-    conn->got = 0;
-    conn->head_len = 0;
+    conn->opening = conn->ending = false;
+    reply_begin(&conn->reply);
 }
 
 static void conn_rest(struct lane *lane, struct conn *conn, uint64_t now_ns)
@@ -259,48 +238,18 @@ static void conn_open(struct lane *lane, struct conn *conn, uint64_t now_ns)
 
 /* ------------------------------------------------------------------ writing ----------- */
 
-/* Lines, from number on, as many as one send takes; returns their length. */
-static size_t stamp_lines(const struct streams *streams, uint32_t number, uint32_t count)
+/* How many may be written before the one that is to say it is the last. */
+static uint32_t before_last(const struct lane *lane, const struct conn *conn)
 {
-    for (uint32_t i = 0; i < count; i++)
-        line_stamp(streams->text + i * streams->request_len, number + i);
-    return count * streams->request_len;
-}
-
-/* What is to be written next, whole requests. */
-static const char *requests_text(const struct lane *lane, const struct conn *conn,
-                                 size_t *ret_len)
-{
-    const struct streams *streams = lane->state;
-    uint32_t count = conn->begun - conn->written;
-
-    if (count > streams->copies)
-        count = streams->copies;
-    if (!is_http(lane)) {
-        *ret_len = stamp_lines(streams, conn->written, count);
-        return streams->text;
-    }
-    if (is_last(lane, conn, conn->written)) {
-        *ret_len = streams->last_len;
-        return streams->last;
-    }
-    if (is_last(lane, conn, conn->written + count - 1))
-        count--;
-    *ret_len = count * streams->request_len;
-    return streams->text;
-}
-
-static size_t request_len(const struct lane *lane, const struct conn *conn)
-{
-    const struct streams *streams = lane->state;
-
-    return is_http(lane) && is_last(lane, conn, conn->written) ? streams->last_len
-                                                               : streams->request_len;
+    if (!conn_ends(lane, conn))
+        return UINT32_MAX;
+    return conn->base + lane->options->per_connection - 1 - conn->written;
 }
 
 static void went_out(struct lane *lane, struct conn *conn, size_t len)
 {
-    size_t size = request_len(lane, conn);
+    const struct streams *streams = lane->state;
+    size_t size = request_len(&streams->requests, before_last(lane, conn));
 
     lane->result.bytes_out += len;
     len += conn->part;
@@ -311,8 +260,10 @@ static void went_out(struct lane *lane, struct conn *conn, size_t len)
 /* Bytes that went out, at most max, or -errno. */
 static ssize_t write_some(struct lane *lane, struct conn *conn, size_t max, uint64_t now_ns)
 {
+    struct streams *streams = lane->state;
     size_t len;
-    const char *text = requests_text(lane, conn, &len);
+    const char *text = requests_text(&streams->requests, conn->written,
+                                     conn->begun - conn->written, before_last(lane, conn), &len);
     ssize_t n;
 
     len -= conn->part;
@@ -451,6 +402,7 @@ static void request_done(struct lane *lane, struct conn *conn, uint64_t now_ns)
 {
     struct streams *streams = lane->state;
 
+    lane->reply_len = streams->replies.last_len;
     if (conn->role == ASKS) {
         lane_answered(lane, conn->times[conn->first & streams->mask], now_ns);
         streams->waiting--;
@@ -463,8 +415,9 @@ static void request_done(struct lane *lane, struct conn *conn, uint64_t now_ns)
 /* A reply is there in full. False: the connection is not the one it was. */
 static bool reply_done(struct lane *lane, struct conn *conn, uint64_t now_ns)
 {
-    conn->got = 0;
-    conn->in_body = false;
+    bool closes = conn->reply.closes;
+
+    reply_begin(&conn->reply);
     if (is_last(lane, conn, conn->first) && !lane->options->client_closes) {
         conn->ending = true;    /* and only when it has ended, the request is done */
         return true;
@@ -475,7 +428,7 @@ static bool reply_done(struct lane *lane, struct conn *conn, uint64_t now_ns)
         return false;
     }
     request_done(lane, conn, now_ns);
-    if (conn->closes) {
+    if (closes) {
         lane->result.reopened++;
         conn_renew(lane, conn, now_ns);
         return false;
@@ -483,149 +436,25 @@ static bool reply_done(struct lane *lane, struct conn *conn, uint64_t now_ns)
     return true;
 }
 
-/* Each of these consumes what it can of the text: so many bytes, or -1 and what is wrong. */
-
-static ssize_t take_line(struct lane *lane, struct conn *conn, const char *text, size_t len,
-                         enum load_error *ret_error)
-{
-    const struct streams *streams = lane->state;
-    /* Of a line that is still being written, what has gone out may already come back. */
-    size_t left = (conn->first == conn->written ? conn->part : streams->request_len) - conn->got;
-    size_t n = len < left ? len : left;
-
-    line_stamp(streams->answer, conn->first);
-    if (memcmp(text, streams->answer + conn->got, n) != 0) {
-        *ret_error = LOAD_WRONG_REPLY;
-        return -1;
-    }
-    conn->got += n;
-    lane->reply_len = streams->request_len;
-    return (ssize_t)n;
-}
-
-static int head_error(struct lane *lane, const struct http_head *head, enum load_error *ret_error)
-{
-    struct streams *streams = lane->state;
-
-    if (head->status != HTTP_OK) {
-        *ret_error = LOAD_WRONG_STATUS;
-        return -1;
-    }
-    if (head->until_end)
-        return 0;
-    if (!streams->have_body_len) {
-        streams->have_body_len = true;
-        streams->body_len = head->body_len;
-    }
-    if (head->body_len != streams->body_len) {
-        *ret_error = LOAD_WRONG_LENGTH;
-        return -1;
-    }
-    return 0;
-}
-
-/* The same head as the last time, as servers mostly send, needs no second reading. */
-static int read_head(struct streams *streams, const char *text, size_t len,
-                     struct http_head *ret_head)
-{
-    size_t known_len = streams->known_head.len;
-    int r;
-
-    if (known_len > 0 && len >= known_len && memcmp(text, streams->known, known_len) == 0) {
-        *ret_head = streams->known_head;
-        return 1;
-    }
-    r = http_head_read(text, len, ret_head);
-    if (r == 1 && ret_head->len <= KNOWN_MAX) {
-        streams->known_head = *ret_head;
-        memcpy(streams->known, text, ret_head->len);
-    }
-    return r;
-}
-
-/* A head that came in pieces is put together in a buffer of the connection's own. */
-static ssize_t gather_head(struct conn *conn, const char *text, size_t len)
-{
-    size_t n = HEAD_MAX - conn->head_len;
-
-    if (n > len)
-        n = len;
-    if (!conn->head)
-        conn->head = malloc(HEAD_MAX);
-    if (!conn->head || n == 0)
-        return -1;
-    memcpy(conn->head + conn->head_len, text, n);
-    conn->head_len += n;
-    return (ssize_t)n;
-}
-
-static ssize_t take_head(struct lane *lane, struct conn *conn, const char *text, size_t len,
-                         enum load_error *ret_error)
-{
-    struct streams *streams = lane->state;
-    size_t before = conn->head_len;
-    struct http_head head;
-    int r;
-
-    *ret_error = LOAD_UNREADABLE;
-    if (before > 0) {
-        if (gather_head(conn, text, len) < 0)
-            return -1;
-        r = read_head(streams, conn->head, conn->head_len, &head);
-    } else {
-        r = read_head(streams, text, len, &head);
-    }
-    if (r < 0)
-        return -1;
-    if (r == 0)
-        return before > 0 ? (ssize_t)(conn->head_len - before) : gather_head(conn, text, len);
-    if (head_error(lane, &head, ret_error) < 0)
-        return -1;
-    conn->head_len = 0;
-    conn->in_body = true;
-    conn->got = 0;
-    conn->body_len = head.body_len;
-    conn->until_end = head.until_end;
-    conn->closes = head.closes;
-    lane->reply_len = head.len + head.body_len;
-    return (ssize_t)(head.len - before);
-}
-
-static ssize_t take_http(struct lane *lane, struct conn *conn, const char *text, size_t len,
-                         enum load_error *ret_error)
-{
-    uint64_t left;
-
-    if (!conn->in_body)
-        return take_head(lane, conn, text, len, ret_error);
-    left = conn->until_end ? len : conn->body_len - conn->got;
-    if (left > len)
-        left = len;
-    conn->got += left;
-    return (ssize_t)left;
-}
-
-static bool reply_complete(const struct lane *lane, const struct conn *conn)
-{
-    const struct streams *streams = lane->state;
-
-    if (is_http(lane))
-        return conn->in_body && !conn->until_end && conn->got == conn->body_len;
-    return conn->got == streams->request_len;
-}
-
 /* Whether the server owes anything. */
 static bool is_asked(const struct lane *lane, const struct conn *conn)
 {
     if (conn->ending)
         return false;
-    return conn->first != conn->written || (!is_http(lane) && conn->part > conn->got);
+    return conn->first != conn->written || (!is_http(lane) && conn->part > conn->reply.got);
+}
+
+/* Of a line that is still being written, what has gone out may already come back. */
+static size_t gone_out(const struct streams *streams, const struct conn *conn)
+{
+    return conn->first == conn->written ? conn->part : streams->requests.len;
 }
 
 /* What was received. False: the connection is not the one it was. */
 static bool take(struct lane *lane, struct conn *conn, const char *text, size_t len,
                  uint64_t now_ns)
 {
+    struct streams *streams = lane->state;
     enum load_error error = LOAD_UNASKED;
 
     lane->result.bytes_in += len;
@@ -636,8 +465,8 @@ static bool take(struct lane *lane, struct conn *conn, const char *text, size_t 
         if (!is_asked(lane, conn))
             error = LOAD_UNASKED;
         else
-            n = is_http(lane) ? take_http(lane, conn, text, len, &error)
-                              : take_line(lane, conn, text, len, &error);
+            n = reply_take(&streams->replies, &conn->reply, conn->first, gone_out(streams, conn),
+                           text, len, &error);
         if (n < 0 && conn->role == TRICKLES && conn->part > 0) {
             conn_hung_up(lane, conn, now_ns);
             return false;
@@ -648,34 +477,22 @@ static bool take(struct lane *lane, struct conn *conn, const char *text, size_t 
         }
         text += n;
         len -= (size_t)n;
-        if (reply_complete(lane, conn) && !reply_done(lane, conn, now_ns))
+        if (reply_complete(&streams->replies, &conn->reply) && !reply_done(lane, conn, now_ns))
             return false;
     }
     return true;
 }
 
-/* HTTP without a length: the end is the reply's. */
-static bool ends_with_connection(struct lane *lane, struct conn *conn)
-{
-    struct streams *streams = lane->state;
-
-    if (!conn->in_body || !conn->until_end)
-        return false;
-    if (!streams->have_body_len) {
-        streams->have_body_len = true;
-        streams->body_len = conn->got;
-    }
-    return conn->got == streams->body_len;
-}
-
 /* The server has closed (n is 0), or the connection broke. */
 static void conn_ended(struct lane *lane, struct conn *conn, ssize_t n, uint64_t now_ns)
 {
+    struct streams *streams = lane->state;
+
     if (conn->role == STALLS || (conn->role == TRICKLES && conn->first == conn->written)) {
         conn_hung_up(lane, conn, now_ns);
         return;
     }
-    if (n == 0 && (conn->ending || ends_with_connection(lane, conn))) {
+    if (n == 0 && (conn->ending || reply_ends(&streams->replies, &conn->reply))) {
         lane->result.reopened += !conn_ends(lane, conn);
         request_done(lane, conn, now_ns);
         conn_renew(lane, conn, now_ns);
@@ -714,7 +531,7 @@ static void stall(struct lane *lane, struct conn *conn, uint64_t now_ns)
     const struct streams *streams = lane->state;
 
     conn->begun++;
-    if (write_some(lane, conn, streams->request_len / 2, now_ns) < 0)
+    if (write_some(lane, conn, streams->requests.len / 2, now_ns) < 0)
         conn_hung_up(lane, conn, now_ns);
 }
 
@@ -972,68 +789,6 @@ static int streams_run(struct lane *lane)
 
 /* ------------------------------------------------------------------ creating ---------- */
 
-static int http_request(const struct lane *lane, const char *connection, char **ret_text)
-{
-    const struct load_options *options = lane->options;
-    char host[64] = "localhost";
-    int len;
-
-    if (lane->address->kind == ADDRESS_IP)
-        address_text(&lane->address->sa, lane->address->len, host, sizeof(host));
-    len = asprintf(ret_text, "GET %s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n", options->path, host,
-                   options->headers, connection);
-    return len < 0 ? -ENOMEM : len;
-}
-
-static int prepare_lines(const struct lane *lane, struct streams *streams, char **ret_line)
-{
-    streams->request_len = line_len(lane);
-    *ret_line = malloc(streams->request_len);
-    streams->answer = malloc(streams->request_len);
-    if (!*ret_line || !streams->answer)
-        return -ENOMEM;
-    line_init(*ret_line, streams->request_len);
-    line_init(streams->answer, streams->request_len);
-    line_answer(streams->answer, streams->request_len, lane->options->mode);
-    return 0;
-}
-
-static int prepare_http(const struct lane *lane, struct streams *streams, char **ret_request)
-{
-    int len = http_request(lane, "", ret_request);
-    int last_len = http_request(lane, "Connection: close\r\n", &streams->last);
-
-    if (len < 0 || last_len < 0)
-        return -ENOMEM;
-    streams->request_len = (size_t)len;
-    streams->last_len = (size_t)last_len;
-    streams->body_len = lane->options->size;
-    streams->have_body_len = lane->options->size > 0;
-    return 0;
-}
-
-/* As many requests in a row as may have to be written at once. */
-static int prepare_requests(struct lane *lane, struct streams *streams)
-{
-    char *request = NULL;
-    int r = is_http(lane) ? prepare_http(lane, streams, &request)
-                          : prepare_lines(lane, streams, &request);
-
-    if (r == 0) {
-        size_t fit = SEND_SIZE / streams->request_len;
-
-        streams->copies = (uint32_t)(fit < 1 ? 1 : fit);
-        if (streams->copies > lane->options->in_flight)
-            streams->copies = lane->options->in_flight;
-        streams->text = malloc(streams->copies * streams->request_len);
-        r = streams->text ? 0 : -ENOMEM;
-    }
-    for (uint32_t i = 0; r == 0 && i < streams->copies; i++)
-        memcpy(streams->text + i * streams->request_len, request, streams->request_len);
-    free(request);
-    return r;
-}
-
 static void prepare_conns(struct lane *lane, struct streams *streams)
 {
     uint32_t per_conn = streams->mask + 1;
@@ -1056,6 +811,7 @@ static int streams_create(struct lane *lane)
     const struct load_options *options = lane->options;
     uint32_t total = lane->clients + lane->stalled + lane->trickled;
     struct streams *streams = calloc(1, sizeof(*streams) + total * sizeof(struct conn));
+    int r;
 
     if (!streams)
         return -ENOMEM;
@@ -1073,7 +829,8 @@ static int streams_create(struct lane *lane)
     streams->trickle = (struct pace){ .count = lane->trickled, .per_ns = LANE_MS(TRICKLE_MS) };
     streams->total = total;
     prepare_conns(lane, streams);
-    return prepare_requests(lane, streams);
+    r = requests_init(&streams->requests, lane);
+    return r < 0 ? r : replies_init(&streams->replies, lane);
 }
 
 static void streams_destroy(struct lane *lane)
@@ -1085,13 +842,12 @@ static void streams_destroy(struct lane *lane)
     for (uint32_t i = 0; i < streams->total; i++) {
         if (streams->conns[i].fd >= 0)
             close(streams->conns[i].fd);
-        free(streams->conns[i].head);
+        reply_fini(&streams->conns[i].reply);
     }
     free(streams->times);
     free(streams->ring);
-    free(streams->text);
-    free(streams->last);
-    free(streams->answer);
+    requests_fini(&streams->requests);
+    replies_fini(&streams->replies);
     free(streams);
 }
 
