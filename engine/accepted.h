@@ -7,10 +7,14 @@
 #ifndef WEIR_ACCEPTED_H
 #define WEIR_ACCEPTED_H
 
+#include "engine/admission.h"
 #include "engine/connection.h"
+#include "engine/crew.h"
 #include "engine/packet.h"
+#include "engine/tally.h"
 #include "engine/weir.h"
 
+#include <stdbool.h>
 #include <sys/socket.h>
 
 struct accepted {
@@ -23,6 +27,23 @@ struct accepted {
     struct packet *packet;      /* a datagram: fd is the server's socket; NULL: a connection */
     int stop_fd;                /* readable once the acceptor is told to stop; -1: none is */
 };
+
+/* Do the rules and verify_request let it in? */
+bool accepted_is_welcome(const struct accepted *accepted, const struct admission *admission,
+                         struct tally *tally);
+
+/*
+ * Takes its place among those of its address: 0, or -EUSERS: there is none left, or -ENOMEM. Peers
+ * without an address, and datagrams, need none. leave gives the place back.
+ */
+int accepted_enter_crowd(struct accepted *accepted, struct crowd *crowd);
+void accepted_leave_crowd(struct accepted *accepted, struct crowd *crowd);
+
+/* Into the ready queue; handoff_call is the caller's. 0, or -ENOMEM: it is still the caller's. */
+int accepted_queue(const struct accepted *accepted, struct crew *crew);
+
+/* Turns it away, counted. */
+void accepted_refuse(const struct accepted *accepted, struct tally *tally);
 
 /* A connection for it, QUEUED, to which its guest passes; or NULL: no memory. */
 struct connection *accepted_connect(const struct accepted *accepted,

@@ -1,8 +1,6 @@
 #include "engine/acceptor.h"
 
-#include "engine/cidr.h"
 #include "engine/clock.h"
-#include "engine/crowd.h"
 #include "engine/dispatch.h"
 #include "engine/sys.h"
 
@@ -25,7 +23,9 @@
 #define SWEEP_MAX_MS 1000
 
 /* Tokens: below 2^32, where no connection's is. Listeners count on from the last. */
-enum { TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_ENDED, TOKEN_LISTENER };
+enum {
+    TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_ENDED, TOKEN_CALL, TOKEN_LISTENER,
+};
 
 static _Thread_local const struct acceptor *self_acceptor;
 
@@ -47,6 +47,8 @@ static int watch_all(struct acceptor *acceptor)
     int r = watch(acceptor, acceptor->stop_fd, EPOLLIN, TOKEN_STOP);
 
     if (r == 0)
+        r = watch(acceptor, acceptor->call_fd, EPOLLIN | EPOLLET, TOKEN_CALL);
+    if (r == 0)
         r = watch(acceptor, acceptor->pool->crew.table.room_fd, EPOLLIN | EPOLLET, TOKEN_ROOM);
     if (r == 0 && acceptor->first)
         r = watch(acceptor, acceptor->pool->crew.handoff.watch_fd, EPOLLIN | EPOLLET,
@@ -67,11 +69,16 @@ int acceptor_init(struct acceptor *acceptor, const struct acceptor_config *confi
     acceptor->first = first;
     packet_buffers_init(&acceptor->packets, &pool->crew.packet_format);
     acceptor->stop_fd = -EBADF;
+    acceptor->call_fd = -EBADF;
     acceptor->epoll_fd = sys_epoll_create();
     if (acceptor->epoll_fd < 0)
         return acceptor->epoll_fd;
     acceptor->stop_fd = sys_eventfd();
-    r = acceptor->stop_fd < 0 ? acceptor->stop_fd : watch_all(acceptor);
+    r = acceptor->stop_fd;
+    if (r >= 0)
+        r = acceptor->call_fd = sys_eventfd();
+    if (r >= 0)
+        r = watch_all(acceptor);
     if (r < 0)
         acceptor_fini(acceptor);
     return r;
@@ -79,13 +86,14 @@ int acceptor_init(struct acceptor *acceptor, const struct acceptor_config *confi
 
 void acceptor_fini(struct acceptor *acceptor)
 {
-    acceptor_close_listeners(acceptor);
-    acceptor_close_sockets(acceptor);
+    acceptor_drop_listeners(acceptor);
     free(acceptor->listening);
     packet_tray_destroy(acceptor->tray);
     buffers_fini(&acceptor->packets);
     if (acceptor->stop_fd >= 0)
         sys_close(acceptor->stop_fd);
+    if (acceptor->call_fd >= 0)
+        sys_close(acceptor->call_fd);
     sys_close(acceptor->epoll_fd);
 }
 
@@ -158,7 +166,9 @@ void acceptor_drop_listeners(struct acceptor *acceptor)
 {
     acceptor_close_listeners(acceptor);
     acceptor_close_sockets(acceptor);
-    acceptor->listening_len = 0;
+    /* Kept until here: a worker may hold a door's token for long. */
+    while (acceptor->listening_len > 0)
+        side_door_destroy(acceptor->listening[--acceptor->listening_len].lending.door);
 }
 
 void acceptor_leave_to_parent(struct acceptor *acceptor)
@@ -170,42 +180,17 @@ void acceptor_leave_to_parent(struct acceptor *acceptor)
 
 /* ------------------------------------------------------------------ accepting --------- */
 
-static void refuse(struct acceptor *acceptor, const struct accepted *accepted)
-{
-    tally_add(&acceptor->tally, TALLY_REFUSED, 1);
-    if (!accepted->packet)
-        sys_shutdown_write(accepted->fd);
-    accepted_drop(accepted);
-}
-
-static bool may_come_in(struct acceptor *acceptor, const struct accepted *accepted)
-{
-    const struct weir_peer peer = {
-        .address = accepted->peer, .address_len = accepted->peer_len, .fd = accepted->fd,
-        .listen = accepted->listen,
-    };
-    const struct packet *packet = accepted->packet;
-
-    return admission_allows(&acceptor->config->admission, &peer,
-                            packet ? packet_sender(packet) : NULL, accepted->handler->name,
-                            &acceptor->tally);
-}
-
-/* Has its address room for one more? Peers without one, and datagrams, have no guest. */
+/* Has its address room for one more? */
 static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
 {
     struct crowd *crowd = acceptor->pool->crew.table.crowd;
     struct mixin *mixin = acceptor->config->mixin;
-    struct cidr host;
-    int r;
+    int r = accepted_enter_crowd(accepted, crowd);
 
-    if (!crowd || accepted->packet || !cidr_of_address(accepted->peer, accepted->peer_len, &host))
-        return true;
-    r = crowd_enter(crowd, &host, &accepted->guest);
     if (r == -EUSERS && mixin && mixin->reap) {
         /* A child may be done with one of them. */
         mixin->reap(mixin);
-        r = crowd_enter(crowd, &host, &accepted->guest);
+        r = accepted_enter_crowd(accepted, crowd);
     }
     return r == 0;
 }
@@ -214,37 +199,28 @@ static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
 static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
 {
     struct mixin *mixin = acceptor->config->mixin;
-    struct crew *crew = &acceptor->pool->crew;
-    struct connection *conn;
     int r;
 
-    if (mixin) {
-        r = mixin->process(mixin, accepted);
-        if (r < 0)
-            admission_tell(&acceptor->config->admission, WEIR_PHASE_PROCESS, r, accepted->peer,
-                           accepted->peer_len, accepted->handler->name);
-        return r;
-    }
-    conn = accepted_connect(accepted, &crew->table);
-    if (!conn)
-        return -ENOMEM;
-    handoff_put(&crew->handoff, conn);
-    return 0;
+    if (!mixin)
+        return accepted_queue(accepted, &acceptor->pool->crew);
+    r = mixin->process(mixin, accepted);
+    if (r < 0)
+        admission_tell(&acceptor->config->admission, WEIR_PHASE_PROCESS, r, accepted->peer,
+                       accepted->peer_len, accepted->handler->name);
+    return r;
 }
 
 /* It is served, or about to be: true; or refused. */
 static bool admit(struct acceptor *acceptor, struct accepted *accepted)
 {
     tally_add(&acceptor->tally, TALLY_ACCEPTED, 1);
-    if (!may_come_in(acceptor, accepted) || !enters_crowd(acceptor, accepted)) {
-        refuse(acceptor, accepted);
-        return false;
+    if (accepted_is_welcome(accepted, &acceptor->config->admission, &acceptor->tally) &&
+        enters_crowd(acceptor, accepted)) {
+        if (pass_on(acceptor, accepted) == 0)
+            return true;
+        accepted_leave_crowd(accepted, acceptor->pool->crew.table.crowd);
     }
-    if (pass_on(acceptor, accepted) == 0)
-        return true;
-    if (accepted->guest)
-        crowd_leave(acceptor->pool->crew.table.crowd, accepted->guest);
-    refuse(acceptor, accepted);
+    accepted_refuse(accepted, &acceptor->tally);
     return false;
 }
 
@@ -411,6 +387,77 @@ static void stand_in_lines(struct acceptor *acceptor)
     }
 }
 
+/* ------------------------------------------------------------------ lending ----------- */
+
+static void listen_to(struct acceptor *acceptor, size_t i, uint32_t events)
+{
+    sys_epoll_ctl(acceptor->epoll_fd, EPOLL_CTL_MOD, acceptor->listening[i].listener.fd,
+                         events, TOKEN_LISTENER + i);
+}
+
+/* Who dispatches for all accepts for all; and between processes clients are shared another way. */
+static bool may_lend(const struct acceptor *acceptor, const struct listening *listening)
+{
+    return listening->listener.type == SOCK_STREAM && !acceptor->config->mixin &&
+           !acceptor->config->shared && acceptor->pool->crew.shared.fd < 0;
+}
+
+static void lend(struct acceptor *acceptor, size_t i, uint64_t now_ms)
+{
+    struct listening *listening = &acceptor->listening[i];
+    const struct side_door_config config = {
+        .admission = &acceptor->config->admission,
+        .max_connections = acceptor->config->max_connections,
+        .fd = listening->listener.fd, .handler = listening->handler,
+        .listen = listening->listener.uri, .call_fd = acceptor->call_fd,
+    };
+
+    if (lending_begin(&listening->lending, &acceptor->pool->crew, &config, now_ms) < 0)
+        return;
+    listening->ready = false;
+    listen_to(acceptor, i, 0);
+}
+
+/* The kernel tells us at once if somebody waits there. */
+static void take_back(struct acceptor *acceptor, size_t i)
+{
+    lending_end(&acceptor->listening[i].lending);
+    listen_to(acceptor, i, EPOLLIN | EPOLLET);
+}
+
+static void take_all_back(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        if (acceptor->listening[i].lending.lent)
+            take_back(acceptor, i);
+}
+
+static void look_after_lent(struct acceptor *acceptor, uint64_t now_ms)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        struct lending *lending = &acceptor->listening[i].lending;
+
+        if (lending->lent && !lending_goes_on(lending, now_ms))
+            take_back(acceptor, i);
+    }
+}
+
+/* ------------------------------------------------------------------ a turn ------------ */
+
+/* Returns how many were admitted. */
+static unsigned accept_from(struct acceptor *acceptor, size_t i, uint64_t now_ms)
+{
+    struct listening *listening = &acceptor->listening[i];
+    unsigned admitted;
+
+    leave_line(acceptor, listening);
+    admitted = accept_batch(acceptor, listening);
+    if (may_lend(acceptor, listening) &&
+        lending_is_due(&listening->lending, admitted, acceptor->pool, now_ms))
+        lend(acceptor, i, now_ms);
+    return admitted;
+}
+
 static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)
 {
     unsigned admitted = 0;
@@ -420,10 +467,8 @@ static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)
     acceptor->rest_until_ms = 0;
     for (size_t i = 0; i < acceptor->listening_len && acceptor->rest_until_ms == 0; i++)
         /* Without a pool a whole connection may have been served since the last look. */
-        if (acceptor->listening[i].ready && !stopping(acceptor)) {
-            leave_line(acceptor, &acceptor->listening[i]);
-            admitted += accept_batch(acceptor, &acceptor->listening[i]);
-        }
+        if (acceptor->listening[i].ready && !stopping(acceptor))
+            admitted += accept_from(acceptor, i, now_ms);
     if (admitted > 0)
         handoff_call(&acceptor->pool->crew.handoff, admitted);
 }
@@ -480,7 +525,8 @@ static void tick(struct acceptor *acceptor, uint64_t now_ms)
     struct handoff *handoff = &acceptor->pool->crew.handoff;
 
     acceptor->tick_at_ms = now_ms + tick_interval_ms(acceptor->pool);
-    pool_tick(acceptor->pool, now_ms);
+    if (pool_tick(acceptor->pool, now_ms))
+        take_all_back(acceptor);
     acceptor->quiet_ticks = handoff_everyone_asleep(handoff) ? acceptor->quiet_ticks + 1 : 0;
     if (acceptor->quiet_ticks >= TICKS_UNTIL_QUIET)
         acceptor->ticking = !handoff_unwatch(handoff);
@@ -529,6 +575,9 @@ static int until_next_duty_ms(const struct acceptor *acceptor, uint64_t now_ms)
         next_ms = earlier(next_ms, acceptor->sweep_at_ms);
     if (acceptor->first && config->service_actions)
         next_ms = earlier(next_ms, acceptor->service_at_ms);
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        if (acceptor->listening[i].lending.lent)
+            next_ms = earlier(next_ms, lending_look_at_ms(&acceptor->listening[i].lending));
     return clock_timeout_ms(next_ms, now_ms);
 }
 
@@ -549,6 +598,8 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
     case TOKEN_STOP:
         /* relaxed: set already, unless it was a forked child that asked. pairs: none */
         atomic_store_explicit(&acceptor->stopping, true, memory_order_relaxed);
+        break;
+    case TOKEN_CALL:
         break;
     case TOKEN_ENDED:
         acceptor->config->mixin->reap(acceptor->config->mixin);
@@ -589,6 +640,7 @@ static void accept_until_stopped(struct acceptor *acceptor)
             break;
         now_ms = clock_ms();
         do_what_is_due(acceptor, now_ms);
+        look_after_lent(acceptor, now_ms);
         accept_ready(acceptor, now_ms);
         if (acceptor->config->shared && acceptor_is_full(acceptor))
             rest_while_full(acceptor);
@@ -596,6 +648,7 @@ static void accept_until_stopped(struct acceptor *acceptor)
             leave_lines(acceptor);
     }
     leave_lines(acceptor);
+    take_all_back(acceptor);
 }
 
 int acceptor_run(struct acceptor *acceptor)

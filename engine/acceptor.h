@@ -16,6 +16,7 @@
 #define WEIR_ACCEPTOR_H
 
 #include "engine/admission.h"
+#include "engine/lending.h"
 #include "engine/listener.h"
 #include "engine/mixin.h"
 #include "engine/packet.h"
@@ -33,6 +34,7 @@ struct listening {
     struct listener listener;
     const struct weir_handler *handler;
     struct receiver *receiver;  /* of a datagram socket that the pool receives from; else NULL */
+    struct lending lending;     /* to the pool; only while it runs, and never where it is shared */
     bool ready;                 /* accept has not said yet that there is no more */
     bool in_line;               /* watched: only where listeners are shared (stand_in_line) */
 };
@@ -54,6 +56,7 @@ struct acceptor {
     bool first;                 /* the one that ticks */
     int epoll_fd;
     int stop_fd;                /* eventfd */
+    int call_fd;                /* eventfd: a worker has shut a side door */
     struct listening *listening;
     size_t listening_len;
     struct packet_tray *tray;   /* where it receives datagrams itself; NULL: it never has */

@@ -15,8 +15,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct side_door;
 struct stack_arena;
 struct task;
+
+/* Listeners that may be lent to the workers at a time: as many as there are tokens for. */
+#define CREW_SIDE_DOORS 30
 
 struct crew {
     struct handoff handoff;
@@ -29,6 +33,7 @@ struct crew {
     struct epoll_set shared;/* the set of every connection; its fd is -1: each worker's own is used */
     void (*serve)(struct task *task);   /* setup, handle, finish; sets conn->kept */
     void *service;          /* serve's own */
+    _Atomic(struct side_door *) side_doors[CREW_SIDE_DOORS];
     /*
      * Without workers' threads (WEIR_SERIAL and the like) these eventfds say what the flags below
      * say, to whoever blocks, and across fork(2). Never read. -1: there are workers.
@@ -65,6 +70,12 @@ void crew_fini(struct crew *crew);
  */
 void crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
                      void *arg);
+
+static inline struct side_door *crew_side_door(struct crew *crew, unsigned i)
+{
+    /* acquire: the door as it was made. pairs: side_door.c's take_token() */
+    return atomic_load_explicit(&crew->side_doors[i], memory_order_acquire);
+}
 
 static inline bool crew_draining(const struct crew *crew)
 {

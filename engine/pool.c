@@ -209,8 +209,20 @@ static void rescue(struct pool *pool, struct worker *stuck)
     outbox_rescue(stuck, &pool->tally);
 }
 
-void pool_tick(struct pool *pool, uint64_t now_ms)
+uint64_t pool_turns(const struct pool *pool)
 {
+    uint64_t turns = 0;
+
+    for (unsigned i = 0; i < pool->workers_len; i++)
+        /* relaxed: whether it moves. pairs: none */
+        turns += atomic_load_explicit(&pool->workers[i].turns, memory_order_relaxed);
+    return turns;
+}
+
+bool pool_tick(struct pool *pool, uint64_t now_ms)
+{
+    bool stuck = false;
+
     for (unsigned i = 0; i < pool->workers_len; i++) {
         struct worker *worker = &pool->workers[i];
         struct pool_watch *watch = &pool->watches[i];
@@ -220,11 +232,14 @@ void pool_tick(struct pool *pool, uint64_t now_ms)
             watch->steps_since_ms = now_ms;
             continue;
         }
-        if (pool->workers_len > 1 && is_stuck(pool, worker, watch))
+        if (pool->workers_len > 1 && is_stuck(pool, worker, watch)) {
             rescue(pool, worker);
+            stuck = true;
+        }
         if (pool->config.stall_warn_ms > 0)
             warn_of_stall(pool, worker, watch, now_ms);
     }
+    return stuck;
 }
 
 /* ------------------------------------------------------------------ the end ----------- */

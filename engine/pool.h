@@ -62,9 +62,13 @@ void pool_destroy(struct pool *pool);   /* after pool_stop; NULL is fine */
 
 /*
  * Work conservation and the stall watchdog, every millisecond or so while a worker is busy:
- * moves what is ready behind a stuck worker to others, and warns of handlers that hold on.
+ * moves what is ready behind a stuck worker to others, and warns of handlers that hold on. True if
+ * a worker is stuck that others might do the work of.
  */
-void pool_tick(struct pool *pool, uint64_t now_ms);
+bool pool_tick(struct pool *pool, uint64_t now_ms);
+
+/* How often the workers have looked for events, all of them together. */
+uint64_t pool_turns(const struct pool *pool);
 
 /* From now on nothing is kept: idle connections end, the others after their last answer. */
 void pool_drain(struct pool *pool);

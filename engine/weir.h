@@ -163,7 +163,8 @@ struct weir_options {
     /*
      * Hooks; NULL is the default.
      * verify_request   1 serve, 0 refuse, negative: refuse and tell handle_error. Runs on an
-     *                  acceptor thread and must not block.
+     *                  acceptor's thread, for datagrams and in a rush of connections on workers',
+     *                  several at a time, and must not block.
      * handle_error     default: one line on standard error, but for -ECANCELED. Runs where the
      *                  error happened.
      * service_actions  every poll_interval_ms, on the first acceptor's thread; never by

@@ -4,6 +4,7 @@
 #include "engine/dispatch.h"
 #include "engine/overflow.h"
 #include "engine/receiver.h"
+#include "engine/side_door.h"
 #include "engine/sys.h"
 
 #include <errno.h>
@@ -336,6 +337,16 @@ static bool leave_to_another(struct worker *worker)
     return false;
 }
 
+static void enter_side_doors(struct worker *worker)
+{
+    do {
+        unsigned i = dispatch_side_door(worker->at_side_doors);
+
+        worker->at_side_doors &= worker->at_side_doors - 1;
+        side_door_enter(worker, crew_side_door(worker->crew, i));
+    } while (worker->at_side_doors != 0);
+}
+
 static void run_queue(struct worker *worker)
 {
     if (!ready_queue_empty(&worker->crew->handoff.queue) && leave_to_another(worker))
@@ -406,6 +417,7 @@ static void take_events(struct worker *worker, int timeout_ms)
     tokens = dispatch(crew, worker, events, n);
     if (WEIR_UNLIKELY(tokens & DISPATCH_SHARED))
         dispatch_all(crew, crew->shared.fd, &tokens);
+    worker->at_side_doors = tokens & ~(DISPATCH_WAKE | DISPATCH_SHARED);
 }
 
 /* When something is to be done, whatever happens. */
@@ -449,6 +461,8 @@ static void turn(struct worker *worker, uint64_t now_ns)
     expire_timers(worker, now_ns / 1000000);
     if (WEIR_UNLIKELY(crew_cancelled(worker->crew)) && !worker->cancel_done)
         cancel_parked(worker);
+    if (worker->at_side_doors != 0)
+        enter_side_doors(worker);
     run_queue(worker);
     run_runnable(worker);
     run_batch(worker);

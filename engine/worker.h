@@ -55,6 +55,7 @@ struct worker {
     struct task **runnable_end;
     struct task *parked;
     uint64_t busy_since_ns;
+    uint64_t at_side_doors; /* the tokens of those where clients wait */
     bool called;            /* woken for the ready queue, and has not looked there yet */
     bool cancel_done;
     bool draining;          /* alone: the order to keep nothing has come as a descriptor */
