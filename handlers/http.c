@@ -211,8 +211,9 @@ static int begin(struct weir_http *ex, struct http_reply *reply, const void *bod
 {
     if (ex->state != REPLY_NONE)
         return -EALREADY;
+    reply->type_len = reply->type ? strlen(reply->type) : 0;
     if (reply->status < 200 || reply->status > 599 ||
-            (reply->type && !http_is_value(reply->type, strlen(reply->type))))
+            !http_is_value(reply->type, reply->type_len))
         return -EINVAL;
     if (!has_body(reply->status))
         reply->framing = HTTP_FRAMING_NONE;
@@ -359,23 +360,36 @@ static int find_route(struct weir_http *ex)
 
 /* ------------------------------------------------------------------ an exchange ------- */
 
-/* The head is in the buffer, whole. Returns 0, a status to refuse with, or -ENOMEM. */
-static int exchange_init(struct weir_http *ex, size_t len)
+/*
+ * The head is in the buffer, whole. Returns 0, a status to refuse with, or -ENOMEM. What is not set
+ * here is set by exchange_call: to clear all of it would take longer.
+ */
+static int exchange_init(struct weir_http *ex, struct weir_request *req, struct http_field *fields,
+                         size_t len)
 {
-    ssize_t n = weir_peek(ex->req, &ex->text, len);
-    int status = n < 0 ? (int)n : http_parse_head(&ex->head, ex->text, len);
+    ssize_t n = weir_peek(req, &ex->text, len);
+    int status;
 
+    ex->req = req;
+    ex->site = weir_handler_data(req);
+    ex->head.fields = fields;
+    status = n < 0 ? (int)n : http_parse_head(&ex->head, ex->text, len);
     if (status != 0)
         return status;
+    ex->copy = NULL;
     if (ex->head.body != HTTP_BODY_NONE) {
         ex->copy = malloc(len);
         if (!ex->copy)
             return -ENOMEM;
         ex->text = memcpy(ex->copy, ex->text, len);
     }
-    weir_consume(ex->req, len);
-    ex->keep = ex->head.keep;
+    weir_consume(req, len);
+    ex->added = NULL;
+    ex->added_len = 0;
+    ex->state = REPLY_NONE;
+    ex->error = 0;
     ex->head_only = strcmp(ex->head.method, "HEAD") == 0;
+    ex->keep = ex->head.keep;
     return 0;
 }
 
@@ -437,9 +451,8 @@ static int exchange_complete(struct weir_http *ex, int r)
 static __attribute__((noinline)) int exchange(struct weir_request *req, size_t len)
 {
     struct http_field fields[HTTP_FIELDS_MAX];
-    struct weir_http ex = {
-        .req = req, .site = weir_handler_data(req), .head.fields = fields };
-    int r = exchange_init(&ex, len);
+    struct weir_http ex;
+    int r = exchange_init(&ex, req, fields, len);
 
     if (r < 0)
         return r;

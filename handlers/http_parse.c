@@ -52,8 +52,31 @@ bool http_is_token(const char *text, size_t len)
     return len > 0 && all_are(text, len, TOKEN);
 }
 
+/* Not 0 if one of eight bytes is less than ' ', or DEL. */
+static uint64_t controls(uint64_t bytes)
+{
+    const uint64_t each = UINT64_MAX / 255, top = each << 7, del = bytes ^ each * 127;
+
+    return (((bytes - each * ' ') & ~bytes) | ((del - each) & ~del)) & top;
+}
+
+/* The same of eight or more; the last eight may overlap those before. */
+static bool has_control_in(const char *text, size_t len)
+{
+    uint64_t bytes, found = 0;
+
+    for (size_t i = 0; i < len - sizeof(bytes); i += sizeof(bytes)) {
+        memcpy(&bytes, text + i, sizeof(bytes));
+        found |= controls(bytes);
+    }
+    memcpy(&bytes, text + len - sizeof(bytes), sizeof(bytes));
+    return (found | controls(bytes)) != 0;
+}
+
 bool http_is_value(const char *text, size_t len)
 {
+    if (len >= sizeof(uint64_t) && !has_control_in(text, len))
+        return true;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
 
@@ -240,15 +263,20 @@ static int on_header_value(http_parser *parser, const char *at, size_t len)
     r->value_next = false;
     r->head->fields_len++;
 
-    if (http_name_equal(name, name_len, "Host", 4))
-        return read_host(r, at, len);
-    if (http_name_equal(name, name_len, "Expect", 6))
-        return read_expect(r, at, len);
-    if (http_name_equal(name, name_len, "Content-Length", 14))
-        return read_length(r, at, len);
-    if (http_name_equal(name, name_len, "Transfer-Encoding", 17))
-        return read_coding(r, parser, at, len);
-    return 0;
+    /* Of other lengths there are none that concern us. */
+    switch (name_len) {
+    case 4:
+        return http_name_equal(name, 4, "Host", 4) ? read_host(r, at, len) : 0;
+    case 6:
+        return http_name_equal(name, 6, "Expect", 6) ? read_expect(r, at, len) : 0;
+    case 14:
+        return http_name_equal(name, 14, "Content-Length", 14) ? read_length(r, at, len) : 0;
+    case 17:
+        return http_name_equal(name, 17, "Transfer-Encoding", 17) ?
+            read_coding(r, parser, at, len) : 0;
+    default:
+        return 0;
+    }
 }
 
 static int on_headers_complete(http_parser *parser)

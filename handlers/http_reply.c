@@ -69,7 +69,9 @@ static const struct text connections[] = {
 enum {
     STATUS_AT = sizeof("HTTP/1.1 ") - 1,
     DATE_LEN = sizeof("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n") - 1,
-    HEAD_MAX = 192,             /* the longest of each piece come to 150 */
+    TYPE_MAX = 64,              /* a longer type is not copied */
+    HEAD_MAX = 256,             /* the longest of each piece come to 220 */
+    PIECES_MAX = 6,
 };
 
 static char *put(char *at, const char *text, size_t len)
@@ -171,31 +173,51 @@ static struct iovec piece(const void *data, size_t len)
     return (struct iovec){ .iov_base = (void *)data, .iov_len = len };
 }
 
+/* A head as pieces: what is put together here, and between that what others have. */
+struct pieces {
+    struct iovec iov[PIECES_MAX];
+    int len;
+    char *start;                /* of what belongs to the next piece */
+};
+
+/* Ends one of ours; theirs follows. */
+static void insert(struct pieces *pieces, char *end, const void *data, size_t len)
+{
+    pieces->iov[pieces->len++] = piece(pieces->start, (size_t)(end - pieces->start));
+    pieces->iov[pieces->len++] = piece(data, len);
+    pieces->start = end;
+}
+
+static char *put_type(char *at, const struct http_reply *reply, struct pieces *pieces)
+{
+    at = put(at, "Content-Type: ", 14);
+    if (reply->type_len <= TYPE_MAX)
+        at = put(at, reply->type, reply->type_len);
+    else
+        insert(pieces, at, reply->type, reply->type_len);
+    return put(at, "\r\n", 2);
+}
+
 int http_reply_write(struct weir_request *req, const struct http_reply *reply,
                      const void *body, size_t len)
 {
     char head[HEAD_MAX], *end;
-    struct iovec iov[6];
-    int pieces = 0;
+    struct pieces pieces;
     ssize_t n;
 
+    pieces.len = 0;
+    pieces.start = head;
     end = put_status(head, reply->status);
     end = put_date(end);
     end = put_text(end, connections[reply->connection]);
     end = put_framing(end, reply);
     if (reply->type)
-        end = put(end, "Content-Type: ", 14);
-    iov[pieces++] = piece(head, (size_t)(end - head));
-    if (reply->type) {
-        iov[pieces++] = piece(reply->type, strlen(reply->type));
-        iov[pieces++] = piece("\r\n", 2);
-    }
+        end = put_type(end, reply, &pieces);
     if (reply->added_len > 0)
-        iov[pieces++] = piece(reply->added, reply->added_len);
-    iov[pieces++] = piece("\r\n", 2);
-    if (len > 0)
-        iov[pieces++] = piece(body, len);
-    n = weir_writev(req, iov, pieces);
+        insert(&pieces, end, reply->added, reply->added_len);
+    end = put(end, "\r\n", 2);
+    insert(&pieces, end, body, len);
+    n = weir_writev(req, pieces.iov, pieces.len);
     return n < 0 ? (int)n : 0;
 }
 
@@ -206,6 +228,7 @@ int http_reply_page(struct weir_request *req, struct http_reply *reply, bool hea
 
     end[-1] = '\n';             /* a line of text has no CR */
     reply->type = "text/plain";
+    reply->type_len = 10;
     reply->framing = HTTP_FRAMING_LENGTH;
     reply->length = (uint64_t)(end - text);
     return http_reply_write(req, reply, text, head ? 0 : reply->length);

@@ -32,6 +32,7 @@ struct http_reply {
     enum http_connection connection;
     uint64_t length;            /* with HTTP_FRAMING_LENGTH */
     const char *type;           /* NULL: none */
+    size_t type_len;
     const char *added;          /* more fields, each with its CRLF */
     size_t added_len;
 };

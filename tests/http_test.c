@@ -281,10 +281,20 @@ static int add_and_answer_number(struct weir_http *ex)
     return r < 0 ? r : answer_number(ex);
 }
 
+static int answer_typed(struct weir_http *ex)
+{
+    int r = weir_http_add_header(ex, "X-One", "1");
+
+    return r < 0 ? r : weir_http_reply(ex, 200, weir_http_data(ex), "typed\n", 6);
+}
+
 static int no_content(struct weir_http *ex)
 {
     return weir_http_reply(ex, 204, NULL, "ignored", 7);
 }
+
+#define SHORT_TYPE "application/vnd.weir.somethin+json; charset=utf-8; profile=short"
+#define LONG_TYPE "application/vnd.weir.somethin+json; charset=utf-8; profile=longer"
 
 static const size_t within = 5, beyond = 9;
 static const int nothing = 0, teapot = 418, busy = 503, broken = -EIO, reset = -ECONNRESET, odd = 7;
@@ -302,6 +312,8 @@ static const struct weir_http_route routes[] = {
     { "GET", "/short-file", send_file, &beyond },
     { "GET", "/headers", add_headers, NULL },
     { "GET", "/no-content", no_content, NULL },
+    { "GET", "/short-type", answer_typed, SHORT_TYPE },
+    { "GET", "/long-type", answer_typed, LONG_TYPE },
     { "GET", "/nothing", answer_number, &nothing },
     { "GET", "/teapot", answer_number, &teapot },
     { "GET", "/busy", answer_number, &busy },
@@ -710,6 +722,19 @@ static void added_headers_are_sent_and_cannot_be_split(void **state)
                  "HTTP/1.1 299 \r\nContent-Length: 0\r\nX-One: 1\r\nX-Two: 2\r\n\r\n");
 }
 
+static void a_type_may_be_of_any_length(void **state)
+{
+    (void)state;
+    assert_int_equal(strlen(SHORT_TYPE), 64);
+    assert_int_equal(strlen(LONG_TYPE), 65);
+    assert_reply("GET /short-type HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Type: " SHORT_TYPE "\r\n"
+                 "X-One: 1\r\n\r\ntyped\n");
+    assert_reply("GET /long-type HTTP/1.1\r\nHost: x\r\n\r\n",
+                 "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Type: " LONG_TYPE "\r\n"
+                 "X-One: 1\r\n\r\ntyped\n");
+}
+
 static void no_content_has_neither_body_nor_length(void **state)
 {
     (void)state;
@@ -825,6 +850,27 @@ static void malformed_fields_are_refused(void **state)
         sprintf(input, "GET / HTTP/1.1\r\n%sHost: x\r\n\r\n", fields[i]);
         assert_bad(input);
     }
+}
+
+static void of_control_bytes_only_the_tab_may_be_in_a_value(void **state)
+{
+    static const size_t lens[] = { 1, 7, 8, 9, 16, 17 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++)
+        for (size_t at = 0; at < lens[i]; at++)
+            for (int byte = 1; byte < 256; byte++) {
+                bool good = byte == '\t' || (byte >= ' ' && byte != 127);
+                char value[32] = "abcdefghijklmnopq";
+                char input[128];
+
+                value[at] = (char)byte;
+                value[lens[i]] = '\0';
+                serve(&outcome, input, (size_t)sprintf(
+                    input, "GET / HTTP/1.1\r\nHost: x\r\nA: %s\r\n\r\n", value),
+                    (struct weather){ 0 });
+                assert_string_equal(outcome.text, good ? HELLO : BAD_REQUEST);
+            }
 }
 
 static void nul_bytes_are_refused_anywhere_in_a_head(void **state)
@@ -1040,6 +1086,7 @@ int main(void)
         cmocka_unit_test(a_stream_that_fails_is_left_visibly_unfinished),
         cmocka_unit_test(a_file_is_sent_from_its_offset),
         cmocka_unit_test(added_headers_are_sent_and_cannot_be_split),
+        cmocka_unit_test(a_type_may_be_of_any_length),
         cmocka_unit_test(no_content_has_neither_body_nor_length),
         cmocka_unit_test(a_status_that_a_callback_returns_becomes_a_page),
         cmocka_unit_test(added_headers_are_sent_with_a_status_but_not_with_an_error),
@@ -1048,6 +1095,7 @@ int main(void)
         cmocka_unit_test(methods_and_versions_that_are_not_implemented_are_named_so),
         cmocka_unit_test(malformed_request_lines_are_refused),
         cmocka_unit_test(malformed_fields_are_refused),
+        cmocka_unit_test(of_control_bytes_only_the_tab_may_be_in_a_value),
         cmocka_unit_test(nul_bytes_are_refused_anywhere_in_a_head),
         cmocka_unit_test(the_host_must_be_there_once_and_be_one),
         cmocka_unit_test(lengths_that_two_programs_could_read_differently_are_refused),
