@@ -7,9 +7,14 @@
  *              instruction
  *   accepted   weir, a new connection: from before the client's connect to the same; the acceptor
  *              and a worker have to wake up, one after the other
+ *   handed     weir, no client: from before a connection is put into the ready queue by another
+ *              thread to the handler's first instruction
+ *   submitted  the same, from before weir_submit_fd
+ *   eventfd    a bare thread asleep in epoll_wait on an eventfd: what the queue's wake-up needs
  *
- * The sleepers are on CPU 0, the client on the last CPU. Every row takes turns with the futex and
- * prints its ratio to it; everybody is asleep again before the next sample.
+ * The sleepers are on CPU 0, who wakes them is on the last CPU; in rows that end in one_cpu, on CPU
+ * 0 as well. Every row takes turns with the futex and prints its ratio to it; everybody is asleep
+ * again before the next sample.
  */
 #include <benchmark/benchmark.h>
 
@@ -17,6 +22,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -32,6 +38,7 @@
 
 #include <weir/weir.h>
 
+#include "bench/handed.h"
 #include "bench/pinned.h"
 
 namespace {
@@ -52,6 +59,21 @@ int64_t now_ns()
 using waker = std::function<int64_t()>;
 
 /* ------------------------------------------------------------- the futex ---------------- */
+
+void signal(std::atomic<uint32_t> &word)
+{
+    word++;
+    syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
+
+void await(std::atomic<uint32_t> &word, uint32_t last)
+{
+    while (word == last)
+        syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, last, nullptr, nullptr, 0);
+}
+
+/* Counts those who were woken by other means than the futex, and says so by it. */
+std::atomic<uint32_t> awoken;
 
 class futex_sleeper {
 public:
@@ -78,16 +100,6 @@ public:
     }
 
 private:
-    static void signal(std::atomic<uint32_t> &word)
-    {
-        word++;
-        syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
-    }
-    static void await(std::atomic<uint32_t> &word, uint32_t last)
-    {
-        while (word == last)
-            syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, last, nullptr, nullptr, 0);
-    }
     void sleeper()
     {
         for (uint32_t last = 0; !over; last++) {
@@ -204,11 +216,11 @@ double sample(const waker &wake, std::vector<double> *all_us)
     return block[SAMPLES / 2];
 }
 
-void measure(benchmark::State &state, const waker &wake)
+void measure(benchmark::State &state, const waker &wake, int waker_cpu = client_cpu())
 {
     std::vector<double> own_us, futex_us, ratios;
     futex_sleeper futex;
-    pinned client(client_cpu());
+    pinned client(waker_cpu);
 
     for (auto _ : state) {
         for (int i = 0; i < BLOCKS; i++) {
@@ -232,6 +244,8 @@ void measure(benchmark::State &state, const waker &wake)
     state.counters["ratio_min"] = ratios.front();
     state.counters["ratio_max"] = ratios.back();
 }
+
+/* ------------------------------------------------------------- the rows ----------------- */
 
 /* Both ends of a TCP connection. */
 bool connected_pair(int *ret_client, int *ret_server)
@@ -308,11 +322,151 @@ void weir(benchmark::State &state, bool kept, weir_dispatch dispatch)
     weir_server_destroy(server);
 }
 
+/* Sleeps as a worker does, edge-triggered, and never reads what woke it. */
+void eventfd_sleeper(int fd, const std::atomic<bool> &over)
+{
+    struct epoll_event event = {};
+    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+
+    event.events = EPOLLIN | EPOLLET;
+    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
+    while (!over) {
+        epoll_wait(epoll_fd, &event, 1, -1);
+        awake_ns = now_ns();
+        signal(awoken);
+    }
+    close(epoll_fd);
+}
+
+void eventfd(benchmark::State &state, bool one_cpu)
+{
+    const uint64_t one = 1;
+    std::atomic<bool> over{false};
+    std::thread sleeper;
+    int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    {
+        pinned server(SERVER_CPU);
+
+        sleeper = std::thread([fd, &over] { eventfd_sleeper(fd, over); });
+    }
+    measure(state, [&]() -> int64_t {
+        const uint32_t last = awoken;
+        const int64_t start_ns = now_ns();
+
+        if (write(fd, &one, sizeof(one)) < 0)
+            return -1;
+        await(awoken, last);
+        return awake_ns - start_ns;
+    }, one_cpu ? SERVER_CPU : client_cpu());
+    over = true;
+    if (write(fd, &one, sizeof(one)) < 0)
+        std::abort();
+    sleeper.join();
+    close(fd);
+}
+
+int tell_and_close(struct weir_request *)
+{
+    awake_ns = now_ns();
+    signal(awoken);
+    return 0;
+}
+
+/*
+ * A server that accepts nobody: its pool runs since a first connection was submitted. What is given
+ * next is made ready beforehand, so that whoever gives it comes from sleep, as the futex's waker.
+ */
+class pool_without_acceptor {
+public:
+    explicit pool_without_acceptor(bool by_queue)
+    {
+        struct weir_options options = {};
+
+        handler.name = "tell";
+        handler.handle = tell_and_close;
+        options.size = WEIR_OPTIONS_SIZE;
+        options.listen = "tcp://127.0.0.1:0";
+        options.handler = &handler;
+        options.workers = 1;
+        if (weir_server_create(&server, &options) < 0)
+            std::abort();
+        prepare();
+        {
+            pinned here(SERVER_CPU);
+
+            served();
+        }
+        handed = by_queue;
+        prepare();
+    }
+    pool_without_acceptor(const pool_without_acceptor &) = delete;
+    pool_without_acceptor &operator=(const pool_without_acceptor &) = delete;
+    ~pool_without_acceptor()
+    {
+        served();   /* or the server would wait for it */
+        weir_server_destroy(server);
+    }
+    int64_t wake()
+    {
+        const int64_t took_ns = served();
+
+        prepare();
+        return took_ns;
+    }
+
+private:
+    /* What is prepared is given; -1, or how long it took to the handler. */
+    int64_t served()
+    {
+        const uint32_t last = awoken;
+        const int64_t start_ns = now_ns();
+
+        if (!give())
+            return -1;
+        await(awoken, last);
+        close(ends[0]);
+        return awake_ns - start_ns;
+    }
+    bool give()
+    {
+        if (!handed)
+            return weir_submit_fd(server, ends[1], nullptr) == 0;
+        handed_over(server, conn);
+        return true;
+    }
+    void prepare()
+    {
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+            std::abort();
+        conn = handed ? handed_create(server, ends[1], &handler) : nullptr;
+    }
+
+    bool handed = false;        /* by the ready queue; else by weir_submit_fd */
+    struct weir_handler handler = {};
+    struct weir_server *server = nullptr;
+    struct connection *conn = nullptr;
+    int ends[2];
+};
+
+void given(benchmark::State &state, bool handed, bool one_cpu)
+{
+    pool_without_acceptor pool(handed);
+
+    measure(state, [&] { return pool.wake(); }, one_cpu ? SERVER_CPU : client_cpu());
+}
+
 BENCHMARK(epoll)->Iterations(1);
 BENCHMARK_CAPTURE(weir, kept/worker, true, WEIR_DISPATCH_WORKER)->Iterations(1);
 BENCHMARK_CAPTURE(weir, kept/acceptor, true, WEIR_DISPATCH_ACCEPTOR)->Iterations(1);
 BENCHMARK_CAPTURE(weir, accepted/worker, false, WEIR_DISPATCH_WORKER)->Iterations(1);
 BENCHMARK_CAPTURE(weir, accepted/acceptor, false, WEIR_DISPATCH_ACCEPTOR)->Iterations(1);
+BENCHMARK_CAPTURE(eventfd, two_cpus, false)->Iterations(1);
+BENCHMARK_CAPTURE(eventfd, one_cpu, true)->Iterations(1);
+BENCHMARK_CAPTURE(given, handed/two_cpus, true, false)->Iterations(1);
+BENCHMARK_CAPTURE(given, handed/one_cpu, true, true)->Iterations(1);
+BENCHMARK_CAPTURE(given, submitted/two_cpus, false, false)->Iterations(1);
+BENCHMARK_CAPTURE(given, submitted/one_cpu, false, true)->Iterations(1);
 
 } // namespace
 
