@@ -10,11 +10,14 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* A server of this process that answers as a test wants it to. */
@@ -684,6 +687,75 @@ static void what_is_lost_is_sent_again(void **state)
     assert_in_range(result.lost, 6, rig.seen);
 }
 
+static unsigned unix_queue_len(void)
+{
+    FILE *file = fopen("/proc/sys/net/unix/max_dgram_qlen", "re");
+    unsigned len = 0;
+
+    if (file) {
+        if (fscanf(file, "%u", &len) != 1)
+            len = 0;
+        fclose(file);
+    }
+    return len;
+}
+
+/* Answers datagrams of Unix sockets, but only once none fits into its queue any more. */
+static void *answer_when_full(void *arg)
+{
+    struct rig *rig = arg;
+    struct sockaddr_un peer;
+    socklen_t len = sizeof(peer);
+    struct pollfd probe = { .fd = rig->fds[0], .events = POLLOUT };
+    char text[100];
+    ssize_t n;
+
+    while (poll(&probe, 1, 0) > 0)
+        sched_yield();
+    while ((n = recvfrom(rig->fd, text, sizeof(text), 0, (struct sockaddr *)&peer, &len)) > 0) {
+        rig->seen++;
+        sendto(rig->fd, text, (size_t)n, 0, (struct sockaddr *)&peer, len);
+        len = sizeof(peer);
+    }
+    return NULL;
+}
+
+/* What sends to it, too, has room in its own buffer; so it is writable unless the queue is full. */
+static void rig_start_full(struct rig *rig)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    socklen_t len = sizeof(address);
+
+    *rig = (struct rig){ .fd = socket(AF_UNIX, SOCK_DGRAM, 0), .kept = 1 };
+    rig->fds[0] = socket(AF_UNIX, SOCK_DGRAM, 0);
+    assert_int_equal(bind(rig->fd, (struct sockaddr *)&address, sizeof(address.sun_family)), 0);
+    assert_int_equal(getsockname(rig->fd, (struct sockaddr *)&address, &len), 0);
+    assert_int_equal(connect(rig->fds[0], (struct sockaddr *)&address, len), 0);
+    snprintf(rig->address, sizeof(rig->address), "unixgram:@%.*s",
+             (int)(len - offsetof(struct sockaddr_un, sun_path) - 1), address.sun_path + 1);
+    assert_int_equal(pthread_create(&rig->thread, NULL, answer_when_full, rig), 0);
+}
+
+/* Sent again only after 100 ms it would count as lost; a server that sleeps so long loses a queue. */
+static void what_a_full_queue_refuses_goes_out_when_there_is_room(void **state)
+{
+    struct load_result result;
+    struct rig rig;
+    unsigned full = unix_queue_len() + 1;
+
+    (void)state;
+    if (full == 1 || full > 1000)
+        skip();
+    rig_start_full(&rig);
+    result = run_once(&(struct load_options){
+        .mode = LOAD_LINE, .address = rig.address, .connections = 4, .in_flight = full,
+    });
+    rig_stop(&rig);
+    assert_all_right(&result, 4 * full);
+    assert_in_range(result.lost, 0, full);
+    assert_int_equal(result.bytes_out, (4 * full + result.lost) * LOAD_LINE_LEN);
+}
+
 static int twice(struct rig *rig, char *text)
 {
     (void)rig;
@@ -775,6 +847,7 @@ int main(void)
         cmocka_unit_test(datagrams_have_open_loops_and_sizes_too),
         cmocka_unit_test(every_datagram_under_way_is_answered),
         cmocka_unit_test(what_is_lost_is_sent_again),
+        cmocka_unit_test(what_a_full_queue_refuses_goes_out_when_there_is_room),
         cmocka_unit_test(a_second_answer_does_not_count),
         cmocka_unit_test(a_datagram_that_was_changed_is_an_error),
         cmocka_unit_test(what_makes_no_sense_is_refused),

@@ -4,8 +4,12 @@
  * Each socket keeps a number of datagrams under way, one a slot. What has come is read by one
  * recvmmsg and answered by one sendmmsg, so that one CPU can keep a server on another busy.
  * Loss is no error: what has no answer after LOST_MS is sent again, as it was. So its answer may
- * come twice. A slot is free, or its datagram is under way; the open loop takes the free ones in
- * turn.
+ * come twice. Nor is a socket that takes no more, as one whose Unix receiver has its queue full:
+ * the rest goes out when the kernel says that there is room.
+ *
+ *   a slot    is free -> waits in its socket's `out` to be sent -> has been sent -> is free ...
+ *
+ * The open loop takes the free ones in turn.
  */
 #include "tools/load/load_lane.h"
 
@@ -27,21 +31,25 @@ static_assert((int)SLOTS_MAX >= (int)LOAD_IN_FLIGHT_MAX, "a slot for each");
 /* A datagram: its number is how often the slot was used and, in the lower bits, which slot. */
 struct slot {
     uint32_t number;
-    bool waiting;
+    bool waiting;               /* for its answer */
+    bool out;                   /* and to be sent */
     uint64_t first_ns;          /* what its latency counts from: loss is part of that */
     uint64_t begun_ns;          /* when it was sent first */
     uint64_t sent_ns;           /* and last */
 };
 
-struct peer {
-    int fd;                     /* -1: broken */
-    struct slot *slots;         /* options->in_flight of them */
-};
-
-/* Slots that may be used, each as its place in datagrams.slots, oldest first. */
+/* Slots by their place in an array, oldest first. */
 struct ring {
     uint32_t *slots;
+    uint32_t size;
     uint32_t head, len;
+};
+
+struct peer {
+    int fd;                     /* -1: broken */
+    bool waits_out;             /* for EPOLLOUT */
+    struct slot *slots;         /* options->in_flight of them */
+    struct ring out;            /* of them, those that are to be sent */
 };
 
 /* Datagrams that one system call receives or sends. */
@@ -59,12 +67,30 @@ struct datagrams {
     char *answer;
     struct batch in;
     struct batch out;
-    unsigned out_len;
     struct slot *slots;
-    uint32_t slots_len;
-    struct ring free;
+    uint32_t *places;           /* what the rings consist of */
+    struct ring free;           /* of slots */
     struct peer peers[];
 };
+
+/* ------------------------------------------------------------------ rings ------------- */
+
+static void ring_push(struct ring *ring, uint32_t slot)
+{
+    ring->slots[(ring->head + ring->len++) % ring->size] = slot;
+}
+
+/* The i-th from the front. */
+static uint32_t ring_at(const struct ring *ring, uint32_t i)
+{
+    return ring->slots[(ring->head + i) % ring->size];
+}
+
+static void ring_drop(struct ring *ring, uint32_t count)
+{
+    ring->head = (ring->head + count) % ring->size;
+    ring->len -= count;
+}
 
 /* ------------------------------------------------------------------ batches ----------- */
 
@@ -113,26 +139,38 @@ static int name_socket(const struct lane *lane, int fd, uint32_t index)
     return bind(fd, &source->sa, source->len);
 }
 
+/* EPOLLOUT comes with each datagram that the kernel is done with: it is asked for when needed. */
+static int watch(const struct lane *lane, struct peer *peer, int op)
+{
+    struct epoll_event event = {
+        .events = EPOLLIN | EPOLLET | (peer->waits_out ? EPOLLOUT : 0), .data.ptr = peer,
+    };
+
+    return epoll_ctl(lane->epoll_fd, op, peer->fd, &event) < 0 ? -errno : 0;
+}
+
+static int set_waits_out(const struct lane *lane, struct peer *peer, bool waits_out)
+{
+    if (peer->waits_out == waits_out)
+        return 0;
+    peer->waits_out = waits_out;
+    return watch(lane, peer, EPOLL_CTL_MOD);
+}
+
 static int peer_open(const struct lane *lane, struct peer *peer)
 {
     const struct address *address = lane->address;
     struct datagrams *datagrams = lane->state;
-    struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = peer };
     int fd = socket(address->sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return -errno;
-    if (name_socket(lane, fd, (uint32_t)(peer - datagrams->peers)) < 0 ||
-        connect(fd, &address->sa, address->len) < 0 ||
-        epoll_ctl(lane->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
-        int r = -errno;
-
-        close(fd);
-        return r;
-    }
     peer->fd = fd;
     datagrams->open++;
-    return 0;
+    if (name_socket(lane, fd, (uint32_t)(peer - datagrams->peers)) < 0 ||
+        connect(fd, &address->sa, address->len) < 0)
+        return -errno;
+    return watch(lane, peer, EPOLL_CTL_ADD);
 }
 
 static void peer_close(struct datagrams *datagrams, struct peer *peer)
@@ -151,8 +189,9 @@ static void peer_fail(struct lane *lane, struct peer *peer, enum load_error what
 
     for (uint32_t i = 0; i < lane->options->in_flight; i++) {
         under_way += peer->slots[i].waiting;
-        peer->slots[i].waiting = false;
+        peer->slots[i].waiting = peer->slots[i].out = false;
     }
+    peer->out.len = 0;
     datagrams->waiting -= under_way;
     lane_failed(lane, what, under_way);
     peer_close(datagrams, peer);
@@ -160,29 +199,61 @@ static void peer_fail(struct lane *lane, struct peer *peer, enum load_error what
 
 /* ------------------------------------------------------------------ requests ---------- */
 
-/* What the socket does not take counts as lost, and will be sent again. */
-static void flush(struct lane *lane, struct peer *peer)
+/* Writes the datagrams at the front of those that are to be sent; returns how many. */
+static uint32_t fill(struct datagrams *datagrams, const struct peer *peer)
 {
-    struct datagrams *datagrams = lane->state;
-    unsigned len = datagrams->out_len;
+    uint32_t count = peer->out.len < BATCH_MAX ? peer->out.len : BATCH_MAX;
 
-    datagrams->out_len = 0;
-    if (len == 0 || peer->fd < 0)
-        return;
-    lane->result.bytes_out += len * datagrams->len;
-    if (sendmmsg(peer->fd, datagrams->out.messages, len, MSG_NOSIGNAL) < 0 &&
-        errno != EAGAIN && errno != ENOBUFS)
-        peer_fail(lane, peer, errno == ECONNREFUSED ? LOAD_CANNOT_CONNECT : LOAD_CANNOT_SEND);
+    for (uint32_t i = 0; i < count; i++)
+        line_stamp(batch_text(&datagrams->out, i), peer->slots[ring_at(&peer->out, i)].number);
+    return count;
 }
 
-static void queue(struct lane *lane, struct peer *peer, struct slot *slot, uint64_t now_ns)
+static void went_out(struct lane *lane, struct peer *peer, uint32_t count, uint64_t now_ns)
+{
+    const struct datagrams *datagrams = lane->state;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct slot *slot = &peer->slots[ring_at(&peer->out, i)];
+
+        slot->out = false;
+        slot->sent_ns = now_ns;
+    }
+    ring_drop(&peer->out, count);
+    lane->result.bytes_out += count * datagrams->len;
+}
+
+/* Sends what is to be sent; what the socket has no room for waits until it has. */
+static void flush(struct lane *lane, struct peer *peer, uint64_t now_ns)
 {
     struct datagrams *datagrams = lane->state;
 
-    slot->sent_ns = now_ns;
-    line_stamp(batch_text(&datagrams->out, datagrams->out_len++), slot->number);
-    if (datagrams->out_len == BATCH_MAX)
-        flush(lane, peer);
+    while (peer->out.len > 0) {
+        uint32_t count = fill(datagrams, peer);
+        int n = sendmmsg(peer->fd, datagrams->out.messages, count, MSG_NOSIGNAL);
+
+        if (n < 0 && errno == EAGAIN && set_waits_out(lane, peer, true) == 0)
+            return;
+        if (n < 0 && errno == ENOBUFS)
+            n = (int)count;     /* a device's queue, and nobody tells when it has room: lost */
+        if (n < 0) {
+            peer_fail(lane, peer,
+                      errno == ECONNREFUSED ? LOAD_CANNOT_CONNECT : LOAD_CANNOT_SEND);
+            return;
+        }
+        went_out(lane, peer, (uint32_t)n, now_ns);
+    }
+    if (peer->fd >= 0 && set_waits_out(lane, peer, false) < 0)
+        peer_fail(lane, peer, LOAD_CANNOT_SEND);
+}
+
+/* One that is to be sent again may have been answered meanwhile: it goes out as what it is then. */
+static void queue(struct peer *peer, struct slot *slot)
+{
+    if (slot->out)
+        return;
+    slot->out = true;
+    ring_push(&peer->out, (uint32_t)(slot - peer->slots));
 }
 
 /* False: none may begin now. */
@@ -197,7 +268,7 @@ static bool request(struct lane *lane, struct peer *peer, struct slot *slot, uin
     slot->begun_ns = now_ns;
     slot->waiting = true;
     datagrams->waiting++;
-    queue(lane, peer, slot, now_ns);
+    queue(peer, slot);
     return true;
 }
 
@@ -205,13 +276,11 @@ static bool request(struct lane *lane, struct peer *peer, struct slot *slot, uin
 static void release(struct lane *lane, struct peer *peer, struct slot *slot, uint64_t now_ns)
 {
     struct datagrams *datagrams = lane->state;
-    struct ring *ring = &datagrams->free;
 
     if (lane->arrivals.count == 0)
         request(lane, peer, slot, now_ns, false);
     else
-        ring->slots[(ring->head + ring->len++) % datagrams->slots_len] =
-            (uint32_t)(slot - datagrams->slots);
+        ring_push(&datagrams->free, (uint32_t)(slot - datagrams->slots));
 }
 
 /* The open loop: what is due. */
@@ -222,19 +291,18 @@ static void dispatch(struct lane *lane, uint64_t now_ns)
     struct peer *last = NULL;
 
     while (ring->len > 0 && lane_backlog(lane, now_ns) > 0) {
-        uint32_t i = ring->slots[ring->head];
+        uint32_t i = ring_at(ring, 0);
         struct peer *peer = &datagrams->peers[i / lane->options->in_flight];
 
-        ring->head = (ring->head + 1) % datagrams->slots_len;
-        ring->len--;
+        ring_drop(ring, 1);
         if (last && last != peer)
-            flush(lane, last);
+            flush(lane, last, now_ns);
         last = peer;
         if (peer->fd >= 0)
             request(lane, peer, &datagrams->slots[i], now_ns, false);
     }
     if (last)
-        flush(lane, last);
+        flush(lane, last, now_ns);
 }
 
 /* False: it is nothing that this socket ever waited for. */
@@ -286,8 +354,16 @@ static void replies_receive(struct lane *lane, struct peer *peer)
                 break;
             }
         }
-        flush(lane, peer);
+        flush(lane, peer, now_ns);
     } while (n == BATCH_MAX && peer->fd >= 0);
+}
+
+static void handle(struct lane *lane, struct peer *peer, uint32_t events)
+{
+    if (events & EPOLLOUT && peer->waits_out)
+        flush(lane, peer, lane_clock_ns());
+    if (events & ~(uint32_t)EPOLLOUT && peer->fd >= 0)
+        replies_receive(lane, peer);
 }
 
 /* ------------------------------------------------------------------ losses ------------ */
@@ -297,16 +373,18 @@ static void peer_resend(struct lane *lane, struct peer *peer, uint64_t now_ns)
     for (uint32_t i = 0; i < lane->options->in_flight && peer->fd >= 0; i++) {
         struct slot *slot = &peer->slots[i];
 
-        if (!slot->waiting || now_ns - slot->sent_ns < LOST_MS * 1000000ull)
+        if (!slot->waiting)
             continue;
         if (now_ns - slot->begun_ns > lane_timeout_ns(lane)) {
             peer_fail(lane, peer, LOAD_TIMEOUT);
             break;
         }
+        if (slot->out || now_ns - slot->sent_ns < LANE_MS(LOST_MS))
+            continue;
         lane->result.lost++;
-        queue(lane, peer, slot, now_ns);
+        queue(peer, slot);
     }
-    flush(lane, peer);
+    flush(lane, peer, now_ns);
 }
 
 static void resend_lost(struct lane *lane, uint64_t now_ns)
@@ -334,7 +412,7 @@ static void begin_run(struct lane *lane)
             else
                 request(lane, peer, &peer->slots[k], now_ns, true);
         }
-        flush(lane, peer);
+        flush(lane, peer, now_ns);
     }
 }
 
@@ -379,7 +457,7 @@ static int datagrams_run(struct lane *lane)
         if (n < 0)
             return n;
         for (int i = 0; i < n; i++)
-            replies_receive(lane, events[i].data.ptr);
+            handle(lane, events[i].data.ptr, events[i].events);
     }
 }
 
@@ -410,6 +488,7 @@ static int open_peers(struct lane *lane, struct datagrams *datagrams)
         int r;
 
         peer->slots = datagrams->slots + (size_t)i * in_flight;
+        peer->out = (struct ring){ datagrams->places + (size_t)i * in_flight, .size = in_flight };
         for (uint32_t k = 0; k < in_flight; k++)
             peer->slots[k].number = k;
         r = peer_open(lane, peer);
@@ -423,6 +502,7 @@ static int datagrams_create(struct lane *lane)
 {
     const struct load_options *options = lane->options;
     struct datagrams *datagrams;
+    size_t slots;
     int r;
 
     /* There is no half of a datagram, and no end of a conversation. */
@@ -438,11 +518,12 @@ static int datagrams_create(struct lane *lane)
     r = prepare_texts(lane, datagrams);
     if (r < 0)
         return r;
-    datagrams->slots_len = lane->clients * options->in_flight;
-    datagrams->slots = calloc(datagrams->slots_len, sizeof(*datagrams->slots));
-    datagrams->free.slots = calloc(datagrams->slots_len, sizeof(uint32_t));
-    if (!datagrams->slots || !datagrams->free.slots)
+    slots = (size_t)lane->clients * options->in_flight;
+    datagrams->slots = calloc(slots, sizeof(*datagrams->slots));
+    datagrams->places = calloc(2 * slots, sizeof(*datagrams->places));
+    if (!datagrams->slots || !datagrams->places)
         return -ENOMEM;
+    datagrams->free = (struct ring){ datagrams->places + slots, .size = (uint32_t)slots };
     return open_peers(lane, datagrams);
 }
 
@@ -455,7 +536,7 @@ static void datagrams_destroy(struct lane *lane)
     for (uint32_t i = 0; i < lane->clients; i++)
         peer_close(datagrams, &datagrams->peers[i]);
     free(datagrams->slots);
-    free(datagrams->free.slots);
+    free(datagrams->places);
     free(datagrams->in.texts);
     free(datagrams->out.texts);
     free(datagrams->answer);
