@@ -83,7 +83,7 @@ static socklen_t parse_uri(const char *uri, struct sockaddr_storage *ret)
         assert_int_equal(inet_pton(AF_INET6, host, &in6->sin6_addr), 1);
         return sizeof(*in6);
     }
-    if (sscanf(uri, "tcp://%159[^:]:%u", host, &port) != 2)
+    if (sscanf(uri, "%*3s://%159[^:]:%u", host, &port) != 2)
         fail_msg("%s is no address to connect to", uri);
     in->sin_family = AF_INET;
     in->sin_port = htons((uint16_t)port);
@@ -101,7 +101,8 @@ int support_connect(struct weir_server *server, size_t i)
 
     assert_true(weir_server_address(server, i, uri, sizeof(uri)) > 0);
     len = parse_uri(uri, &address);
-    fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fd = socket(address.ss_family,
+                (strncmp(uri, "udp:", 4) == 0 ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &plenty, sizeof(plenty));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &plenty, sizeof(plenty));

@@ -30,7 +30,7 @@ struct weir_server *support_create(const struct weir_options *options);
 /* "unix:@...", the name in it of this process only. Valid until the next call. */
 const char *support_abstract(const char *name);
 
-/* A blocking client of the i-th address, whose reads and writes fail after PLENTY. */
+/* A blocking client of the i-th address, no Unix datagram one; its calls fail after PLENTY. */
 int support_connect(struct weir_server *server, size_t i);
 
 void support_send(int fd, const void *data, size_t len);

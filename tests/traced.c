@@ -53,14 +53,14 @@ static void forget_thread(struct traced *traced, pid_t tid)
     *gone = traced->threads[--traced->threads_len];
 }
 
-/* Does the server sleep in such a call? */
+/* Does the server sleep in such a call, until something happens? */
 static bool waits(const struct __ptrace_syscall_info *info)
 {
     uint64_t futex_op = info->entry.args[1] & (uint64_t)FUTEX_CMD_MASK;
 
     switch (info->entry.nr) {
     case TRACED_EPOLL_WAIT:
-        return (int)info->entry.args[3] != 0;
+        return (int)info->entry.args[3] < 0;
     case SYS_futex:
         return futex_op == FUTEX_WAIT || futex_op == FUTEX_WAIT_BITSET;
 #ifdef SYS_poll
