@@ -1,7 +1,6 @@
 #include "engine/clock.h"
 
 #include <limits.h>
-#include <time.h>
 
 static uint64_t read_ns(clockid_t clock)
 {
@@ -24,6 +23,11 @@ uint64_t clock_ms(void)
 uint64_t clock_coarse_ms(void)
 {
     return read_ns(CLOCK_MONOTONIC_COARSE) / 1000000;
+}
+
+uint64_t clock_of_thread_ns(clockid_t clock)
+{
+    return read_ns(clock);
 }
 
 int clock_timeout_ms(uint64_t until_ms, uint64_t now_ms)

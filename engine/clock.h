@@ -7,6 +7,7 @@
 #define WEIR_CLOCK_H
 
 #include <stdint.h>
+#include <time.h>
 
 /* CLOCK_MONOTONIC; clock_ms rounds down, so a deadline that is reached in it has really passed. */
 uint64_t clock_ms(void);
@@ -17,6 +18,9 @@ uint64_t clock_coarse_ms(void);
 
 /* How far it may be behind: a tick of the slowest kernels, and what clock_..._ms rounds off. */
 #define CLOCK_COARSE_LAG_MS 11
+
+/* What has passed by the clock of a thread's CPU time (pthread_getcpuclockid), while it lives. */
+uint64_t clock_of_thread_ns(clockid_t clock);
 
 /* A moment in milliseconds that never comes. */
 #define CLOCK_NEVER UINT64_MAX

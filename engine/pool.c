@@ -1,5 +1,6 @@
 #include "engine/pool.h"
 
+#include "engine/clock.h"
 #include "engine/dispatch.h"
 #include "engine/overflow.h"
 #include "engine/reclaim.h"
@@ -12,10 +13,12 @@
 
 /*
  * A worker that has not looked at its epoll set for so many ticks is stuck: where another one
- * sleeps, and where none does. (After a single tick it may only have lost its CPU for a moment.)
+ * sleeps, and where none does. After a single tick it may only have lost its CPU for a moment:
+ * then it is stuck if it has had it for so long meanwhile, and another one sleeps.
  */
 #define TICKS_STUCK_IDLE 2
 #define TICKS_STUCK_BUSY 8
+#define USED_STUCK_NS 700000
 
 /* ------------------------------------------------------------------ begin and end ----- */
 
@@ -98,7 +101,11 @@ static int start_worker(struct pool *pool, unsigned i)
     const struct pool_config *config = &pool->config;
     int cpu = config->cpus_len > 0 ? config->cpus[i % config->cpus_len] : -1;
 
-    return thread_start(&pool->threads[i], cpu, worker_main, &pool->workers[i]);
+    int r = thread_start(&pool->threads[i], cpu, worker_main, &pool->workers[i]);
+
+    if (r == 0)
+        pthread_getcpuclockid(pool->threads[i], &pool->watches[i].clock);
+    return r;
 }
 
 static void end_threads(struct pool *pool)
@@ -174,12 +181,15 @@ static bool is_stuck(struct pool *pool, struct worker *worker, struct pool_watch
 
     if (turns != watch->turns) {
         watch->turns = turns;
+        watch->used_ns = clock_of_thread_ns(watch->clock);
         watch->ticks = 0;
         return false;
     }
     watch->ticks++;
-    return watch->ticks >= TICKS_STUCK_BUSY ||
-           (watch->ticks >= TICKS_STUCK_IDLE && handoff_anyone_asleep(&pool->crew.handoff));
+    if (!handoff_anyone_asleep(&pool->crew.handoff))
+        return watch->ticks >= TICKS_STUCK_BUSY;
+    return watch->ticks >= TICKS_STUCK_IDLE ||
+           clock_of_thread_ns(watch->clock) - watch->used_ns >= USED_STUCK_NS;
 }
 
 static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_watch *watch,

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 struct pool_config {
     struct crew_config crew;    /* watched is the pool's to say */
@@ -25,6 +26,8 @@ struct pool_config {
 
 /* What the tick remembers of a worker. */
 struct pool_watch {
+    clockid_t clock;            /* of its thread's CPU time */
+    uint64_t used_ns;           /* by that clock, at the tick at which turns was new */
     uint64_t turns;
     uint64_t steps;
     uint64_t steps_since_ms;
