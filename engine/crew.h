@@ -31,7 +31,8 @@ struct crew {
     struct packet_format packet_format;
     struct epoll_set *sets; /* a worker each */
     struct epoll_set shared;/* the set of every connection; its fd is -1: each worker's own is used */
-    void (*serve)(struct task *task);   /* setup, handle, finish; sets conn->kept */
+    /* setup, handle, finish; sets conn->kept, and goes on with what worker_next gives. */
+    void (*serve)(struct task *task);
     void *service;          /* serve's own */
     _Atomic(struct side_door *) side_doors[CREW_SIDE_DOORS];
     /*

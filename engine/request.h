@@ -13,6 +13,7 @@
 #define WEIR_REQUEST_H
 
 #include "engine/offload.h"
+#include "engine/sys.h"
 #include "engine/weir.h"
 #include "engine/worker.h"
 
@@ -76,7 +77,7 @@ static inline struct weir_request *request_root(struct weir_request *req)
     return req->opener ? req->opener : req;
 }
 
-/* crew->serve: everything that happens to a connection between two rests. */
+/* crew->serve: everything that happens to connections between two rests. */
 void request_serve(struct task *task);
 
 /* Waits, until whichever comes first: timeout_ms (0: none) from now, or the request's deadline. */
@@ -91,6 +92,44 @@ int request_timed_out(const struct weir_request *req);
  * goes to others first. 0, -ETIMEDOUT: the request's deadline has passed, -ECANCELED.
  */
 int request_give_way(struct weir_request *req);
+
+/*
+ * The two system calls of a request are made inside of whoever needs them (syscall.h says why);
+ * rfile_received and wfile_sent see to what came of them, n.
+ */
+ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n);
+int wfile_sent(struct weir_request *req, ssize_t n, int flags);
+
+/* Into what room the buffer has: bytes, 0 at end of file, -EAGAIN, or an error that stays. */
+static WEIR_ALWAYS_INLINE ssize_t rfile_receive(struct weir_request *req)
+{
+    struct rfile *rfile = &req->rfile;
+    size_t room = rfile->size - rfile->end;
+
+    return rfile_received(req, room, sys_recv(req->conn->fd, rfile->data + rfile->end, room));
+}
+
+/* weir_flush; flags as for sys_send_with. */
+static WEIR_ALWAYS_INLINE int wfile_flush(struct weir_request *req, int flags)
+{
+    struct wfile *wfile = &req->wfile;
+
+    if (wfile->error || wfile->len == 0 || wfile->is_reply)
+        return wfile->error;
+    return wfile_sent(req, sys_send_with(req->conn->fd, wfile->data, wfile->len, flags), flags);
+}
+
+/* A read buffer for a request that has none. False: no memory. */
+static inline bool rfile_open(struct weir_request *req)
+{
+    struct buffers *buffers = &req->task->worker->rbufs;
+
+    req->rfile.data = buffers_get(buffers);
+    if (!req->rfile.data)
+        return false;
+    req->rfile.size = buffers->size;
+    return true;
+}
 
 /*
  * Is there input that no event will tell of? Reads what is there, if nothing is buffered; what is

@@ -117,13 +117,10 @@ static ssize_t fail(struct rfile *rfile, ssize_t error)
     return error;
 }
 
-/* One recv(2). Bytes, 0 at end of file, -EAGAIN, or an error that stays. */
-static WEIR_ALWAYS_INLINE ssize_t receive(struct weir_request *req)
+ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n)
 {
     struct rfile *rfile = &req->rfile;
     struct connection *conn = req->conn;
-    size_t room = rfile->size - rfile->end;
-    ssize_t n = sys_recv(conn->fd, rfile->data + rfile->end, room);
 
     if (n > 0) {
         rfile->end += (size_t)n;
@@ -169,7 +166,7 @@ static ssize_t fill(struct weir_request *req, size_t limit)
                 r = make_room(req, limit);
             if (r < 0)
                 return r;
-            n = receive(req);
+            n = rfile_receive(req);
             if (n != -EAGAIN)
                 return n;
         }
@@ -205,7 +202,7 @@ bool rfile_has_more(struct weir_request *req)
         return false;
     if (give_way(req) < 0 || make_room(req, 1) < 0)
         return true;
-    return receive(req) != -EAGAIN;
+    return rfile_receive(req) != -EAGAIN;
 }
 
 void rfile_fini(struct weir_request *req)

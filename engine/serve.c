@@ -127,7 +127,7 @@ static bool input_is_left(struct weir_request *req)
 
     if (rfile->eof || rfile->error)
         return false;
-    if (rfile->start == rfile->end && weir_flush(req) < 0)
+    if (rfile->start == rfile->end && wfile_flush(req, 0) < 0)
         return false;
     return rfile_has_more(req);
 }
@@ -154,6 +154,13 @@ static int handle_while_there_is_input(struct weir_request *req)
     return req->rfile.eof || req->rfile.error ? 0 : rest(req);
 }
 
+/* Has input come for one that rested? No: the event told of what the last call has read already. */
+static bool was_called_rightly(struct weir_request *req)
+{
+    /* Without memory it's the handler's read that fails. */
+    return !rfile_open(req) || rfile_receive(req) != -EAGAIN;
+}
+
 static void serve_accepted(struct weir_request *req)
 {
     struct connection *conn = req->conn;
@@ -165,8 +172,7 @@ static void serve_accepted(struct weir_request *req)
         return;
     if (conn->expired)
         tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
-    else if (was_kept && !rfile_has_more(req))
-        /* Drained, or a false alarm: the event told of what the last call has read already. */
+    else if (was_kept && !was_called_rightly(req))
         status = rest(req);
     else
         status = handle_while_there_is_input(req);
@@ -269,12 +275,11 @@ static void init(struct weir_request *req, struct task *task)
     req->opener = NULL;
 }
 
-void request_serve(struct task *task)
+static void serve_one(struct task *task)
 {
     struct weir_request req;
 
     init(&req, task);
-
     if (WEIR_UNLIKELY(task->conn->kind == CONNECTION_PACKET))
         serve_packet(&req);
     else
@@ -283,4 +288,11 @@ void request_serve(struct task *task)
         request_hang_up_all(&req);
     wfile_fini(&req);
     rfile_fini(&req);
+}
+
+void request_serve(struct task *task)
+{
+    do
+        serve_one(task);
+    while (worker_next(task));
 }

@@ -34,7 +34,11 @@ static inline ssize_t sys_recv(int fd, void *buf, size_t len)
     return n;
 }
 
-/* Bytes taken, perhaps fewer than given, or -errno; -EPIPE comes without a SIGPIPE. */
+/*
+ * Bytes taken, perhaps fewer than given, or -errno; -EPIPE comes without a SIGPIPE. flags: 0, or
+ * MSG_MORE for what is followed at once: TCP waits for that to fill a segment. If nothing follows
+ * after all, sys_push sends what waits, which TCP would hold back for 200 ms.
+ */
 static inline ssize_t sys_send_with(int fd, const void *buf, size_t len, int flags)
 {
     ssize_t n;
@@ -52,16 +56,6 @@ static inline ssize_t sys_send(int fd, const void *buf, size_t len)
 }
 
 ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len);
-
-/*
- * As sys_send, of what is followed at once: TCP waits for that to fill a segment. If nothing follows
- * after all, sys_push sends what waits, which TCP would hold back for 200 ms.
- */
-static inline ssize_t sys_send_more(int fd, const void *buf, size_t len)
-{
-    return sys_send_with(fd, buf, len, MSG_MORE);
-}
-
 void sys_push(int fd);
 
 /* A datagram. 0 or -errno. */

@@ -107,27 +107,20 @@ static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_
     return 0;
 }
 
-/* more: something follows it at once. */
-static int flush(struct weir_request *req, bool more)
+int wfile_sent(struct weir_request *req, ssize_t n, int flags)
 {
     struct wfile *wfile = &req->wfile;
     uint64_t deadline_ms = 0;
     size_t done = 0;
 
-    if (wfile->error)
-        return wfile->error;
-    if (wfile->len == 0 || wfile->is_reply)
-        return 0;
-    while (done < wfile->len) {
-        const char *rest = wfile->data + done;
-        size_t len = wfile->len - done;
-        ssize_t n = more ? sys_send_more(req->conn->fd, rest, len)
-                         : sys_send(req->conn->fd, rest, len);
-
+    for (;;) {
         n = note_sent(req, n, &deadline_ms);
         if (n < 0)
             return (int)n;
         done += (size_t)n;
+        if (done == wfile->len)
+            break;
+        n = sys_send_with(req->conn->fd, wfile->data + done, wfile->len - done, flags);
     }
     release(req);
     return 0;
@@ -135,7 +128,7 @@ static int flush(struct weir_request *req, bool more)
 
 int weir_flush(struct weir_request *req)
 {
-    return flush(req, false);
+    return wfile_flush(req, 0);
 }
 
 static int have_buffer(struct weir_request *req)
@@ -302,7 +295,7 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
 
     if (req->wfile.is_reply)
         return -EOPNOTSUPP;
-    r = flush(req, waits);
+    r = wfile_flush(req, waits ? MSG_MORE : 0);
     while (r == 0 && done < len) {
         ssize_t n = sys_sendfile(req->conn->fd, file_fd, offset + (off_t)done, len - done);
 

@@ -171,23 +171,28 @@ static void note_inside(struct worker *worker, const char *handler_name)
     atomic_store_explicit(&worker->inside, handler_name, memory_order_relaxed);
 }
 
-/* The connection is RUNNING and ours. fiber is what we are on; NULL: the thread's own stack. */
-static void serve_once(struct worker *worker, struct fiber *fiber, struct connection *conn)
+/* The connection is RUNNING and ours: whoever gets the task serves it. */
+static void take_on(struct task *task, struct connection *conn)
 {
-    struct task task = { .fiber = fiber, .worker = worker, .conn = conn };
+    task->conn = conn;
+    conn->task = task;
+    note_inside(task->worker, conn->handler->name);
+}
 
-    conn->task = &task;
+static void serve_on_own_stack(struct worker *worker, struct connection *conn)
+{
+    struct task task = { .worker = worker };
+
+    take_on(&task, conn);
     worker->crew->serve(&task);
     conn->task = NULL;
 }
 
 /* ... until it rests or ends. */
-static WEIR_ALWAYS_INLINE void serve(struct worker *worker, struct fiber *fiber,
-                                     struct connection *conn)
+static void finish_on_own_stack(struct worker *worker, struct connection *conn)
 {
-    note_inside(worker, conn->handler->name);
     do
-        serve_once(worker, fiber, conn);
+        serve_on_own_stack(worker, conn);
     while (!settle(worker, conn));
 }
 
@@ -224,22 +229,37 @@ struct begin {
     struct connection *conn;
 };
 
-/*
- * A fiber whose connection rests goes on with the next: two switches a connection less, and above
- * all the returns, none of which a CPU predicts any more once the kernel has been at work.
- */
+static void take_on_by_fiber(struct task *task, struct connection *conn)
+{
+    fiber_set_label(task->fiber, conn->handler->name);
+    take_on(task, conn);
+}
+
 static void serve_on_fiber(struct fiber *fiber, void *arg)
 {
-    struct worker *worker = ((const struct begin *)arg)->worker;
-    struct connection *conn = ((const struct begin *)arg)->conn;
+    const struct begin *begin = arg;
+    struct task task = { .fiber = fiber, .worker = begin->worker };
 
-    do {
-        fiber_set_label(fiber, conn->handler->name);
-        serve(worker, fiber, conn);
+    take_on_by_fiber(&task, begin->conn);
+    task.worker->crew->serve(&task);
+}
+
+bool worker_next(struct task *task)
+{
+    struct worker *worker = task->worker;
+    struct connection *conn = task->conn;
+
+    if (!task->fiber)
+        return false;
+    conn->task = NULL;
+    if (settle(worker, conn)) {
         conn = next_for_fiber(worker);
-        if (conn)
-            connection_start(conn);
-    } while (conn);
+        if (!conn)
+            return false;
+        connection_start(conn);
+    }
+    take_on_by_fiber(task, conn);
+    return true;
 }
 
 void worker_start(struct worker *worker, struct connection *conn)
@@ -251,7 +271,7 @@ void worker_start(struct worker *worker, struct connection *conn)
         if (conn->kind == CONNECTION_SOCKET)
             receiver_take_turn(worker, conn);
         else
-            serve(worker, NULL, conn);
+            finish_on_own_stack(worker, conn);
     } else if (WEIR_LIKELY((fiber = fiber_get(&worker->fibers)))) {
         if (fiber_run(fiber, serve_on_fiber, &(struct begin){ worker, conn }))
             fiber_put(&worker->fibers, fiber);
@@ -259,7 +279,7 @@ void worker_start(struct worker *worker, struct connection *conn)
         /* No memory for a fiber: refuse what has not begun, end what has. */
         conn->refused = !conn->began;
         conn->expired = true;
-        serve(worker, NULL, conn);
+        finish_on_own_stack(worker, conn);
     }
     note_inside(worker, NULL);
 }
@@ -518,14 +538,14 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
     /* It is watched as it is: whoever keeps it waits for it. */
     conn->watched = EPOLLIN;
     connection_start(conn);
-    serve_once(worker, NULL, conn);
+    serve_on_own_stack(worker, conn);
     while (conn->kept) {
         /* Nobody marks or claims it: it is in no set, and crew_queue_idle leaves it alone. */
         connection_keep(conn);
         rest(worker, conn, how);
         connection_claim(conn);
         connection_start(conn);
-        serve_once(worker, NULL, conn);
+        serve_on_own_stack(worker, conn);
     }
     close_connection(worker, conn);
     self_worker = before;
