@@ -17,7 +17,7 @@ BUILT = pathlib.Path(os.environ.get("BUILT", "."))
 sys.path.insert(0, str(BENCH.parent.parent / "bench"))
 
 from side_by_side import (                                        # noqa: E402
-    figures, machine, neighbours, page, plots, text)
+    figures, machine, neighbours, page, plots, syscalls, text)
 from side_by_side.growth import GROWTHS                           # noqa: E402
 from side_by_side.workloads import WORKLOADS                      # noqa: E402
 
@@ -64,6 +64,24 @@ class Figures(unittest.TestCase):
         made = figures.slice_of(load, 0.001)
         self.assertEqual((made["rps"], made["lost"], made["p999_us"]), (2000, 3, None))
         self.assertAlmostEqual(made["cpu_us"], 2)
+
+
+class Syscalls(unittest.TestCase):
+    def test_a_summary_is_read_without_its_frame_and_its_sum(self):
+        self.assertEqual(syscalls.calls_of("""\
+    calls syscall
+--------- ----------------
+     4242 recvfrom
+        7 epoll_wait
+--------- ----------------
+     4249 total
+"""), {"recvfrom": 4242, "epoll_wait": 7})
+
+    def test_calls_that_are_few_are_named_together(self):
+        row = {"peer": "weir", "requests": 1000,
+               "calls": {"sendto": 1000, "recvfrom": 1001, "mmap": 3, "brk": 4}}
+        self.assertEqual(text.syscalls_cells_of(row),
+                         ["weir", "2.01", "recvfrom 1.00, sendto 1.00, others 0.01"])
 
 
 class Machine(unittest.TestCase):
@@ -351,6 +369,19 @@ class Bench(unittest.TestCase):
                      "--peers", "bare loop")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("left out: idle: ", done.stdout)
+
+    @unittest.skipIf(syscalls.syscalls_needs(), syscalls.syscalls_needs())
+    def test_system_calls_are_counted_per_request(self):
+        done = bench(self.folder, "--rows", "syscalls", "--peers", "bare loop,weir")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = {(row["traffic"], row["peer"]): row for row in self.report()["syscalls"]}
+        for name in ("bare loop", "weir"):
+            row = rows["line", name]
+            for call in ("recvfrom", "sendto"):
+                self.assertGreaterEqual(row["calls"][call], row["requests"])
+            self.assertLess(rows["pipelined", name]["calls"]["sendto"],
+                            rows["pipelined", name]["requests"])
+        self.assertIn("## System calls: Line echo, 64 kept connections", done.stdout)
 
     def test_a_page_can_be_drawn_again(self):
         bench(self.folder, *SMALL, "--rows", "udp", "--peers", "bare loop,weir")

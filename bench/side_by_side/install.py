@@ -27,7 +27,7 @@ def _apt_get(*words):
 
 def install():
     """Returns a sentence if it could not."""
-    wanted = sorted({peer.package for peer in PEERS if peer.package} | {"wrk"})
+    wanted = sorted({peer.package for peer in PEERS if peer.package} | {"strace", "wrk"})
     missing = [package for package in wanted if not is_installed(package)]
     if not missing:
         return None

@@ -7,6 +7,7 @@ from side_by_side.figures import LATENCIES
 from side_by_side.growth import GROWTHS
 from side_by_side.neighbours import CROWDS, SLOW
 from side_by_side.servers import PEERS
+from side_by_side.syscalls import TRAFFICS
 from side_by_side.workloads import WORKLOADS
 
 STYLE = """
@@ -287,6 +288,31 @@ def neighbours_section(report, name):
         repeat(report, f"--rows {name}{how}"), commands(rows)]
 
 
+# ---------------------------------------------------------------------- system calls
+
+SYSCALL_WORDS = (
+    "Of all threads and processes of a server, counted by strace while the load ran. Strace stops "
+    "the server at each call: it is many times slower, more requests are waiting whenever it looks, "
+    "and what it asks once for all of them (epoll_wait, say) is shared by more of them than without "
+    "strace. What it asks for each request stays what it is.")
+
+
+def syscalls_section(report):
+    rows = report.get("syscalls", [])
+    if not rows:
+        return []
+    parts = ["<h2>System calls per request</h2>", f"<p>{SYSCALL_WORDS}</p>"]
+    for traffic in TRAFFICS.values():
+        some = [row for row in rows if row["traffic"] == traffic.name]
+        if some:
+            parts += [f"<h3>{escape(traffic.title)}</h3>",
+                      table(text.SYSCALL_COLUMNS, [
+                          (text.syscalls_cells_of(row), line_kind(row["peer"])) for row in some],
+                          "words"),
+                      commands(some)]
+    return parts + [repeat(report, "--rows syscalls")]
+
+
 # ---------------------------------------------------------------------- the whole
 
 def head(report):
@@ -328,6 +354,7 @@ def page(report):
         parts += growth_section(report, growth)
     for name in (SLOW, *CROWDS):
         parts += neighbours_section(report, name)
+    parts += syscalls_section(report)
     return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
             '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
             f"<title>weir beside its peers</title><style>{STYLE}</style></head>\n<body>"

@@ -2,6 +2,7 @@
 
 from side_by_side.figures import LATENCIES
 from side_by_side.neighbours import CROWDS, SLOW, SLOW_TITLE
+from side_by_side.syscalls import TRAFFICS
 
 COLUMNS = ("server", "requests/s", "CPU us/request", "ratio", "least - greatest", "p50 us",
            "p99 us", "p99.9 us", "memory KiB", "errors")
@@ -109,11 +110,16 @@ def neighbours_table(rows):
     return f"\n## {neighbours_title(rows)}\n\n{aligned(list(heads), lines)}"
 
 
-def aligned(heads, lines):
-    """A line that is shorter than the heads ends in a remark, which needs no column."""
+def aligned(heads, lines, words=False):
+    """A line that is shorter than the heads ends in a remark, which needs no column.
+
+    words: the last column has some, which needn't be padded.
+    """
     full = [line for line in lines if len(line) == len(heads)]
     widths = [max(len(line[i]) for line in [heads, *full]) for i in range(len(heads))]
     widths[0] = max(len(line[0]) for line in [heads, *lines])
+    if words:
+        widths[-1] = len(heads[-1])
 
     def one(line):
         cells = [line[0].ljust(widths[0])]
@@ -144,3 +150,25 @@ def memory_table(rows):
               f"{row['before_bytes'] / 1024:,.0f}"] for row in rows]
     return (f"\n## Memory, {rows[0]['connections']:,} idle connections\n\n"
             + aligned(["server", "protocol", "bytes/connection", "KiB without any"], lines))
+
+
+SYSCALL_COLUMNS = ("server", "calls/request", "which")
+FEW = 0.005     # of a call per request: named together
+
+
+def syscalls_cells_of(row):
+    if "failed" in row:
+        return [row["peer"], f"no figure: {row['failed']}"]
+    each = {name: count / row["requests"] for name, count in row["calls"].items()}
+    named = sorted(((share, name) for name, share in each.items() if share >= FEW), reverse=True)
+    words = [f"{name} {share:.2f}" for share, name in named]
+    others = sum(share for share in each.values() if share < FEW)
+    if others >= FEW:
+        words.append(f"others {others:.2f}")
+    return [row["peer"], f"{sum(each.values()):.2f}", ", ".join(words)]
+
+
+def syscalls_table(rows):
+    title = TRAFFICS[rows[0]["traffic"]].title
+    return (f"\n## System calls: {title}\n\n"
+            + aligned(list(SYSCALL_COLUMNS), [syscalls_cells_of(row) for row in rows], words=True))
