@@ -217,6 +217,8 @@ static void rescue(struct pool *pool, struct worker *stuck)
 {
     tally_add(&pool->tally, TALLY_RESCUED, dispatch_rescue(stuck));
     outbox_rescue(stuck, &pool->tally);
+    /* It may have put into the queue what it meant to serve itself. */
+    handoff_pass_on(&pool->crew.handoff);
 }
 
 uint64_t pool_turns(const struct pool *pool)

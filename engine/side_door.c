@@ -11,8 +11,11 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
-/* Accepted before the first of them is served. */
-#define BATCH 16
+/* Accepted before the first of them is served, at most. */
+#define BATCH_MAX 16
+
+/* After so many batches behind each of which somebody may still have waited, they are doubled. */
+#define FULL_BATCHES 4
 
 struct side_door {
     struct side_door_config config;
@@ -21,6 +24,8 @@ struct side_door {
     _Atomic uint64_t taken;
     pthread_mutex_t lock;   /* of what follows; held while accepting, so that a shut is final */
     bool open;              /* and only then: watched in the workers' sets */
+    unsigned batch;         /* accepted at a time */
+    unsigned full_batches;  /* ... in a row, of that size */
 };
 
 /* One that was accepted under the lock and is let in, or not, behind it. */
@@ -53,7 +58,7 @@ int side_door_create(struct crew *crew, const struct side_door_config *config,
 
     if (!door)
         return -ENOMEM;
-    *door = (struct side_door){ .config = *config, .crew = crew };
+    *door = (struct side_door){ .config = *config, .crew = crew, .batch = 1 };
     pthread_mutex_init(&door->lock, NULL);
     door->token = take_token(crew, door);
     if (door->token == 0) {
@@ -148,6 +153,22 @@ static void leave_to_acceptor_locked(struct side_door *door)
 }
 
 /*
+ * To find out that nobody waits any more costs as much as to accept somebody: the kernel makes the
+ * socket before it looks. So no more are asked for than lately came at a time; the set tells of those
+ * that are left.
+ */
+static void fit_batch_locked(struct side_door *door, unsigned accepted)
+{
+    if (accepted < door->batch) {
+        door->batch = accepted > 0 ? accepted : 1;
+        door->full_batches = 0;
+    } else if (++door->full_batches == FULL_BATCHES) {
+        door->batch = door->batch < BATCH_MAX / 2 ? door->batch * 2 : BATCH_MAX;
+        door->full_batches = 0;
+    }
+}
+
+/*
  * They are counted here too: when the door is shut the count is final. And they are held open until
  * each has a connection or is refused, so that nobody takes the server for empty meanwhile.
  */
@@ -158,7 +179,7 @@ static unsigned accept_locked(struct worker *worker, struct side_door *door,
     struct connection_table *table = &door->crew->table;
     unsigned len = 0;
 
-    while (door->open && len < BATCH) {
+    while (door->open && len < door->batch) {
         struct caller *caller = &callers[len];
 
         if (connection_table_open(table) >= config->max_connections) {
@@ -175,6 +196,7 @@ static unsigned accept_locked(struct worker *worker, struct side_door *door,
         connection_table_hold(table, 1);
         len++;
     }
+    fit_batch_locked(door, len);
     /* relaxed: how busy it is. pairs: none */
     atomic_fetch_add_explicit(&door->taken, len, memory_order_relaxed);
     return len;
@@ -201,7 +223,7 @@ static bool let_in(struct worker *worker, struct side_door *door, const struct c
 
 void side_door_enter(struct worker *worker, struct side_door *door)
 {
-    struct caller callers[BATCH];
+    struct caller callers[BATCH_MAX];
     unsigned queued = 0;
     unsigned len;
 
@@ -212,7 +234,7 @@ void side_door_enter(struct worker *worker, struct side_door *door)
         queued += let_in(worker, door, &callers[i]);
     if (len > 0)
         connection_table_release(&door->crew->table, len);
-    /* One of them is ours: we look into the queue before we go into any handler. */
+    /* One of them is ours: we look into the queue in this turn, or somebody rescues it. */
     if (queued > 1)
         handoff_call(&door->crew->handoff, queued - 1);
 }

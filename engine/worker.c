@@ -481,11 +481,15 @@ static void turn(struct worker *worker, uint64_t now_ns)
     expire_timers(worker, now_ns / 1000000);
     if (WEIR_UNLIKELY(crew_cancelled(worker->crew)) && !worker->cancel_done)
         cancel_parked(worker);
+    /* Who was called looks into the queue before going into any handler. Else it comes last: the
+     * requests of those that we accept now arrive while we serve others. */
+    if (worker->called)
+        run_queue(worker);
     if (worker->at_side_doors != 0)
         enter_side_doors(worker);
-    run_queue(worker);
     run_runnable(worker);
     run_batch(worker);
+    run_queue(worker);
     if (WEIR_UNLIKELY(worker->outbox.len > 0))
         outbox_flush(worker);
     if (WEIR_UNLIKELY(fiber_cache_trimmable(&worker->fibers)))
