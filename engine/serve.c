@@ -132,6 +132,14 @@ static bool input_is_left(struct weir_request *req)
     return rfile_has_more(req);
 }
 
+/* After handle() has returned r: is the end the very next thing? It leaves in the same segment. */
+static bool ends_now(const struct weir_request *req, int r)
+{
+    bool ends = r != WEIR_KEEP || req->rfile.eof || req->rfile.error;
+
+    return ends && r >= 0 && !req->conn->handler->finish;
+}
+
 /*
  * handle() until it's done, or the connection may rest, and what it wrote: the answers to all that
  * had arrived leave together. What handle returned at last, or the error of that.
@@ -145,7 +153,7 @@ static int handle_while_there_is_input(struct weir_request *req)
         r = handle(req);
     while (r == WEIR_KEEP && input_is_left(req));
     /* What was written goes out even if handle() failed: it may say why. */
-    flushed = weir_flush(req);
+    flushed = wfile_flush(req, ends_now(req, r) ? MSG_MORE : 0);
     /* A peer that went without its last answer is nobody's error: socketserver ignores it too. */
     if (r >= 0 && flushed < 0)
         return peer_is_gone(flushed) ? 0 : flushed;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -481,6 +482,34 @@ static void of_two_errors_the_finish_is_told(void **state)
     assert_int_equal(trace.status, -EBADMSG);
 }
 
+static int answer_one_line(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    weir_printf(req, "%.*s", (int)n, line);
+    return 0;
+}
+
+/* One segment less for a short connection. In two, the end is now and then seen a moment later. */
+static void the_end_comes_with_the_last_bytes(void **state)
+{
+    const struct weir_handler one_line = { .name = "one line", .handle = answer_one_line };
+    struct weir_server *server = support_start(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0",
+                                                            .handler = &one_line));
+
+    (void)state;
+    for (int i = 0; i < 200; i++) {
+        int client = support_ask(server, 0, "bytes\n");
+        struct pollfd pollfd = { .fd = client, .events = POLLIN | POLLRDHUP };
+
+        assert_int_equal(poll(&pollfd, 1, PLENTY_MS), 1);
+        assert_int_equal(pollfd.revents & (POLLIN | POLLRDHUP), POLLIN | POLLRDHUP);
+        support_expect_last(client, "bytes\n");
+    }
+    weir_server_destroy(server);
+}
+
 static void finish_is_given_what_handle_returned(void **state)
 {
     char peer[60];
@@ -888,6 +917,7 @@ int main(void)
         cmocka_unit_test(a_failed_handler_is_finished_and_told),
         cmocka_unit_test(a_failed_finish_is_told),
         cmocka_unit_test(of_two_errors_the_finish_is_told),
+        cmocka_unit_test(the_end_comes_with_the_last_bytes),
         cmocka_unit_test(finish_is_given_what_handle_returned),
         cmocka_unit_test(a_handler_may_stop_the_server),
         cmocka_unit_test(the_default_error_hook_writes_one_line),
