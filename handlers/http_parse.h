@@ -2,8 +2,8 @@
  * http_parse.h - the grammar of HTTP/1.x requests, and the one place that knows the parser library.
  *
  * Two passes over a head, each linear: http_scan finds its end while it arrives and settles what
- * lines are; http_parse_head then reads the complete head with the library and settles what they
- * mean. What the library lets through in the name of old peers is refused here, because two
+ * lines are; http_parse_head then reads the complete head, with the library unless it is of the
+ * plainest kind, and settles what they mean. What the library lets through in the name of old peers is refused here, because two
  * programs that read one request differently are how requests get smuggled.
  *
  * Threads: any; no state but the arguments.

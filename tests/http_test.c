@@ -873,6 +873,70 @@ static void of_control_bytes_only_the_tab_may_be_in_a_value(void **state)
             }
 }
 
+/* The same numbers in every run. */
+static unsigned random_below(unsigned limit)
+{
+    static uint64_t number = 1;
+
+    number = number * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)(number >> 33) % limit;
+}
+
+/* Replaces a byte, leaves one out, or adds one. */
+static void change_a_byte(char *text)
+{
+    static const char bytes[] = "\r\n\t  ::/??#*@%GHCETUhost-keep,1.0\x01\x7f\xe4\"[]";
+    size_t len = strlen(text);
+    char *at = text + random_below((unsigned)len);
+    char byte = bytes[random_below(sizeof(bytes) - 1)];
+
+    switch (random_below(3)) {
+    case 0:
+        *at = byte;
+        break;
+    case 1:
+        memmove(at, at + 1, len - (size_t)(at - text));
+        break;
+    default:
+        memmove(at + 1, at, len - (size_t)(at - text) + 1);
+        *at = byte;
+    }
+}
+
+/* The space behind the last value is all that makes the second head one for the library. */
+static void plain_heads_are_read_as_the_library_reads_them(void **state)
+{
+    static const char *const heads[] = {
+        "GET /describe HTTP/1.1\r\nHost: x\r\n",
+        "GET /describe?a=b?c HTTP/1.1\r\nAccept: */*\r\nHOST:127.0.0.1:8080\r\nCookie: a=b; c\r\n",
+        "GET /below/%41?x HTTP/1.1\r\nhost: [::1]\r\nConnection: keep-alive\r\nUpdate: 1\r\n",
+        "GET /below/ HTTP/1.1\r\nHost: x\r\nconnection: Close\r\nTransfer-Codings: x\r\n",
+        "GET /below/y HTTP/1.1\r\nHost:\t x\r\nContent-Length: 0\r\nProxy-Connections: x\r\n",
+        "HEAD / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nUpgrade: x\r\nA:\tb\tc\r\n",
+    };
+    unsigned kept = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 6000; i++) {
+        char plain[256], other[256];
+
+        strcpy(plain, heads[i % (sizeof(heads) / sizeof(heads[0]))]);
+        for (unsigned n = i < 6 ? 0 : 1 + random_below(3); n > 0; n--)
+            change_a_byte(plain);
+        if (strstr(plain, "\r\n\r\n") || strncmp(plain, "\r\n", 2) == 0)
+            continue;
+        strcpy(other, plain);
+        strcat(plain, "X: 1\r\n\r\n");
+        strcat(other, "X: 1 \r\n\r\n");
+        serve(&outcome, plain, strlen(plain), (struct weather){ 0 });
+        serve(&again, other, strlen(other), (struct weather){ 0 });
+        assert_string_equal(outcome.text, again.text);
+        assert_int_equal(outcome.status, again.status);
+        kept += outcome.status == WEIR_KEEP;
+    }
+    assert_in_range(kept, 1000, 5000);
+}
+
 static void nul_bytes_are_refused_anywhere_in_a_head(void **state)
 {
     static const char input[] = "GET /?a HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n";
@@ -1096,6 +1160,7 @@ int main(void)
         cmocka_unit_test(malformed_request_lines_are_refused),
         cmocka_unit_test(malformed_fields_are_refused),
         cmocka_unit_test(of_control_bytes_only_the_tab_may_be_in_a_value),
+        cmocka_unit_test(plain_heads_are_read_as_the_library_reads_them),
         cmocka_unit_test(nul_bytes_are_refused_anywhere_in_a_head),
         cmocka_unit_test(the_host_must_be_there_once_and_be_one),
         cmocka_unit_test(lengths_that_two_programs_could_read_differently_are_refused),
