@@ -98,6 +98,7 @@ int request_give_way(struct weir_request *req);
  * rfile_received and wfile_sent see to what came of them, n.
  */
 ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n);
+ssize_t rfile_receive_unix(struct weir_request *req, size_t room);
 int wfile_sent(struct weir_request *req, ssize_t n, int flags);
 
 /* Into what room the buffer has: bytes, 0 at end of file, -EAGAIN, or an error that stays. */
@@ -106,6 +107,8 @@ static WEIR_ALWAYS_INLINE ssize_t rfile_receive(struct weir_request *req)
     struct rfile *rfile = &req->rfile;
     size_t room = rfile->size - rfile->end;
 
+    if (WEIR_UNLIKELY(req->conn->family == AF_UNIX))
+        return rfile_receive_unix(req, room);
     return rfile_received(req, room, sys_recv(req->conn->fd, rfile->data + rfile->end, room));
 }
 

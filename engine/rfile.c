@@ -3,7 +3,8 @@
  *
  * I/O first, park second: a read tries the socket and waits only when there is nothing. When the
  * last read has drained the socket, it doesn't even try: the edge that tells of more is still to
- * come, so a request costs one recv(2).
+ * come, so a request costs one recv(2). Of a Unix socket that is recvmsg(2), since a peer that sends
+ * descriptors along makes it stop short of what there is, and only recvmsg(2) tells.
  *
  * While a fiber waits it holds no buffer, or a small one: ten thousand stalled clients have
  * ten thousand times the bytes that they have sent.
@@ -124,8 +125,7 @@ ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n)
 
     if (n > 0) {
         rfile->end += (size_t)n;
-        /* A Unix socket may stop short of what it has, where descriptors were sent along. */
-        conn->drained = (size_t)n < room && conn->family != AF_UNIX;
+        conn->drained = (size_t)n < room;
         tally_add(&req->task->worker->tally, TALLY_BYTES_IN, (uint64_t)n);
         return n;
     }
@@ -133,6 +133,19 @@ ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n)
         rfile->eof = true;
     else if (n != -EAGAIN)
         fail(rfile, n);
+    return n;
+}
+
+ssize_t rfile_receive_unix(struct weir_request *req, size_t room)
+{
+    struct rfile *rfile = &req->rfile;
+    struct connection *conn = req->conn;
+    bool cut;
+    ssize_t n = sys_recv_unix(conn->fd, rfile->data + rfile->end, room, &cut);
+
+    n = rfile_received(req, room, n);
+    if (cut)
+        conn->drained = false;
     return n;
 }
 

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -31,6 +32,20 @@ static inline ssize_t sys_recv(int fd, void *buf, size_t len)
     do
         n = syscall_6(SYS_recvfrom, fd, (long)buf, (long)len, MSG_DONTWAIT, 0, 0);
     while (n == -EINTR);
+    return n;
+}
+
+/* The same. *ret_cut: it stopped behind descriptors that were sent along, and there may be more. */
+static inline ssize_t sys_recv_unix(int fd, void *buf, size_t len, bool *ret_cut)
+{
+    struct iovec part = { .iov_base = buf, .iov_len = len };
+    struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+    ssize_t n;
+
+    do
+        n = syscall_6(SYS_recvmsg, fd, (long)&message, MSG_DONTWAIT, 0, 0, 0);
+    while (n == -EINTR);
+    *ret_cut = message.msg_flags & MSG_CTRUNC;
     return n;
 }
 

@@ -520,7 +520,8 @@ static void talk_with_urgent_data(struct weir_server *server, bool known)
         support_expect(fd, "FIRST\n");
     }
     support_say(fd, "ab");
-    assert_int_equal(send(fd, "!", 1, MSG_OOB), 1);
+    if (send(fd, "!", 1, MSG_OOB) < 0 && way->family == AF_UNIX)
+        skip();     /* a kernel that knows none of Unix sockets */
     support_say(fd, "cd\nef\n");
     support_expect(fd, "ABCD\nEF\n");
     support_half_close(fd);
@@ -528,13 +529,88 @@ static void talk_with_urgent_data(struct weir_server *server, bool known)
     close(fd);
 }
 
+/* Says "b", and sends a descriptor along. */
+static void say_b_with_descriptor(int fd)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { .header = {
+        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int)),
+    } };
+    struct iovec part = { "b", 1 };
+    const struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+        .msg_controllen = sizeof(control),
+    };
+
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+    assert_int_equal(sendmsg(fd, &message, 0), 1);
+}
+
+static struct gate inside, outside;
+
+static int open_gates(void **state)
+{
+    gate_init(&inside);
+    gate_init(&outside);
+    return stream_begin(state);
+}
+
+static int close_gates(void **state)
+{
+    int r = stream_end(state);
+
+    gate_fini(&inside);
+    gate_fini(&outside);
+    return r;
+}
+
+/* The same as upper_one_and_keep, but "hold" holds the worker until the test lets it go. */
+static int upper_or_hold(struct weir_request *req)
+{
+    char *data;
+
+    if (weir_peek(req, &data, 5) == 5 && memcmp(data, "hold\n", 5) == 0) {
+        gate_open(&inside);
+        gate_pass(&outside);
+    }
+    return upper_one_and_keep(req);
+}
+
+/*
+ * A recv(2) stops behind descriptors, too. All is there before the only worker takes its events, so
+ * no other edge comes to the rescue.
+ */
+static void descriptors_in_the_middle_hold_nothing_up(void **state)
+{
+    struct weir_server *server;
+    int holder, fd;
+
+    (void)state;
+    if (way->family != AF_UNIX)
+        skip();
+    server = STREAM_SERVE(upper_or_hold, .workers = 1);
+    fd = support_connect(server, 0);
+    support_say(fd, "first\n");
+    support_expect(fd, "FIRST\n");
+    holder = support_ask(server, 0, "hold\n");
+    gate_pass(&inside);
+    support_say(fd, "a");
+    say_b_with_descriptor(fd);
+    support_say(fd, "cd\nefghi\n");
+    gate_open(&outside);
+    support_expect(fd, "ABCD\nEFGHI\n");
+    support_expect(holder, "HOLD\n");
+    close(fd);
+    close(holder);
+}
+
 static void urgent_data_in_the_middle_holds_nothing_up(void **state)
 {
     struct weir_server *server;
 
     (void)state;
-    if (way->family != AF_INET)
-        skip();
     server = STREAM_SERVE(upper);
     for (unsigned i = 0; i < 50; i++)
         talk_with_urgent_data(server, i % 2);
@@ -545,8 +621,6 @@ static void urgent_data_holds_a_kept_connection_not_up(void **state)
     struct weir_server *server;
 
     (void)state;
-    if (way->family != AF_INET)
-        skip();
     server = STREAM_SERVE(upper_one_and_keep, .disable_nagle_algorithm = true);
     for (unsigned i = 0; i < 50; i++)
         talk_with_urgent_data(server, i % 2);
@@ -841,6 +915,8 @@ int main(void)
         STREAM_TEST(a_reset_is_an_error_that_stays),
         STREAM_TEST(a_client_that_has_said_all_still_gets_its_answer),
         STREAM_TEST(an_end_that_comes_with_the_last_bytes_is_seen),
+        cmocka_unit_test_setup_teardown(descriptors_in_the_middle_hold_nothing_up, open_gates,
+                                        close_gates),
         STREAM_TEST(urgent_data_in_the_middle_holds_nothing_up),
         STREAM_TEST(urgent_data_holds_a_kept_connection_not_up),
         STREAM_TEST(input_of_exactly_a_buffer_is_not_lost_when_kept),

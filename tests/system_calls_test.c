@@ -102,6 +102,7 @@ static void count(const char *what, unsigned requests)
         const char *name;
     } names[] = {
         { SYS_recvfrom, "recvfrom" }, { SYS_sendto, "sendto" }, { TRACED_EPOLL_WAIT, "epoll_wait" },
+        { SYS_recvmsg, "recvmsg" },
         { SYS_recvmmsg, "recvmmsg" }, { SYS_sendmmsg, "sendmmsg" }, { SYS_sendfile, "sendfile" },
         { SYS_epoll_ctl, "epoll_ctl" }, { SYS_accept4, "accept4" }, { SYS_write, "write" },
         { SYS_shutdown, "shutdown" }, { SYS_close, "close" },
@@ -166,7 +167,7 @@ static void pipelined_requests_share_a_wait_a_recv_and_a_send(void **state)
     ask_one_after_another("HTTP hello, 16 pipelined", requests, DEPTH);
 }
 
-static void ask_under_load(const char *what, const char *request)
+static void ask_under_load(const char *what, const char *request, long receive)
 {
     size_t reply_len = 0;
     int fds[CLIENTS];
@@ -180,9 +181,9 @@ static void ask_under_load(const char *what, const char *request)
     count(what, CLIENTS * ROUNDS);
     for (int i = 0; i < CLIENTS; i++)
         close(fds[i]);
-    assert_int_equal(made(SYS_recvfrom), CLIENTS * ROUNDS);
+    assert_int_equal(made(receive), CLIENTS * ROUNDS);
     assert_int_equal(made(SYS_sendto), CLIENTS * ROUNDS);
-    assert_int_equal(made(SYS_recvfrom) + made(SYS_sendto) + made(TRACED_EPOLL_WAIT), calls.all);
+    assert_int_equal(made(receive) + made(SYS_sendto) + made(TRACED_EPOLL_WAIT), calls.all);
     assert_true(calls.all * 10 <= CLIENTS * ROUNDS * 21);
 }
 
@@ -190,14 +191,21 @@ static void lines_under_load_cost_a_recv_and_a_send_each(void **state)
 {
     (void)state;
     serve(&echo_handler, "tcp://127.0.0.1:0");
-    ask_under_load("line echo, 64 clients at once", LINE);
+    ask_under_load("line echo, 64 clients at once", LINE, SYS_recvfrom);
+}
+
+static void unix_lines_under_load_cost_a_recv_and_a_send_each(void **state)
+{
+    (void)state;
+    serve(&echo_handler, support_abstract("calls"));
+    ask_under_load("line echo over a Unix socket, 64 clients at once", LINE, SYS_recvmsg);
 }
 
 static void pages_under_load_cost_a_recv_and_a_send_each(void **state)
 {
     (void)state;
     serve(&hello_handler, "tcp://127.0.0.1:0");
-    ask_under_load("HTTP hello, 64 clients at once", HELLO);
+    ask_under_load("HTTP hello, 64 clients at once", HELLO, SYS_recvfrom);
 }
 
 static void a_connection_is_registered_once_and_only_when_it_has_to_wait(void **state)
@@ -339,6 +347,7 @@ int main(void)
         TRACED_TEST(a_page_that_is_waited_for_costs_a_wait_a_recv_and_a_send),
         TRACED_TEST(pipelined_requests_share_a_wait_a_recv_and_a_send),
         TRACED_TEST(lines_under_load_cost_a_recv_and_a_send_each),
+        TRACED_TEST(unix_lines_under_load_cost_a_recv_and_a_send_each),
         TRACED_TEST(pages_under_load_cost_a_recv_and_a_send_each),
         TRACED_TEST(a_connection_is_registered_once_and_only_when_it_has_to_wait),
         TRACED_TEST(a_connection_per_request_is_in_no_epoll_set),
