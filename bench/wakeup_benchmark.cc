@@ -11,6 +11,8 @@
  *              thread to the handler's first instruction
  *   submitted  the same, from before weir_submit_fd
  *   eventfd    a bare thread asleep in epoll_wait on an eventfd: what the queue's wake-up needs
+ *   worked     a futex whose sleeper has made and closed a pair of sockets before it slept, as a
+ *              worker has closed a connection: what the CPU's caches have forgotten meanwhile
  *
  * The sleepers are on CPU 0, who wakes them is on the last CPU; in rows that end in one_cpu, on CPU
  * 0 as well. Every row takes turns with the futex and prints its ratio to it; everybody is asleep
@@ -77,7 +79,7 @@ std::atomic<uint32_t> awoken;
 
 class futex_sleeper {
 public:
-    futex_sleeper()
+    explicit futex_sleeper(bool has_work = false) : works(has_work)
     {
         pinned server(SERVER_CPU);
 
@@ -106,9 +108,21 @@ private:
             await(ping, last);
             awake_ns = now_ns();
             signal(pong);
+            if (works)
+                work();
         }
     }
+    static void work()
+    {
+        int ends[2];
 
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+            std::abort();
+        close(ends[0]);
+        close(ends[1]);
+    }
+
+    const bool works;
     std::atomic<uint32_t> ping{0}, pong{0};
     std::atomic<bool> over{false};
     std::thread thread;
@@ -366,6 +380,13 @@ void eventfd(benchmark::State &state, bool one_cpu)
     close(fd);
 }
 
+void worked(benchmark::State &state, bool one_cpu)
+{
+    futex_sleeper sleeper(true);
+
+    measure(state, [&] { return sleeper.wake(); }, one_cpu ? SERVER_CPU : client_cpu());
+}
+
 int tell_and_close(struct weir_request *)
 {
     awake_ns = now_ns();
@@ -463,6 +484,8 @@ BENCHMARK_CAPTURE(weir, accepted/worker, false, WEIR_DISPATCH_WORKER)->Iteration
 BENCHMARK_CAPTURE(weir, accepted/acceptor, false, WEIR_DISPATCH_ACCEPTOR)->Iterations(1);
 BENCHMARK_CAPTURE(eventfd, two_cpus, false)->Iterations(1);
 BENCHMARK_CAPTURE(eventfd, one_cpu, true)->Iterations(1);
+BENCHMARK_CAPTURE(worked, two_cpus, false)->Iterations(1);
+BENCHMARK_CAPTURE(worked, one_cpu, true)->Iterations(1);
 BENCHMARK_CAPTURE(given, handed/two_cpus, true, false)->Iterations(1);
 BENCHMARK_CAPTURE(given, handed/one_cpu, true, true)->Iterations(1);
 BENCHMARK_CAPTURE(given, submitted/two_cpus, false, false)->Iterations(1);
