@@ -11,12 +11,19 @@ import time
 import typing
 
 from side_by_side import figures, machine
-from side_by_side.generators import Idle, OwnLoad
+from side_by_side.generators import OwnLoad
 from side_by_side.servers import Failure
 from side_by_side.workloads import run_rounds
 
 ACTIVE = 64             # connections, where their number is not what grows
 SHARE = 0.15            # of a workload's slice: there are many points
+WARM_SECONDS = 0.05
+# What a server keeps of a burst of connections, as stacks, is not what an idle one costs. So there is
+# one before memory is read: some clients that stall and go, then as many that stay.
+SOME = 128
+MANY = 512              # fewer take some pages, and who knows how much of them
+SETTLED_SECONDS = 0.3   # without a change
+SETTLE_SECONDS = 3
 CONNECTIONS = (1, 4, 16, 64, 256, 1024, 4096, 19000)
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 WORKERS = (1, 2, 3, 4)
@@ -101,6 +108,16 @@ GROWTHS = {growth.name: growth for growth in [
 ]}
 
 
+def _settled_bytes(pid):
+    """Its memory, when it has given back what it does not need any more."""
+    end = time.monotonic() + SETTLE_SECONDS
+    memory, last = machine.memory_bytes(pid), None
+    while memory != last and time.monotonic() < end:
+        time.sleep(SETTLED_SECONDS)
+        memory, last = machine.memory_bytes(pid), memory
+    return memory
+
+
 class Subject:
     """A server at a point of a curve."""
 
@@ -130,26 +147,38 @@ class Subject:
             self.failed = str(failure)
 
     def connect(self, setting):
-        """The connections; and what a server's memory grows by with those that idle."""
         if self.failed:
             return
         try:
-            Idle(self.server.port, self.curve.job, 1).close()
-            active = self._load(setting, self.shape.active)
-            active.warm()
-            before = machine.memory_bytes(self.server.pid)
-            if self.shape.idle:
-                self._load(setting, self.shape.idle)
-                after = machine.memory_bytes(self.server.pid)
-                self.memory["bytes_per_idle"] = (after - before) / self.shape.idle
+            self._load(setting, self.shape.active).run(WARM_SECONDS)
+            self._load_idle(setting)
         except Failure as failure:
             self.failed = str(failure)
 
+    def _load_idle(self, setting):
+        """Those that idle, and what memory grows by with each of them, after some."""
+        if not self.shape.idle:
+            return
+        with contextlib.closing(self._connect(setting, 1, stalled=SOME)) as stalled:
+            stalled.run(0)
+        _settled_bytes(self.server.pid)
+        some = min(SOME, self.shape.idle)
+        self._load(setting, some)
+        rest = self.shape.idle - some
+        if rest:
+            before = _settled_bytes(self.server.pid)
+            self._load(setting, rest)
+            grown = _settled_bytes(self.server.pid) - before
+            if rest >= MANY:
+                self.memory["bytes_per_idle"] = grown / rest
+
+    def _connect(self, setting, connections, **how):
+        return OwnLoad(self.server, setting.built, connections, self.curve.job,
+                       cpu=machine.ALL_CPUS if self.shape.workers else machine.CLIENT_CPU, **how)
+
     def _load(self, setting, connections):
         """Connections, each of which has had an answer."""
-        load = OwnLoad(self.server, setting.built, connections, self.curve.job,
-                       depth=self.shape.depth,
-                       cpu=machine.ALL_CPUS if self.shape.workers else machine.CLIENT_CPU)
+        load = self._connect(setting, connections, depth=self.shape.depth)
         self.loads.append(load)
         load.run(0)
         return load
