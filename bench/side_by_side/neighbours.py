@@ -186,7 +186,7 @@ def _whoever_is_there(names):
 def _several_processes(setting, processes):
     return [dataclasses.replace(peer, name=f"{peer.name}, {processes} processes",
                                 start=functools.partial(peer.start, processes=processes))
-            for peer in setting.peers_for("crowd") if peer.name in ("weir", "nginx")]
+            for peer in setting.peers_for("crowd") if peer.name == "weir"]
 
 
 STALLED, IDLE, IDLE_MANY = "stalled", "idle", "idle-many"
@@ -199,7 +199,8 @@ CROWDS = {crowd.name: crowd for crowd in [
 ]}
 
 SLICE_SHARE = 0.5           # of other workloads' slices: there are two for each round and server
-ARRIVAL_SECONDS = 15        # in which a crowd has to be let in, for each 20,000
+ARRIVAL_SECONDS = 10        # in which a crowd has to be let in, for each 20,000
+LOOK_SECONDS = 0.05         # enough to see whom a server has hung up on
 PER_PROCESS = 10000         # clients of a generator
 DESCRIPTORS_SPARE = 200     # a server's and a generator's own, and those of the active clients
 KERNEL_BYTES = 16384        # both ends' sockets, epoll items and files: with a margin
@@ -235,6 +236,14 @@ def crowd_needs(crowd, size):
     return None
 
 
+def _check(said):
+    """What a part of the crowd says."""
+    cut_off = said["errors"] + said["hung_up"]
+    if cut_off:
+        raise Failure(f"of the crowd {cut_off} were cut off: "
+                      f"{said['first_error'] or 'the server closed a connection'}")
+
+
 class Side:
     """A server with its active clients, and perhaps the crowd."""
 
@@ -255,21 +264,21 @@ class Side:
             self.crowd.append(OwnLoad(self.server, self.setting.built, mode="http",
                                       network=1 + i, **crowd.clients_of(part)))
         try:
-            self.ask_crowd(0, ARRIVAL_SECONDS * max(1, size // 20000))
+            for load in self.crowd:
+                load.begin(0)
+            end = time.monotonic() + ARRIVAL_SECONDS * max(1, size // 20000)
+            for load in self.crowd:
+                _check(load.end(max(0, end - time.monotonic())))
         except Failure as failure:
-            raise Failure(f"{failure}, and {self._what_others_get()}") from failure
+            raise Failure(f"not all of them were let in ({failure}), and "
+                          f"{self._what_others_get()}") from failure
         self.bytes_each = (machine.memory_bytes(self.server.pid) - before) / size
 
-    def ask_crowd(self, seconds, patience):
+    def look_at_crowd(self, crowd):
         """Those that idle ask once more; of those that stall is seen whether they are there."""
         for load in self.crowd:
-            load.begin(seconds)
-        end = time.monotonic() + patience
-        for load in self.crowd:
-            said = load.end(max(0, end - time.monotonic()))
-            if said["errors"] or said["hung_up"]:
-                raise Failure(f"of the crowd {said['errors'] + said['hung_up']} were cut off: "
-                              f"{said['first_error'] or 'the server closed a connection'}")
+            load.begin(LOOK_SECONDS if crowd.stalled else 0)
+            _check(load.end(ARRIVAL_SECONDS))
 
     def _what_others_get(self):
         try:
@@ -325,7 +334,7 @@ def _crowd_row(setting, crowd, size, peer, end):
                 for side in sides if i % 2 == 0 else reversed(sides):
                     side.run(setting.seconds * SLICE_SHARE)
             row["held"] = with_them.held()
-            with_them.ask_crowd(0.05 if crowd.stalled else 0, ARRIVAL_SECONDS)
+            with_them.look_at_crowd(crowd)
         except Failure as failure:
             return {"server": "", "generator": "", **row, "failed": str(failure)}
     return {

@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 WIDTH = 720
 LEFT, RIGHT = 150, 160
 ROW = 26
+LETTER = 6.5            # the width of one, about
 TEXT_DROP = 4           # from the middle of a line of text to its base
 
 
@@ -113,11 +114,16 @@ def lines(title, unit, series, logarithmic="x"):
     return _svg(height, title, parts)
 
 
+def _left_of(rows):
+    """Where a plot begins whose rows have their names beside it."""
+    return max(LEFT, LETTER * max(len(row[0]) for row in rows) + 12)
+
+
 def bars(title, unit, rows):
     """rows: (name, class, value, least, greatest), from 0, with the spread as a thin line."""
     height, top = len(rows) * ROW + 54, 8
     ticks = round_ticks(max(row[4] for row in rows))
-    left, right = LEFT, WIDTH - 80
+    left, right = _left_of(rows), WIDTH - 80
 
     def at_x(value):
         return left + (right - left) * value / ticks[-1]
@@ -148,7 +154,7 @@ def dots(title, unit, rows):
     height, top = len(rows) * ROW + 54, 8
     values = [value for _, _, some in rows for value in some]
     ticks = decades(min(values), max(values))
-    left, right = LEFT, WIDTH - 80
+    left, right = _left_of(rows), WIDTH - 80
     span = math.log10(ticks[-1] / ticks[0])
 
     def at_x(value):

@@ -180,10 +180,10 @@ def python_forks(_):
     return Launch([SOCKETSERVER, "fork"])
 
 
-def nginx(place, processes=1):
+def nginx(place):
     listener, port = listen()
     conf = place.write("nginx.conf", f"""
-        worker_processes {processes};
+        worker_processes 1;
         daemon off;
         pid {place.scratch}/pid;
         error_log {place.scratch}/error.log;

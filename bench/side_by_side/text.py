@@ -56,7 +56,7 @@ def growth_cells_of(row, idle):
 SLOW_COLUMNS = ("server", "requests/s", "CPUs used", "p50 us", "p90 us", "p99 us", "p99.9 us",
                 "p99 ratio", "least - greatest", "slow p50 us")
 CROWD_COLUMNS = ("server", "requests/s without", "with", "kept", "least - greatest",
-                 "CPU us without", "with", "bytes each", "of each process")
+                 "CPU us without", "with", "bytes each")
 
 
 def spread_cells(spread):
@@ -77,18 +77,19 @@ def slow_cells_of(row):
     ]
 
 
-def crowd_cells_of(row):
+def crowd_cells_of(row, shared):
     if "failed" in row:
         return [row["peer"], f"no figure: {row['failed']}"]
-    held = row["held"]
-    return [
+    cells = [
         row["peer"],
         *(f"{row[side]['rps']['median']:,.0f}" for side in ("without", "with")),
         *spread_cells(row["kept"]),
         *(f"{row[side]['cpu_us']['median']:.2f}" for side in ("without", "with")),
         f"{row['bytes_each']:,.0f}",
-        f"{min(held):,} - {max(held):,}" if len(held) > 1 else "",
     ]
+    if shared:
+        cells.append(f"{min(row['held']):,} - {max(row['held']):,}")
+    return cells
 
 
 def neighbours_title(rows):
@@ -102,7 +103,9 @@ def neighbours_cells(rows):
     """The heads, and the lines."""
     if rows[0]["neighbours"] == SLOW:
         return SLOW_COLUMNS, [slow_cells_of(row) for row in rows]
-    return CROWD_COLUMNS, [crowd_cells_of(row) for row in rows]
+    shared = any(len(row.get("held", [])) > 1 for row in rows)
+    heads = [*CROWD_COLUMNS, *(["descriptors of each process"] if shared else [])]
+    return heads, [crowd_cells_of(row, shared) for row in rows]
 
 
 def neighbours_table(rows):
