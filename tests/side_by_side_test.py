@@ -17,8 +17,8 @@ BUILT = pathlib.Path(os.environ.get("BUILT", "."))
 sys.path.insert(0, str(BENCH.parent.parent / "bench"))
 
 from side_by_side import (                                        # noqa: E402
-    figures, machine, neighbours, page, plots, syscalls, text)
-from side_by_side.growth import GROWTHS                           # noqa: E402
+    figures, machine, neighbours, page, plots, servers, syscalls, text, workloads)
+from side_by_side.growth import ACTIVE, GROWTHS, Subject          # noqa: E402
 from side_by_side.workloads import WORKLOADS                      # noqa: E402
 
 TIMEOUT = 60
@@ -241,6 +241,27 @@ class Page(unittest.TestCase):
         rows = [{"workload": name, "connections": 1, "peer": "weir", "yardstick": "bare loop",
                  "server": "", "generator": "", "failed": "why"} for name in WORKLOADS]
         self.assertEqual(well_formed(page.page(report_of(rows))).findall(".//svg"), [])
+
+
+class Growing(unittest.TestCase):
+    def test_a_point_that_lost_idle_connections_has_no_figure(self):
+        growth = GROWTHS["growth-connections"]
+        curve = growth.curves[1]
+        peer = servers.Peer("weir", ("line",), lambda place: servers.Launch(
+            [place.built / "tools/weir", "serve", "--listen", "tcp://127.0.0.1:0", "--handler",
+             "echo", "--idle-timeout", "1s"]))
+        with tempfile.TemporaryDirectory() as folder:
+            setting = workloads.Setting(BUILT.resolve(), pathlib.Path(folder), [], 1, 1, 1, None)
+            subject = Subject(peer, curve, ACTIVE + 10)
+            subject.start(setting)
+            try:
+                descriptors = pathlib.Path(f"/proc/{subject.server.pid}/fd")
+                subject.connect(setting)
+                while len(list(descriptors.iterdir())) > ACTIVE:
+                    time.sleep(0.01)
+            finally:
+                subject.end()
+        self.assertIn("the server closed", subject.row(growth, None, None)["failed"])
 
 
 def bench(folder, *words):

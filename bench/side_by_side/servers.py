@@ -27,6 +27,7 @@ SOCKETSERVER = HERE.parent / "peers/socketserver_peer"
 PROGRAM_FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 BACKLOG = 4096
 READY_SECONDS = 10
+IDLE = "60m"            # connections stay from round to round, which may be more than a minute
 HELLO = "Hello, world!\\n"
 
 # jobs that go together
@@ -139,7 +140,7 @@ def weir(place, workers=1, dispatch="worker", processes=0):
     scheme = "udp" if place.job == "udp" else "tcp"
     address = f"unix://{place.socket}" if place.socket else f"{scheme}://127.0.0.1:0"
     return Launch([place.built / "tools/weir", "serve", "--listen", address, "--handler",
-                   handler, "--workers", workers, "--dispatch", dispatch,
+                   handler, "--workers", workers, "--dispatch", dispatch, "--idle-timeout", IDLE,
                    *(["--concurrency", "prefork", "--processes", processes] if processes else [])])
 
 
@@ -191,6 +192,7 @@ def nginx(place):
         http {{
             access_log off;
             keepalive_requests 1000000000;
+            keepalive_timeout {IDLE};
             keepalive_timeout {place.patience}s;
             client_header_timeout {place.patience}s;
             default_type text/plain;
