@@ -252,12 +252,12 @@ class Growing(unittest.TestCase):
              "echo", "--idle-timeout", "1s"]))
         with tempfile.TemporaryDirectory() as folder:
             setting = workloads.Setting(BUILT.resolve(), pathlib.Path(folder), [], 1, 1, 1, None)
-            subject = Subject(peer, curve, ACTIVE + 10)
+            subject = Subject(peer, curve, 4 * ACTIVE)
             subject.start(setting)
             try:
                 descriptors = pathlib.Path(f"/proc/{subject.server.pid}/fd")
                 subject.connect(setting)
-                while len(list(descriptors.iterdir())) > ACTIVE:
+                while len(list(descriptors.iterdir())) >= ACTIVE:       # until all are closed
                     time.sleep(0.01)
             finally:
                 subject.end()

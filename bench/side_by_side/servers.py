@@ -27,7 +27,6 @@ SOCKETSERVER = HERE.parent / "peers/socketserver_peer"
 PROGRAM_FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 BACKLOG = 4096
 READY_SECONDS = 10
-IDLE = "60m"            # connections stay from round to round, which may be more than a minute
 HELLO = "Hello, world!\\n"
 
 # jobs that go together
@@ -59,6 +58,10 @@ class Place:
     body_len: int = 0       # of jobs that have one
     backend: str = ""       # whom ask asks
 
+    # Seconds that a silent client may stay, of servers that limit them: more than other servers'
+    # rounds take.
+    patience = 600
+
     @property
     def socket(self):
         """The path of a Unix socket, for jobs that have one."""
@@ -74,11 +77,6 @@ class Place:
     def room(self):
         """For so many connections. (nginx closes idle ones when less than a 16th of it is free.)"""
         return 20480 if self.job == "crowd" else 8192
-
-    @property
-    def patience(self):
-        """Seconds that a silent client may stay, of servers that limit them."""
-        return 600 if self.job == "crowd" else 60
 
     def write(self, name, text):
         path = self.scratch / name
@@ -140,7 +138,8 @@ def weir(place, workers=1, dispatch="worker", processes=0):
     scheme = "udp" if place.job == "udp" else "tcp"
     address = f"unix://{place.socket}" if place.socket else f"{scheme}://127.0.0.1:0"
     return Launch([place.built / "tools/weir", "serve", "--listen", address, "--handler",
-                   handler, "--workers", workers, "--dispatch", dispatch, "--idle-timeout", IDLE,
+                   handler, "--workers", workers, "--dispatch", dispatch,
+                   "--idle-timeout", f"{place.patience}s",
                    *(["--concurrency", "prefork", "--processes", processes] if processes else [])])
 
 
@@ -192,7 +191,6 @@ def nginx(place):
         http {{
             access_log off;
             keepalive_requests 1000000000;
-            keepalive_timeout {IDLE};
             keepalive_timeout {place.patience}s;
             client_header_timeout {place.patience}s;
             default_type text/plain;
