@@ -11,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-_Static_assert(BARE_LISTENER_URI_SIZE > sizeof("unix://") + sizeof((struct sockaddr_un){ 0 }.sun_path),
+_Static_assert(BARE_LISTENER_URI_SIZE > sizeof("unix://") + sizeof(struct sockaddr_un),
                "room for the longest path");
 
 static int listen_at_port(int fd, uint16_t *port)

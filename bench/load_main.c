@@ -2,7 +2,7 @@
  * load_main.c - the load generator as a program, for benches that are scripts.
  *
  *     load [--connections N] [--per-connection N] [--client-closes] [--in-flight N] [--stalled N]
- *          [--source ADDRESS,...] [--size N] [--path PATH] line|upper|http URI
+ *          [--source ADDRESS,...] [--size N] [--path PATH] [--timeout MS] line|upper|http URI
  *
  * It obeys its standard input: each line is a number of milliseconds to generate load for, and
  * brings a line of JSON on standard output. Between them connections stay and nothing is under way,
@@ -32,8 +32,8 @@ static const char *const mode_names[] = {
 static int usage(void)
 {
     fputs("usage: load [--connections N] [--per-connection N] [--client-closes] [--in-flight N] "
-          "[--stalled N] [--source ADDRESS,...] [--size N] [--path PATH] line|upper|http URI\n",
-          stderr);
+          "[--stalled N] [--source ADDRESS,...] [--size N] [--path PATH] [--timeout MS] "
+          "line|upper|http URI\n", stderr);
     return EXIT_USAGE;
 }
 
@@ -87,6 +87,7 @@ static bool read_options(int argc, char **argv, struct load_options *options)
         { "stalled", required_argument, NULL, 't' },
         { "source", required_argument, NULL, 'o' },
         { "size", required_argument, NULL, 's' },
+        { "timeout", required_argument, NULL, 'm' },
         { "path", required_argument, NULL, 'a' },
         { NULL, 0, NULL, 0 },
     };
@@ -97,7 +98,8 @@ static bool read_options(int argc, char **argv, struct load_options *options)
                            c == 'p' ? &options->per_connection :
                            c == 'f' ? &options->in_flight :
                            c == 't' ? &options->stalled :
-                           c == 's' ? &options->size : NULL;
+                           c == 's' ? &options->size :
+                           c == 'm' ? &options->timeout_ms : NULL;
         bool fine = true;
 
         if (c == 'a')

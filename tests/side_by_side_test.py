@@ -11,6 +11,7 @@ import tempfile
 import time
 import unittest
 import xml.etree.ElementTree
+from unittest import mock
 
 BENCH = pathlib.Path(os.environ["BENCH"]).resolve()
 BUILT = pathlib.Path(os.environ.get("BUILT", "."))
@@ -82,6 +83,18 @@ class Syscalls(unittest.TestCase):
                "calls": {"sendto": 1000, "recvfrom": 1001, "mmap": 3, "brk": 4}}
         self.assertEqual(text.syscalls_cells_of(row),
                          ["weir", "2.01", "recvfrom 1.00, sendto 1.00, others 0.01"])
+
+
+class Contenders(unittest.TestCase):
+    def test_who_fails_is_ended_at_once(self):
+        contender = workloads.Contender(mock.Mock(), "")
+        contender.server, contender.generator = mock.Mock(pid=os.getpid()), mock.Mock()
+        contender.generator.run.side_effect = servers.Failure("no answer in time")
+        contender.run(WORKLOADS["line"], 1)
+        contender.run(WORKLOADS["line"], 1)
+        self.assertEqual(contender.failed, "no answer in time")
+        contender.generator.run.assert_called_once()
+        contender.server.stop.assert_called_once()
 
 
 class Machine(unittest.TestCase):

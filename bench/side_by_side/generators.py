@@ -130,12 +130,14 @@ class OwnLoad:
     """tools/load, with connections that stay from run to run, unless they end before."""
 
     def __init__(self, server, built, connections, mode, body_len=0, per_connection=0,
-                 busy=False, depth=1, stalled=0, network=0, cpu=machine.CLIENT_CPU):
+                 busy=False, patience=0, depth=1, stalled=0, network=0, cpu=machine.CLIENT_CPU):
         how = []
         if body_len:
             how += ["--path", "/body", "--size", body_len]
         if per_connection:
             how += ["--per-connection", per_connection, "--client-closes"]
+        if patience:
+            how += ["--timeout", patience * 1000]
         if depth > 1:
             how += ["--in-flight", depth]
         if stalled:

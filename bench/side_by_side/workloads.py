@@ -49,6 +49,8 @@ def _body(job, name, title, body_len, connections):
                     connections=(connections,), body_len=body_len, pace=0.5)
 
 
+PATIENCE = 30       # seconds for an answer, where thousands of threads share a CPU
+
 WORKLOADS = {workload.name: workload for workload in [
     Workload("line", "Line echo", "line", "connections",
              functools.partial(_own, mode="line"), OwnLoad.missing),
@@ -65,11 +67,11 @@ WORKLOADS = {workload.name: workload for workload in [
              "clients", functools.partial(_own, mode="line", per_connection=10, busy=True),
              OwnLoad.missing, connections=(1, 64), yardstick="weir, pool", pace=0.5, settles=True),
     Workload("sleep", "Line echo by a handler that sleeps 10 ms", "sleep", "clients",
-             functools.partial(_own, mode="line", busy=True), OwnLoad.missing,
+             functools.partial(_own, mode="line", busy=True, patience=PATIENCE), OwnLoad.missing,
              connections=(512, 5000), pace=0.5),
-    Workload("fanout", "Line echo by a server that asks another, which takes 10 ms", "ask", "clients",
-             functools.partial(_own, mode="line", busy=True), OwnLoad.missing,
-             connections=(512, 5000), pace=0.5, backend=True),
+    Workload("fanout", "Line echo by a server that asks another, which takes 10 ms", "ask",
+             "clients", functools.partial(_own, mode="line", busy=True, patience=PATIENCE),
+             OwnLoad.missing, connections=(512, 5000), pace=0.5, backend=True),
     _body("memory", "memory-64k", "HTTP, 64 KiB from memory", 1 << 16, 64),
     _body("memory", "memory-1m", "HTTP, 1 MiB from memory", 1 << 20, 16),
     _body("file", "file-64k", "HTTP, a file of 64 KiB", 1 << 16, 64),
@@ -125,7 +127,7 @@ class Contender:
             self.generator = workload.generator(self.server, setting, connections)
             self.generator.warm()
         except Failure as failure:
-            self.failed = str(failure)
+            self._fail(failure)
 
     def run(self, workload, seconds):
         if self.failed:
@@ -135,12 +137,18 @@ class Contender:
         try:
             load = self.generator.run(seconds * workload.pace)
         except Failure as failure:
-            self.failed = str(failure)
+            self._fail(failure)
             return
         if workload.settles:
             self._settle(threads)
         used = machine.cpu_seconds(self.server.pid) - before
         self.slices.append(figures.slice_of(load, used))
+
+    def _fail(self, failure):
+        """Ends the server: what it has not done yet would be done at the others' expense."""
+        self.failed = str(failure)
+        if self.server:
+            self.server.stop()
 
     def _settle(self, threads):
         """What the last clients left behind is part of what they cost."""
@@ -154,16 +162,15 @@ class Contender:
                 with self.generator.holding():
                     self.memory = machine.memory_bytes(self.server.pid)
         except Failure as failure:
-            self.failed = str(failure)
+            self._fail(failure)
         if self.generator:
             self.generator.close()
             self.generator = None
-        if self.failed and self.server:
-            self.server.stop()      # whoever failed begins anew
 
     def row(self, workload, connections, base):
         row = {"workload": workload.name, "connections": connections, "peer": self.peer.name,
-               "yardstick": workload.yardstick or self.peer.yardstick, "server": self.server.command if self.server else ""}
+               "yardstick": workload.yardstick or self.peer.yardstick,
+               "server": self.server.command if self.server else ""}
         if self.failed:
             return {**row, "failed": self.failed}
         return {**row, "memory_bytes": self.memory, **figures.summary(self.slices, base)}
