@@ -73,13 +73,19 @@ size_t resident_bytes()
     return static_cast<size_t>(pages) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
 }
 
-// The floor: Boost.Context's jump, there and back, and nothing else.
+} // namespace
+
+// Outside, so that it is the same type as in fiber.c.
 struct transfer {
     void *context;
     void *data;
 };
 extern "C" transfer jump_fcontext(void *to, void *data);
 extern "C" void *make_fcontext(void *top, size_t size, void (*fn)(transfer));
+
+namespace {
+
+// The floor: Boost.Context's jump, there and back, and nothing else.
 
 void jump_back_for_ever(transfer from)
 {

@@ -13,7 +13,7 @@ def _objects_by_folder(libraries):
     return {folder: objects for folder, objects in folders.items() if objects}
 
 def _join(ctx, toolchain, folder, objects):
-    """One object of many, in which only weir_... is global.
+    """One object of many, in which only weir_... is global, and which is machine code alone.
 
     The names that modules have for each other neither clash with those of a program, nor does a
     program's function of such a name silently take the place of ours.
@@ -23,7 +23,8 @@ def _join(ctx, toolchain, folder, objects):
         command = """
             ld=$1 objcopy=$2 joined=$3
             shift 3
-            $ld -r -o $joined "$@" && $objcopy --wildcard --keep-global-symbol='weir_*' $joined
+            $ld -r -o $joined "$@" && $objcopy --wildcard --keep-global-symbol='weir_*' \\
+                --remove-section='.gnu.lto_*' --remove-section='.gnu.debuglto_*' $joined
         """,
         arguments = [toolchain.ld_executable, toolchain.objcopy_executable, joined.path] +
                     [object.path for object in objects],
