@@ -16,12 +16,6 @@
 /* For want of descriptors or memory: nothing is accepted for so long, or until a close. */
 #define REST_MS 50
 
-#define TICK_MS 1
-#define TICK_WATCHDOG_MAX_MS 100
-#define TICKS_UNTIL_QUIET 50
-#define SWEEP_MIN_MS 10
-#define SWEEP_MAX_MS 1000
-
 /* Tokens: below 2^32, where no connection's is. Listeners count on from the last. */
 enum {
     TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_ENDED, TOKEN_CALL, TOKEN_LISTENER,
@@ -67,6 +61,7 @@ int acceptor_init(struct acceptor *acceptor, const struct acceptor_config *confi
     acceptor->config = config;
     acceptor->pool = pool;
     acceptor->first = first;
+    housekeeping_init(&acceptor->housekeeping, &config->housekeeping, pool);
     packet_buffers_init(&acceptor->packets, &pool->crew.packet_format);
     acceptor->stop_fd = -EBADF;
     acceptor->call_fd = -EBADF;
@@ -483,105 +478,30 @@ static bool accepts_now(const struct acceptor *acceptor)
     return false;
 }
 
-/* ------------------------------------------------------------------ the tick ---------- */
-
-static bool idle_for_too_long(struct connection *conn, void *arg)
-{
-    const uint64_t *limit_ms = arg;
-    /* relaxed: a hint; connection_claim decides whether it is idle. pairs: request.c's serve */
-    uint64_t since_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
-
-    return since_ms != 0 && since_ms < *limit_ms;
-}
-
-static void sweep(struct acceptor *acceptor, uint64_t now_ms)
-{
-    uint64_t timeout_ms = (uint64_t)acceptor->config->idle_timeout_ms + CLOCK_COARSE_LAG_MS;
-    uint64_t interval_ms = timeout_ms / 8;
-    uint64_t limit_ms = now_ms - timeout_ms;
-
-    if (interval_ms < SWEEP_MIN_MS)
-        interval_ms = SWEEP_MIN_MS;
-    if (interval_ms > SWEEP_MAX_MS)
-        interval_ms = SWEEP_MAX_MS;
-    acceptor->sweep_at_ms = now_ms + interval_ms;
-    if (now_ms > timeout_ms && connection_table_open(&acceptor->pool->crew.table) > 0)
-        crew_queue_idle(&acceptor->pool->crew, idle_for_too_long, &limit_ms);
-}
-
-static uint64_t tick_interval_ms(const struct pool *pool)
-{
-    uint64_t interval_ms = pool->config.stall_warn_ms / 4;
-
-    if (pool->workers_len > 1)
-        return TICK_MS;
-    if (interval_ms > TICK_WATCHDOG_MAX_MS)
-        return TICK_WATCHDOG_MAX_MS;
-    return interval_ms > 0 ? interval_ms : TICK_MS;
-}
-
-static void tick(struct acceptor *acceptor, uint64_t now_ms)
-{
-    struct handoff *handoff = &acceptor->pool->crew.handoff;
-
-    acceptor->tick_at_ms = now_ms + tick_interval_ms(acceptor->pool);
-    if (pool_tick(acceptor->pool, now_ms))
-        take_all_back(acceptor);
-    acceptor->quiet_ticks = handoff_everyone_asleep(handoff) ? acceptor->quiet_ticks + 1 : 0;
-    if (acceptor->quiet_ticks >= TICKS_UNTIL_QUIET)
-        acceptor->ticking = !handoff_unwatch(handoff);
-}
-
-static bool has_come(uint64_t at_ms, uint64_t now_ms)
-{
-    return at_ms != 0 && now_ms >= at_ms;
-}
+/* ------------------------------------------------------------------ the loop ---------- */
 
 static void do_what_is_due(struct acceptor *acceptor, uint64_t now_ms)
 {
-    const struct acceptor_config *config = acceptor->config;
-
-    if (!acceptor->first)
-        return;
-    if (acceptor->ticking && now_ms >= acceptor->tick_at_ms)
-        tick(acceptor, now_ms);
-    if (config->mixin && has_come(config->mixin->due_at_ms, now_ms))
-        config->mixin->reap(config->mixin);
-    if (config->idle_timeout_ms > 0 && now_ms >= acceptor->sweep_at_ms)
-        sweep(acceptor, now_ms);
-    if (config->service_actions && now_ms >= acceptor->service_at_ms) {
-        acceptor->service_at_ms = now_ms + config->poll_interval_ms;
-        config->service_actions(config->admission.server);
-    }
-}
-
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
+    /* A stuck worker may have left clients at a side door. */
+    if (acceptor->first && housekeeping_do(&acceptor->housekeeping, now_ms))
+        take_all_back(acceptor);
+    look_after_lent(acceptor, now_ms);
 }
 
 static int until_next_duty_ms(const struct acceptor *acceptor, uint64_t now_ms)
 {
-    const struct acceptor_config *config = acceptor->config;
     uint64_t next_ms = acceptor->rest_until_ms != 0 ? acceptor->rest_until_ms : CLOCK_NEVER;
 
     if (accepts_now(acceptor))
         return 0;
-    if (acceptor->first && acceptor->ticking)
-        next_ms = earlier(next_ms, acceptor->tick_at_ms);
-    if (acceptor->first && config->mixin && config->mixin->due_at_ms != 0)
-        next_ms = earlier(next_ms, config->mixin->due_at_ms);
-    if (acceptor->first && config->idle_timeout_ms > 0)
-        next_ms = earlier(next_ms, acceptor->sweep_at_ms);
-    if (acceptor->first && config->service_actions)
-        next_ms = earlier(next_ms, acceptor->service_at_ms);
+    if (acceptor->first)
+        next_ms = clock_earlier(next_ms, housekeeping_next_ms(&acceptor->housekeeping));
     for (size_t i = 0; i < acceptor->listening_len; i++)
         if (acceptor->listening[i].lending.lent)
-            next_ms = earlier(next_ms, lending_look_at_ms(&acceptor->listening[i].lending));
+            next_ms = clock_earlier(next_ms,
+                                    lending_look_at_ms(&acceptor->listening[i].lending));
     return clock_timeout_ms(next_ms, now_ms);
 }
-
-/* ------------------------------------------------------------------ the loop ---------- */
 
 static void each_receiver(struct acceptor *acceptor, void (*fn)(struct receiver *receiver))
 {
@@ -609,8 +529,7 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
         each_receiver(acceptor, receiver_kick);
         break;
     case TOKEN_WATCH:
-        acceptor->ticking = true;
-        acceptor->quiet_ticks = 0;
+        housekeeping_begin_ticking(&acceptor->housekeeping);
         break;
     case TOKEN_SHARED:
         dispatch_all(&acceptor->pool->crew, acceptor->pool->crew.shared.fd, &tokens);
@@ -640,7 +559,6 @@ static void accept_until_stopped(struct acceptor *acceptor)
             break;
         now_ms = clock_ms();
         do_what_is_due(acceptor, now_ms);
-        look_after_lent(acceptor, now_ms);
         accept_ready(acceptor, now_ms);
         if (acceptor->config->shared && acceptor_is_full(acceptor))
             rest_while_full(acceptor);

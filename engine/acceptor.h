@@ -1,5 +1,5 @@
 /*
- * acceptor.h - a thread that accepts: its listeners, and the first one's tick.
+ * acceptor.h - a thread that accepts: its listeners, and when it rests.
  *
  * Edge-triggered: a listener that is ready stays marked so until accept says that there is no
  * more. It is served in bounded batches, in turn with the others. When descriptors, memory
@@ -16,6 +16,7 @@
 #define WEIR_ACCEPTOR_H
 
 #include "engine/admission.h"
+#include "engine/housekeeping.h"
 #include "engine/lending.h"
 #include "engine/listener.h"
 #include "engine/mixin.h"
@@ -45,15 +46,13 @@ struct acceptor_config {
     struct mixin *mixin;        /* serves what is accepted; NULL: the pool does */
     size_t max_connections;
     bool shared;                /* other processes accept from the same listeners */
-    uint32_t poll_interval_ms;
-    uint32_t idle_timeout_ms;
-    void (*service_actions)(struct weir_server *server);
+    struct housekeeping_config housekeeping;
 };
 
 struct acceptor {
     const struct acceptor_config *config;
     struct pool *pool;
-    bool first;                 /* the one that ticks */
+    bool first;                 /* the one that keeps house */
     int epoll_fd;
     int stop_fd;                /* eventfd */
     int call_fd;                /* eventfd: a worker has shut a side door */
@@ -61,13 +60,9 @@ struct acceptor {
     size_t listening_len;
     struct packet_tray *tray;   /* where it receives datagrams itself; NULL: it never has */
     struct buffers packets;
-    bool ticking;
-    unsigned quiet_ticks;
+    struct housekeeping housekeeping;   /* the first one's */
     uint64_t rest_until_ms;     /* nothing is accepted before; 0: now */
     bool complained;            /* of this shortage */
-    uint64_t tick_at_ms;        /* each: 0 for as soon as may be */
-    uint64_t service_at_ms;
-    uint64_t sweep_at_ms;
     _Atomic bool stopping;
     struct tally tally;
 };

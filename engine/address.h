@@ -46,7 +46,7 @@ struct address {
  */
 int address_parse(const char *uri, struct address *ret, char *why, size_t why_size);
 
-/* All that the name resolves to, at most max, in the resolver's order. Returns how many, or -errno. */
+/* All that the name resolves to, at most max, in the resolver's order. How many, or -errno. */
 int address_parse_all(const char *uri, struct address *ret, size_t max, char *why,
                       size_t why_size);
 

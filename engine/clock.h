@@ -25,6 +25,11 @@ uint64_t clock_of_thread_ns(clockid_t clock);
 /* A moment in milliseconds that never comes. */
 #define CLOCK_NEVER UINT64_MAX
 
+static inline uint64_t clock_earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* From now until then as epoll_wait(2) and poll(2) take it: 0 if it has passed, -1 for never. */
 int clock_timeout_ms(uint64_t until_ms, uint64_t now_ms);
 

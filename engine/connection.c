@@ -108,7 +108,7 @@ static void note_used(struct connection_table *table, size_t end)
 static void enter_slot(struct connection_table *table, struct connection *conn)
 {
     note_used(table, (size_t)conn->fd + 1);
-    /* relaxed: only has to differ from the one before. 0 is for what is no connection. pairs: none */
+    /* relaxed: has to differ from the one before. 0 is for what is no connection. pairs: none */
     do
         conn->generation = atomic_fetch_add_explicit(&table->generations, 1,
                                                      memory_order_relaxed);

@@ -30,7 +30,7 @@ struct crew {
     size_t wbufsize;
     struct packet_format packet_format;
     struct epoll_set *sets; /* a worker each */
-    struct epoll_set shared;/* the set of every connection; its fd is -1: each worker's own is used */
+    struct epoll_set shared;/* the set of every connection; fd -1: each worker's own is used */
     /* setup, handle, finish; sets conn->kept, and goes on with what worker_next gives. */
     void (*serve)(struct task *task);
     void *service;          /* serve's own */

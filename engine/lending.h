@@ -1,8 +1,8 @@
 /*
  * lending.h - when a listener is lent to the workers, and when it is taken back.
  *
- * At rest the acceptor accepts: it is always there, whatever handlers do. While connections come fast,
- * and workers keep turning, the workers do it themselves (side_door.h). It is taken back when few
+ * At rest the acceptor accepts: it is always there, whatever handlers do. While connections come
+ * fast, and workers keep turning, these do it themselves (side_door.h). It is taken back when few
  * come, when a worker is stuck, which may have left some behind, and when the server is full.
  *
  * Threads: the listener's acceptor.

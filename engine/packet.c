@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Room for the sender's ids, and for no descriptors: the kernel drops those of whoever sends some. */
+/* Room for the sender's ids, and for no descriptors: the kernel drops those that come. */
 #define CONTROL_SIZE CMSG_SPACE(sizeof(struct ucred))
 
 struct packet_tray {

@@ -177,7 +177,7 @@ static int resolve(void *arg)
     return address_parse_all(resolving->uri, resolving->addresses, ADDRESSES_MAX, NULL, 0);
 }
 
-/* A Unix listener whose backlog is full refuses a non-blocking connect: asks again until it's in. */
+/* A Unix listener whose backlog is full refuses a non-blocking connect: asks until it's in. */
 static int connect_by(struct weir_request *peer, const struct address *address,
                       uint64_t deadline_ms)
 {

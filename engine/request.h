@@ -34,7 +34,7 @@ struct service {
     uint32_t request_timeout_ms;
     bool note_idle;             /* somebody sweeps the idle ones */
     bool unbuffered;            /* wfile writes through */
-    bool reply_always;          /* to datagrams: what is empty and what a failed handler wrote too */
+    bool reply_always;          /* to datagrams: what is empty or of a failed handler, too */
 };
 
 /* Bytes that have arrived: data[start] to data[end - 1]. No buffer is held for none. */

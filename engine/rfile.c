@@ -3,8 +3,8 @@
  *
  * I/O first, park second: a read tries the socket and waits only when there is nothing. When the
  * last read has drained the socket, it doesn't even try: the edge that tells of more is still to
- * come, so a request costs one recv(2). Of a Unix socket that is recvmsg(2), since a peer that sends
- * descriptors along makes it stop short of what there is, and only recvmsg(2) tells.
+ * come, so a request costs one recv(2). Of a Unix socket that is recvmsg(2), since a peer that
+ * sends descriptors along makes it stop short of what there is, and only recvmsg(2) tells.
  *
  * While a fiber waits it holds no buffer, or a small one: ten thousand stalled clients have
  * ten thousand times the bytes that they have sent.

@@ -187,7 +187,7 @@ static void serve_accepted(struct weir_request *req)
     if (!conn->kept)
         finish(req, status);
     else if (req->service->note_idle)
-        /* relaxed: for the sweep, which isn't exact. pairs: acceptor.c's idle_for_too_long() */
+        /* relaxed: for the sweep, which isn't exact. pairs: housekeeping.c's idle_for_too_long() */
         atomic_store_explicit(&conn->idle_since_ms, clock_coarse_ms(), memory_order_relaxed);
 }
 

@@ -103,9 +103,12 @@ void server_fill_in_shared(struct weir_server *server)
             .handle_error = options->handle_error,
         },
         .max_connections = most_at_once(options),
-        .poll_interval_ms = options->poll_interval_ms,
-        .idle_timeout_ms = options->idle_timeout_ms,
-        .service_actions = options->service_actions,
+        .housekeeping = {
+            .server = server,
+            .poll_interval_ms = options->poll_interval_ms,
+            .idle_timeout_ms = options->idle_timeout_ms,
+            .service_actions = options->service_actions,
+        },
     };
     server->service = (struct service){
         .crew = &server->pool->crew,
@@ -220,6 +223,7 @@ static int create_mixin(struct weir_server *server)
         break;
     }
     server->acceptor_config.mixin = server->mixin;
+    server->acceptor_config.housekeeping.mixin = server->mixin;
     return r;
 }
 

@@ -154,8 +154,8 @@ static void leave_to_acceptor_locked(struct side_door *door)
 
 /*
  * To find out that nobody waits any more costs as much as to accept somebody: the kernel makes the
- * socket before it looks. So no more are asked for than lately came at a time; the set tells of those
- * that are left.
+ * socket before it looks. So no more are asked for than lately came at a time; the set tells of
+ * those that are left.
  */
 static void fit_batch_locked(struct side_door *door, unsigned accepted)
 {

@@ -71,7 +71,7 @@ static void advance(struct iovec **parts, size_t *parts_len, size_t n)
     }
 }
 
-/* Waits until the peer takes more. deadline_ms is that of the whole write, set by the first wait. */
+/* Waits until the peer takes more. deadline_ms is the whole write's, set by the first wait. */
 static int wait_for_room(struct weir_request *req, uint64_t *deadline_ms)
 {
     int r;
