@@ -87,7 +87,7 @@ class Syscalls(unittest.TestCase):
 
 class Contenders(unittest.TestCase):
     def test_who_fails_is_ended_at_once(self):
-        contender = workloads.Contender(mock.Mock(), "")
+        contender = workloads.Contender(mock.Mock())
         contender.server, contender.generator = mock.Mock(pid=os.getpid()), mock.Mock()
         contender.generator.run.side_effect = servers.Failure("no answer in time")
         contender.run(WORKLOADS["line"], 1)

@@ -108,10 +108,10 @@ class Setting:
 class Contender:
     """A server in a workload, with its slices of one number of connections."""
 
-    def __init__(self, peer, backend):
+    def __init__(self, peer):
         self.peer = peer
         self.name = peer.name
-        self.backend = backend
+        self.backend = None
         self.server = None
         self.generator = None
         self.failed = None
@@ -121,13 +121,25 @@ class Contender:
     def begin(self, setting, workload, connections):
         self.slices, self.failed, self.memory = [], None, 0
         try:
-            if not self.server or not self.server.runs():
-                self.server = setting.start(
-                    self.peer, workload.job, body_len=workload.body_len, backend=self.backend)
+            self._start(setting, workload)
             self.generator = workload.generator(self.server, setting, connections)
             self.generator.warm()
         except Failure as failure:
             self._fail(failure)
+
+    def _start(self, setting, workload):
+        if self.server and self.server.runs():
+            return
+        if workload.backend and not self.backend:
+            # one each: together their connections would be more than a process may have
+            self.backend = setting.start(BARE_LOOP, "sleep", machine.CLIENT_CPU)
+        self.server = setting.start(self.peer, workload.job, body_len=workload.body_len,
+                                    backend=self.backend.address if self.backend else "")
+
+    def stop(self):
+        for server in (self.server, self.backend):
+            if server:
+                server.stop()
 
     def run(self, workload, seconds):
         if self.failed:
@@ -187,24 +199,9 @@ def run_rounds(setting, title, contenders, end, run):
             run(contender)
 
 
-@contextlib.contextmanager
-def _backend(setting, workload):
-    """The URI of the server that others ask, on the clients' CPU."""
-    if not workload.backend:
-        yield ""
-        return
-    with setting.start(BARE_LOOP, "sleep", machine.CLIENT_CPU) as server:
-        yield server.address
-
-
 def run_workload(setting, workload, connections_list):
     """Yields a list of rows for each number of connections."""
-    with _backend(setting, workload) as backend:
-        yield from _run_workload(setting, workload, connections_list, backend)
-
-
-def _run_workload(setting, workload, connections_list, backend):
-    contenders = [Contender(peer, backend) for peer in setting.peers_for(workload.job)]
+    contenders = [Contender(peer) for peer in setting.peers_for(workload.job)]
     by_name = {contender.peer.name: contender for contender in contenders}
     try:
         for connections in connections_list:
@@ -232,8 +229,7 @@ def _run_workload(setting, workload, connections_list, backend):
             yield rows
     finally:
         for contender in contenders:
-            if contender.server:
-                contender.server.stop()
+            contender.stop()
 
 
 def run_memory(setting, count):
