@@ -34,7 +34,7 @@ static atomic_bool computes;
  *   c    at once, and then computes until the test has had enough
  *   b    at once, and then blocks until the test opens the gate
  */
-static void serve(struct task *task)
+static void answer(struct task *task)
 {
     const int fd = task->conn->fd;
     const char home = (char)('0' + task->worker->index);
@@ -48,6 +48,13 @@ static void serve(struct task *task)
         ;
     if (what == 'b')
         gate_pass(&gate);
+}
+
+static void serve(struct task *task)
+{
+    do
+        answer(task);
+    while (worker_next(task));
 }
 
 static const struct weir_handler handler = { .name = "serve" };
