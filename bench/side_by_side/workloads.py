@@ -46,7 +46,7 @@ def _own(server, setting, connections, **how):
 def _body(job, name, title, body_len, connections):
     return Workload(name, title, job, "connections",
                     functools.partial(_own, mode="http", body_len=body_len), OwnLoad.missing,
-                    connections=(connections,), body_len=body_len, pace=0.5)
+                    connections=(connections,), body_len=body_len, pace=0.3)
 
 
 PATIENCE = 30       # seconds for an answer, where thousands of threads share a CPU
@@ -62,16 +62,16 @@ WORKLOADS = {workload.name: workload for workload in [
     Workload("udp", "UDP echo", "udp", "datagrams under way",
              functools.partial(_own, mode="line"), OwnLoad.missing, connections=(1, 16, 128)),
     Workload("unixline", "Line echo over a Unix socket", "unixline", "connections",
-             functools.partial(_own, mode="line"), OwnLoad.missing, connections=(64,)),
+             functools.partial(_own, mode="line"), OwnLoad.missing, connections=(64,), pace=0.3),
     Workload("models", "Line echo by concurrency model, 10 requests a connection", "models",
              "clients", functools.partial(_own, mode="line", per_connection=10, busy=True),
-             OwnLoad.missing, connections=(1, 64), yardstick="weir, pool", pace=0.5, settles=True),
+             OwnLoad.missing, connections=(1, 64), yardstick="weir, pool", pace=0.3, settles=True),
     Workload("sleep", "Line echo by a handler that sleeps 10 ms", "sleep", "clients",
              functools.partial(_own, mode="line", busy=True, patience=PATIENCE), OwnLoad.missing,
-             connections=(512, 5000), pace=0.5),
+             connections=(512, 5000), pace=0.3),
     Workload("fanout", "Line echo by a server that asks another, which takes 10 ms", "ask",
              "clients", functools.partial(_own, mode="line", busy=True, patience=PATIENCE),
-             OwnLoad.missing, connections=(512, 5000), pace=0.5, backend=True),
+             OwnLoad.missing, connections=(512, 5000), pace=0.3, backend=True),
     _body("memory", "memory-64k", "HTTP, 64 KiB from memory", 1 << 16, 64),
     _body("memory", "memory-1m", "HTTP, 1 MiB from memory", 1 << 20, 16),
     _body("file", "file-64k", "HTTP, a file of 64 KiB", 1 << 16, 64),
