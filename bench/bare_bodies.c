@@ -8,6 +8,9 @@
 #include "bench/bare_bodies.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,6 +23,9 @@
 
 #include "bench/bare_listener.h"
 #include "bench/body_file.h"
+
+/* sendfile(2) gives TCP so much at a time, which would leave as a full segment and a tiny one. */
+#define SENDFILE_SPAN ((size_t)64 << 10)
 
 enum { EVENTS_MAX = 256, RECV_SIZE = 16384, HEAD_SIZE = 256, DESCRIPTORS_MAX = 65536 };
 
@@ -35,6 +41,11 @@ struct loop {
     char input[RECV_SIZE];
 };
 
+static void cork(int fd, int on)
+{
+    setsockopt(fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+}
+
 /* From where the connection is in its reply, as much as the socket takes. */
 static ssize_t send_some(const struct loop *loop, int fd, size_t at)
 {
@@ -42,8 +53,11 @@ static ssize_t send_some(const struct loop *loop, int fd, size_t at)
 
     if (loop->mode == BARE_BODIES_MEMORY)
         return send(fd, loop->reply + at, loop->reply_len - at, MSG_NOSIGNAL);
-    if (at < loop->head_len)
+    if (at < loop->head_len) {
+        if (loop->body.len > SENDFILE_SPAN)
+            cork(fd, 1);
         return send(fd, loop->reply + at, loop->head_len - at, MSG_NOSIGNAL | MSG_MORE);
+    }
     return sendfile(fd, loop->body.fd, &offset, loop->reply_len - at);
 }
 
@@ -57,6 +71,8 @@ static bool answer(struct loop *loop, int fd)
             return errno == EAGAIN;
         loop->left[fd] -= (size_t)n;
     }
+    if (loop->mode == BARE_BODIES_FILE && loop->body.len > SENDFILE_SPAN)
+        cork(fd, 0);
     return true;
 }
 
@@ -95,6 +111,7 @@ static void run(struct loop *loop)
 {
     struct epoll_event events[EVENTS_MAX];
 
+    signal(SIGPIPE, SIG_IGN);       /* sendfile has no MSG_NOSIGNAL */
     for (;;) {
         int n = epoll_wait(loop->epoll_fd, events, EVENTS_MAX, -1);
 

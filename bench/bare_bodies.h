@@ -9,7 +9,7 @@
 
 enum bare_bodies_mode {
     BARE_BODIES_MEMORY,     /* head and body lie side by side: one send, as far as it gets */
-    BARE_BODIES_FILE,       /* the head by send, with MSG_MORE, and the body by sendfile */
+    BARE_BODIES_FILE,       /* the head by send, with MSG_MORE, and the body by sendfile, corked */
 };
 
 /*

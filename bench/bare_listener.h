@@ -1,6 +1,6 @@
 /*
- * bare_listener.h - where the yardsticks listen: at a Unix socket's path or, where that is NULL, at a
- * port of 127.0.0.1.
+ * bare_listener.h - where the yardsticks listen: at a Unix socket's path or, where that is NULL,
+ * at a port of 127.0.0.1.
  *
  * Threads: any.
  */

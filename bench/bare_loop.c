@@ -3,8 +3,8 @@
  *
  * Threads: each loop is alone with its listener, its epoll set and its connections.
  * Corners cut, because a yardstick must be the cheapest loop that still answers correctly under
- * tools/load/load.h: a CRLFCRLF split over two recvs is not recognised, and a peer that does not take
- * its answer at once is dropped.
+ * tools/load/load.h: a CRLFCRLF split over two recvs is not recognised, and a peer that does not
+ * take its answer at once is dropped.
  */
 #include "bench/bare_loop.h"
 

@@ -3,10 +3,10 @@
  *
  * stuck: a handler holds its worker for a second without ever waiting; another worker is idle.
  * Meanwhile other connections that the stuck worker waits for become ready: how long until they are
- * answered? In "spaced" they ask all over that second, in "burst" all at once. The connections that
- * the idle worker waits for ask in between: control_ is what the machine does by itself. Threads run
- * on whatever CPU is free; with two CPUs one of them spins, and the rest of the server shares the
- * other with the clients.
+ * answered? In "spaced" they ask all over that second, in "burst" all at once. The connections
+ * that the idle worker waits for ask in between: control_ is what the machine does by itself.
+ * Threads run on whatever CPU is free; with two CPUs one of them spins, and the rest of the server
+ * shares the other with the clients.
  *
  * stalled: the throughput of 64 clients while 2,000 others stay in the middle of a request, against
  * the same server without those (paired.h).

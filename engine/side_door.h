@@ -2,8 +2,8 @@
  * side_door.h - a listener that is lent to the workers: they accept from it themselves.
  *
  * Handed on by the acceptor, a connection costs two changes of thread, which is much of what a
- * short one costs. Through an open side door whichever worker is about accepts a batch, and puts it into
- * the ready queue as the acceptor would. All workers' epoll sets watch the listener then,
+ * short one costs. Through an open side door whichever worker is about accepts a batch, and puts it
+ * into the ready queue as the acceptor would. All workers' epoll sets watch the listener then,
  * level-triggered and exclusively: of those that sleep one is woken, and who leaves some behind,
  * or is stuck, takes nothing from the others but time (see lending.h).
  *

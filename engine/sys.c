@@ -18,6 +18,11 @@
 /* Not even link-time optimisation may bring these into a function that switches fibers. */
 #define LEAF __attribute__((noinline))
 
+LEAF bool sys_cork(int fd)
+{
+    return setsockopt(fd, IPPROTO_TCP, TCP_CORK, &(int){ 1 }, sizeof(int)) == 0;
+}
+
 LEAF void sys_push(int fd)
 {
     setsockopt(fd, IPPROTO_TCP, TCP_CORK, &(int){ 0 }, sizeof(int));

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -71,6 +72,9 @@ static inline ssize_t sys_send(int fd, const void *buf, size_t len)
 }
 
 ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len);
+
+/* From now on TCP sends full segments only, until sys_push. False: it isn't TCP. */
+bool sys_cork(int fd);
 void sys_push(int fd);
 
 /* A datagram. 0 or -errno. */

@@ -19,6 +19,9 @@
 /* Parts per sendmsg(2); what is above it goes in several. */
 #define PARTS_MAX 16
 
+/* sendfile(2) gives TCP so much at a time, which would leave as a full segment and a tiny one. */
+#define SENDFILE_SPAN ((size_t)64 << 10)
+
 /* No datagram is as large. */
 #define REPLY_MAX ((size_t)1 << 20)
 
@@ -288,7 +291,8 @@ ssize_t weir_printf(struct weir_request *req, const char *format, ...)
 
 ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len)
 {
-    const bool waits = req->wfile.len > 0 && len > 0;
+    const bool corked = len > SENDFILE_SPAN && sys_cork(req->conn->fd);
+    const bool waits = !corked && req->wfile.len > 0 && len > 0;
     uint64_t deadline_ms = 0;
     size_t done = 0;
     int r;
@@ -308,7 +312,7 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
             r = n == -EAGAIN ? wait_for_room(req, &deadline_ms) : fail(req, (int)n);
         }
     }
-    if (waits && done == 0)
+    if (corked || (waits && done == 0))
         sys_push(req->conn->fd);
     return r < 0 ? r : (ssize_t)done;
 }

@@ -3,8 +3,9 @@
  *
  * Two passes over a head, each linear: http_scan finds its end while it arrives and settles what
  * lines are; http_parse_head then reads the complete head, with the library unless it is of the
- * plainest kind, and settles what they mean. What the library lets through in the name of old peers is refused here, because two
- * programs that read one request differently are how requests get smuggled.
+ * plainest kind, and settles what they mean. What the library lets through in the name
+ * of old peers is refused here, because two programs that read one request differently are how
+ * requests get smuggled.
  *
  * Threads: any; no state but the arguments.
  * Owns:    nothing. A head refers to the caller's bytes by offsets, so these may be moved.

@@ -736,7 +736,7 @@ static void rig_start_full(struct rig *rig)
     assert_int_equal(pthread_create(&rig->thread, NULL, answer_when_full, rig), 0);
 }
 
-/* Sent again only after 100 ms it would count as lost; a server that sleeps so long loses a queue. */
+/* Sent again after 100 ms it would count as lost; a server that sleeps so long loses a queue. */
 static void what_a_full_queue_refuses_goes_out_when_there_is_room(void **state)
 {
     struct load_result result;

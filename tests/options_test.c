@@ -235,9 +235,11 @@ static void options_of_another_concurrency_are_refused(void **state)
     assert_refused(OPTIONS(.concurrency = WEIR_SERIAL, .acceptors = 2),
                    "acceptors is 2: WEIR_SERIAL, WEIR_FORK and each child of WEIR_PREFORK accept "
                    "on one thread");
-    assert_refused(OPTIONS(.concurrency = WEIR_FORK, .acceptors = 3), "acceptors is 3: WEIR_SERIAL, WEIR_FORK and each child of WEIR_PREFORK accept "
+    assert_refused(OPTIONS(.concurrency = WEIR_FORK, .acceptors = 3),
+                   "acceptors is 3: WEIR_SERIAL, WEIR_FORK and each child of WEIR_PREFORK accept "
                    "on one thread");
-    assert_refused(OPTIONS(.concurrency = WEIR_PREFORK, .acceptors = 4), "acceptors is 4: WEIR_SERIAL, WEIR_FORK and each child of WEIR_PREFORK accept "
+    assert_refused(OPTIONS(.concurrency = WEIR_PREFORK, .acceptors = 4),
+                   "acceptors is 4: WEIR_SERIAL, WEIR_FORK and each child of WEIR_PREFORK accept "
                    "on one thread");
     assert_refused(OPTIONS(.concurrency = WEIR_FORK, .processes = 2),
                    "processes is 2, but concurrency is not WEIR_PREFORK");

@@ -135,7 +135,7 @@ static int end(void **state)
     return 0;
 }
 
-/* A tick of which the holder's worker has had the CPU for `used_ms`; what was rescued up to then. */
+/* A tick in which the holder's worker has used so much CPU time; what was rescued up to then. */
 static uint64_t tick(const struct bout *bout, unsigned used_ms)
 {
     const struct pool_watch *watch = &bout->pool->watches[bout->holder->home - '0'];

@@ -34,7 +34,7 @@ struct traced_calls {
 struct traced *traced_start(struct weir_server *server);
 void traced_end(struct traced *traced);
 
-/* Both wait until every thread sleeps, for however long. From begin to count: what they have called. */
+/* Both wait until every thread sleeps, however long. From begin to count: what was called. */
 void traced_begin(struct traced *traced);
 struct traced_calls traced_count(struct traced *traced);
 

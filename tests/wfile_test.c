@@ -519,7 +519,7 @@ static int send_head_and_the_end_of_a_file(struct weir_request *req)
     return weir_readline(req, &line, 10) > 0 ? 0 : -EPROTO;
 }
 
-static void what_is_written_before_a_file_that_has_ended_arrives_while_the_handler_waits(void **state)
+static void what_is_before_a_file_that_has_ended_arrives_while_the_handler_waits(void **state)
 {
     static int file;
     struct weir_server *server;
@@ -784,7 +784,7 @@ int main(void)
         STREAM_TEST(input_that_nobody_reads_costs_nothing_of_the_answer),
         STREAM_TEST(sendfile_sends_what_the_file_has_behind_what_was_written),
         STREAM_TEST(what_is_written_before_a_file_shares_its_first_segment),
-        STREAM_TEST(what_is_written_before_a_file_that_has_ended_arrives_while_the_handler_waits),
+        STREAM_TEST(what_is_before_a_file_that_has_ended_arrives_while_the_handler_waits),
         STREAM_TEST(a_file_that_cannot_be_sent_ends_the_writing),
         STREAM_TEST(a_peer_that_never_reads_ends_the_writing_in_time),
         STREAM_TEST(so_it_does_when_small_writes_fill_the_buffer),

@@ -1,6 +1,6 @@
 /*
- * udp_client.c - sends a message as a datagram and prints the reply. Datagrams get lost, so one that
- * is not answered within a second is sent again, three times in all. No weir in it.
+ * udp_client.c - sends a message as a datagram and prints the reply. Datagrams get lost, so one
+ * that is not answered within a second is sent again, three times in all. No weir in it.
  *
  * Run:     udp_client HOST PORT MESSAGE
  * Try:     udp_client 127.0.0.1 10000 hello               (beside udp_echo)
