@@ -61,7 +61,7 @@ int acceptor_init(struct acceptor *acceptor, const struct acceptor_config *confi
     acceptor->config = config;
     acceptor->pool = pool;
     acceptor->first = first;
-    housekeeping_init(&acceptor->housekeeping, &config->housekeeping, pool);
+    housekeeping_init(&acceptor->housekeeping, &config->housekeeping, config->mixin, pool);
     packet_buffers_init(&acceptor->packets, &pool->crew.packet_format);
     acceptor->stop_fd = -EBADF;
     acceptor->call_fd = -EBADF;
@@ -386,8 +386,8 @@ static void stand_in_lines(struct acceptor *acceptor)
 
 static void listen_to(struct acceptor *acceptor, size_t i, uint32_t events)
 {
-    sys_epoll_ctl(acceptor->epoll_fd, EPOLL_CTL_MOD, acceptor->listening[i].listener.fd,
-                         events, TOKEN_LISTENER + i);
+    sys_epoll_ctl(acceptor->epoll_fd, EPOLL_CTL_MOD, acceptor->listening[i].listener.fd, events,
+                  TOKEN_LISTENER + i);
 }
 
 /* Who dispatches for all accepts for all; and between processes clients are shared another way. */

@@ -9,9 +9,9 @@
 #define SWEEP_MAX_MS 1000
 
 void housekeeping_init(struct housekeeping *housekeeping, const struct housekeeping_config *config,
-                       struct pool *pool)
+                       struct mixin *mixin, struct pool *pool)
 {
-    *housekeeping = (struct housekeeping){ .config = config, .pool = pool };
+    *housekeeping = (struct housekeeping){ .config = config, .mixin = mixin, .pool = pool };
 }
 
 /* ------------------------------------------------------------------ the sweep --------- */
@@ -85,12 +85,13 @@ static bool has_come(uint64_t at_ms, uint64_t now_ms)
 bool housekeeping_do(struct housekeeping *housekeeping, uint64_t now_ms)
 {
     const struct housekeeping_config *config = housekeeping->config;
+    struct mixin *mixin = housekeeping->mixin;
     bool stuck = false;
 
     if (housekeeping->ticking && now_ms >= housekeeping->tick_at_ms)
         stuck = tick(housekeeping, now_ms);
-    if (config->mixin && has_come(config->mixin->due_at_ms, now_ms))
-        config->mixin->reap(config->mixin);
+    if (mixin && has_come(mixin->due_at_ms, now_ms))
+        mixin->reap(mixin);
     if (config->idle_timeout_ms > 0 && now_ms >= housekeeping->sweep_at_ms)
         sweep(housekeeping, now_ms);
     if (config->service_actions && now_ms >= housekeeping->service_at_ms) {
@@ -103,12 +104,13 @@ bool housekeeping_do(struct housekeeping *housekeeping, uint64_t now_ms)
 uint64_t housekeeping_next_ms(const struct housekeeping *housekeeping)
 {
     const struct housekeeping_config *config = housekeeping->config;
+    const struct mixin *mixin = housekeeping->mixin;
     uint64_t next_ms = CLOCK_NEVER;
 
     if (housekeeping->ticking)
         next_ms = clock_earlier(next_ms, housekeeping->tick_at_ms);
-    if (config->mixin && config->mixin->due_at_ms != 0)
-        next_ms = clock_earlier(next_ms, config->mixin->due_at_ms);
+    if (mixin && mixin->due_at_ms != 0)
+        next_ms = clock_earlier(next_ms, mixin->due_at_ms);
     if (config->idle_timeout_ms > 0)
         next_ms = clock_earlier(next_ms, housekeeping->sweep_at_ms);
     if (config->service_actions)

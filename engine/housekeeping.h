@@ -18,7 +18,6 @@
 
 struct housekeeping_config {
     struct weir_server *server;
-    struct mixin *mixin;        /* NULL: the pool serves */
     uint32_t poll_interval_ms;
     uint32_t idle_timeout_ms;
     void (*service_actions)(struct weir_server *server);
@@ -26,6 +25,7 @@ struct housekeeping_config {
 
 struct housekeeping {
     const struct housekeeping_config *config;
+    struct mixin *mixin;        /* NULL: the pool serves */
     struct pool *pool;
     bool ticking;
     unsigned quiet_ticks;
@@ -35,7 +35,7 @@ struct housekeeping {
 };
 
 void housekeeping_init(struct housekeeping *housekeeping, const struct housekeeping_config *config,
-                       struct pool *pool);
+                       struct mixin *mixin, struct pool *pool);
 
 /* Somebody is busy: from now on it ticks, until nobody has been for a while. */
 void housekeeping_begin_ticking(struct housekeeping *housekeeping);

@@ -223,7 +223,6 @@ static int create_mixin(struct weir_server *server)
         break;
     }
     server->acceptor_config.mixin = server->mixin;
-    server->acceptor_config.housekeeping.mixin = server->mixin;
     return r;
 }
 
