@@ -148,7 +148,6 @@ static int make_reply(struct loop *loop)
 
 static int loop_init(struct loop *loop, const char *body, uint16_t *port)
 {
-    struct epoll_event event = { .events = EPOLLIN | EPOLLET };
     int r = body_file_open(&loop->body, body);
 
     if (r == 0)
@@ -158,12 +157,8 @@ static int loop_init(struct loop *loop, const char *body, uint16_t *port)
     loop->listen_fd = bare_listener_open(NULL, port);
     if (loop->listen_fd < 0)
         return loop->listen_fd;
-    event.data.fd = loop->listen_fd;
-    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (loop->epoll_fd < 0 ||
-        epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->listen_fd, &event) < 0)
-        return -errno;
-    return 0;
+    loop->epoll_fd = bare_listener_set(loop->listen_fd);
+    return loop->epoll_fd < 0 ? loop->epoll_fd : 0;
 }
 
 /* What a failure leaves open goes with the process: the caller has nothing else to do in it. */

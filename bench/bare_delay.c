@@ -129,7 +129,6 @@ static void run(struct loop *loop)
 int bare_delay_run(void (*ready)(void *arg, const char *address), void *arg)
 {
     struct loop *loop = calloc(1, sizeof(*loop));
-    struct epoll_event event = { .events = EPOLLIN | EPOLLET };
     char address[BARE_LISTENER_URI_SIZE];
     uint16_t port = 0;
 
@@ -138,11 +137,9 @@ int bare_delay_run(void (*ready)(void *arg, const char *address), void *arg)
     loop->listen_fd = bare_listener_open(NULL, &port);
     if (loop->listen_fd < 0)
         return loop->listen_fd;
-    event.data.fd = loop->listen_fd;
-    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (loop->epoll_fd < 0 ||
-        epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->listen_fd, &event) < 0)
-        return -errno;
+    loop->epoll_fd = bare_listener_set(loop->listen_fd);
+    if (loop->epoll_fd < 0)
+        return loop->epoll_fd;
     loop->now_ms = clock_ms();
     bare_listener_uri(NULL, port, address);
     ready(arg, address);

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -55,6 +56,16 @@ int bare_listener_open(const char *path, uint16_t *port)
     if (r < 0)
         close(fd);
     return r < 0 ? r : fd;
+}
+
+int bare_listener_set(int listen_fd)
+{
+    struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.fd = listen_fd };
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+
+    if (fd < 0 || epoll_ctl(fd, EPOLL_CTL_ADD, listen_fd, &event) < 0)
+        return -errno;
+    return fd;
 }
 
 void bare_listener_uri(const char *path, uint16_t port, char *uri)

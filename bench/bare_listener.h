@@ -17,6 +17,9 @@ enum { BARE_LISTENER_URI_SIZE = 128 };
  */
 int bare_listener_open(const char *path, uint16_t *port);
 
+/* An epoll set that tells of clients, edge-triggered, by the listener's descriptor; or -errno. */
+int bare_listener_set(int listen_fd);
+
 /* Writes where that is as a URI: BARE_LISTENER_URI_SIZE bytes. */
 void bare_listener_uri(const char *path, uint16_t port, char *uri);
 

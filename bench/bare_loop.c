@@ -149,14 +149,8 @@ static int loop_init(struct loop *loop, enum bare_loop_mode mode, const char *pa
     loop->listen_fd = bare_listener_open(path, port);
     if (loop->listen_fd < 0)
         return loop->listen_fd;
-
-    struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.fd = loop->listen_fd };
-
-    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (loop->epoll_fd < 0 ||
-        epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->listen_fd, &event) < 0)
-        return -errno;
-    return 0;
+    loop->epoll_fd = bare_listener_set(loop->listen_fd);
+    return loop->epoll_fd < 0 ? loop->epoll_fd : 0;
 }
 
 /* What a failure leaves open goes with the process: the caller has nothing else to do in it. */

@@ -119,9 +119,9 @@ int bare_relay_run(const char *backend, void (*ready)(void *arg, const char *add
     loop->listen_fd = bare_listener_open(NULL, &port);
     if (loop->listen_fd < 0)
         return loop->listen_fd;
-    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (loop->epoll_fd < 0 || watch(loop, loop->listen_fd) < 0)
-        return -errno;
+    loop->epoll_fd = bare_listener_set(loop->listen_fd);
+    if (loop->epoll_fd < 0)
+        return loop->epoll_fd;
     bare_listener_uri(NULL, port, address);
     ready(arg, address);
     run(loop);
