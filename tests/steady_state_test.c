@@ -152,42 +152,38 @@ static struct cost cost_when_kept(const char *request)
 
 /* ------------------------------------------------------------------ kept connections -- */
 
-static void lines_take_no_memory_and_wake_nobody(void **state)
+/* Returns how often handle() was called. */
+static uint64_t assert_costs_nothing(const struct weir_handler *handler, const char *request)
 {
     struct cost cost;
 
-    (void)state;
-    serve(&echo_handler, "tcp://127.0.0.1:0", WEIR_DISPATCH_WORKER);
-    cost = cost_when_kept(LINE);
-    assert_int_equal(cost.handled, CLIENTS * ROUNDS);
+    serve(handler, "tcp://127.0.0.1:0", WEIR_DISPATCH_WORKER);
+    cost = cost_when_kept(request);
     assert_int_equal(cost.allocations, 0);
     assert_int_equal(cost.wakeups, 0);
+    return cost.handled;
+}
+
+static void lines_take_no_memory_and_wake_nobody(void **state)
+{
+    (void)state;
+    assert_int_equal(assert_costs_nothing(&echo_handler, LINE), CLIENTS * ROUNDS);
 }
 
 static void pages_take_no_memory_and_wake_nobody(void **state)
 {
-    struct cost cost;
-
     (void)state;
-    serve(&hello_handler, "tcp://127.0.0.1:0", WEIR_DISPATCH_WORKER);
-    cost = cost_when_kept(HELLO);
-    assert_int_equal(cost.handled, CLIENTS * ROUNDS);
-    assert_int_equal(cost.allocations, 0);
-    assert_int_equal(cost.wakeups, 0);
+    assert_int_equal(assert_costs_nothing(&hello_handler, HELLO), CLIENTS * ROUNDS);
 }
 
 static void pipelined_pages_take_no_memory_and_wake_nobody(void **state)
 {
     char requests[sizeof(HELLO) * DEPTH] = "";
-    struct cost cost;
 
     (void)state;
     for (int i = 0; i < DEPTH; i++)
         strcat(requests, HELLO);
-    serve(&hello_handler, "tcp://127.0.0.1:0", WEIR_DISPATCH_WORKER);
-    cost = cost_when_kept(requests);
-    assert_int_equal(cost.allocations, 0);
-    assert_int_equal(cost.wakeups, 0);
+    assert_costs_nothing(&hello_handler, requests);
 }
 
 static void dispatch_by_the_acceptor_takes_no_memory_and_a_wakeup_at_most(void **state)
