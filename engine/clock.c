@@ -34,7 +34,5 @@ int clock_timeout_ms(uint64_t until_ms, uint64_t now_ms)
 {
     if (until_ms == CLOCK_NEVER)
         return -1;
-    if (until_ms <= now_ms)
-        return 0;
-    return until_ms - now_ms < INT_MAX ? (int)(until_ms - now_ms) : INT_MAX;
+    return (int)clock_earlier(clock_since(now_ms, until_ms), INT_MAX);
 }

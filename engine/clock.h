@@ -30,6 +30,15 @@ static inline uint64_t clock_earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/*
+ * What has passed since then; 0 if that is later than now. Of two moments that were not read one after
+ * the other either may be the earlier one: a turn's time is older than what began in the turn.
+ */
+static inline uint64_t clock_since(uint64_t then, uint64_t now)
+{
+    return now > then ? now - then : 0;
+}
+
 /* From now until then as epoll_wait(2) and poll(2) take it: 0 if it has passed, -1 for never. */
 int clock_timeout_ms(uint64_t until_ms, uint64_t now_ms);
 

@@ -61,15 +61,12 @@ void doorman_leave(struct doorman *doorman)
 /* Rounded up, so that the time has passed when this says 0. */
 static int time_left_ms(uint64_t until_ns)
 {
-    uint64_t now_ns = until_ns == NEVER ? 0 : clock_ns();
-    uint64_t left_ms;
+    uint64_t left_ns;
 
     if (until_ns == NEVER)
         return -1;
-    if (now_ns >= until_ns)
-        return 0;
-    left_ms = (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
-    return left_ms < INT_MAX ? (int)left_ms : INT_MAX;
+    left_ns = clock_since(clock_ns(), until_ns);
+    return (int)clock_earlier((left_ns + NS_PER_MS - 1) / NS_PER_MS, INT_MAX);
 }
 
 /* Until it is readable, the time has passed, or a child has ended, which is looked after. */

@@ -30,14 +30,14 @@ static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
     struct crew *crew = &housekeeping->pool->crew;
     uint64_t timeout_ms = (uint64_t)housekeeping->config->idle_timeout_ms + CLOCK_COARSE_LAG_MS;
     uint64_t interval_ms = timeout_ms / 8;
-    uint64_t limit_ms = now_ms - timeout_ms;
+    uint64_t limit_ms = clock_since(timeout_ms, now_ms);
 
     if (interval_ms < SWEEP_MIN_MS)
         interval_ms = SWEEP_MIN_MS;
     if (interval_ms > SWEEP_MAX_MS)
         interval_ms = SWEEP_MAX_MS;
     housekeeping->sweep_at_ms = now_ms + interval_ms;
-    if (now_ms > timeout_ms && connection_table_open(&crew->table) > 0)
+    if (connection_table_open(&crew->table) > 0)
         crew_queue_idle(crew, idle_for_too_long, &limit_ms);
 }
 

@@ -189,7 +189,7 @@ static bool is_stuck(struct pool *pool, struct worker *worker, struct pool_watch
     if (!handoff_anyone_asleep(&pool->crew.handoff))
         return watch->ticks >= TICKS_STUCK_BUSY;
     return watch->ticks >= TICKS_STUCK_IDLE ||
-           clock_of_thread_ns(watch->clock) - watch->used_ns >= USED_STUCK_NS;
+           clock_since(watch->used_ns, clock_of_thread_ns(watch->clock)) >= USED_STUCK_NS;
 }
 
 static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_watch *watch,
@@ -198,6 +198,7 @@ static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_
     /* relaxed: for people. pairs: none */
     uint64_t steps = atomic_load_explicit(&worker->steps, memory_order_relaxed);
     const char *inside = atomic_load_explicit(&worker->inside, memory_order_relaxed);
+    uint64_t held_ms = clock_since(watch->steps_since_ms, now_ms);
 
     if (steps != watch->steps || !inside) {
         watch->steps = steps;
@@ -205,12 +206,12 @@ static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_
         watch->warned = false;
         return;
     }
-    if (watch->warned || now_ms - watch->steps_since_ms < pool->config.stall_warn_ms)
+    if (watch->warned || held_ms < pool->config.stall_warn_ms)
         return;
     watch->warned = true;
     tally_add(&pool->tally, TALLY_STALLS, 1);
     fprintf(stderr, "weir: handler '%s' has held worker %u for %llu ms without waiting\n", inside,
-            worker->index, (unsigned long long)(now_ms - watch->steps_since_ms));
+            worker->index, (unsigned long long)held_ms);
 }
 
 static void rescue(struct pool *pool, struct worker *stuck)

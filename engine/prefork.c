@@ -447,7 +447,7 @@ static void replace(struct prefork *prefork)
 
 static void note_death(struct prefork *prefork, const struct child *child, int status)
 {
-    if (clock_ms() - child->born_ms < YOUNG_MS)
+    if (clock_since(child->born_ms, clock_ms()) < YOUNG_MS)
         pause_forking(prefork);
     else
         prefork->pause_ms = 0;

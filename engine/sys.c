@@ -166,7 +166,7 @@ LEAF int sys_poll(struct pollfd *fds, unsigned len, int timeout_ms)
             return -errno;
         if (timeout_ms < 0)
             continue;
-        uint64_t waited = clock_ms() - start;
+        uint64_t waited = clock_since(start, clock_ms());
         left = waited < (uint64_t)timeout_ms ? timeout_ms - (int)waited : 0;
     }
 }

@@ -461,7 +461,7 @@ static uint64_t sleep_or_take_events(struct worker *worker)
         take_events(worker, 0);
         return now_ns;
     }
-    tally_add(&worker->tally, TALLY_BUSY_NS, now_ns - worker->busy_since_ns);
+    tally_add(&worker->tally, TALLY_BUSY_NS, clock_since(worker->busy_since_ns, now_ns));
     handoff_sleep(handoff, worker->index);
     if (!something_to_do(worker))
         timeout_ms = clock_timeout_ms(next_ms(worker), now_ns / 1000000);

@@ -251,6 +251,39 @@ static void the_open_loop_asks_as_often_as_its_rate_says(void **state)
 
 enum { STALL_EVERY = 250, STALL_MS = 100 };
 
+static void *serve_a_line(void *arg)
+{
+    struct rig *rig = arg;
+    char line[LOAD_LINE_LEN];
+    int fd;
+
+    while ((fd = accept(rig->fd, NULL, NULL)) >= 0) {
+        if (recv(fd, line, sizeof(line), MSG_WAITALL) == sizeof(line))
+            send(fd, line, sizeof(line), MSG_NOSIGNAL);
+        close(fd);
+    }
+    return NULL;
+}
+
+/*
+ * Each arrival opens a connection here, in the turn that looks for those that wait in vain, and that
+ * looked at the clock before.
+ */
+static void a_connection_that_was_opened_just_now_has_time(void **state)
+{
+    struct load_result result;
+    struct rig rig;
+
+    (void)state;
+    rig_start(&rig, SOCK_STREAM, serve_a_line);
+    result = run_until(&(struct load_options){
+        .mode = LOAD_LINE, .address = rig.address, .connections = 8, .per_connection = 1,
+        .rate = 1000, .timeout_ms = 1000,
+    }, 1501);
+    rig_stop(&rig);
+    assert_all_right(&result, 1501);
+}
+
 static void *echo_with_stalls(void *arg)
 {
     struct rig *rig = arg;
@@ -834,6 +867,7 @@ int main(void)
         cmocka_unit_test(a_connection_that_ends_too_soon_is_an_error),
         cmocka_unit_test(pipelined_requests_are_each_answered),
         cmocka_unit_test(the_open_loop_asks_as_often_as_its_rate_says),
+        cmocka_unit_test(a_connection_that_was_opened_just_now_has_time),
         cmocka_unit_test(a_server_that_stalls_shows_in_the_open_loop_and_not_in_the_closed_one),
         cmocka_unit_test(silence_is_an_error),
         cmocka_unit_test(what_was_due_and_could_not_be_sent_is_an_error),

@@ -146,7 +146,7 @@ bool lane_over(struct lane *lane, uint64_t now_ns)
     backlog = lane_backlog(lane, now_ns);
     if (backlog == 0)
         return true;
-    if (now_ns - lane->deadline_ns < lane_timeout_ns(lane))
+    if (clock_since(lane->deadline_ns, now_ns) < lane_timeout_ns(lane))
         return false;
     lane_failed(lane, LOAD_UNSENT, backlog);
     lane->left = 0;
@@ -196,7 +196,7 @@ static void result_add(struct load_result *to, const struct load_result *from)
 void lane_answered(struct lane *lane, uint64_t begun_ns, uint64_t now_ns)
 {
     lane->result.requests++;
-    histogram_add(&lane->result.latency, now_ns > begun_ns ? now_ns - begun_ns : 0);
+    histogram_add(&lane->result.latency, clock_since(begun_ns, now_ns));
 }
 
 void lane_failed(struct lane *lane, enum load_error what, uint64_t requests)
@@ -249,7 +249,7 @@ static int take_stop(struct lane *lane, struct epoll_event *events, int n)
 
 static struct timespec span(uint64_t from_ns, uint64_t to_ns)
 {
-    uint64_t ns = to_ns > from_ns ? to_ns - from_ns : 0;
+    uint64_t ns = clock_since(from_ns, to_ns);
 
     return (struct timespec){
         .tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u),

@@ -375,11 +375,11 @@ static void peer_resend(struct lane *lane, struct peer *peer, uint64_t now_ns)
 
         if (!slot->waiting)
             continue;
-        if (now_ns - slot->begun_ns > lane_timeout_ns(lane)) {
+        if (clock_since(slot->begun_ns, now_ns) > lane_timeout_ns(lane)) {
             peer_fail(lane, peer, LOAD_TIMEOUT);
             break;
         }
-        if (slot->out || now_ns - slot->sent_ns < LANE_MS(LOST_MS))
+        if (slot->out || clock_since(slot->sent_ns, now_ns) < LANE_MS(LOST_MS))
             continue;
         lane->result.lost++;
         queue(peer, slot);
@@ -447,7 +447,7 @@ static int datagrams_run(struct lane *lane)
         int n;
 
         dispatch(lane, now_ns);
-        if (now_ns - looked_ns >= LANE_MS(LOST_MS / 2)) {
+        if (clock_since(looked_ns, now_ns) >= LANE_MS(LOST_MS / 2)) {
             looked_ns = now_ns;
             resend_lost(lane, now_ns);
         }

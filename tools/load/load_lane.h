@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "engine/address.h"
+#include "engine/clock.h"
 #include "tools/load/load.h"
 
 enum { LANE_EVENTS_MAX = 256 };

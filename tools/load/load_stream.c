@@ -571,7 +571,7 @@ static void conn_opened(struct lane *lane, struct conn *conn)
     conn->opening = false;
     streams->opening--;
     streams->connected = true;
-    histogram_add(&lane->result.connect, now_ns - conn->active_ns);
+    histogram_add(&lane->result.connect, clock_since(conn->active_ns, now_ns));
     conn->active_ns = now_ns;
     if (set_waits_out(lane, conn, false) < 0)
         conn_fail(lane, conn, LOAD_CANNOT_CONNECT, now_ns);
@@ -664,7 +664,7 @@ static void end_rests(struct lane *lane, uint64_t now_ns)
 {
     struct streams *streams = lane->state;
 
-    while (streams->rest && now_ns - streams->rest->active_ns >= LANE_MS(REST_MS) &&
+    while (streams->rest && clock_since(streams->rest->active_ns, now_ns) >= LANE_MS(REST_MS) &&
            now_ns < lane->deadline_ns) {
         struct conn *conn = streams->rest;
 
@@ -696,7 +696,7 @@ static void check_timeouts(struct lane *lane, uint64_t now_ns)
     for (uint32_t i = 0; i < streams->opened; i++) {
         struct conn *conn = &streams->conns[i];
 
-        if (!waits_for_server(conn) || now_ns - conn->active_ns < timeout_ns)
+        if (!waits_for_server(conn) || clock_since(conn->active_ns, now_ns) < timeout_ns)
             continue;
         if (conn->opening && !streams->connected)
             streams->error = -ETIMEDOUT;
