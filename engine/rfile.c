@@ -131,7 +131,9 @@ ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n)
     }
     if (n == 0)
         rfile->eof = true;
-    else if (n != -EAGAIN)
+    else if (n == -EAGAIN)
+        conn->drained = true;
+    else
         fail(rfile, n);
     return n;
 }
@@ -186,6 +188,9 @@ static ssize_t fill(struct weir_request *req, size_t limit)
         r = weir_flush(req);
         if (r < 0)
             return r;
+        /* Input ends a wait for room, too, and its edge is not told again: looks once more. */
+        if (WEIR_UNLIKELY(!conn->drained))
+            continue;
         make_small(req);
         deadline_ms = request_deadline_ms(req, req->service->read_timeout_ms);
         r = request_wait(req, EPOLLIN, deadline_ms);

@@ -773,6 +773,43 @@ static void input_that_answers_the_answer_is_not_lost(void **state)
         close(fds[i]);
 }
 
+/* More than any socket holds, and it leaves when the next read waits. */
+#define LONG_ANSWER (16 * MIB)
+
+static int answer_at_length(struct weir_request *req)
+{
+    static const char answer[LONG_ANSWER];
+    char *line;
+    ssize_t n;
+
+    while ((n = weir_readline(req, &line, 16)) > 0) {
+        if (line[0] == 'l')
+            weir_write(req, answer, sizeof(answer));
+        weir_write(req, line, (size_t)n);
+    }
+    return (int)n;
+}
+
+static void input_that_comes_while_a_read_sends_is_not_lost(void **state)
+{
+    char *got = test_malloc(LONG_ANSWER);
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(answer_at_length, .wbufsize = LONG_ANSWER + 16);
+    fd = support_connect(server, 0);
+    support_say(fd, "long\n");
+    SUPPORT_AWAIT(server, bytes_out, > 0);
+    if (way->stack != WEIR_STACK_THREAD)
+        SUPPORT_AWAIT(server, parked, == 1);
+    support_say(fd, "short\n");
+    assert_int_equal(support_read_all(fd, got, LONG_ANSWER), LONG_ANSWER);
+    support_expect(fd, "long\nshort\n");
+    test_free(got);
+    close(fd);
+}
+
 /* ------------------------------------------------------------------ deadlines --------- */
 
 static int note_read_timeout(struct weir_request *req)
@@ -924,6 +961,7 @@ int main(void)
         STREAM_TEST(a_kept_handler_that_took_nothing_and_gets_no_more_is_timed_out),
         STREAM_TEST(input_that_comes_as_the_handler_returns_is_not_lost),
         STREAM_TEST(input_that_answers_the_answer_is_not_lost),
+        STREAM_TEST(input_that_comes_while_a_read_sends_is_not_lost),
         STREAM_TEST(a_read_timeout_comes_not_too_early_and_stays),
         STREAM_TEST(a_request_timeout_ends_a_conversation_that_goes_on_and_on),
         STREAM_TEST(a_request_timeout_ends_a_flood),

@@ -4,17 +4,21 @@
  * One connection, two workers with an epoll set each, a third thread that drains either set (a
  * worker's tick, or an idle neighbour), and a peer that sends. An edge-triggered event is seen once,
  * by whoever drains the set. The handler reads until there is nothing and then parks, or
- * returns WEIR_KEEP, or closes; whatever it chooses, at any time. A parked fiber may also be
- * resumed by its timer, an idle connection queued by a sweep.
+ * returns WEIR_KEEP, or closes; whatever it chooses, at any time. Before it waits for input it sends
+ * what it has gathered, and once that finds no room: then it first waits for that, on the same
+ * word, and input ends this wait as well. A parked fiber may also be resumed by its timer, an idle
+ * connection queued by a sweep.
  *
- * Checked: when everything stands still, all that was sent has been read (or the connection is
- * closed); a connection has one owner, is in the ready queue once, and is told to its worker once.
+ * Checked: when everything stands still, all that was sent has been read and what was gathered has
+ * left (or the connection is closed); a connection has one owner, is in the ready queue once, and
+ * is told to its worker once.
  *
  * Broken on purpose, to see that the check would notice:
  *   -DNO_MARK    an event that finds the connection running leaves no mark
  *   -DNO_LOOK    parking and keeping don't look at the mark
  *   -DNO_RETRY   who finds the mark parks in the next try, without reading first
  *   -DSTALE      a fiber that is resumed still believes that its socket is drained
+ *   -DBLIND      who has waited for room parks for input without another look at it
  */
 #define SENDS 3
 
@@ -36,6 +40,9 @@ bool edge[2];                   /* the sets: an event is waiting */
 byte unread;                    /* in the socket */
 bool drained;                   /* the last read left nothing, and no edge was seen since */
 bool timer = true, sweep = true;/* each once */
+bool stuffed = true;              /* once, what is gathered finds no room */
+bool flushing;                  /* ... and waits for it */
+bool room;                      /* ... which has come */
 
 active proctype peer()
 {
@@ -113,11 +120,19 @@ inline let_go(to)
     fi
 }
 
-/* connection_watch(): out of the other worker's set, into ours; that reports what is there. */
+/*
+ * connection_watch(): out of the other worker's set, into ours; that reports what is there. So does
+ * asking for output as well.
+ */
 inline watch()
 {
     if
-    :: home == me
+    :: atomic { home == me ->
+            if
+            :: flushing && room -> edge[me] = true
+            :: else
+            fi
+        }
     :: else ->
         atomic {
             if
@@ -126,7 +141,7 @@ inline watch()
             fi;
             home = 2
         }
-        atomic { home = me; edge[me] = unread > 0 }
+        atomic { home = me; edge[me] = unread > 0 || room }
     fi
 }
 
@@ -144,9 +159,17 @@ end:
 #ifndef STALE
         drained = false;
 #endif
-        goto handler
+        if
+        :: flushing ->
+            atomic { running++; assert(running == 1) }
+            goto send
+        :: else -> goto handler
+        fi
     :: atomic { timer && word == PARKED && owner == me -> timer = false; word = RUNNING }
-        goto handler
+        if
+        :: flushing -> word = CLOSED; goto end      /* a write that fails has failed for good */
+        :: else -> goto handler
+        fi
     :: atomic { queue > 0 -> queue-- }
         atomic { assert(STATE(word) == QUEUED); word = word + RUNNING }
         atomic { drained = false; owner = me }
@@ -162,6 +185,29 @@ reading:
                 goto end
             fi
         fi;
+        if
+        :: atomic { stuffed -> stuffed = false; flushing = true }
+send:
+            if
+            :: room -> flushing = false;
+#ifdef BLIND
+                goto wait
+#else
+                if
+                :: drained
+                :: !drained -> goto reading
+                fi
+#endif
+            :: !room -> watch();
+                let_go(PARKED);
+                if
+                :: gone -> gone = false; goto end
+                :: !gone -> drained = false; goto send
+                fi
+            fi
+        :: true
+        fi;
+wait:
         watch();
         if
         :: let_go(PARKED)                               /* the fiber waits inside the handler */
@@ -179,9 +225,22 @@ reading:
     od
 }
 
+/* The peer takes what has arrived. */
+active proctype taker()
+{
+end:
+    atomic {
+        flushing -> room = true;
+        if
+        :: home != 2 -> edge[home] = true
+        :: else
+        fi
+    }
+}
+
 active proctype check()
 {
 end:
     timeout;
-    assert(word == CLOSED || unread == 0)
+    assert(word == CLOSED || (unread == 0 && !flushing))
 }

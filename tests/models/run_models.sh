@@ -70,6 +70,7 @@ breaks connection safety -DNO_MARK
 breaks connection safety -DNO_LOOK
 breaks connection safety -DNO_RETRY
 breaks connection safety -DSTALE
+breaks connection safety -DBLIND
 
 holds receiver safety
 breaks receiver safety -DNO_WAIT
