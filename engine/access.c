@@ -318,9 +318,7 @@ int access_slot_set(struct access_slot *slot, struct weir_access *rules)
     old = atomic_exchange_explicit(&slot->rules, rules, memory_order_acq_rel);
     if (!old)
         return 0;
-    reclaim_thread_init();
     reclaim_defer(&old->reclaim, free_replaced);
-    reclaim_thread_fini();
     return 0;
 }
 

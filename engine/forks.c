@@ -13,6 +13,7 @@
 #include "engine/address.h"
 #include "engine/crowd.h"
 #include "engine/packet.h"
+#include "engine/process.h"
 #include "engine/sys.h"
 
 #include <errno.h>
@@ -144,7 +145,7 @@ static int fork_locked(struct forks *forks, const struct accepted *accepted)
     int r;
 
     worker_init_alone(worker, forks->config.crew, (unsigned)i);
-    pid = fork();
+    pid = process_fork();
     if (pid == 0) {
         pthread_mutex_unlock(&forks->lock);
         child_main(forks, worker, accepted);

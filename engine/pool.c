@@ -85,10 +85,29 @@ fail:
     return r;
 }
 
+static int start_reclaiming(struct pool *pool)
+{
+    int r = 0;
+
+    if (pool->reclaims || pool->crew.table.private)
+        return 0;
+    r = reclaim_start();
+    pool->reclaims = r == 0;
+    return r;
+}
+
+static void stop_reclaiming(struct pool *pool)
+{
+    if (pool->reclaims)
+        reclaim_stop();
+    pool->reclaims = false;
+}
+
 void pool_destroy(struct pool *pool)
 {
     if (!pool)
         return;
+    stop_reclaiming(pool);
     fini_workers(pool);
     crew_fini(&pool->crew);
     free_pool(pool);
@@ -119,27 +138,33 @@ static void end_threads(struct pool *pool)
     overflow_uninstall();
 }
 
+static int start_workers(struct pool *pool)
+{
+    int r = overflow_install();
+
+    while (r == 0 && pool->threads_len < pool->workers_len) {
+        r = start_worker(pool, pool->threads_len);
+        if (r == 0)
+            pool->threads_len++;
+        else
+            end_threads(pool);
+    }
+    return r;
+}
+
 int pool_start(struct pool *pool)
 {
     int r;
 
     if (pool->threads_len > 0)
         return 0;
-    r = pool->crew.table.private ? 0 : reclaim_start();
+    r = start_reclaiming(pool);
     if (r < 0 || pool->config.crew.threadless)
         return r;
-    r = overflow_install();
+    r = start_workers(pool);
     if (r < 0)
-        return r;
-    while (pool->threads_len < pool->workers_len) {
-        r = start_worker(pool, pool->threads_len);
-        if (r < 0) {
-            end_threads(pool);
-            return r;
-        }
-        pool->threads_len++;
-    }
-    return 0;
+        stop_reclaiming(pool);
+    return r;
 }
 
 void pool_stop(struct pool *pool)

@@ -43,6 +43,7 @@ struct pool {
     struct pool_watch *watches;
     pthread_t *threads;
     unsigned threads_len;
+    bool reclaims;              /* a user of reclaim.c's thread */
     struct tally tally;         /* the tick's */
 };
 

@@ -10,7 +10,7 @@
 #include "engine/mixin.h"
 
 #include "engine/clock.h"
-#include "engine/reclaim.h"
+#include "engine/process.h"
 #include "engine/sys.h"
 #include "engine/thread.h"
 
@@ -321,17 +321,12 @@ static void unlink_child_locked(struct prefork *prefork, struct child *child)
 /* In the parent: 0, or -errno. */
 static int fork_locked(struct prefork *prefork, struct child *child)
 {
-    int r = reclaim_before_fork();
+    int r;
 
-    if (r < 0)
-        return r;
-    child->pid = fork();
-    if (child->pid == 0) {
-        reclaim_after_fork_in_child();
+    child->pid = process_fork();
+    if (child->pid == 0)
         child_main(prefork, child);
-    }
     r = child->pid < 0 ? -errno : 0;
-    reclaim_after_fork();
     if (r == 0) {
         r = watch_for_end(prefork, child);
         if (r < 0)

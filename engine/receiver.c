@@ -60,9 +60,7 @@ int receiver_create(struct crew *crew, const struct receiver_config *config, int
 
 void receiver_destroy(struct receiver *receiver)
 {
-    reclaim_thread_init();
     connection_forget(&receiver->crew->table, receiver->socket);
-    reclaim_thread_fini();
     free(receiver);
 }
 

@@ -3,17 +3,39 @@
 #include "engine/compiler.h"
 #include "engine/thread.h"
 
-#include <errno.h>
+#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <urcu/list.h>
+#include <urcu/static/urcu-memb.h>
+
+/* What is deferred meanwhile shares a grace period. */
+#define BATCH_MS 10
+
+/* A registered thread, by its place in liburcu's own list. */
+struct reader {
+    struct cds_list_head *place;
+    struct reader *next;
+    struct reader **link;
+};
 
 static _Thread_local unsigned registered;
+static _Thread_local struct reader self;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* of what follows; held across fork */
-static unsigned readers;        /* threads that are registered */
-static bool started;            /* liburcu's thread, by us */
+static struct reader *readers;  /* threads that are registered */
+static unsigned users;          /* of the thread */
+static pthread_t thread;        /* frees what is deferred; there while there are users */
+
+static pthread_mutex_t grace = PTHREAD_MUTEX_INITIALIZER;   /* in a grace period; likewise */
+
+static _Atomic(struct reclaim_head *) deferred;
+static _Atomic bool running;    /* the thread does */
+static sem_t work;              /* something is deferred, or the end */
+static bool has_work;           /* under lock: it was initialized */
 
 #if WEIR_TSAN
 #include <sanitizer/tsan_interface.h>
@@ -26,32 +48,73 @@ static char grace_period;
 #define GRACE_ACQUIRE() ((void)0)
 #endif
 
-static void *end_at_once(void *nothing)
+/* ------------------------------------------------------------------ the thread -------- */
+
+static void reclaim_all(struct reclaim_head *head)
 {
-    return nothing;
+    pthread_mutex_lock(&grace);
+    urcu_memb_synchronize_rcu();
+    while (head) {
+        struct reclaim_head *next = head->next;
+
+        head->fn(head);
+        head = next;
+    }
+    pthread_mutex_unlock(&grace);
 }
 
-/* Could a thread be had now? */
-static int try_thread(void)
+static void reclaim_deferred(void)
 {
-    pthread_t thread;
-    int r = thread_start(&thread, -1, end_at_once, NULL);
+    /* seq_cst: the heads as they were put in; and behind the end, store buffering.
+     * pairs: reclaim_defer() */
+    struct reclaim_head *head = atomic_exchange_explicit(&deferred, NULL, memory_order_seq_cst);
 
-    if (r == 0)
-        pthread_join(thread, NULL);
+    if (head)
+        reclaim_all(head);
+}
+
+static bool is_running(void)
+{
+    /* seq_cst: the semaphore as it was made; and it is looked at again after something was put in
+     * for the thread, store buffering. pairs: start_locked(), reclaim_stop() */
+    return atomic_load_explicit(&running, memory_order_seq_cst);
+}
+
+static void *thread_main(void *nothing)
+{
+    (void)nothing;
+    while (is_running()) {
+        while (sem_wait(&work) < 0)
+            ;
+        if (is_running())
+            poll(NULL, 0, BATCH_MS);
+        reclaim_deferred();
+    }
+    reclaim_deferred();
+    return NULL;
+}
+
+/* Who put something in and missed that sees to it himself. */
+static void end_running(void)
+{
+    /* seq_cst: then the thread, or who finds none, looks what is there. pairs: is_running() */
+    atomic_store_explicit(&running, false, memory_order_seq_cst);
+    reclaim_deferred();
+}
+
+static int start_locked(void)
+{
+    int r;
+
+    if (!has_work)
+        sem_init(&work, 0, 0);
+    has_work = true;
+    /* seq_cst: the semaphore, to who defers. pairs: is_running() */
+    atomic_store_explicit(&running, true, memory_order_seq_cst);
+    r = thread_start(&thread, -1, thread_main, NULL);
+    if (r < 0)
+        end_running();
     return r;
-}
-
-/* With every signal blocked, as all of our threads. */
-static void make_reclaimer(void)
-{
-    sigset_t all;
-    sigset_t before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    urcu_memb_get_default_call_rcu_data();
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 int reclaim_start(void)
@@ -59,14 +122,42 @@ int reclaim_start(void)
     int r = 0;
 
     pthread_mutex_lock(&lock);
-    if (!started) {
-        r = try_thread();
-        if (r == 0)
-            make_reclaimer();
-        started = r == 0;
-    }
+    if (users == 0)
+        r = start_locked();
+    if (r == 0)
+        users++;
     pthread_mutex_unlock(&lock);
     return r;
+}
+
+void reclaim_stop(void)
+{
+    pthread_mutex_lock(&lock);
+    if (--users == 0) {
+        end_running();
+        sem_post(&work);
+        pthread_join(thread, NULL);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+/* ------------------------------------------------------------------ readers ----------- */
+
+static void register_locked(void)
+{
+    urcu_memb_register_thread();
+    self = (struct reader){ &URCU_TLS(urcu_memb_reader).node, readers, &readers };
+    if (readers)
+        readers->link = &self.next;
+    readers = &self;
+}
+
+static void unregister_locked(void)
+{
+    *self.link = self.next;
+    if (self.next)
+        self.next->link = self.link;
+    urcu_memb_unregister_thread();
 }
 
 void reclaim_thread_init(void)
@@ -74,8 +165,7 @@ void reclaim_thread_init(void)
     if (registered++ > 0)
         return;
     pthread_mutex_lock(&lock);
-    urcu_memb_register_thread();
-    readers++;
+    register_locked();
     pthread_mutex_unlock(&lock);
 }
 
@@ -84,8 +174,7 @@ void reclaim_thread_fini(void)
     if (--registered > 0)
         return;
     pthread_mutex_lock(&lock);
-    urcu_memb_unregister_thread();
-    readers--;
+    unregister_locked();
     pthread_mutex_unlock(&lock);
 }
 
@@ -100,10 +189,31 @@ void reclaim_exit(void)
     urcu_memb_read_unlock();
 }
 
+/* For the thread, which is woken for the first of a batch. */
+static void put(struct reclaim_head *head)
+{
+    /* seq_cst: the head, to who takes it; then a look whether the thread is still there; store
+     * buffering. pairs: reclaim_deferred() */
+    struct reclaim_head *first = atomic_load_explicit(&deferred, memory_order_relaxed);
+    do
+        head->next = first;
+    while (!atomic_compare_exchange_weak_explicit(&deferred, &first, head, memory_order_seq_cst,
+                                                  memory_order_relaxed));
+    if (!first)
+        sem_post(&work);
+    if (WEIR_UNLIKELY(!is_running()))
+        reclaim_deferred();
+}
+
 void reclaim_defer(struct reclaim_head *head, void (*fn)(struct reclaim_head *head))
 {
     GRACE_RELEASE();
-    urcu_memb_call_rcu(head, fn);
+    head->fn = fn;
+    head->next = NULL;
+    if (WEIR_LIKELY(is_running()))
+        put(head);
+    else
+        reclaim_all(head);
 }
 
 void reclaim_settle(void)
@@ -113,29 +223,43 @@ void reclaim_settle(void)
 
 /* ------------------------------------------------------------------ fork(2) ----------- */
 
-/*
- * A child has only the thread that forked, but liburcu would go on to look at all that were
- * registered: at their thread-local memory, in stacks that glibc gives to the child's new threads.
- */
-int reclaim_before_fork(void)
+void reclaim_before_fork(void)
 {
     pthread_mutex_lock(&lock);
-    if (readers > (registered > 0)) {
-        pthread_mutex_unlock(&lock);
-        return -EPERM;
-    }
-    urcu_memb_call_rcu_before_fork();
-    return 0;
+    pthread_mutex_lock(&grace);
 }
 
 void reclaim_after_fork(void)
 {
-    urcu_memb_call_rcu_after_fork_parent();
+    pthread_mutex_unlock(&grace);
     pthread_mutex_unlock(&lock);
+}
+
+/*
+ * A child has only the thread that forked, but liburcu would go on to look at all that were
+ * registered: at their thread-local memory, in stacks that glibc gives to the child's new threads.
+ * Nobody is in a grace period, so all of them stand in its one list.
+ */
+static void forget_other_readers(void)
+{
+    for (struct reader *reader = readers; reader; reader = reader->next)
+        if (reader != &self)
+            cds_list_del(reader->place);
+    readers = NULL;
+    if (registered == 0)
+        return;
+    self.next = NULL;
+    self.link = &readers;
+    readers = &self;
 }
 
 void reclaim_after_fork_in_child(void)
 {
-    pthread_mutex_unlock(&lock);
-    urcu_memb_call_rcu_after_fork_child();
+    forget_other_readers();
+    users = 0;
+    /* relaxed: nobody else is there. What was deferred has its readers in the parent, and is a
+     * copy's that goes on there. pairs: none */
+    atomic_store_explicit(&running, false, memory_order_relaxed);
+    atomic_store_explicit(&deferred, NULL, memory_order_relaxed);
+    reclaim_after_fork();
 }

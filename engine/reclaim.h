@@ -1,35 +1,44 @@
 /*
  * reclaim.h - memory that other threads may still be looking at: freed after a grace period.
  *
- * A thin naming of liburcu's memb flavour, which needs no quiescent states: a handler that runs
- * for a minute stalls no grace period. It adds what ThreadSanitizer can't see for itself, since
- * liburcu's fences are inline assembly and a membarrier(2).
+ * Read-side sections and grace periods are liburcu's memb flavour, which needs no quiescent states:
+ * a handler that runs for a minute stalls no grace period. Not its call_rcu: that ends the program
+ * where its thread can't be had. Ours is made before it is needed, or else who defers something
+ * waits for the grace period itself. This adds what ThreadSanitizer can't see, since liburcu's
+ * fences are inline assembly and a membarrier(2).
  *
- * Threads: reclaim_enter to reclaim_exit by a thread between reclaim_thread_init and _fini.
- * Blocks:  reclaim_start, while a thread is made; reclaim_before_fork, while memory is freed; _init
- *          and _fini, while another thread is in one of these. The others never.
- * Never:   park inside a section. Read-side nesting belongs to a pthread, not to a fiber.
+ * Threads: reclaim_enter to reclaim_exit by a thread between reclaim_thread_init and _fini; the
+ *          others any.
+ * Blocks:  reclaim_start, while a thread is made; reclaim_stop until it has ended, and all is freed;
+ *          reclaim_before_fork, while memory is freed; _init and _fini, while another thread is in
+ *          one of these; reclaim_defer, where no thread was started, for a grace period.
+ * Never:   park inside a section, or defer there. Read-side nesting belongs to a pthread, not to a
+ *          fiber.
  */
 #ifndef WEIR_RECLAIM_H
 #define WEIR_RECLAIM_H
 
 #include <urcu/urcu-memb.h>
 
-#define reclaim_head rcu_head
+struct reclaim_head {
+    struct reclaim_head *next;
+    void (*fn)(struct reclaim_head *head);
+};
 
 /*
- * Around a fork(2) whose child goes on to use all this. before returns 0, or -EPERM: other threads
- * are registered, and a child could free nothing any more. Then neither of the others is called.
+ * Around any fork(2): see process.h. The child has what it needs to register, defer and start anew,
+ * whoever was registered in the parent; what was deferred there stays there.
  */
-int reclaim_before_fork(void);
+void reclaim_before_fork(void);
 void reclaim_after_fork(void);
 void reclaim_after_fork_in_child(void);
 
 /*
- * Before anything is deferred: makes liburcu's thread, unless the process has it. 0, or -EAGAIN: no
- * thread could be had. liburcu alone would make it when it is first needed, and abort.
+ * Makes the thread that frees, unless another user has it: 0 or -errno. stop gives it back; the last
+ * one ends it, with nothing left to be freed.
  */
 int reclaim_start(void);
+void reclaim_stop(void);
 
 /* Nest freely: the outermost pair registers the thread. */
 void reclaim_thread_init(void);
@@ -39,7 +48,7 @@ void reclaim_thread_fini(void);
 void reclaim_enter(void);
 void reclaim_exit(void);
 
-/* Calls fn(head) on liburcu's own thread when every section that has begun by now has ended. */
+/* Calls fn(head) when every section that has begun by now has ended, mostly on the thread. */
 void reclaim_defer(struct reclaim_head *head, void (*fn)(struct reclaim_head *head));
 
 /* To be called first in such an fn: everything that readers did comes before this. */

@@ -4,6 +4,7 @@
 #include "engine/server.h"
 
 #include "engine/cpulist.h"
+#include "engine/process.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -266,7 +267,11 @@ void server_free(struct weir_server *server)
 
 static int build(struct weir_server *server)
 {
-    int r = parse_cpus(server);
+    int r = process_init();
+
+    if (r < 0)
+        return SERVER_REFUSE(r, "the server: %s", strerror(-r));
+    r = parse_cpus(server);
 
     if (r == 0)
         r = parse_owner(server);

@@ -74,8 +74,6 @@ static const char *why_not(int error, bool listens)
         return "this is one of its handlers";
     case -EOPNOTSUPP:
         return "it is WEIR_PREFORK: its children accept";
-    case -EPERM:
-        return "it is WEIR_PREFORK, and another weir server serves in this program";
     case -EINVAL:
         if (!listens)
             return "it does not listen yet: weir_server_bind and weir_server_activate come first";

@@ -311,8 +311,7 @@ const char *weir_why(void);
  * serving are others. When the parent ends, however that may be, its children stop accepting, are
  * cancelled, and end, after a second at the latest. Nothing is accepted in the parent:
  * weir_handle_request, weir_server_fileno and weir_submit_fd are refused there (-EOPNOTSUPP).
- * -EPERM: another weir server serves in the program, or its handlers run. (One that is started
- * later keeps children that die from being replaced until it has ended.)
+ * Other servers of the program stay in the parent: a child has none of their threads.
  *
  * Beside other threads: a child has only the thread that forked. The engine's own locks are free
  * in it, none of its threads are missed there, and glibc makes malloc, stdio and further threads

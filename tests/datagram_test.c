@@ -1022,7 +1022,6 @@ int main(void)
     board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (board == MAP_FAILED)
         return 1;
-    /* First, while the process has no thread that liburcu keeps. */
     failed = RUN("fork", side_by_side, .concurrency = WEIR_FORK);
     failed += RUN("serial", serial, .concurrency = WEIR_SERIAL);
     failed += RUN("thread", side_by_side, .concurrency = WEIR_THREAD);

@@ -1,0 +1,60 @@
+#include "engine/process.h"
+
+#include "engine/reclaim.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <unistd.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool initialized;        /* under lock */
+static _Atomic uint32_t forks;
+static _Thread_local bool ours; /* the fork that is on */
+
+static void count_fork(void)
+{
+    /* relaxed: who asks was there, or has the server from who was. pairs: process_forks() */
+    atomic_fetch_add_explicit(&forks, 1, memory_order_relaxed);
+}
+
+static void after_in_parent(void)
+{
+    reclaim_after_fork();
+    if (!ours)
+        count_fork();
+}
+
+static void after_in_child(void)
+{
+    reclaim_after_fork_in_child();
+    count_fork();
+}
+
+int process_init(void)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&lock);
+    if (!initialized)
+        r = pthread_atfork(reclaim_before_fork, after_in_parent, after_in_child);
+    initialized = r == 0;
+    pthread_mutex_unlock(&lock);
+    return -r;
+}
+
+pid_t process_fork(void)
+{
+    pid_t pid;
+
+    ours = true;
+    pid = fork();
+    ours = false;
+    return pid;
+}
+
+uint32_t process_forks(void)
+{
+    /* relaxed: see count_fork(). pairs: count_fork() */
+    return atomic_load_explicit(&forks, memory_order_relaxed);
+}
