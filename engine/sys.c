@@ -81,6 +81,16 @@ LEAF ssize_t sys_sendfile(int fd, int file_fd, off_t offset, size_t len)
     return n >= 0 ? n : -errno;
 }
 
+LEAF ssize_t sys_pread(int fd, void *buf, size_t len, off_t offset)
+{
+    ssize_t n;
+
+    do
+        n = pread(fd, buf, len, offset);
+    while (n < 0 && errno == EINTR);
+    return n >= 0 ? n : -errno;
+}
+
 LEAF int sys_accept(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_len)
 {
     socklen_t len;

@@ -90,6 +90,9 @@ int sys_sendmmsg(int fd, struct mmsghdr *messages, unsigned len);
  */
 ssize_t sys_sendfile(int fd, int file_fd, off_t offset, size_t len);
 
+/* Bytes of a file from offset, 0 where it ends, or -errno (-ESPIPE: it is a pipe or a socket). */
+ssize_t sys_pread(int fd, void *buf, size_t len, off_t offset);
+
 /*
  * The next connection, non-blocking and close-on-exec, or -errno (-EAGAIN: none waits). One that
  * was gone before it was taken (ECONNABORTED) is passed over.

@@ -578,7 +578,10 @@ int weir_flush(struct weir_request *req);
 
 /*
  * weir_sendfile sends len bytes of a file from offset, behind what was written before, without
- * copying them through user space. Returns the bytes sent: fewer than len only if the file ends.
+ * copying them through user space, where the file system and the kernel know how; else it copies.
+ * Returns the bytes sent: fewer than len only if the file ends, be it because it was cut meanwhile. Errors
+ * are those of weir_write, and those of reading the file (pread(2): -EBADF, -EIO, -ESPIPE of a pipe or
+ * a socket, which have no offset) and -ENOMEM, after which writing goes on behind what has been sent.
  */
 ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len);
 

@@ -94,15 +94,15 @@ static ssize_t note_sent(struct weir_request *req, ssize_t n, uint64_t *deadline
     return n;
 }
 
-static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_len)
+/* deadline_ms: see wait_for_room. */
+static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_len,
+                    uint64_t *deadline_ms)
 {
-    uint64_t deadline_ms = 0;
-
     while (parts_len > 0) {
         ssize_t n = parts_len == 1 ? sys_send(req->conn->fd, parts->iov_base, parts->iov_len)
                                    : sys_sendv(req->conn->fd, parts, parts_len);
 
-        n = note_sent(req, n, &deadline_ms);
+        n = note_sent(req, n, deadline_ms);
         if (n < 0)
             return (int)n;
         advance(&parts, &parts_len, (size_t)n);
@@ -190,6 +190,7 @@ static int grow(struct weir_request *req, size_t len)
 static int send_through(struct weir_request *req, const struct iovec *iov, size_t iov_len)
 {
     struct iovec parts[PARTS_MAX];
+    uint64_t deadline_ms = 0;
     size_t parts_len = 0;
 
     if (req->wfile.len > 0)
@@ -201,7 +202,7 @@ static int send_through(struct weir_request *req, const struct iovec *iov, size_
             parts[parts_len++] = *iov++;
             iov_len--;
         }
-        r = send_all(req, parts, parts_len);
+        r = send_all(req, parts, parts_len, &deadline_ms);
         if (r < 0)
             return r;
         parts_len = 0;
@@ -289,33 +290,108 @@ ssize_t weir_printf(struct weir_request *req, const char *format, ...)
     return n;
 }
 
-ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len)
-{
-    const bool corked = len > SENDFILE_SPAN && sys_cork(req->conn->fd);
-    const bool waits = !corked && req->wfile.len > 0 && len > 0;
-    uint64_t deadline_ms = 0;
-    size_t done = 0;
-    int r;
+/* ------------------------------------------------------------------ files ------------- */
 
-    if (req->wfile.is_reply)
-        return -EOPNOTSUPP;
-    r = wfile_flush(req, waits ? MSG_MORE : 0);
-    while (r == 0 && done < len) {
-        ssize_t n = sys_sendfile(req->conn->fd, file_fd, offset + (off_t)done, len - done);
+/* What weir_sendfile sends, as far as it has come. */
+struct sending {
+    int file_fd;
+    off_t offset;
+    size_t len;
+    size_t done;
+    uint64_t deadline_ms;       /* see wait_for_room */
+};
+
+/* Asking has taken the error from the socket, so that nothing else will tell of it. */
+static bool is_of_the_connection(int error)
+{
+    switch (error) {
+    case -EPIPE:
+    case -ECONNRESET:
+    case -ECONNABORTED:
+    case -ECONNREFUSED:
+    case -ETIMEDOUT:
+    case -EHOSTUNREACH:
+    case -EHOSTDOWN:
+    case -ENETUNREACH:
+    case -ENETDOWN:
+    case -ENOTCONN:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* 0, an error of the connection, which stays, or one of the file, which doesn't. */
+static int copy_with(struct weir_request *req, struct sending *file, char *buf)
+{
+    while (file->done < file->len) {
+        size_t left = file->len - file->done;
+        ssize_t n = sys_pread(file->file_fd, buf, left < SENDFILE_SPAN ? left : SENDFILE_SPAN,
+                              file->offset + (off_t)file->done);
+        struct iovec part = { .iov_base = buf, .iov_len = n > 0 ? (size_t)n : 0 };
+        int r;
+
+        if (n <= 0)
+            return (int)n;
+        r = send_all(req, &part, 1, &file->deadline_ms);
+        if (r < 0)
+            return r;
+        file->done += (size_t)n;
+    }
+    return 0;
+}
+
+/* Not every file system has sendfile(2), nor every sandbox. What is wrong with the file shows, too. */
+static int copy_rest(struct weir_request *req, struct sending *file)
+{
+    char *buf = malloc(SENDFILE_SPAN);
+    int r = buf ? copy_with(req, file, buf) : -ENOMEM;
+
+    free(buf);
+    return r;
+}
+
+static int send_file(struct weir_request *req, struct sending *file)
+{
+    while (file->done < file->len) {
+        ssize_t n = sys_sendfile(req->conn->fd, file->file_fd, file->offset + (off_t)file->done,
+                                 file->len - file->done);
+        int r = 0;
 
         if (n == 0)
             break;
         if (n > 0) {
             tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
-            done += (size_t)n;
+            file->done += (size_t)n;
+        } else if (n == -EAGAIN) {
+            r = wait_for_room(req, &file->deadline_ms);
         } else {
-            r = n == -EAGAIN ? wait_for_room(req, &deadline_ms) : fail(req, (int)n);
+            return is_of_the_connection((int)n) ? fail(req, (int)n) : copy_rest(req, file);
         }
+        if (r < 0)
+            return r;
     }
-    if (corked || (waits && done == 0))
-        sys_push(req->conn->fd);
-    return r < 0 ? r : (ssize_t)done;
+    return 0;
 }
+
+ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len)
+{
+    const bool corked = len > SENDFILE_SPAN && sys_cork(req->conn->fd);
+    const bool waits = !corked && req->wfile.len > 0 && len > 0;
+    struct sending file = { .file_fd = file_fd, .offset = offset, .len = len };
+    int r;
+
+    if (req->wfile.is_reply)
+        return -EOPNOTSUPP;
+    r = wfile_flush(req, waits ? MSG_MORE : 0);
+    if (r == 0)
+        r = send_file(req, &file);
+    if (corked || (waits && file.done == 0))
+        sys_push(req->conn->fd);
+    return r < 0 ? r : (ssize_t)file.done;
+}
+
+/* ------------------------------------------------------------------ datagrams --------- */
 
 char *wfile_take(struct weir_request *req, size_t *ret_len, size_t *ret_size)
 {

@@ -5,6 +5,7 @@
 #include "tests/support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 
 enum {
     MANY = 3 * 1000 * 1000,         /* bytes of a request: more than our buffers hold */
+    PIECE = 16,                     /* ... of any program's environment */
     MORE = 24 * 1000 * 1000,        /* of a reply: more than the kernel takes off a handler */
 };
 
@@ -63,10 +65,21 @@ static int break_down(struct weir_http *ex)
 
 static int file_fd;
 
+/* A file that the kernel has no sendfile for, PIECE bytes of it. */
+static int send_environment(struct weir_http *ex)
+{
+    int fd = open("/proc/self/environ", O_RDONLY | O_CLOEXEC);
+    int r = weir_http_reply_file(ex, 200, NULL, fd, 0, PIECE);
+
+    close(fd);
+    return r;
+}
+
 static const struct weir_http_route routes[] = {
     { "POST", "/sum", sum, NULL },
     { "GET", "/stream", stream_many, NULL },
     { "GET", "/file", send_many, &file_fd },
+    { "GET", "/environment", send_environment, NULL },
     { "GET", "/fail", break_down, NULL },
 };
 
@@ -238,6 +251,20 @@ static void a_file_larger_than_any_buffer_is_sent_whole(void **state)
     assert_non_null(strstr(reply, "\r\nContent-Length: 24000000\r\n"));
 }
 
+static void a_file_without_sendfile_is_a_body_all_the_same(void **state)
+{
+    char text[PIECE];
+    int fd = open("/proc/self/environ", O_RDONLY | O_CLOEXEC);
+
+    (void)state;
+    assert_int_equal(read(fd, text, PIECE), PIECE);
+    close(fd);
+    fd = support_connect(server, 0);
+    support_say(fd, "GET /environment HTTP/1.0\r\n\r\n");
+    assert_int_equal(read_reply(fd), PIECE);
+    assert_memory_equal(strstr(reply, "\r\n\r\n") + 4, text, PIECE);
+}
+
 static void a_reader_that_leaves_within_a_reply_is_not_reported(void **state)
 {
     int fd = support_connect(server, 0);
@@ -274,6 +301,7 @@ int main(void)
         SERVED(a_stream_larger_than_any_buffer_is_sent_whole),
         cmocka_unit_test_setup_teardown(a_file_larger_than_any_buffer_is_sent_whole,
                                         start_with_file, stop_with_file),
+        SERVED(a_file_without_sendfile_is_a_body_all_the_same),
         SERVED(a_reader_that_leaves_within_a_reply_is_not_reported),
         SERVED(a_callback_that_fails_is_reported_and_its_peer_told_500),
     };

@@ -4,6 +4,7 @@
 #include "tests/stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
@@ -410,6 +412,60 @@ static void input_that_nobody_reads_costs_nothing_of_the_answer(void **state)
 
 #define FILE_LEN (8 * MIB)
 
+/*
+ * What the kernel is to do otherwise (BUILD wraps these calls): after so many calls, which are right
+ * still, if for a MiB at most, it refuses, or the file is cut first. Set while no server is running.
+ */
+struct hook {
+    unsigned calls;
+    int refusal;                /* errno, or 0 */
+    int cut_fd;
+    off_t cut_len;              /* 0: it isn't */
+};
+
+static struct hook sendfile_hook, pread_hook;
+
+ssize_t __real_sendfile(int fd, int file_fd, off_t *offset, size_t len);
+ssize_t __wrap_sendfile(int fd, int file_fd, off_t *offset, size_t len);
+ssize_t __real_pread(int fd, void *buf, size_t len, off_t offset);
+ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t offset);
+
+/* What this call does: 0, or -1 and errno. */
+static int take_hook(struct hook *hook, size_t *len)
+{
+    if (hook->calls > 0) {
+        hook->calls--;
+        if (*len > MIB)
+            *len = MIB;
+        return 0;
+    }
+    if (hook->cut_len > 0)
+        return ftruncate(hook->cut_fd, hook->cut_len);
+    errno = hook->refusal;
+    return hook->refusal ? -1 : 0;
+}
+
+ssize_t __wrap_sendfile(int fd, int file_fd, off_t *offset, size_t len)
+{
+    return take_hook(&sendfile_hook, &len) < 0 ? -1 : __real_sendfile(fd, file_fd, offset, len);
+}
+
+ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t offset)
+{
+    return take_hook(&pread_hook, &len) < 0 ? -1 : __real_pread(fd, buf, len, offset);
+}
+
+static int end_with_hooks(void **state)
+{
+    int r = stream_end(state);
+
+    sendfile_hook = pread_hook = (struct hook){ 0 };
+    return r;
+}
+
+#define HOOKED_TEST(test) \
+    cmocka_unit_test_setup_teardown(test, stream_begin, end_with_hooks)
+
 static int patterned_file(void)
 {
     int fd = memfd_create("pattern", MFD_CLOEXEC);
@@ -467,14 +523,145 @@ static int send_from_nothing(struct weir_request *req)
     return 0;
 }
 
-static void a_file_that_cannot_be_sent_ends_the_writing(void **state)
+static void a_file_that_cannot_be_sent_leaves_the_writing_as_it_was(void **state)
 {
     struct weir_server *server;
 
     (void)state;
     server = STREAM_SERVE(send_from_nothing);
-    support_talk(server, 0, "", "before");
-    notes_expect("-9-9-9");
+    support_talk(server, 0, "", "beforeafter");
+    notes_expect("-950");
+}
+
+static int send_from_a_pipe(struct weir_request *req)
+{
+    int ends[2];
+
+    if (pipe(ends) < 0 || write(ends[1], "piped", 5) != 5)
+        return -errno;
+    weir_write(req, "before", 6);
+    note("%zd", weir_sendfile(req, ends[0], 0, 5));
+    weir_write(req, "after", 5);
+    close(ends[0]);
+    close(ends[1]);
+    return 0;
+}
+
+static void a_pipe_is_no_file(void **state)
+{
+    struct weir_server *server;
+
+    (void)state;
+    server = STREAM_SERVE(send_from_a_pipe);
+    support_talk(server, 0, "", "beforeafter");
+    notes_expect("-29");
+}
+
+/* The kernel has no sendfile for it, nor does it say how long it is. */
+static int send_environment(struct weir_request *req)
+{
+    int fd = open("/proc/self/environ", O_RDONLY | O_CLOEXEC);
+
+    weir_write(req, "head:", 5);
+    note("%zd", weir_sendfile(req, fd, 0, SIZE_MAX / 4));
+    weir_write(req, ":tail", 5);
+    close(fd);
+    return 0;
+}
+
+static void a_file_of_which_the_kernel_only_reads_is_copied(void **state)
+{
+    char text[32768] = "head:", count[32];
+    struct weir_server *server;
+    ssize_t n;
+    int fd;
+
+    (void)state;
+    fd = open("/proc/self/environ", O_RDONLY | O_CLOEXEC);
+    n = read(fd, text + 5, sizeof(text) - 10);
+    close(fd);
+    assert_in_range(n, 1, sizeof(text) - 11);
+    memcpy(text + 5 + n, ":tail", 5);
+    server = STREAM_SERVE(send_environment);
+    fd = support_connect(server, 0);
+    for (ssize_t i = 0; i < n + 10; i++) {
+        char c = '\0';
+
+        assert_int_equal(support_read_all(fd, &c, 1), 1);
+        assert_int_equal(c, text[i]);
+    }
+    support_expect_end(fd);
+    snprintf(count, sizeof(count), "%zd", n);
+    notes_expect(count);
+    close(fd);
+}
+
+static void a_refused_sendfile_costs_a_copy(void **state)
+{
+    static const int refusals[] = { EINVAL, ENOSYS, EOVERFLOW, EPERM, EACCES, EOPNOTSUPP };
+    static int file;
+
+    (void)state;
+    file = patterned_file();
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+        struct weir_server *server;
+        int fd;
+
+        sendfile_hook = (struct hook){ .refusal = refusals[i], .calls = i % 2 };
+        server = STREAM_SERVE(send_from_file, .user = &file);
+        fd = support_connect(server, 0);
+        support_expect(fd, "file:");
+        expect_pattern(fd, 1000, 10);
+        support_expect(fd, "all:");
+        expect_pattern(fd, 0, FILE_LEN);
+        support_expect(fd, "rest:");
+        expect_pattern(fd, FILE_LEN - 7, 7);
+        support_expect_end(fd);
+        notes_expect("10 0 8388608 7 0");
+        assert_int_equal(support_stats(server).bytes_out, 14 + 10 + FILE_LEN + 7);
+        close(fd);
+        stream_end(state);
+        stream_begin(state);
+    }
+    close(file);
+}
+
+static int send_what_is_cut(struct weir_request *req)
+{
+    const int *file = weir_user(req);
+
+    note("%zd", weir_sendfile(req, *file, 0, FILE_LEN));
+    weir_write(req, "after", 5);
+    return 0;
+}
+
+/* Cut to CUT bytes, a part of which has been sent by then, by sendfile or as a copy. */
+static void a_file_that_is_cut_meanwhile_ends_there(void **state)
+{
+    enum { CUT = 3 * MIB + 5 };
+
+    (void)state;
+    for (int copied = 0; copied <= 1; copied++) {
+        static int file;
+        struct weir_server *server;
+        struct hook cut;
+        int fd;
+
+        file = patterned_file();
+        cut = (struct hook){ .calls = 1, .cut_fd = file, .cut_len = CUT };
+        sendfile_hook = copied ? (struct hook){ .refusal = EINVAL } : cut;
+        pread_hook = cut;
+        server = STREAM_SERVE(send_what_is_cut, .user = &file);
+        fd = support_connect(server, 0);
+        expect_pattern(fd, 0, CUT);
+        support_expect(fd, "after");
+        support_expect_end(fd);
+        notes_expect("3145733");
+        close(fd);
+        close(file);
+        stream_end(state);
+        stream_begin(state);
+    }
 }
 
 static int send_head_and_file(struct weir_request *req)
@@ -785,7 +972,11 @@ int main(void)
         STREAM_TEST(sendfile_sends_what_the_file_has_behind_what_was_written),
         STREAM_TEST(what_is_written_before_a_file_shares_its_first_segment),
         STREAM_TEST(what_is_before_a_file_that_has_ended_arrives_while_the_handler_waits),
-        STREAM_TEST(a_file_that_cannot_be_sent_ends_the_writing),
+        STREAM_TEST(a_file_that_cannot_be_sent_leaves_the_writing_as_it_was),
+        STREAM_TEST(a_pipe_is_no_file),
+        STREAM_TEST(a_file_of_which_the_kernel_only_reads_is_copied),
+        HOOKED_TEST(a_refused_sendfile_costs_a_copy),
+        HOOKED_TEST(a_file_that_is_cut_meanwhile_ends_there),
         STREAM_TEST(a_peer_that_never_reads_ends_the_writing_in_time),
         STREAM_TEST(so_it_does_when_small_writes_fill_the_buffer),
         STREAM_TEST(a_request_timeout_ends_writing_too),
