@@ -64,6 +64,7 @@ struct weir_server {
     _Atomic uint64_t submitted;     /* by weir_submit_fd */
     _Atomic enum server_state state;/* written under the lock, read by weir_server_stop too */
     enum opening opening;
+    uint64_t servings;              /* how often it has begun to serve */
     bool has_doorman;
     bool handling;                  /* somebody is in weir_handle_request */
     bool closing;                   /* somebody is in weir_server_close */

@@ -149,6 +149,7 @@ static int begin_serving_locked(struct weir_server *server)
         acceptor_forget_stop(&server->acceptors[0]);
     /* It has ended, and shall not be there when something is forked. */
     server_join_thread(server);
+    server->servings++;
     server_enter_locked(server, SERVING);
     return 0;
 }
@@ -206,8 +207,11 @@ int weir_server_start(struct weir_server *server)
 
     if (r < 0)
         return could_not(server, "serve", r);
+    /* Until it's noted that the thread is there, it can't end this serving, nor another begin. */
+    pthread_mutex_lock(&server->lock);
     r = thread_start(&server->thread, -1, serve_main, server);
     server->thread_started = r == 0;
+    pthread_mutex_unlock(&server->lock);
     if (r == 0)
         return 0;
     if (server->mixin && server->mixin->end)
@@ -228,12 +232,17 @@ void weir_server_stop(struct weir_server *server)
 
 int weir_server_shutdown(struct weir_server *server)
 {
+    uint64_t serving;
+
     if (server_called_from_handler(server) || server_called_from_hook(server))
         return SERVER_REFUSE(-EDEADLK, "the server can't be shut down by "
                              "its own handler or hook: use weir_server_stop");
-    weir_server_stop(server);
     pthread_mutex_lock(&server->lock);
-    while (server_state(server) == SERVING)
+    /* This serving's end: whoever serves in a loop is in the next one before we are awake. The stop
+     * is for this one as well, since none begins while we hold the lock. */
+    serving = server->servings;
+    weir_server_stop(server);
+    while (server_state(server) == SERVING && server->servings == serving)
         pthread_cond_wait(&server->changed, &server->lock);
     pthread_mutex_unlock(&server->lock);
     return 0;

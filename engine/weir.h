@@ -324,8 +324,9 @@ int weir_serve_forever(struct weir_server *server);
 int weir_server_start(struct weir_server *server);
 
 /*
- * weir_server_shutdown ends serving and waits until the acceptor has left its loop; handlers go
- * on, listeners stay bound. Before serving began, the next weir_serve_forever returns at once.
+ * weir_server_shutdown ends serving and waits until the acceptor has left its loop, even if serving
+ * begins again at once; handlers go on, listeners stay bound. Before serving began, the next
+ * weir_serve_forever returns at once.
  * Threads: any, except from a handler or a hook (-EDEADLK: use weir_server_stop there).
  */
 int weir_server_shutdown(struct weir_server *server);

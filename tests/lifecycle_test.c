@@ -2,6 +2,7 @@
 #include "tests/support.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -493,6 +494,47 @@ static void shutdown_may_race_with_the_start(void **state)
         pthread_join(thread, NULL);
         weir_server_destroy(server);
     }
+}
+
+static _Atomic bool serves_no_more;
+static _Atomic int servings;
+
+static void *serve_again_and_again(void *server)
+{
+    while (!serves_no_more) {
+        weir_serve_forever(server);
+        servings++;
+    }
+    return NULL;
+}
+
+static void *shut_down_often(void *server)
+{
+    for (int i = 0; i < 200; i++)
+        weir_server_shutdown(server);
+    gate_open(&gate);
+    return NULL;
+}
+
+/* Each waits for the end of one serving, not for a moment between two in which nobody serves. */
+static void shutdown_returns_though_serving_begins_again_at_once(void **state)
+{
+    struct weir_server *server = support_create(DEFAULTS);
+    struct pollfd returned = { .fd = gate.fd, .events = POLLIN };
+    pthread_t serving, stopping;
+
+    (void)state;
+    serves_no_more = false;
+    servings = 0;
+    assert_int_equal(pthread_create(&serving, NULL, serve_again_and_again, server), 0);
+    assert_int_equal(pthread_create(&stopping, NULL, shut_down_often, server), 0);
+    assert_int_equal(poll(&returned, 1, PLENTY_MS), 1);
+    assert_int_equal(pthread_join(stopping, NULL), 0);
+    assert_true(servings > 0);
+    serves_no_more = true;
+    /* It may be just between two servings: then nothing is to be stopped yet. */
+    SUPPORT_UNTIL(weir_server_shutdown(server) == 0 && pthread_tryjoin_np(serving, NULL) == 0);
+    weir_server_destroy(server);
 }
 
 static void a_server_is_destroyed_in_whatever_state_it_is(void **state)
@@ -1005,6 +1047,7 @@ int main(void)
         TEST(shutdown_waits_until_serving_has_ended),
         TEST(shutdown_does_not_wait_for_the_poll_interval),
         TEST(shutdown_may_race_with_the_start),
+        TEST(shutdown_returns_though_serving_begins_again_at_once),
         TEST(a_server_is_destroyed_in_whatever_state_it_is),
         TEST(a_handler_that_would_wait_for_itself_is_refused),
         TEST(a_hook_that_would_wait_for_itself_is_refused),
