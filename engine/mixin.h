@@ -65,6 +65,7 @@ struct mixin_config {
     struct weir_server *server;
     struct crew *crew;
     uint32_t idle_timeout_ms;
+    uint32_t drain_timeout_ms;
     uint32_t max_children;
     uint32_t processes;
     void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);

@@ -138,7 +138,6 @@ int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeou
     r = sys_poll_now(fds, n);
     if (r != 0 || timeout_ms == 0)
         return r;
-    root->rfile.streak = 0;
     r = wait_for_any(root->task, fds, n, cut ? limit_ms : until_ms);
     if (r != -ETIMEDOUT)
         return r;

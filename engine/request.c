@@ -11,9 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Calls that find something at once, before others get their turn. */
-#define STREAK_MAX 16
-
 /* ------------------------------------------------------------------ waiting ----------- */
 
 uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms)
@@ -43,9 +40,8 @@ int request_timed_out(const struct weir_request *req)
 
 int request_give_way(struct weir_request *req)
 {
-    if (++req->rfile.streak < STREAK_MAX)
+    if (++req->task->streak < TASK_STREAK_MAX)
         return 0;
-    req->rfile.streak = 0;
     if (req->deadline_ms != 0 && clock_ms() >= req->deadline_ms)
         return request_timed_out(req);
     return task_yield(req->task);

@@ -46,8 +46,9 @@ struct rfile {
     size_t scanned;             /* so many from start on hold no '\n' */
     bool eof;
     bool taken;                 /* this call of handle() took some */
+    bool received;              /* more has arrived, since serve.c looked last */
+    bool last;                  /* the server drains: only what is buffered is served */
     int error;                  /* sticky */
-    unsigned streak;            /* reads since the fiber last gave its worker away */
 };
 
 /* Bytes that wait to be sent. */

@@ -125,6 +125,7 @@ ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n)
 
     if (n > 0) {
         rfile->end += (size_t)n;
+        rfile->received = true;
         conn->drained = (size_t)n < room;
         tally_add(&req->task->worker->tally, TALLY_BYTES_IN, (uint64_t)n);
         return n;
@@ -156,7 +157,7 @@ static int give_way(struct weir_request *req)
 {
     int r = request_give_way(req);
 
-    return r == -ETIMEDOUT ? (int)fail(&req->rfile, r) : r;
+    return r < 0 ? (int)fail(&req->rfile, r) : 0;
 }
 
 /* Waits for more. Bytes, 0 at end of file, or an error. At most limit need to be side by side. */
@@ -196,7 +197,6 @@ static ssize_t fill(struct weir_request *req, size_t limit)
         r = request_wait(req, EPOLLIN, deadline_ms);
         if (r < 0)
             return fail(rfile, r);
-        rfile->streak = 0;
     }
 }
 

@@ -14,6 +14,7 @@ struct serial {
     struct mixin mixin;
     struct crew *crew;
     uint32_t idle_timeout_ms;
+    uint32_t drain_timeout_ms;
     pthread_mutex_t turn;       /* held while a connection is served: one after another */
     struct worker worker;
 };
@@ -28,6 +29,7 @@ static void serve_without_sigpipe(struct serial *serial, struct connection *conn
 {
     const struct worker_rest rest = {
         .idle_timeout_ms = serial->idle_timeout_ms, .stop_fd = stop_fd,
+        .drain_timeout_ms = serial->drain_timeout_ms,
     };
     const struct timespec now = { 0 };
     sigset_t pending;
@@ -86,6 +88,7 @@ int serial_create(const struct mixin_config *config, struct mixin **ret)
     };
     serial->crew = config->crew;
     serial->idle_timeout_ms = config->idle_timeout_ms;
+    serial->drain_timeout_ms = config->drain_timeout_ms;
     pthread_mutex_init(&serial->turn, NULL);
     worker_init_alone(&serial->worker, config->crew, 0);
     *ret = &serial->mixin;

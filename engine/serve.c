@@ -132,6 +132,25 @@ static bool input_is_left(struct weir_request *req)
     return rfile_has_more(req);
 }
 
+/*
+ * A server that drains serves what had arrived when it was seen to, and the request that this breaks
+ * off in. Nothing else is received, or who sends without a pause would hold the drain up for ever.
+ */
+static bool was_last(struct weir_request *req)
+{
+    struct rfile *rfile = &req->rfile;
+    bool seen_before = rfile->last;
+
+    if (WEIR_LIKELY(!worker_draining(req->task->worker)))
+        return false;
+    if (rfile->start == rfile->end || (seen_before && rfile->received && rfile->taken))
+        return true;
+    rfile->last = true;
+    if (!seen_before)
+        rfile->received = false;
+    return false;
+}
+
 /* After handle() has returned r: is the end the very next thing? It leaves in the same segment. */
 static bool ends_now(const struct weir_request *req, int r)
 {
@@ -151,7 +170,7 @@ static int handle_while_there_is_input(struct weir_request *req)
 
     do
         r = handle(req);
-    while (r == WEIR_KEEP && input_is_left(req));
+    while (r == WEIR_KEEP && !was_last(req) && input_is_left(req));
     /* What was written goes out even if handle() failed: it may say why. */
     flushed = wfile_flush(req, ends_now(req, r) ? MSG_MORE : 0);
     /* A peer that went without its last answer is nobody's error: socketserver ignores it too. */

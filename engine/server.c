@@ -199,6 +199,7 @@ static int create_mixin(struct weir_server *server)
         .server = server,
         .crew = &server->pool->crew,
         .idle_timeout_ms = server->options.idle_timeout_ms,
+        .drain_timeout_ms = server->options.drain_timeout_ms,
         .max_children = server->options.max_children,
         .processes = server->options.processes,
         .handle_error = server->options.handle_error,

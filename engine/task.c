@@ -42,27 +42,24 @@ static int park(struct task *task, uint64_t deadline_ms)
     worker->parked = task;
     if (deadline_ms != 0)
         timer_arm(&worker->timers, &task->timer, deadline_ms);
+    task->streak = 0;
     fiber_park(task->fiber);
     return task->outcome;
 }
 
 /*
- * On a thread's own stack nobody parks: the thread waits, with all that it has. Where there are no
- * workers the orders come as descriptors, to a child process too, whose flags nobody else sets.
+ * On a thread's own stack nobody parks: the thread waits, with all that it has, and with an ear for
+ * orders. Where these don't come as descriptors it looks for one now and then.
  */
 static int wait_blocking(struct task *task, int fd, short events, uint64_t deadline_ms)
 {
     struct worker *worker = task->worker;
     struct crew *crew = worker->crew;
 
+    task->streak = 0;
     for (;;) {
         uint64_t now_ms = clock_ms();
         uint64_t until_ms = deadline_ms != 0 ? deadline_ms : CLOCK_NEVER;
-        struct pollfd fds[] = {
-            { .fd = fd, .events = events },
-            { .fd = crew->cancel_fd, .events = POLLIN },
-            { .fd = worker->draining ? -1 : crew->drain_fd, .events = POLLIN },
-        };
         int r;
 
         if (crew_cancelled(crew))
@@ -71,15 +68,9 @@ static int wait_blocking(struct task *task, int fd, short events, uint64_t deadl
             return -ETIMEDOUT;
         if (crew->cancel_fd < 0 && until_ms > now_ms + BLOCKING_SLICE_MS)
             until_ms = now_ms + BLOCKING_SLICE_MS;
-        r = sys_poll(fds, sizeof(fds) / sizeof(fds[0]), clock_timeout_ms(until_ms, now_ms));
-        if (r < 0)
-            return r;
-        if (fds[1].revents)
-            return -ECANCELED;
-        if (fds[2].revents)
-            worker->draining = true;
-        if (fds[0].revents)
-            return 0;
+        r = worker_poll(worker, fd, events, until_ms);
+        if (r != 0)
+            return r < 0 ? r : 0;
     }
 }
 
@@ -118,8 +109,9 @@ int task_yield(struct task *task)
 {
     if (crew_cancelled(task->worker->crew))
         return -ECANCELED;
+    task->streak = 0;
     if (!task->fiber)
-        return 0;
+        return worker_hear_orders(task->worker);
     make_runnable(task, 0);
     fiber_park(task->fiber);
     return 0;

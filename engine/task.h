@@ -15,6 +15,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* So often a task may find what it wants at once, before others get their turn. */
+#define TASK_STREAK_MAX 16
+
 struct connection;
 struct fiber;
 struct worker;
@@ -28,6 +31,7 @@ struct task {
     struct task *parked_next;       /* in its worker's list of parked ones */
     struct task **parked_link;      /* the pointer that points here; NULL: not parked */
     struct timer timer;             /* ends the wait */
+    unsigned streak;                /* how often, since it last gave its worker away */
     int outcome;                    /* of the wait: 0, -ETIMEDOUT, -ECANCELED */
     bool patient;                   /* this wait can't be cancelled */
 };

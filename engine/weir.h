@@ -99,7 +99,8 @@ enum weir_dispatch {
  * POOL     a fixed pool of `workers`, fibers: waiting parks. Everything above is about this one.
  * SERIAL   socketserver without a mix-in: each connection to its end, one after another, on the
  *          thread that accepts. While one is served, nothing else happens: shutdown and
- *          service_actions wait for it. A stop ends a connection that is kept.
+ *          service_actions wait for it. A stop ends a connection that is kept, and from
+ *          drain_timeout_ms after it has been seen on cancels every wait of the handler's.
  * THREAD   ThreadingMixIn: a thread for each connection, as many as there are.
  * FORK     ForkingMixIn: a child process for each connection, `max_children` at a time; beyond
  *          them accepting pauses, and nothing else does. See weir_serve_forever.
@@ -108,7 +109,7 @@ enum weir_dispatch {
  *          another takes its place. See weir_serve_forever.
  *
  * With SERIAL, THREAD and FORK a handler runs on a thread's own stack, and waiting blocks that
- * thread: weir_offload runs its job there and then, weir_yield does nothing, and workers,
+ * thread: weir_offload runs its job there and then, weir_yield only looks for orders, and workers,
  * worker_cpus, stack_size, dispatch and stall_warn_ms mean nothing. Everything else holds:
  * timeouts, WEIR_KEEP, the close policy, cancel.
  */
@@ -397,7 +398,8 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
  *                                    finish() runs; a running one is left; returns at once
  *   false           no               returns at once; weir_server_destroy waits
  *
- * A drained server answers a kept connection's last request and closes it. Twice is harmless.
+ * A drained server answers what has arrived of a kept connection's requests, waits for the rest of
+ * one that breaks off there, and closes it, whatever else its client sends. Twice is harmless.
  * A second caller, while one waits, hurries it: everything still parked is cancelled.
  * Threads: any, except from a handler (-EDEADLK). Returns 0, or -EBUSY while it still serves, or a
  * thread is in weir_handle_request.

@@ -188,12 +188,17 @@ static void serve_on_own_stack(struct worker *worker, struct connection *conn)
     conn->task = NULL;
 }
 
-/* ... until it rests or ends. */
+/* ... until it rests or ends, or it's high time for others. */
 static void finish_on_own_stack(struct worker *worker, struct connection *conn)
 {
-    do
+    for (unsigned i = 0; i < TASK_STREAK_MAX; i++) {
         serve_on_own_stack(worker, conn);
-    while (!settle(worker, conn));
+        if (settle(worker, conn))
+            return;
+    }
+    connection_requeue(conn);
+    handoff_put(&worker->crew->handoff, conn);
+    handoff_call(&worker->crew->handoff, 1);
 }
 
 static bool wants_fiber(const struct connection *conn)
@@ -257,6 +262,9 @@ bool worker_next(struct task *task)
         if (!conn)
             return false;
         connection_start(conn);
+        task->streak = 0;
+    } else if (++task->streak >= TASK_STREAK_MAX) {
+        task_yield(task);
     }
     take_on_by_fiber(task, conn);
     return true;
@@ -514,21 +522,60 @@ void *worker_main(void *arg)
 
 /* ------------------------------------------------------------------ without a pool ---- */
 
+/* Nothing is kept any more. Told to stop, who serves alone has nobody else to end the drain. */
+static void begin_drain(struct worker *worker, bool stopped)
+{
+    worker->draining = true;
+    if (stopped && worker->alone->drain_timeout_ms > 0)
+        worker->cancel_at_ms = clock_ms() + worker->alone->drain_timeout_ms + 1;
+}
+
+static bool is_cancelled(const struct worker *worker, uint64_t now_ms)
+{
+    return worker->cancel_at_ms != 0 && now_ms >= worker->cancel_at_ms;
+}
+
+int worker_poll(struct worker *worker, int fd, short events, uint64_t until_ms)
+{
+    bool hears = worker->alone && !worker->draining;
+    uint64_t now_ms = clock_ms();
+    struct pollfd fds[] = {
+        { .fd = fd, .events = events },
+        { .fd = worker->crew->cancel_fd, .events = POLLIN },
+        { .fd = hears ? worker->crew->drain_fd : -1, .events = POLLIN },
+        { .fd = hears ? worker->alone->stop_fd : -1, .events = POLLIN },
+    };
+    int r;
+
+    if (is_cancelled(worker, now_ms))
+        return -ECANCELED;
+    if (worker->cancel_at_ms != 0)
+        until_ms = clock_earlier(until_ms, worker->cancel_at_ms);
+    r = sys_poll(fds, sizeof(fds) / sizeof(fds[0]), clock_timeout_ms(until_ms, now_ms));
+    if (r < 0)
+        return r;
+    if (fds[2].revents || fds[3].revents)
+        begin_drain(worker, fds[3].revents != 0);
+    if (fds[1].revents)
+        return -ECANCELED;
+    return fds[0].revents != 0;
+}
+
+int worker_hear_orders(struct worker *worker)
+{
+    return worker->alone ? worker_poll(worker, -1, 0, 0) : 0;
+}
+
 /* A kept connection waits for input, for its timeout, or for an order to keep nothing. */
 static void rest(struct worker *worker, struct connection *conn, const struct worker_rest *how)
 {
-    uint64_t now_ms = clock_ms();
-    uint64_t until_ms = how->idle_timeout_ms > 0 ? now_ms + how->idle_timeout_ms + 1 : CLOCK_NEVER;
-    struct pollfd fds[] = {
-        { .fd = conn->fd, .events = POLLIN },
-        { .fd = worker->crew->drain_fd, .events = POLLIN },
-        { .fd = worker->crew->cancel_fd, .events = POLLIN },
-        { .fd = how->stop_fd, .events = POLLIN },
-    };
+    uint64_t until_ms = how->idle_timeout_ms > 0 ? clock_ms() + how->idle_timeout_ms + 1
+                                                 : CLOCK_NEVER;
+    int r = worker_poll(worker, conn->fd, POLLIN, until_ms);
 
-    conn->expired = sys_poll(fds, sizeof(fds) / sizeof(fds[0]),
-                             clock_timeout_ms(until_ms, now_ms)) <= 0;
-    worker->draining = fds[1].revents || fds[2].revents || fds[3].revents;
+    if (r == -ECANCELED)
+        worker->draining = true;
+    conn->expired = r <= 0 && !worker->draining;
 }
 
 void worker_serve_alone(struct worker *worker, struct connection *conn,
@@ -538,6 +585,8 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
     struct worker *before = self_worker;
 
     self_worker = worker;
+    worker->alone = how;
+    worker->cancel_at_ms = 0;
     worker->draining = false;
     /* It is watched as it is: whoever keeps it waits for it. */
     conn->watched = EPOLLIN;
@@ -552,5 +601,6 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
         serve_on_own_stack(worker, conn);
     }
     close_connection(worker, conn);
+    worker->alone = NULL;
     self_worker = before;
 }

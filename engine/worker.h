@@ -58,6 +58,8 @@ struct worker {
     uint64_t at_side_doors; /* the tokens of those where clients wait */
     bool called;            /* woken for the ready queue, and has not looked there yet */
     bool cancel_done;
+    const struct worker_rest *alone;    /* serves alone; NULL: a thread of the pool */
+    uint64_t cancel_at_ms;  /* alone: what waits then is cancelled; 0: nothing is */
     bool draining;          /* alone: the order to keep nothing has come as a descriptor */
     unsigned batch_len;
     struct worker_slots slots;
@@ -86,10 +88,21 @@ void worker_fini_alone(struct worker *worker);
 struct worker_rest {
     uint32_t idle_timeout_ms;   /* a kept connection without input is ended; 0: never */
     int stop_fd;                /* once readable, nothing is kept any more; -1: there is none */
+    uint32_t drain_timeout_ms;  /* so long after that, what waits is cancelled; 0: never */
 };
 
 void worker_serve_alone(struct worker *worker, struct connection *conn,
                         const struct worker_rest *rest);
+
+/*
+ * Of a worker that has no epoll set to sleep in: until fd (-1: none) is ready or until_ms. 1: it is;
+ * 0: it is not, but an order may have come; -ECANCELED; or an error of poll(2). Where there are no
+ * workers orders come as descriptors, to a child process too, whose flags nobody else sets.
+ */
+int worker_poll(struct worker *worker, int fd, short events, uint64_t until_ms);
+
+/* Looks for orders without waiting: 0 or -ECANCELED. */
+int worker_hear_orders(struct worker *worker);
 
 /* Is nothing to be kept any more? The worker's own thread. */
 static inline bool worker_draining(const struct worker *worker)

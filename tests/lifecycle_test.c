@@ -510,7 +510,7 @@ static void *serve_again_and_again(void *server)
 
 static void *shut_down_often(void *server)
 {
-    for (int i = 0; i < 200; i++)
+    while (servings < 100)
         weir_server_shutdown(server);
     gate_open(&gate);
     return NULL;
@@ -530,7 +530,6 @@ static void shutdown_returns_though_serving_begins_again_at_once(void **state)
     assert_int_equal(pthread_create(&stopping, NULL, shut_down_often, server), 0);
     assert_int_equal(poll(&returned, 1, PLENTY_MS), 1);
     assert_int_equal(pthread_join(stopping, NULL), 0);
-    assert_true(servings > 0);
     serves_no_more = true;
     /* It may be just between two servings: then nothing is to be stopped yet. */
     SUPPORT_UNTIL(weir_server_shutdown(server) == 0 && pthread_tryjoin_np(serving, NULL) == 0);

@@ -1,0 +1,341 @@
+/*
+ * drain_test.c - a server ends whatever its clients do: those that never stop asking, those that
+ * stop in the middle of a request; in every concurrency, and with both dispatches.
+ */
+#include "tests/support.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Who serves, and how. */
+static const struct way {
+    const char *name;
+    enum weir_concurrency concurrency;
+    enum weir_dispatch dispatch;
+} ways[] = {
+    { "pool", WEIR_POOL, WEIR_DISPATCH_WORKER },
+    { "pool, dispatched by the acceptor", WEIR_POOL, WEIR_DISPATCH_ACCEPTOR },
+    { "serial", WEIR_SERIAL, WEIR_DISPATCH_WORKER },
+    { "thread", WEIR_THREAD, WEIR_DISPATCH_WORKER },
+    { "fork", WEIR_FORK, WEIR_DISPATCH_WORKER },
+    { "prefork", WEIR_PREFORK, WEIR_DISPATCH_WORKER },
+};
+
+static const struct way *way;
+static _Atomic bool ended;      /* what end_in_thread has been told to do is done */
+
+static int begin(void **state)
+{
+    (void)state;
+    ended = false;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ handlers ---------- */
+
+static int answer_line(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 4096);
+
+    if (n <= 0)
+        return (int)n;
+    n = weir_write(req, line, (size_t)n);
+    return n < 0 ? (int)n : WEIR_KEEP;
+}
+
+/* Does not return before its client has ended. */
+static int answer_lines(struct weir_request *req)
+{
+    int r;
+
+    do
+        r = answer_line(req);
+    while (r == WEIR_KEEP);
+    return r;
+}
+
+static void ignore_error(struct weir_server *server, const struct weir_failure *failure)
+{
+    (void)server;
+    (void)failure;
+}
+
+static const struct weir_handler keeps = { .name = "keeps", .handle = answer_line };
+static const struct weir_handler loops = { .name = "loops", .handle = answer_lines };
+static const struct weir_handler blocks = {
+    .name = "blocks", .handle = answer_line, .stack = WEIR_STACK_THREAD,
+};
+
+/* ------------------------------------------------------------------ clients ----------- */
+
+#define CLIENTS_MAX 3
+
+/* Requests without end. Its length is no multiple of a buffer's, nor of a line's. */
+static char requests[60000];
+
+/* One that always has sent more than is answered, and reads what comes. False: it has ended. */
+static bool go_on(int fd, size_t *at)
+{
+    ssize_t n = send(fd, requests + *at, sizeof(requests) - *at, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (n < 0 && errno != EAGAIN)
+        return false;
+    if (n > 0)
+        *at = (*at + (size_t)n) % sizeof(requests);
+    while ((n = recv(fd, NULL, 1 << 20, MSG_TRUNC | MSG_DONTWAIT)) > 0)
+        ;
+    return n < 0 && errno == EAGAIN;
+}
+
+static int connect_to(const char *uri)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET };
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    to.sin_port = htons((uint16_t)atoi(strrchr(uri, ':') + 1));
+    inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
+    return connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0 ? fd : -1;
+}
+
+/* Asks until the server has ended every one of its connections. */
+static _Noreturn void ask_for_ever(const char *uri, int clients, size_t line_len)
+{
+    struct pollfd fds[CLIENTS_MAX];
+    size_t at[CLIENTS_MAX] = { 0 };
+    int left = 0;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    memset(requests, 'x', sizeof(requests));
+    for (size_t i = line_len - 1; i < sizeof(requests); i += line_len)
+        requests[i] = '\n';
+    /* The server may have ended before all have come. */
+    for (int i = 0; i < clients; i++) {
+        fds[i] = (struct pollfd){ .fd = connect_to(uri), .events = POLLIN | POLLOUT };
+        left += fds[i].fd >= 0;
+    }
+    while (left > 0) {
+        poll(fds, (nfds_t)clients, -1);
+        for (int i = 0; i < clients; i++) {
+            if (fds[i].fd < 0 || !fds[i].revents || go_on(fds[i].fd, &at[i]))
+                continue;
+            close(fds[i].fd);
+            fds[i].fd = -1;
+            left--;
+        }
+    }
+    _exit(0);
+}
+
+/* They are a process of their own: a server that forks shall not fork their threads. */
+static pid_t start_clients(struct weir_server *server, int clients, size_t line_len)
+{
+    char uri[WEIR_ADDRESS_SIZE];
+    pid_t pid;
+
+    assert_true(weir_server_address(server, 0, uri, sizeof(uri)) > 0);
+    fflush(NULL);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        ask_for_ever(uri, clients, line_len);
+    return pid;
+}
+
+static void expect_clients_ended(pid_t pid)
+{
+    int status = -1;
+
+    SUPPORT_UNTIL(waitpid(pid, &status, WNOHANG) == pid);
+    assert_int_equal(status, 0);
+}
+
+/* ------------------------------------------------------------------ servers ----------- */
+
+static struct weir_server *create(const struct weir_handler *handler, uint32_t drain_timeout_ms)
+{
+    return support_create(WEIR_OPTIONS(
+        .listen = "tcp://127.0.0.1:0", .handler = handler, .workers = 1,
+        .concurrency = way->concurrency, .dispatch = way->dispatch,
+        .processes = way->concurrency == WEIR_PREFORK ? 2 : 0,
+        .drain_timeout_ms = drain_timeout_ms, .handle_error = ignore_error));
+}
+
+static void *shut_down_and_close(void *server)
+{
+    if (weir_server_shutdown(server) == 0 && weir_server_close(server) == 0)
+        ended = true;
+    return NULL;
+}
+
+/* On another thread, so that it fails instead of hanging if it doesn't. */
+static void expect_end(struct weir_server *server)
+{
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, shut_down_and_close, server), 0);
+    SUPPORT_UNTIL(ended);
+    pthread_join(thread, NULL);
+    weir_server_destroy(server);
+}
+
+/* A serial server has no second client while it serves one. */
+static int clients_at_once(void)
+{
+    return way->concurrency == WEIR_SERIAL ? 1 : CLIENTS_MAX;
+}
+
+static void expect_drain_ends(const struct weir_handler *handler, size_t line_len)
+{
+    struct weir_server *server = create(handler, 0);
+    pid_t clients = start_clients(server, clients_at_once(), line_len);
+
+    assert_int_equal(weir_server_start(server), 0);
+    SUPPORT_AWAIT(server, handled, > 1000);
+    expect_end(server);
+    expect_clients_ended(clients);
+}
+
+/* ------------------------------------------------------------------ tests ------------- */
+
+/* Whether a request ends where the buffer does ... */
+static void a_drain_ends_though_clients_never_stop_asking(void **state)
+{
+    (void)state;
+    expect_drain_ends(&keeps, 32);
+}
+
+/* ... or there is always the beginning of another one. */
+static void a_drain_ends_though_there_is_always_half_a_request(void **state)
+{
+    (void)state;
+    expect_drain_ends(&keeps, 37);
+}
+
+static void a_drain_ends_on_a_workers_own_stack_too(void **state)
+{
+    (void)state;
+    expect_drain_ends(&blocks, 37);
+}
+
+/* Its handler never returns by itself: a drain waits for it as long as it is told to. */
+static void a_drain_that_takes_too_long_cancels_who_never_waits(void **state)
+{
+    struct weir_server *server = create(&loops, 50);
+    pid_t clients = start_clients(server, clients_at_once(), 37);
+
+    (void)state;
+    assert_int_equal(weir_server_start(server), 0);
+    SUPPORT_AWAIT(server, bytes_in, > 100000);
+    expect_end(server);
+    expect_clients_ended(clients);
+}
+
+static void a_cancel_reaches_who_never_waits(void **state)
+{
+    struct weir_server *server = create(&loops, 0);
+    pid_t clients = start_clients(server, clients_at_once(), 32);
+
+    (void)state;
+    assert_int_equal(weir_server_start(server), 0);
+    SUPPORT_AWAIT(server, bytes_in, > 100000);
+    weir_server_cancel(server);
+    expect_clients_ended(clients);
+    expect_end(server);
+}
+
+/* Between two calls of handle(), that is. */
+static void a_cancel_reaches_who_is_always_called_again(void **state)
+{
+    struct weir_server *server = create(&keeps, 0);
+    pid_t clients = start_clients(server, clients_at_once(), 32);
+
+    (void)state;
+    assert_int_equal(weir_server_start(server), 0);
+    SUPPORT_AWAIT(server, handled, > 1000);
+    weir_server_cancel(server);
+    expect_end(server);
+    expect_clients_ended(clients);
+}
+
+static void half_a_request_is_waited_for_until_the_drain_timeout(void **state)
+{
+    struct weir_server *server = create(&keeps, 50);
+    uint64_t began;
+    int fd;
+
+    (void)state;
+    assert_int_equal(weir_server_start(server), 0);
+    fd = support_ask(server, 0, "one\nhalf a li");
+    support_expect(fd, "one\n");
+    began = support_now_ms();
+    expect_end(server);
+    assert_true(support_now_ms() - began >= 50);
+    support_expect_end(fd);
+    close(fd);
+}
+
+static void *finish_line(void *arg)
+{
+    const int *fd = arg;
+
+    /* Once it says that it stops, nobody comes in any more. */
+    usleep(20000);
+    support_say(*fd, "ne\n");
+    return NULL;
+}
+
+static void half_a_request_is_answered_when_its_other_half_comes(void **state)
+{
+    struct weir_server *server = create(&keeps, 0);
+    pthread_t thread;
+    int fd;
+
+    (void)state;
+    assert_int_equal(weir_server_start(server), 0);
+    fd = support_ask(server, 0, "one\nhalf a li");
+    support_expect(fd, "one\n");
+    assert_int_equal(pthread_create(&thread, NULL, finish_line, &fd), 0);
+    expect_end(server);
+    pthread_join(thread, NULL);
+    support_expect_last(fd, "half a line\n");
+}
+
+/* ------------------------------------------------------------------ main -------------- */
+
+#define TEST(test) cmocka_unit_test_setup(test, begin)
+#define UNDER_EACH \
+        TEST(a_drain_ends_though_clients_never_stop_asking), \
+        TEST(a_drain_ends_though_there_is_always_half_a_request), \
+        TEST(a_drain_that_takes_too_long_cancels_who_never_waits), \
+        TEST(a_cancel_reaches_who_never_waits), \
+        TEST(a_cancel_reaches_who_is_always_called_again), \
+        TEST(half_a_request_is_waited_for_until_the_drain_timeout), \
+        TEST(half_a_request_is_answered_when_its_other_half_comes)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { UNDER_EACH };
+    const struct CMUnitTest pool[] = { TEST(a_drain_ends_on_a_workers_own_stack_too) };
+    int failed = 0;
+
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        way = &ways[i];
+        failed += cmocka_run_group_tests_name(way->name, tests, NULL, NULL);
+        if (way->concurrency == WEIR_POOL)
+            failed += cmocka_run_group_tests_name(way->name, pool, NULL, NULL);
+    }
+    return failed;
+}
