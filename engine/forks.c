@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -84,15 +83,10 @@ static _Noreturn void child_main(struct forks *forks, struct worker *worker,
         .idle_timeout_ms = forks->config.idle_timeout_ms, .stop_fd = -1,
     };
     struct connection *conn;
-    sigset_t sigpipe;
 
     if (accepted->packet && keep_socket(accepted->packet) < 0)
         _exit(1);
     leave_what_is_the_parents(forks);
-    /* sendfile(2) may raise it. */
-    sigemptyset(&sigpipe);
-    sigaddset(&sigpipe, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &sigpipe, NULL);
     conn = accepted_connect(accepted, &forks->config.crew->table);
     if (!conn)
         _exit(1);

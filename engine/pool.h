@@ -50,7 +50,7 @@ struct pool {
 /* No thread yet. 0 or -errno. */
 int pool_create(const struct pool_config *config, struct pool **ret_pool);
 
-/* Starts the threads, with every signal blocked. Started already: 0. Or -errno, none runs then. */
+/* Starts the threads. Started already: 0. Or -errno, none runs then. */
 int pool_start(struct pool *pool);
 
 /*

@@ -6,9 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct serial {
     struct mixin mixin;
@@ -24,38 +22,19 @@ static struct serial *serial_of(struct mixin *mixin)
     return caa_container_of(mixin, struct serial, mixin);
 }
 
-/* sendfile(2) may raise SIGPIPE, and this thread is the embedder's: it shall not notice. */
-static void serve_without_sigpipe(struct serial *serial, struct connection *conn, int stop_fd)
-{
-    const struct worker_rest rest = {
-        .idle_timeout_ms = serial->idle_timeout_ms, .stop_fd = stop_fd,
-        .drain_timeout_ms = serial->drain_timeout_ms,
-    };
-    const struct timespec now = { 0 };
-    sigset_t pending;
-    sigset_t before;
-    sigset_t sigpipe;
-
-    sigemptyset(&sigpipe);
-    sigaddset(&sigpipe, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &sigpipe, &before);
-    sigpending(&pending);
-    worker_serve_alone(&serial->worker, conn, &rest);
-    if (!sigismember(&pending, SIGPIPE))
-        while (sigtimedwait(&sigpipe, NULL, &now) < 0 && errno == EINTR)
-            ;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
 static int process(struct mixin *mixin, const struct accepted *accepted)
 {
     struct serial *serial = serial_of(mixin);
+    const struct worker_rest rest = {
+        .idle_timeout_ms = serial->idle_timeout_ms, .stop_fd = accepted->stop_fd,
+        .drain_timeout_ms = serial->drain_timeout_ms,
+    };
     struct connection *conn = accepted_connect(accepted, &serial->crew->table);
 
     if (!conn)
         return -ENOMEM;
     pthread_mutex_lock(&serial->turn);
-    serve_without_sigpipe(serial, conn, accepted->stop_fd);
+    worker_serve_alone(&serial->worker, conn, &rest);
     pthread_mutex_unlock(&serial->turn);
     return 0;
 }

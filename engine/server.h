@@ -29,7 +29,6 @@
 #include "engine/why.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -58,7 +57,6 @@ struct weir_server {
     struct weir_listen *listens;    /* with options.defer: a copy, for bind */
     size_t listens_len;
     struct doorman doorman;
-    sigset_t signals;               /* blocked where serving was asked for */
     pthread_mutex_t lock;           /* of what follows */
     pthread_cond_t changed;         /* state has */
     _Atomic uint64_t submitted;     /* by weir_submit_fd */

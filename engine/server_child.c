@@ -5,15 +5,11 @@
 #include "engine/sys.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 
 /* What any child does first. */
 static void begin_as_child(struct weir_server *server)
 {
-    /* A thread of weir_server_start's takes no signals; its children do, as its caller does. */
-    if (server_called_from_hook(server))
-        pthread_sigmask(SIG_SETMASK, &server->signals, NULL);
     /* Another thread may have held it. */
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);

@@ -18,7 +18,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 
 enum server_state server_state(const struct weir_server *server)
@@ -143,7 +142,6 @@ static int begin_serving_locked(struct weir_server *server)
         r = pool_start(server->pool);
     if (r < 0)
         return r;
-    pthread_sigmask(SIG_BLOCK, NULL, &server->signals);
     /* A stop that came too late for the last serving is not for this one. */
     if (server_state(server) == STOPPED)
         acceptor_forget_stop(&server->acceptors[0]);

@@ -13,6 +13,7 @@
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Not even link-time optimisation may bring these into a function that switches fibers. */
@@ -71,14 +72,58 @@ LEAF int sys_sendmmsg(int fd, struct mmsghdr *messages, unsigned len)
     return n >= 0 ? n : -errno;
 }
 
+/*
+ * SIGPIPE is raised in the thread that writes. Kept blocked for so long, and taken away if it has
+ * come, it is as if it had never been; one that was pending before stays.
+ */
+struct held_sigpipe {
+    sigset_t before;
+    bool was_pending;
+};
+
+static void sigpipe_alone(sigset_t *ret)
+{
+    sigemptyset(ret);
+    sigaddset(ret, SIGPIPE);
+}
+
+static void hold_sigpipe(struct held_sigpipe *held)
+{
+    sigset_t sigpipe;
+    sigset_t pending;
+
+    sigpipe_alone(&sigpipe);
+    pthread_sigmask(SIG_BLOCK, &sigpipe, &held->before);
+    /* Only what is blocked can be pending. */
+    held->was_pending = sigismember(&held->before, SIGPIPE) && sigpending(&pending) == 0 &&
+                        sigismember(&pending, SIGPIPE);
+}
+
+static void let_sigpipe_go(const struct held_sigpipe *held, bool raised)
+{
+    const struct timespec now = { 0 };
+    sigset_t sigpipe;
+
+    sigpipe_alone(&sigpipe);
+    if (raised && !held->was_pending)
+        while (sigtimedwait(&sigpipe, NULL, &now) < 0 && errno == EINTR)
+            ;
+    pthread_sigmask(SIG_SETMASK, &held->before, NULL);
+}
+
 LEAF ssize_t sys_sendfile(int fd, int file_fd, off_t offset, size_t len)
 {
+    struct held_sigpipe held;
     ssize_t n;
 
+    hold_sigpipe(&held);
     do
         n = sendfile(fd, file_fd, &offset, len);
     while (n < 0 && errno == EINTR);
-    return n >= 0 ? n : -errno;
+    if (n < 0)
+        n = -errno;
+    let_sigpipe_go(&held, n == -EPIPE);
+    return n;
 }
 
 LEAF ssize_t sys_pread(int fd, void *buf, size_t len, off_t offset)

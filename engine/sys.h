@@ -86,7 +86,7 @@ int sys_sendmmsg(int fd, struct mmsghdr *messages, unsigned len);
 
 /*
  * As sys_send, from offset of a file; 0: the file ends there. The socket must be non-blocking.
- * sendfile(2) knows no MSG_NOSIGNAL: the calling thread keeps SIGPIPE blocked.
+ * -EPIPE comes without a SIGPIPE here, too, though sendfile(2) knows no MSG_NOSIGNAL.
  */
 ssize_t sys_sendfile(int fd, int file_fd, off_t offset, size_t len);
 

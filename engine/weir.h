@@ -35,6 +35,27 @@ struct weir_server;
 struct weir_request;
 struct weir_access;
 
+/* ------------------------------------------------------------------ signals ----------- */
+
+/*
+ * Signals are the program's. Weir handles none but SIGSEGV, to say which handler's stack was too
+ * small, and passes every other fault on to whoever handled it before; it changes no mask.
+ *
+ * Its threads, on which handlers, hooks and weir_offload's functions run, have the signal mask of
+ * the thread that called weir_serve_forever or weir_server_start first (or weir_handle_request, or
+ * weir_submit_fd); faults alone, SIGSEGV and the like, are never blocked on them. So programs that
+ * a handler starts, by posix_spawn, fork, popen or system, begin with the mask that the program
+ * had; and what you wait for with sigwait or signalfd has to be blocked before serving begins, as
+ * with any threads.
+ *
+ * What isn't blocked may interrupt any thread, a handler on its fiber too: Linux asks the main
+ * thread first, if it does not block the signal. A signal handler that needs more than some KiB of
+ * stack sets SA_ONSTACK: workers have an alternate stack, of 64 KiB.
+ *
+ * No call of weir's raises SIGPIPE. What a handler writes itself to pipes and sockets of its own
+ * does, as anywhere in C: signal(SIGPIPE, SIG_IGN), or send with MSG_NOSIGNAL.
+ */
+
 /* ------------------------------------------------------------------ handlers ---------- */
 
 enum {
@@ -295,7 +316,7 @@ const char *weir_why(void);
  *
  * WEIR_FORK: each child is forked here and ends with _exit: 0, or 1 if handle_error was told of
  * something; neither atexit functions nor stdio's buffers are run. It has closed the listeners,
- * and inherits everything else, the signal mask (but SIGPIPE is blocked) and handlers too. A child
+ * and inherits everything else, the signal mask and handlers too. A child
  * that dies takes nobody with it: handle_error is told -ECHILD, in the parent. All children are
  * reaped, and no other process: while serving, by weir_handle_request and by weir_server_close.
  * What handlers change in memory is seen by that child only. weir_server_stop and _cancel in a

@@ -752,24 +752,6 @@ static void a_signal_handler_may_stop_the_server(void **state)
     weir_server_destroy(stopped_here);
 }
 
-static void a_servers_threads_take_no_signals(void **state)
-{
-    struct weir_server *server = support_start(OPTIONS(.acceptors = 2));
-    sigset_t usr1;
-    int number = 0;
-
-    (void)state;
-    sigemptyset(&usr1);
-    sigaddset(&usr1, SIGUSR1);
-    support_talk(server, 0, "x\n", "done\n");
-    pthread_sigmask(SIG_BLOCK, &usr1, NULL);
-    kill(getpid(), SIGUSR1);    /* ends the process if any thread takes it */
-    assert_int_equal(sigwait(&usr1, &number), 0);
-    pthread_sigmask(SIG_UNBLOCK, &usr1, NULL);
-    assert_int_equal(number, SIGUSR1);
-    shut_down_and_destroy(server);
-}
-
 /* ------------------------------------------------------------------ closing ----------- */
 
 /* Conformance behaviour 20. */
@@ -1054,7 +1036,6 @@ int main(void)
         TEST(a_handler_may_wait_for_the_shutdown_on_an_offload_thread),
         TEST(a_stop_from_any_part_of_a_handler_ends_this_serving_only),
         TEST(a_signal_handler_may_stop_the_server),
-        TEST(a_servers_threads_take_no_signals),
         TEST(shutdown_does_not_wait_for_handlers),
         TEST(close_waits_for_running_handlers),
         TEST(close_waits_for_parked_handlers),

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,6 +20,7 @@
 #include "engine/fiber.h"
 #include "engine/overflow.h"
 #include "engine/stack.h"
+#include "tests/support.h"
 
 /* How a child ended, and what it wrote to standard error. */
 struct end {
@@ -177,6 +179,62 @@ static void an_overflow_on_any_thread_is_told(void **state)
     (void)state;
     assert_killed_by(&end, SIGABRT);
     assert_non_null(strstr(end.said, "in handler 'threaded'"));
+}
+
+/* ------------------------------------------------------------------ in a server ------- */
+
+static size_t stack_size;
+
+static int overflow_in_handle(struct weir_request *req)
+{
+    weir_yield(req);
+    return recurse(0);
+}
+
+static const struct weir_handler deep = { .name = "deep", .handle = overflow_in_handle };
+
+static void overflow_while_serving(void)
+{
+    struct weir_server *server;
+
+    must(weir_server_create(&server, WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &deep,
+                                                  .stack_size = stack_size, .workers = 2)));
+    must(weir_server_start(server));
+    support_read_all(support_connect(server, 0), (char[1]){ 0 }, 1);
+}
+
+/* As programs do that have a thread for their signals. */
+static void overflow_with_all_blocked(void)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    overflow_while_serving();
+}
+
+static void a_handler_that_overflows_is_told_whatever_is_blocked(void **state)
+{
+    static void (*const ways[])(void) = { overflow_while_serving, overflow_with_all_blocked };
+    static const struct {
+        size_t stack_size;
+        const char *line;
+    } sizes[] = {
+        { 0, "65536" }, { STACK_SIZE_MIN * 2, "32768" }, { 1 << 20, "1048576" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof(sizes) / sizeof(sizes[0]); i++) {
+        char line[256];
+        struct end end;
+
+        stack_size = sizes[i / 2].stack_size;
+        snprintf(line, sizeof(line), "weir: stack overflow in handler 'deep': %s bytes are not "
+                 "enough; raise stack_size\n", sizes[i / 2].line);
+        end = run_in_child(ways[i % 2]);
+        assert_string_equal(end.said, line);
+        assert_killed_by(&end, SIGABRT);
+    }
 }
 
 /* ------------------------------------------------------------------ other faults ------ */
@@ -368,6 +426,7 @@ int main(void)
         cmocka_unit_test(an_overflow_without_a_label_says_so),
         cmocka_unit_test(a_long_label_is_cut_and_the_line_is_whole),
         cmocka_unit_test(an_overflow_on_any_thread_is_told),
+        cmocka_unit_test(a_handler_that_overflows_is_told_whatever_is_blocked),
         cmocka_unit_test(another_fault_kills_as_it_would_have),
         cmocka_unit_test(another_fault_reaches_the_handler_from_before),
         cmocka_unit_test(a_handler_without_siginfo_is_reached_too),

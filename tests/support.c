@@ -132,6 +132,8 @@ size_t support_read_all(int fd, char *buf, size_t size)
 
         if (n == 0 || (n < 0 && errno == ECONNRESET))
             break;
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n < 0)
             fail_msg("reading: %s", strerror(errno));
         len += (size_t)n;

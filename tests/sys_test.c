@@ -122,6 +122,46 @@ static void a_file_is_sent_from_the_offset_to_its_end(void **state)
     close_pair(pair);
 }
 
+static bool sigpipe_is_in(int (*ask)(sigset_t *set))
+{
+    sigset_t set;
+
+    assert_int_equal(ask(&set), 0);
+    return sigismember(&set, SIGPIPE);
+}
+
+static int blocked(sigset_t *ret)
+{
+    return pthread_sigmask(SIG_BLOCK, NULL, ret);
+}
+
+/* SIGPIPE has its default action, and is not blocked but where that is said. */
+static void sending_a_file_to_nobody_leaves_the_signal_as_it_was(void **state)
+{
+    struct pair pair = make_pair();
+    int file_fd = made_file("0123456789");
+    sigset_t sigpipe;
+    int number;
+
+    (void)state;
+    sys_close(pair.theirs);
+    assert_int_equal(sys_sendfile(pair.ours, file_fd, 0, 10), -EPIPE);
+    assert_false(sigpipe_is_in(blocked));
+    sigemptyset(&sigpipe);
+    sigaddset(&sigpipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &sigpipe, NULL);
+    assert_int_equal(sys_sendfile(pair.ours, file_fd, 0, 10), -EPIPE);
+    assert_false(sigpipe_is_in(sigpending));
+    assert_true(sigpipe_is_in(blocked));
+    raise(SIGPIPE);             /* the program's own: it stays */
+    assert_int_equal(sys_sendfile(pair.ours, file_fd, 0, 10), -EPIPE);
+    assert_true(sigpipe_is_in(sigpending));
+    assert_int_equal(sigwait(&sigpipe, &number), 0);
+    pthread_sigmask(SIG_UNBLOCK, &sigpipe, NULL);
+    sys_close(file_fd);
+    sys_close(pair.ours);
+}
+
 static void an_eventfd_is_readable_until_it_is_cleared(void **state)
 {
     int fd = sys_eventfd();
@@ -264,6 +304,7 @@ int main(void)
         cmocka_unit_test(sending_to_nobody_is_an_error_and_no_signal),
         cmocka_unit_test(sending_to_a_full_peer_does_not_wait),
         cmocka_unit_test(a_file_is_sent_from_the_offset_to_its_end),
+        cmocka_unit_test(sending_a_file_to_nobody_leaves_the_signal_as_it_was),
         cmocka_unit_test(an_eventfd_is_readable_until_it_is_cleared),
         cmocka_unit_test(epoll_gives_back_the_data),
         cmocka_unit_test(wrong_descriptors_are_errors),

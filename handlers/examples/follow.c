@@ -22,8 +22,6 @@ extern char **environ;
 static int start(char **command, pid_t *ret_pid, int *ret_output)
 {
     posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none;
     int pair[2];
     int r;
 
@@ -31,12 +29,7 @@ static int start(char **command, pid_t *ret_pid, int *ret_output)
         return -errno;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, pair[1], STDOUT_FILENO);
-    posix_spawnattr_init(&attributes);
-    sigemptyset(&none);         /* weir's threads block signals; programs must not inherit that */
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-    r = posix_spawnp(ret_pid, command[0], &actions, &attributes, command, environ);
-    posix_spawnattr_destroy(&attributes);
+    r = posix_spawnp(ret_pid, command[0], &actions, NULL, command, environ);
     posix_spawn_file_actions_destroy(&actions);
     close(pair[1]);
     if (r != 0) {
