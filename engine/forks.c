@@ -72,7 +72,7 @@ static bool had_errors(const struct worker *worker)
 /* A reply goes out by the server's socket. */
 static int keep_socket(struct packet *packet)
 {
-    packet->conn.fd = fcntl(packet->conn.fd, F_DUPFD_CLOEXEC, 0);
+    packet->conn.fd = fcntl(packet->conn.fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     return packet->conn.fd;
 }
 

@@ -1,6 +1,7 @@
 #include "engine/sys.h"
 
 #include "engine/clock.h"
+#include "engine/compiler.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -136,6 +137,25 @@ LEAF ssize_t sys_pread(int fd, void *buf, size_t len, off_t offset)
     return n >= 0 ? n : -errno;
 }
 
+/*
+ * A new descriptor of ours, or -errno. Where a program was started without its standard streams, the numbers
+ * are free, and what somebody prints would go to a client, or count up an eventfd.
+ */
+static int beside_standard_streams(int fd)
+{
+    int moved;
+
+    if (WEIR_LIKELY(fd > STDERR_FILENO))
+        return fd;
+    if (fd < 0)
+        return -errno;
+    moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (moved < 0)
+        moved = -errno;
+    close(fd);
+    return moved;
+}
+
 LEAF int sys_accept(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_len)
 {
     socklen_t len;
@@ -145,9 +165,9 @@ LEAF int sys_accept(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_le
         len = sizeof(*ret_addr);
         r = accept4(fd, (struct sockaddr *)ret_addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     } while (r < 0 && (errno == EINTR || errno == ECONNABORTED));
-    if (r < 0)
-        return -errno;
-    *ret_len = len;
+    r = beside_standard_streams(r);
+    if (r >= 0)
+        *ret_len = len;
     return r;
 }
 
@@ -158,9 +178,7 @@ LEAF void sys_close(int fd)
 
 LEAF int sys_epoll_create(void)
 {
-    int r = epoll_create1(EPOLL_CLOEXEC);
-
-    return r >= 0 ? r : -errno;
+    return beside_standard_streams(epoll_create1(EPOLL_CLOEXEC));
 }
 
 LEAF int sys_epoll_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data)
@@ -181,9 +199,7 @@ LEAF int sys_epoll_wait(int epfd, struct epoll_event *events, int max, int timeo
 
 LEAF int sys_eventfd(void)
 {
-    int r = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-
-    return r >= 0 ? r : -errno;
+    return beside_standard_streams(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 }
 
 LEAF void sys_eventfd_signal(int fd)
@@ -246,9 +262,7 @@ LEAF int sys_poll_now(struct pollfd *fds, size_t n)
 
 LEAF int sys_pidfd_open(pid_t pid)
 {
-    int r = pidfd_open(pid, 0);
-
-    return r >= 0 ? r : -errno;
+    return beside_standard_streams(pidfd_open(pid, 0));
 }
 
 LEAF int sys_pidfd_reap(int pidfd, int *ret_status)
@@ -270,9 +284,7 @@ LEAF int sys_pidfd_reap(int pidfd, int *ret_status)
 
 LEAF int sys_socket(int family, int type)
 {
-    int r = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    return r >= 0 ? r : -errno;
+    return beside_standard_streams(socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
 
 LEAF int sys_connect(int fd, const struct sockaddr *addr, socklen_t len)

@@ -6,6 +6,7 @@
  * into code that switches. The two of every request are: they do without errno.
  *
  * Threads: any. Blocks: only sys_epoll_wait and sys_poll; the others don't wait.
+ * Owns:    nothing. New descriptors are never 0 to 2, which are standard streams even if closed.
  * EINTR:   tried again, unless said otherwise.
  */
 #ifndef WEIR_SYS_H

@@ -272,7 +272,8 @@ struct weir_options {
 
 /*
  * weir_server_create checks the options, binds and listens (unless defer is set). Nothing runs
- * yet, and no thread exists; clients that connect wait in the backlog.
+ * yet, and no thread exists; clients that connect wait in the backlog. What it and the server open is
+ * numbered above the standard streams, even where the program was started without them.
  * Threads: any. Parks: no (it resolves names: getaddrinfo may block).
  * Returns 0, or -errno with the reason as a sentence in weir_why(): -EINVAL an option or address
  * is wrong, -E2BIG an option this version does not know is set, -EADDRINUSE and other errors of

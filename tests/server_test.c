@@ -5,6 +5,7 @@
 #include "tests/support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -189,6 +190,35 @@ static void a_server_that_served_leaves_nothing_open(void **state)
     support_talk(server, 0, "a\n", "a\n");
     weir_server_destroy(server);
     assert_int_equal(support_open_descriptors(), before);
+}
+
+static void a_program_without_standard_streams_serves_beside_their_numbers(void **state)
+{
+    static const enum weir_concurrency ways[] = { WEIR_POOL, WEIR_THREAD };
+    int saved = dup(STDIN_FILENO);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        struct weir_server *server;
+        int fd;
+
+        close(STDIN_FILENO);
+        server = support_start(WEIR_OPTIONS(
+            .listen = "tcp://127.0.0.1:0", .handler = &lines, .concurrency = ways[i]));
+        /* Nobody is there: the client's own socket comes next. */
+        fd = support_connect(server, 0);
+        assert_int_equal(fd, STDIN_FILENO);
+        support_say(fd, "x\n");
+        support_expect(fd, "x\n");
+        close(fd);
+        SUPPORT_AWAIT(server, closed, == 1);
+        weir_server_destroy(server);
+        assert_int_equal(fcntl(STDIN_FILENO, F_GETFD), -1);
+    }
+    if (saved >= 0) {
+        dup2(saved, STDIN_FILENO);
+        close(saved);
+    }
 }
 
 static void strings_and_arrays_may_go_once_it_is_created(void **state)
@@ -903,6 +933,7 @@ int main(void)
         cmocka_unit_test(creation_fails_cleanly_whichever_descriptor_is_lacking),
         cmocka_unit_test(a_server_that_never_served_leaves_nothing_open),
         cmocka_unit_test(a_server_that_served_leaves_nothing_open),
+        cmocka_unit_test(a_program_without_standard_streams_serves_beside_their_numbers),
         cmocka_unit_test(strings_and_arrays_may_go_once_it_is_created),
         cmocka_unit_test(port_0_is_resolved),
         cmocka_unit_test(an_address_that_does_not_fit_or_exist_is_told),

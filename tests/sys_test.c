@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define PLENTY_MS 10000
@@ -296,6 +297,43 @@ static void the_clocks_agree_and_milliseconds_round_down(void **state)
     assert_true(ms <= after / 1000000);
 }
 
+/* Calls it while standard input is closed; the descriptor it returned, closed, too. */
+#define WITHOUT_STDIN(call) __extension__ ({ \
+        int saved_ = dup(STDIN_FILENO); \
+        int fd_; \
+        sys_close(STDIN_FILENO); \
+        fd_ = (call); \
+        sys_close(fd_); \
+        if (saved_ >= 0) { \
+            dup2(saved_, STDIN_FILENO); \
+            sys_close(saved_); \
+        } \
+        fd_; \
+    })
+
+static void no_descriptor_of_ours_has_a_standard_streams_number(void **state)
+{
+    const struct sockaddr_un name = { .sun_family = AF_UNIX };      /* the kernel names it */
+    struct sockaddr_storage from;
+    struct sockaddr_un bound;
+    socklen_t len = sizeof(bound);
+    int listener = sys_socket(AF_UNIX, SOCK_STREAM);
+    int client = sys_socket(AF_UNIX, SOCK_STREAM);
+
+    (void)state;
+    assert_int_equal(bind(listener, (const struct sockaddr *)&name, sizeof(sa_family_t)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&bound, &len), 0);
+    assert_int_equal(sys_connect(client, (const struct sockaddr *)&bound, len), 0);
+    assert_true(WITHOUT_STDIN(sys_accept(listener, &from, &len)) > 2);
+    assert_true(WITHOUT_STDIN(sys_socket(AF_INET, SOCK_STREAM)) > 2);
+    assert_true(WITHOUT_STDIN(sys_epoll_create()) > 2);
+    assert_true(WITHOUT_STDIN(sys_eventfd()) > 2);
+    assert_true(WITHOUT_STDIN(sys_pidfd_open(getpid())) > 2);
+    sys_close(client);
+    sys_close(listener);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +350,7 @@ int main(void)
         cmocka_unit_test(waiting_lasts_at_least_as_long_as_asked),
         cmocka_unit_test(a_signal_does_not_end_a_poll),
         cmocka_unit_test(the_clocks_agree_and_milliseconds_round_down),
+        cmocka_unit_test(no_descriptor_of_ours_has_a_standard_streams_number),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,9 +2,11 @@
  * weir.c - the command. Results go to standard output, everything else to standard error; a usage
  * error is one line there and exit status 2.
  */
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <weir/weir.h>
 
 #include "handlers/registry.h"
@@ -53,8 +55,20 @@ static const struct command {
     { "-h", print_help, false },
 };
 
+/*
+ * Whoever was started without a standard stream has its number free, and would print into whatever it
+ * opens next. Where there is no /dev, a descriptor that can't be used at all is as good as a closed one.
+ */
+static void keep_standard_numbers(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            open("/", O_PATH);
+}
+
 int main(int argc, char **argv)
 {
+    keep_standard_numbers();
     if (argc < 2) {
         fputs("weir: say what to do, such as `weir serve`; see `weir --help`\n", stderr);
         return 2;

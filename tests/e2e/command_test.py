@@ -5,12 +5,14 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from weir_process import Weir, connect, main, port_of, receive, receive_all, refuses, run, serve
+from weir_process import (TIMEOUT, WEIR, Weir, connect, main, port_of, receive, receive_all, refuses,
+                          run, serve)
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -269,6 +271,22 @@ class Signals(unittest.TestCase):
             with connect(address) as client:
                 client.sendall(b"x")
                 self.assertEqual(receive(client, 1), b"x")
+
+    def test_closed_standard_streams_are_given_to_nobody(self):
+        for closed in ([2], [1, 2], [0, 1, 2]):
+            with self.subTest(closed=closed), \
+                    socket.create_server(("127.0.0.1", 0)) as listener, \
+                    subprocess.Popen([WEIR, "serve", "--listen", f"fd://{listener.fileno()}"],
+                                     pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                     preexec_fn=lambda: [os.close(fd) for fd in closed]) as server:
+                with connect("tcp://127.0.0.1:%d" % listener.getsockname()[1]) as client:
+                    client.sendall(GET)
+                    self.assertIn(b"200 OK", receive(client, 20))
+                for fd in (0, 1, 2):
+                    self.assertEqual(os.readlink(f"/proc/{server.pid}/fd/{fd}"), "/dev/null")
+                server.terminate()
+                self.assertEqual(server.wait(TIMEOUT), 0)
 
     def test_the_same_port_can_be_served_again_at_once(self):
         with serve() as weir:
