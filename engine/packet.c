@@ -43,8 +43,10 @@ static void give_back(char *block, struct buffers *buffers)
 
 void packet_end(struct packet *packet, struct buffers *packets, struct buffers *replies)
 {
-    if (packet->reply)
-        give_back(packet->reply, replies && packet->reply_size == replies->size ? replies : NULL);
+    if (packet->reply && replies)
+        buffers_put_sized(replies, packet->reply, packet->reply_size);
+    else
+        free(packet->reply);
     give_back((char *)packet, packets);
 }
 

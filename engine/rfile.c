@@ -19,6 +19,12 @@
 /* A waiting remainder up to this fraction of its buffer is moved to a block of its own size. */
 #define SMALL_FRACTION 4
 
+/*
+ * A full buffer grows towards what the handler has asked for by this factor at most: in few steps,
+ * and no peer has memory taken for much more than it has sent.
+ */
+#define GROWTH_MAX 16
+
 /* ------------------------------------------------------------------ the buffer -------- */
 
 static struct buffers *rbufs(const struct weir_request *req)
@@ -35,10 +41,10 @@ static void release(struct weir_request *req)
 {
     struct rfile *rfile = &req->rfile;
 
-    if (rfile->size == rbufs(req)->size)
+    if (WEIR_LIKELY(rfile->size == rbufs(req)->size))
         buffers_put(rbufs(req), rfile->data);
     else
-        free(rfile->data);
+        buffers_put_sized(rbufs(req), rfile->data, rfile->size);
     rfile->data = NULL;
     rfile->size = 0;
 }
@@ -59,40 +65,50 @@ static void move_to(struct weir_request *req, char *data, size_t size)
     rfile->end = len;
 }
 
-/* Room for another byte at least, where at most limit bytes need to be side by side. */
-static int make_room(struct weir_request *req, size_t limit)
+/* The size that a full buffer should grow to, for want bytes side by side. */
+static size_t larger_size(const struct rfile *rfile, size_t want)
+{
+    size_t most = want / GROWTH_MAX < rfile->size ? want : rfile->size * GROWTH_MAX;
+
+    return most > rfile->size ? most : rfile->size + 1;
+}
+
+/*
+ * Room for another byte at least, where the handler waits for want bytes side by side. What is
+ * copied stays in proportion to what has arrived, whatever is asked for: a buffer that is full
+ * doubles at least, and is only moved within if more has been taken than there is to move.
+ */
+static int make_room(struct weir_request *req, size_t want)
 {
     struct rfile *rfile = &req->rfile;
     size_t usual = rbufs(req)->size;
-    size_t size;
+    size_t size = usual;
     char *data;
 
-    if (rfile->end < rfile->size && rfile->size >= usual)
+    if (rfile->size >= usual && rfile->end < rfile->size)
         return 0;
-    if (rfile->size >= usual && rfile->start > 0) {
+    if (rfile->size >= usual && rfile->start >= buffered(rfile)) {
         memmove(rfile->data, rfile->data + rfile->start, buffered(rfile));
         rfile->end -= rfile->start;
         rfile->start = 0;
         return 0;
     }
-    if (buffered(rfile) < usual) {
+    if (rfile->size < usual)
         data = buffers_get(rbufs(req));
-        size = usual;
-    } else {
-        size = limit / 2 < rfile->size ? limit : rfile->size * 2;
-        data = malloc(size);
-    }
+    else
+        data = buffers_get_for(rbufs(req), larger_size(rfile, want), &size);
     if (!data)
         return -ENOMEM;
     move_to(req, data, size);
     return 0;
 }
 
-/* Before a wait: holds no more than what has arrived. */
+/* Before a wait: holds no more than what has arrived, and little more if that is much. */
 static void make_small(struct weir_request *req)
 {
     struct rfile *rfile = &req->rfile;
     size_t len = buffered(rfile);
+    size_t size = len;
     char *data;
 
     if (!rfile->data)
@@ -105,9 +121,10 @@ static void make_small(struct weir_request *req)
     }
     if (len > rfile->size / SMALL_FRACTION)
         return;
-    data = malloc(len);
+    /* With some room, or each byte that comes would have all of it copied twice. */
+    data = len < rbufs(req)->size ? malloc(len) : buffers_get_for(rbufs(req), len + 1, &size);
     if (data)
-        move_to(req, data, len);
+        move_to(req, data, size);
 }
 
 /* ------------------------------------------------------------------ filling ----------- */
@@ -160,8 +177,8 @@ static int give_way(struct weir_request *req)
     return r < 0 ? (int)fail(&req->rfile, r) : 0;
 }
 
-/* Waits for more. Bytes, 0 at end of file, or an error. At most limit need to be side by side. */
-static ssize_t fill(struct weir_request *req, size_t limit)
+/* Waits for more. Bytes, 0 at end of file, or an error. As of make_room: want bytes side by side. */
+static ssize_t fill(struct weir_request *req, size_t want)
 {
     struct rfile *rfile = &req->rfile;
     struct connection *conn = req->conn;
@@ -179,7 +196,7 @@ static ssize_t fill(struct weir_request *req, size_t limit)
 
             r = give_way(req);
             if (r == 0)
-                r = make_room(req, limit);
+                r = make_room(req, want);
             if (r < 0)
                 return r;
             n = rfile_receive(req);
@@ -207,7 +224,7 @@ bool rfile_has_more(struct weir_request *req)
 
     if (buffered(rfile) > 0) {
         /* What the handler has looked at and left must grow before it is its turn again. */
-        ssize_t n = rfile->taken ? 1 : fill(req, SIZE_MAX);
+        ssize_t n = rfile->taken ? 1 : fill(req, 1);
 
         if (n < 0)
             fail(rfile, n);
@@ -272,7 +289,7 @@ ssize_t weir_readline(struct weir_request *req, char **ret_line, size_t limit)
         len = have;
         if (have == limit)
             break;
-        n = fill(req, limit);
+        n = fill(req, 1);
         if (n < 0)
             return n;
         if (n == 0)

@@ -580,6 +580,11 @@ ssize_t weir_read_exact(struct weir_request *req, void *buf, size_t len);
  * weir_peek waits until at least min bytes (0: does not wait) are buffered or the file ends, and
  * gives a view of all that is buffered, which may be more, or less at end of file. The view is
  * valid until the next read; weir_consume moves past bytes of it and leaves the view valid.
+ *
+ * min may be more than rbufsize: the buffer grows as the bytes arrive, to min or beyond, and there
+ * is no limit but memory (-ENOMEM). So bound min where a peer says how much it will send. What it
+ * costs is in proportion to the bytes, also to ask for one more again and again; a buffer of
+ * rbufsize that has room for all is cheaper still, by a copy.
  */
 ssize_t weir_peek(struct weir_request *req, char **ret_data, size_t min);
 void weir_consume(struct weir_request *req, size_t len);

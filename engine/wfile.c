@@ -43,10 +43,10 @@ static void release(struct weir_request *req)
 
     if (!wfile->data)
         return;
-    if (wfile->size == wbufs(req)->size)
+    if (WEIR_LIKELY(wfile->size == wbufs(req)->size))
         buffers_put(wbufs(req), wfile->data);
     else
-        free(wfile->data);
+        buffers_put_sized(wbufs(req), wfile->data, wfile->size);
     wfile->data = NULL;
     wfile->size = 0;
     wfile->len = 0;
@@ -167,14 +167,12 @@ static int grow(struct weir_request *req, size_t len)
 {
     struct wfile *wfile = &req->wfile;
     size_t have = wfile->len;
-    size_t size = have + len;
+    size_t size;
     char *data;
 
-    if (len > REPLY_MAX || size > REPLY_MAX)
+    if (len > REPLY_MAX - have)
         return fail(req, -EMSGSIZE);
-    if (size < wfile->size * 2)
-        size = wfile->size * 2;
-    data = malloc(size);
+    data = buffers_get_for(wbufs(req), have + len, &size);
     if (!data)
         return -ENOMEM;
     if (have > 0)

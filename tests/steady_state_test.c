@@ -1,9 +1,10 @@
 /*
  * steady_state_test.c - a server that has warmed up serves without malloc, and without a worker
- * that wakes another.
+ * that wakes another; and what it copies is in proportion to what it was sent.
  *
- * The engine's and the handlers' calls of malloc(3) and its kin are counted as they are linked
- * (--wrap, in BUILD): what the C library and liburcu do by themselves is not.
+ * The engine's and the handlers' calls of malloc(3) and its kin, and of memcpy(3) and memmove(3),
+ * are counted as they are linked (--wrap, in BUILD): what the C library and liburcu do by
+ * themselves is not, nor a short copy.
  */
 #include "tests/support.h"
 
@@ -16,7 +17,14 @@
 #include "handlers/echo.h"
 #include "handlers/hello.h"
 
-enum { CLIENTS = 32, ROUNDS = 20, DEPTH = 16 };
+enum {
+    CLIENTS = 32,
+    ROUNDS = 20,
+    DEPTH = 16,
+    LONG = 100000,      /* bytes of a message that no usual buffer holds */
+    WINDOW = 8192,
+    PIECE = 200,
+};
 
 #define LINE "a line of 32 bytes, as elsewhere\n"
 #define HELLO "GET / HTTP/1.1\r\nHost: weir\r\n\r\n"
@@ -27,12 +35,36 @@ void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *block, size_t size);
 void *__real_aligned_alloc(size_t alignment, size_t size);
+void *__real_memcpy(void *to, const void *from, size_t len);
+void *__real_memmove(void *to, const void *from, size_t len);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *block, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_memcpy(void *to, const void *from, size_t len);
+void *__wrap_memmove(void *to, const void *from, size_t len);
 
 static _Atomic unsigned allocations;
+static _Atomic size_t copied;
+
+/* Not those of structures. */
+static void note_copy(size_t len)
+{
+    if (len >= 1024)
+        copied += len;
+}
+
+void *__wrap_memcpy(void *to, const void *from, size_t len)
+{
+    note_copy(len);
+    return __real_memcpy(to, from, len);
+}
+
+void *__wrap_memmove(void *to, const void *from, size_t len)
+{
+    note_copy(len);
+    return __real_memmove(to, from, len);
+}
 
 void *__wrap_malloc(size_t size)
 {
@@ -81,6 +113,7 @@ static int end(void **state)
 
 struct cost {
     unsigned allocations;
+    size_t copied;
     uint64_t wakeups;
     uint64_t handled;
 };
@@ -89,7 +122,7 @@ static struct cost spent(void)
 {
     const struct weir_stats stats = support_stats(server);
 
-    return (struct cost){ allocations, stats.wakeups, stats.handled };
+    return (struct cost){ allocations, copied, stats.wakeups, stats.handled };
 }
 
 static struct cost spent_since(struct cost before)
@@ -97,6 +130,7 @@ static struct cost spent_since(struct cost before)
     struct cost now = spent();
 
     now.allocations -= before.allocations;
+    now.copied -= before.copied;
     now.wakeups -= before.wakeups;
     now.handled -= before.handled;
     return now;
@@ -237,6 +271,126 @@ static void a_line_that_comes_in_halves_takes_a_block_for_the_first(void **state
     close(fd);
 }
 
+/* ------------------------------------------------------------------ long messages ----- */
+
+/* A message ends with a newline. They are answered by a byte, and kept. */
+static int answer(struct weir_request *req, size_t len)
+{
+    weir_consume(req, len);
+    weir_write(req, "!", 1);
+    return WEIR_KEEP;
+}
+
+static int peek_at_all(struct weir_request *req)
+{
+    char *data;
+    ssize_t n = weir_peek(req, &data, LONG);
+
+    return n < LONG ? 0 : answer(req, LONG);
+}
+
+static int peek_for_one_more(struct weir_request *req)
+{
+    char *data;
+    ssize_t n = 0;
+
+    do {
+        ssize_t more = weir_peek(req, &data, (size_t)n + 1);
+
+        if (more <= n)
+            return 0;
+        n = more;
+    } while (data[n - 1] != '\n');
+    return answer(req, (size_t)n);
+}
+
+/* Always wants as much as its buffer holds, and takes a byte of it. */
+static int peek_through_a_window(struct weir_request *req)
+{
+    char *data;
+
+    for (size_t i = 0; i < LONG - WINDOW; i++) {
+        if (weir_peek(req, &data, WINDOW) < WINDOW)
+            return 0;
+        weir_consume(req, 1);
+    }
+    return answer(req, WINDOW);
+}
+
+static int read_a_long_line(struct weir_request *req)
+{
+    char *line;
+
+    return weir_readline(req, &line, SIZE_MAX) < LONG ? 0 : answer(req, 0);
+}
+
+static const struct weir_handler readers[] = {
+    { .name = "all", .handle = peek_at_all },
+    { .name = "one more", .handle = peek_for_one_more },
+    { .name = "window", .handle = peek_through_a_window },
+    { .name = "line", .handle = read_a_long_line },
+};
+
+#define READERS (sizeof(readers) / sizeof(readers[0]))
+
+static const char *long_message(void)
+{
+    static char text[LONG + 1];
+
+    memset(text, 'x', LONG - 1);
+    text[LONG - 1] = '\n';
+    return text;
+}
+
+static void exchange_long(int fd)
+{
+    support_send(fd, long_message(), LONG);
+    support_expect(fd, "!");
+    SUPPORT_AWAIT(server, idle, == 1);
+}
+
+/* Copied once or twice, however it is asked for, in a buffer that was there already. */
+static void long_messages_take_no_memory_and_few_copies(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < READERS; i++) {
+        struct cost before;
+        int fd;
+
+        serve(&readers[i], "tcp://127.0.0.1:0", WEIR_DISPATCH_WORKER);
+        fd = support_connect(server, 0);
+        exchange_long(fd);
+        exchange_long(fd);
+        before = spent();
+        for (int round = 0; round < ROUNDS; round++)
+            exchange_long(fd);
+        assert_true(spent_since(before).copied <= (size_t)2 * ROUNDS * LONG);
+        assert_true(spent_since(before).allocations <= ROUNDS);
+        close(fd);
+        end(state);
+    }
+    serve(&readers[0], "tcp://127.0.0.1:0", WEIR_DISPATCH_WORKER);
+}
+
+/* Each time it waits it holds little more than what has come; still nothing is copied often. */
+static void a_long_message_that_comes_in_pieces_takes_few_copies(void **state)
+{
+    struct cost before;
+    int fd;
+
+    (void)state;
+    serve(&readers[0], "tcp://127.0.0.1:0", WEIR_DISPATCH_WORKER);
+    fd = support_connect(server, 0);
+    before = spent();
+    for (size_t sent = 0; sent < LONG; sent += PIECE) {
+        support_send(fd, long_message() + sent, PIECE);
+        SUPPORT_AWAIT(server, bytes_in, == sent + PIECE);
+    }
+    support_expect(fd, "!");
+    assert_true(spent_since(before).copied <= (size_t)6 * LONG);
+    close(fd);
+}
+
 /* ------------------------------------------------------------------ new connections --- */
 
 static void a_connection_takes_one_block_and_a_wakeup_at_most(void **state)
@@ -293,6 +447,8 @@ int main(void)
         SERVED_TEST(pipelined_pages_take_no_memory_and_wake_nobody),
         SERVED_TEST(dispatch_by_the_acceptor_takes_no_memory_and_a_wakeup_at_most),
         SERVED_TEST(a_line_that_comes_in_halves_takes_a_block_for_the_first),
+        SERVED_TEST(long_messages_take_no_memory_and_few_copies),
+        SERVED_TEST(a_long_message_that_comes_in_pieces_takes_few_copies),
         SERVED_TEST(a_connection_takes_one_block_and_a_wakeup_at_most),
         SERVED_TEST(datagrams_take_no_memory_and_wake_nobody),
     };

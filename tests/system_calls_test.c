@@ -22,6 +22,8 @@ enum {
     ROUNDS = 10,
     DEPTH = 16,         /* requests in one send, or datagrams under way */
     FILE_SIZE = 65536,
+    LONG = 100000,      /* bytes of a message that no usual buffer holds */
+    LONG_HEAD = 32000,
     REPLY_MAX = FILE_SIZE + 1000,
 };
 
@@ -231,6 +233,82 @@ static void a_connection_is_registered_once_and_only_when_it_has_to_wait(void **
     assert_int_equal(made(SYS_epoll_ctl), 1);
 }
 
+/* ------------------------------------------------------------------ long messages ----- */
+
+/* A message ends with a newline; each is answered by a byte. */
+static int peek_for_one_more(struct weir_request *req)
+{
+    char *data;
+    ssize_t n = 0;
+
+    do {
+        ssize_t more = weir_peek(req, &data, (size_t)n + 1);
+
+        if (more <= n)
+            return 0;
+        n = more;
+    } while (data[n - 1] != '\n');
+    weir_consume(req, (size_t)n);
+    weir_write(req, "!", 1);
+    return WEIR_KEEP;
+}
+
+static int peek_at_all(struct weir_request *req)
+{
+    char *data;
+
+    if (weir_peek(req, &data, LONG) < LONG)
+        return 0;
+    weir_consume(req, LONG);
+    weir_write(req, "!", 1);
+    return WEIR_KEEP;
+}
+
+/* The whole message is there when the server begins. Calls of recvmsg, those in vain included. */
+static uint64_t calls_for(const struct weir_handler *handler, const char *message, size_t len)
+{
+    char byte;
+    int fd;
+
+    serve(handler, support_abstract("long"));
+    fd = support_ask(server, 0, "");
+    traced_begin(traced);
+    traced_hold(traced);
+    support_send(fd, message, len);
+    traced_let_go(traced);
+    assert_int_equal(recv(fd, &byte, 1, 0), 1);
+    count("a long message", 1);
+    close(fd);
+    end(NULL);
+    return made(SYS_recvmsg);
+}
+
+static void a_long_message_takes_a_recv_for_each_doubling(void **state)
+{
+    static const struct weir_handler by_one = { .name = "by one", .handle = peek_for_one_more };
+    static const struct weir_handler at_all = { .name = "at all", .handle = peek_at_all };
+    static char text[LONG];
+
+    (void)state;
+    memset(text, 'x', sizeof(text));
+    text[LONG - 1] = '\n';
+    /* 8 KiB, 8, 16, 32 and the rest; or the rest at once. A first look may have been in vain. */
+    assert_true(calls_for(&by_one, text, LONG) <= 6);
+    assert_true(calls_for(&at_all, text, LONG) <= 3);
+}
+
+static void a_long_head_takes_a_recv_for_each_doubling(void **state)
+{
+    static const char begin[] = "GET / HTTP/1.1\r\nHost: x\r\nCookie: ";
+    static char head[LONG_HEAD];
+
+    (void)state;
+    memset(head, 'c', sizeof(head));
+    memcpy(head, begin, strlen(begin));
+    memcpy(head + sizeof(head) - 4, "\r\n\r\n", 4);
+    assert_true(calls_for(&hello_handler, head, sizeof(head)) <= 4);
+}
+
 /* ------------------------------------------------------------------ new connections --- */
 
 static void ask_and_part(void)
@@ -350,6 +428,8 @@ int main(void)
         TRACED_TEST(unix_lines_under_load_cost_a_recv_and_a_send_each),
         TRACED_TEST(pages_under_load_cost_a_recv_and_a_send_each),
         TRACED_TEST(a_connection_is_registered_once_and_only_when_it_has_to_wait),
+        TRACED_TEST(a_long_message_takes_a_recv_for_each_doubling),
+        TRACED_TEST(a_long_head_takes_a_recv_for_each_doubling),
         TRACED_TEST(a_connection_per_request_is_in_no_epoll_set),
         TRACED_TEST(datagrams_that_come_together_share_their_calls),
         TRACED_TEST(a_file_takes_a_send_for_its_head_and_no_copy),

@@ -1,5 +1,6 @@
 /*
- * traced.h - a server in a child process, all of whose system calls are counted.
+ * traced.h - a server in a child process, all of whose system calls are counted, except looks at
+ * the clock: whether these are calls is the machine's matter.
  *
  * The child is traced (ptrace(2)): it stops before and after each call. So it is slow, and does
  * nothing while it is held; what it does is what it would do anyway.
