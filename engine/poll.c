@@ -141,5 +141,7 @@ int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeou
     r = wait_for_any(root->task, fds, n, cut ? limit_ms : until_ms);
     if (r != -ETIMEDOUT)
         return r;
-    return cut ? request_timed_out(root) : sys_poll_now(fds, n);
+    /* Late or not: what is ready is told. */
+    r = sys_poll_now(fds, n);
+    return r == 0 && cut ? request_timed_out(root) : r;
 }

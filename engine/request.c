@@ -27,9 +27,10 @@ uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms
 
 int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms)
 {
-    int r = task_wait(req->task, req->conn, events, deadline_ms);
-
-    return WEIR_UNLIKELY(r == -ETIMEDOUT) ? request_timed_out(req) : r;
+    /* Each wait ends with a look: nobody who is late waits again, or a trickle outran the deadline. */
+    if (deadline_ms != 0 && clock_coarse_ms() >= deadline_ms)
+        return -ETIMEDOUT;
+    return task_wait(req->task, req->conn, events, deadline_ms);
 }
 
 int request_timed_out(const struct weir_request *req)
@@ -190,13 +191,16 @@ static int connect_by(struct weir_request *peer, const struct address *address,
             return r;
     }
     while (r == -EINPROGRESS) {
+        bool late;
+
         r = request_wait(peer, EPOLLOUT, deadline_ms);
-        if (r < 0)
+        late = r == -ETIMEDOUT;
+        if (r < 0 && !late)
             return r;
         r = sys_socket_error(peer->conn->fd);
         /* A false alarm, if it still has no peer. */
         if (r == 0 && sys_connect(peer->conn->fd, &address->sa, address->len) == -EALREADY)
-            r = -EINPROGRESS;
+            r = late ? request_timed_out(peer) : -EINPROGRESS;
     }
     return r;
 }

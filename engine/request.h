@@ -81,8 +81,14 @@ static inline struct weir_request *request_root(struct weir_request *req)
 /* crew->serve: everything that happens to connections between two rests. */
 void request_serve(struct task *task);
 
-/* Waits, until whichever comes first: timeout_ms (0: none) from now, or the request's deadline. */
+/* Whichever comes first: timeout_ms (0: none) from now, or the request's deadline. */
 uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms);
+
+/*
+ * As task_wait. -ETIMEDOUT is not the end yet: our worker may have been held, by another handler or
+ * with the whole process, and what we wait for may have come long ago. So whoever is told of it
+ * tries once more, and only then has request_timed_out count it.
+ */
 int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms);
 
 /* Counts a deadline that has passed. Returns -ETIMEDOUT. */

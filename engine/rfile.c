@@ -182,7 +182,8 @@ static ssize_t fill(struct weir_request *req, size_t want)
 {
     struct rfile *rfile = &req->rfile;
     struct connection *conn = req->conn;
-    uint64_t deadline_ms;
+    uint64_t deadline_ms = 0;
+    bool late = false;
 
     if (rfile->error)
         return rfile->error;
@@ -203,6 +204,8 @@ static ssize_t fill(struct weir_request *req, size_t want)
             if (n != -EAGAIN)
                 return n;
         }
+        if (WEIR_UNLIKELY(late))
+            return fail(rfile, request_timed_out(req));
         r = weir_flush(req);
         if (r < 0)
             return r;
@@ -210,10 +213,16 @@ static ssize_t fill(struct weir_request *req, size_t want)
         if (WEIR_UNLIKELY(!conn->drained))
             continue;
         make_small(req);
-        deadline_ms = request_deadline_ms(req, req->service->read_timeout_ms);
+        /* Once: what wakes us and brings no input doesn't put it off. */
+        if (deadline_ms == 0)
+            deadline_ms = request_deadline_ms(req, req->service->read_timeout_ms);
         r = request_wait(req, EPOLLIN, deadline_ms);
-        if (r < 0)
+        if (r == 0)
+            continue;
+        if (r != -ETIMEDOUT)
             return fail(rfile, r);
+        late = true;
+        conn->drained = false;
     }
 }
 

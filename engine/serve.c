@@ -192,14 +192,20 @@ static void serve_accepted(struct weir_request *req)
 {
     struct connection *conn = req->conn;
     bool was_kept = conn->kept;
+    bool called = true;
     int status = 0;
 
     conn->kept = false;
     if (!conn->began && (conn->expired || setup(req) < 0))
         return;
+    if (was_kept) {
+        called = was_called_rightly(req);
+        /* Input may have come long before the sweep, and no worker had looked. */
+        conn->expired = conn->expired && !called;
+    }
     if (conn->expired)
         tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
-    else if (was_kept && !was_called_rightly(req))
+    else if (!called)
         status = rest(req);
     else
         status = handle_while_there_is_input(req);

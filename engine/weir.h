@@ -208,6 +208,10 @@ struct weir_options {
     uint32_t backlog;               /* listen(2)'s; 0: SOMAXCONN */
     uint32_t max_connections;       /* 0: what RLIMIT_NOFILE allows; beyond it accepting pauses */
 
+    /*
+     * What has come when one of these passes is taken all the same, however late a busy machine,
+     * or a handler that keeps its worker, lets us look.
+     */
     uint32_t read_timeout_ms;       /* a read waits so long for each arrival; 0: for ever */
     uint32_t write_timeout_ms;      /* one write or flush, in total; 0: for ever */
     uint32_t idle_timeout_ms;       /* a kept connection with no input is closed; 0: never */

@@ -74,35 +74,43 @@ static void advance(struct iovec **parts, size_t *parts_len, size_t n)
     }
 }
 
-/* Waits until the peer takes more. deadline_ms is the whole write's, set by the first wait. */
-static int wait_for_room(struct weir_request *req, uint64_t *deadline_ms)
+/* One write, be it of many parts or of a file. */
+struct writing {
+    uint64_t deadline_ms;       /* of all of it, set by its first wait */
+    bool late;                  /* it has passed: what there is no room for now has failed */
+};
+
+/* Waits until the peer takes more, or a last try is due. */
+static int wait_for_room(struct weir_request *req, struct writing *writing)
 {
     int r;
 
-    if (*deadline_ms == 0)
-        *deadline_ms = request_deadline_ms(req, req->service->write_timeout_ms);
-    r = request_wait(req, EPOLLOUT, *deadline_ms);
-    return r < 0 ? fail(req, r) : 0;
+    if (writing->late)
+        return fail(req, request_timed_out(req));
+    if (writing->deadline_ms == 0)
+        writing->deadline_ms = request_deadline_ms(req, req->service->write_timeout_ms);
+    r = request_wait(req, EPOLLOUT, writing->deadline_ms);
+    writing->late = r == -ETIMEDOUT;
+    return r < 0 && !writing->late ? fail(req, r) : 0;
 }
 
-/* What a send took; 0: nothing, but there is room now; or -errno. */
-static ssize_t note_sent(struct weir_request *req, ssize_t n, uint64_t *deadline_ms)
+/* What a send took; 0: nothing, but it is to be tried again; or -errno. */
+static ssize_t note_sent(struct weir_request *req, ssize_t n, struct writing *writing)
 {
     if (WEIR_UNLIKELY(n < 0))
-        return n == -EAGAIN ? wait_for_room(req, deadline_ms) : fail(req, (int)n);
+        return n == -EAGAIN ? wait_for_room(req, writing) : fail(req, (int)n);
     tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
     return n;
 }
 
-/* deadline_ms: see wait_for_room. */
 static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_len,
-                    uint64_t *deadline_ms)
+                    struct writing *writing)
 {
     while (parts_len > 0) {
         ssize_t n = parts_len == 1 ? sys_send(req->conn->fd, parts->iov_base, parts->iov_len)
                                    : sys_sendv(req->conn->fd, parts, parts_len);
 
-        n = note_sent(req, n, deadline_ms);
+        n = note_sent(req, n, writing);
         if (n < 0)
             return (int)n;
         advance(&parts, &parts_len, (size_t)n);
@@ -113,11 +121,11 @@ static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_
 int wfile_sent(struct weir_request *req, ssize_t n, int flags)
 {
     struct wfile *wfile = &req->wfile;
-    uint64_t deadline_ms = 0;
+    struct writing writing = { 0 };
     size_t done = 0;
 
     for (;;) {
-        n = note_sent(req, n, &deadline_ms);
+        n = note_sent(req, n, &writing);
         if (n < 0)
             return (int)n;
         done += (size_t)n;
@@ -188,7 +196,7 @@ static int grow(struct weir_request *req, size_t len)
 static int send_through(struct weir_request *req, const struct iovec *iov, size_t iov_len)
 {
     struct iovec parts[PARTS_MAX];
-    uint64_t deadline_ms = 0;
+    struct writing writing = { 0 };
     size_t parts_len = 0;
 
     if (req->wfile.len > 0)
@@ -200,7 +208,7 @@ static int send_through(struct weir_request *req, const struct iovec *iov, size_
             parts[parts_len++] = *iov++;
             iov_len--;
         }
-        r = send_all(req, parts, parts_len, &deadline_ms);
+        r = send_all(req, parts, parts_len, &writing);
         if (r < 0)
             return r;
         parts_len = 0;
@@ -296,7 +304,7 @@ struct sending {
     off_t offset;
     size_t len;
     size_t done;
-    uint64_t deadline_ms;       /* see wait_for_room */
+    struct writing writing;
 };
 
 /* Asking has taken the error from the socket, so that nothing else will tell of it. */
@@ -331,7 +339,7 @@ static int copy_with(struct weir_request *req, struct sending *file, char *buf)
 
         if (n <= 0)
             return (int)n;
-        r = send_all(req, &part, 1, &file->deadline_ms);
+        r = send_all(req, &part, 1, &file->writing);
         if (r < 0)
             return r;
         file->done += (size_t)n;
@@ -362,7 +370,7 @@ static int send_file(struct weir_request *req, struct sending *file)
             tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
             file->done += (size_t)n;
         } else if (n == -EAGAIN) {
-            r = wait_for_room(req, &file->deadline_ms);
+            r = wait_for_room(req, &file->writing);
         } else {
             return is_of_the_connection((int)n) ? fail(req, (int)n) : copy_rest(req, file);
         }

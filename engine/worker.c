@@ -287,6 +287,7 @@ void worker_start(struct worker *worker, struct connection *conn)
         /* No memory for a fiber: refuse what has not begun, end what has. */
         conn->refused = !conn->began;
         conn->expired = true;
+        conn->kept = false;
         finish_on_own_stack(worker, conn);
     }
     note_inside(worker, NULL);
