@@ -2,10 +2,10 @@
 
 #include "engine/clock.h"
 #include "engine/dispatch.h"
+#include "engine/log.h"
 #include "engine/sys.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -286,8 +286,8 @@ static void rest_for_shortage(struct acceptor *acceptor, const struct listening 
 {
     tally_add(&acceptor->tally, TALLY_ACCEPT_ERRORS, 1);
     if (!acceptor->complained)
-        fprintf(stderr, "weir: %s: accepting pauses: %s\n", listening->listener.uri,
-                strerror(-error));
+        log_line(LOG_SHORTAGE, "%s: accepting pauses: %s", listening->listener.uri,
+                 strerror(-error));
     acceptor->complained = true;
     rest(acceptor, clock_ms() + REST_MS);
 }

@@ -12,6 +12,7 @@
 
 #include "engine/address.h"
 #include "engine/crowd.h"
+#include "engine/log.h"
 #include "engine/packet.h"
 #include "engine/process.h"
 #include "engine/sys.h"
@@ -93,6 +94,7 @@ static _Noreturn void child_main(struct forks *forks, struct worker *worker,
     /* Whoever is counted at this address is counted by the parent. */
     conn->guest = NULL;
     worker_serve_alone(worker, conn, &rest);
+    log_flush();
     _exit(had_errors(worker));
 }
 

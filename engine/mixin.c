@@ -1,15 +1,16 @@
 #include "engine/mixin.h"
 
+#include "engine/log.h"
+
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/wait.h>
 
 void mixin_tell_death(const struct mixin_config *config, pid_t pid, int status, const char *peer,
                       const char *handler)
 {
     if (WIFSIGNALED(status))
-        fprintf(stderr, "weir: child %d was ended by signal %d\n", (int)pid, WTERMSIG(status));
+        log_line(LOG_CHILD, "child %d was ended by signal %d", (int)pid, WTERMSIG(status));
     config->handle_error(config->server, &(const struct weir_failure){
         .phase = WEIR_PHASE_PROCESS, .error = -ECHILD, .peer = peer, .handler = handler,
     });

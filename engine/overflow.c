@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "engine/fiber.h"
+#include "engine/log.h"
 #include "engine/stack.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -24,6 +25,9 @@ static bool in_chain;                   /* under lock: a signal may reach our ha
 static struct sigaction previous;       /* written while none can */
 
 /* ------------------------------------------------------------------ the message ------- */
+
+/* For room on standard error; then the process ends without its line. */
+#define PATIENCE_MS 1000
 
 struct line {
     char text[256];
@@ -67,7 +71,7 @@ static _Noreturn void die_of_overflow(const struct fiber *fiber, size_t stack_si
     put(&line, "': ");
     put_number(&line, stack_size);
     put(&line, " bytes are not enough; raise stack_size\n");
-    (void)!write(STDERR_FILENO, line.text, line.len);
+    log_now(line.text, line.len, PATIENCE_MS);
     abort();
 }
 

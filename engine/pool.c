@@ -2,13 +2,13 @@
 
 #include "engine/clock.h"
 #include "engine/dispatch.h"
+#include "engine/log.h"
 #include "engine/overflow.h"
 #include "engine/reclaim.h"
 #include "engine/sys.h"
 #include "engine/thread.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /*
@@ -235,8 +235,8 @@ static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_
         return;
     watch->warned = true;
     tally_add(&pool->tally, TALLY_STALLS, 1);
-    fprintf(stderr, "weir: handler '%s' has held worker %u for %llu ms without waiting\n", inside,
-            worker->index, (unsigned long long)held_ms);
+    log_line(LOG_STALL, "handler '%s' has held worker %u for %llu ms without waiting", inside,
+             worker->index, (unsigned long long)held_ms);
 }
 
 static void rescue(struct pool *pool, struct worker *stuck)

@@ -10,6 +10,7 @@
 #include "engine/mixin.h"
 
 #include "engine/clock.h"
+#include "engine/log.h"
 #include "engine/process.h"
 #include "engine/sys.h"
 #include "engine/thread.h"
@@ -257,6 +258,7 @@ static _Noreturn void child_main(const struct prefork *prefork, const struct chi
     pthread_join(thread, NULL);
     /* Unasked: the last word. relaxed: written by this process. pairs: none */
     answer(prefork, page, atomic_load_explicit(&page->answered, memory_order_relaxed) + 1);
+    log_flush();
     _exit(0);
 }
 

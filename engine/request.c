@@ -33,6 +33,19 @@ int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms
     return task_wait(req->task, req->conn, events, deadline_ms);
 }
 
+bool request_was_reset(const struct weir_request *req)
+{
+    return request_is_end_by_peer(req->rfile.error) || request_is_end_by_peer(req->wfile.error);
+}
+
+void request_note_end_by_peer(const struct weir_request *req, int error)
+{
+    bool counted = req->opener || request_was_reset(req);
+
+    if (request_is_end_by_peer(error) && !counted)
+        tally_add(&req->task->worker->tally, TALLY_RESETS, 1);
+}
+
 int request_timed_out(const struct weir_request *req)
 {
     tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);

@@ -91,6 +91,18 @@ uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms
  */
 int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms);
 
+/* Has it reset the connection, or left without reading what was sent? Then that is told nobody. */
+static inline bool request_is_end_by_peer(int error)
+{
+    return error == -ECONNRESET || error == -EPIPE;
+}
+
+/* Did the client itself end it so? */
+bool request_was_reset(const struct weir_request *req);
+
+/* Counts that, once a connection; of an error that is about to be noted. */
+void request_note_end_by_peer(const struct weir_request *req, int error);
+
 /* Counts a deadline that has passed. Returns -ETIMEDOUT. */
 int request_timed_out(const struct weir_request *req);
 

@@ -135,6 +135,12 @@ static ssize_t fail(struct rfile *rfile, ssize_t error)
     return error;
 }
 
+static void fail_to_receive(struct weir_request *req, ssize_t error)
+{
+    request_note_end_by_peer(req, (int)error);
+    fail(&req->rfile, error);
+}
+
 ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n)
 {
     struct rfile *rfile = &req->rfile;
@@ -152,7 +158,7 @@ ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n)
     else if (n == -EAGAIN)
         conn->drained = true;
     else
-        fail(rfile, n);
+        fail_to_receive(req, n);
     return n;
 }
 

@@ -41,11 +41,6 @@ static void tell_error(struct weir_request *req, enum weir_phase phase, int erro
     });
 }
 
-static bool peer_is_gone(int error)
-{
-    return error == -EPIPE || error == -ECONNRESET;
-}
-
 /* One call of handle(). */
 static int handle(struct weir_request *req)
 {
@@ -78,7 +73,7 @@ static int finish(struct weir_request *req, int status)
         int r = handler->finish(req, status);
         int flushed = weir_flush(req);
 
-        if (r == 0 && flushed < 0 && !peer_is_gone(flushed))
+        if (r == 0 && flushed < 0 && !request_is_end_by_peer(flushed))
             r = flushed;
         if (r < 0) {
             error = r;
@@ -175,7 +170,7 @@ static int handle_while_there_is_input(struct weir_request *req)
     flushed = wfile_flush(req, ends_now(req, r) ? MSG_MORE : 0);
     /* A peer that went without its last answer is nobody's error: socketserver ignores it too. */
     if (r >= 0 && flushed < 0)
-        return peer_is_gone(flushed) ? 0 : flushed;
+        return request_is_end_by_peer(flushed) ? 0 : flushed;
     if (r != WEIR_KEEP)
         return r;
     return req->rfile.eof || req->rfile.error ? 0 : rest(req);

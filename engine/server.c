@@ -4,6 +4,7 @@
 #include "engine/server.h"
 
 #include "engine/cpulist.h"
+#include "engine/log.h"
 #include "engine/process.h"
 
 #include <errno.h>
@@ -23,10 +24,17 @@ const char *weir_why(void)
 static void tell_of_child(int error)
 {
     if (error == -ECHILD)
-        fprintf(stderr, "weir: a child process has ended before its time: another takes its "
-                "place\n");
+        log_line(LOG_CHILD, "a child process has ended before its time: another takes its place");
     else
-        fprintf(stderr, "weir: a child process can't be had yet: %s\n", strerror(-error));
+        log_line(LOG_CHILD, "a child process can't be had yet: %s", strerror(-error));
+}
+
+/* The server's own doing, to as many as there are; or any client's, as often as it likes. */
+static bool is_only_counted(const struct weir_failure *failure)
+{
+    return failure->error == -ECANCELED ||
+           (request_is_end_by_peer(failure->error) && failure->req &&
+            request_was_reset(failure->req));
 }
 
 static void default_handle_error(struct weir_server *server, const struct weir_failure *failure)
@@ -38,14 +46,13 @@ static void default_handle_error(struct weir_server *server, const struct weir_f
     };
 
     (void)server;
-    /* The server's own doing, to as many as there are: it is counted, not told. */
-    if (failure->error == -ECANCELED)
+    if (is_only_counted(failure))
         return;
     if (failure->peer[0] == '\0')
         tell_of_child(failure->error);
     else
-        fprintf(stderr, "weir: request from %s: %s of handler '%s' failed: %s\n", failure->peer,
-                phases[failure->phase], failure->handler, strerror(-failure->error));
+        log_line(LOG_FAILURE, "request from %s: %s of handler '%s' failed: %s", failure->peer,
+                 phases[failure->phase], failure->handler, strerror(-failure->error));
 }
 
 static int parse_cpus(struct weir_server *server)
@@ -264,6 +271,7 @@ void server_free(struct weir_server *server)
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);
     free(server);
+    log_close();
 }
 
 static int build(struct weir_server *server)
@@ -307,6 +315,7 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
 
     if (!server)
         return SERVER_REFUSE(-ENOMEM, "the server: %s", strerror(ENOMEM));
+    log_open();
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);
     r = options_read(options, &server->options, server_why, sizeof(server_why));

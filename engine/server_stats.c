@@ -27,6 +27,7 @@ static void add_tally(void *arg, const struct tally *tally)
     stats->busy_ns += tally_read(tally, TALLY_BUSY_NS);
     stats->rescued += tally_read(tally, TALLY_RESCUED);
     stats->stalls += tally_read(tally, TALLY_STALLS);
+    stats->resets += tally_read(tally, TALLY_RESETS);
 }
 
 static void add_connection(struct connection *conn, void *arg)

@@ -187,8 +187,10 @@ struct weir_options {
      * verify_request   1 serve, 0 refuse, negative: refuse and tell handle_error. Runs on an
      *                  acceptor's thread, for datagrams and in a rush of connections on workers',
      *                  several at a time, and must not block.
-     * handle_error     default: one line on standard error, but for -ECANCELED. Runs where the
-     *                  error happened.
+     * handle_error     default: one line on standard error, as weir's other lines (see below); none
+     *                  for -ECANCELED, nor of a client that reset its connection or left before
+     *                  its answer: these are weir_stats.resets. Runs where the error happened: one
+     *                  that blocks, as printing may, holds its thread.
      * service_actions  every poll_interval_ms, on the first acceptor's thread; never by
      *                  weir_handle_request.
      */
@@ -273,6 +275,13 @@ struct weir_options {
 #endif
 
 /* ------------------------------------------------------------------ the server -------- */
+
+/*
+ * What a server has to say goes to standard error, in lines that begin with "weir: ". Nobody waits
+ * for them: a thread, which is made for the first line, writes. What standard error has no room for
+ * is left out, and so is all but a few lines a second of a kind; how many were, a line says later.
+ * weir_server_destroy and exit(3) wait a second at most for what is not written yet.
+ */
 
 /*
  * weir_server_create checks the options, binds and listens (unless defer is set). Nothing runs
@@ -479,6 +488,7 @@ struct weir_stats {
     uint64_t rescued;       /* ready connections taken over from a worker that was stuck */
     uint64_t stalls;        /* handlers that held a worker longer than stall_warn_ms */
     uint64_t workers;       /* beyond WEIR_POOL: the threads or children that serve now */
+    uint64_t resets;        /* clients that reset their connection, or left before their answer */
 };
 
 /*

@@ -55,6 +55,7 @@ static void release(struct weir_request *req)
 /* Whatever fails, stays failed, and takes with it what had waited. */
 static int fail(struct weir_request *req, int error)
 {
+    request_note_end_by_peer(req, error);
     req->wfile.error = error;
     release(req);
     return error;

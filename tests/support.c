@@ -1,5 +1,7 @@
 #include "tests/support.h"
 
+#include "engine/log.h"
+
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
@@ -291,6 +293,7 @@ size_t capture_end(struct capture *capture, char *buf, size_t size)
     ssize_t n;
 
     fflush(stderr);
+    log_flush();
     dup2(capture->saved_fd, STDERR_FILENO);
     close(capture->saved_fd);
     n = pread(capture->file_fd, buf, size - 1, 0);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Peers that stall, reset or never read, and descriptors that run out: the others are served."""
 
+import contextlib
 import os
 import resource
 import select
@@ -11,7 +12,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from weir_process import main, receive, receive_all, serve
+from weir_process import TIMEOUT, main, receive, receive_all, serve
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -20,6 +21,18 @@ def reset(client):
     """Closes with a reset instead of an end of file."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
+
+
+def fill_standard_error(pid):
+    """Of a process whose standard error is a pipe: there is no room for a byte any more."""
+    pipe = os.open(f"/proc/{pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        for length in (4096, 1):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(pipe, b"." * length)
+    finally:
+        os.close(pipe)
 
 
 class Faults(unittest.TestCase):
@@ -105,6 +118,35 @@ class Faults(unittest.TestCase):
                 reset(client)
             weir.stats_until(lambda stats: stats["active"] == 0)
             self.check_echoed(weir)
+
+    def test_resets_are_counted_and_not_told(self):
+        for concurrency in ("pool", "thread", "fork", "prefork"):
+            with self.subTest(concurrency=concurrency), \
+                    serve("--concurrency", concurrency, "--handler", "upper") as weir:
+                for _ in range(20):
+                    client = weir.connect()
+                    client.sendall(b"half a li")
+                    reset(client)
+                weir.stats_until(lambda stats: stats["resets"] == 20 and stats["active"] == 0)
+                weir.signal(signal.SIGTERM)
+                self.assertEqual(weir.wait(), 0)
+                self.assertEqual([line for line in weir.log if "stats" not in line],
+                                 [f"weir: listening on {weir.addresses[0]}"])
+
+    def test_standard_error_that_nobody_reads_holds_up_nobody(self):
+        for concurrency in ("pool", "serial", "thread", "fork", "prefork"):
+            with self.subTest(concurrency=concurrency), \
+                    serve("--concurrency", concurrency, "--handler", "upper",
+                          "--request-timeout", "1ms") as weir:
+                weir.listening()
+                fill_standard_error(weir.process.pid)
+                for _ in range(30):
+                    with weir.connect() as client:
+                        client.sendall(b"half a li")
+                        self.assertEqual(receive_all(client), b"")
+                weir.signal(signal.SIGTERM)
+                self.assertEqual(weir.process.wait(TIMEOUT), 0)
+                weir.stop_reading()
 
     def test_accepting_resumes_when_descriptors_are_free_again(self):
         def few_descriptors():

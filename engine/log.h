@@ -1,0 +1,46 @@
+/*
+ * log.h - the engine's lines on standard error, none of which anybody waits for.
+ *
+ * Standard error may be a pipe that nobody reads or a terminal that was stopped, and write(2) then
+ * waits for ever; O_NONBLOCK would be every process's that has the same file open. So a line goes
+ * into a ring, and a thread, which is made for the first one, writes it. Where there is no room it
+ * is left out; and of each kind only so many are taken in a period, since whoever causes them
+ * may be a stranger. What was left out is counted, and told later.
+ *
+ * Threads: any; log_now also signal handlers. After fork(2) a child begins anew, with an empty ring.
+ * Blocks:  log_close and log_flush, for a second at most.
+ */
+#ifndef WEIR_LOG_H
+#define WEIR_LOG_H
+
+#include <stddef.h>
+
+enum log_kind {
+    LOG_FAILURE,            /* of a request */
+    LOG_STALL,              /* a handler that holds its worker */
+    LOG_CHILD,              /* one that has ended, or can't be had */
+    LOG_SHORTAGE,           /* of what the system has */
+    LOG_FULL,               /* as many connections as are allowed */
+    LOG_KINDS,
+};
+
+/* A line, without its end, cut where it is too long. The program's name comes before it. */
+void log_line(enum log_kind kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/*
+ * Around the life of whoever has something to say. When the last one closes, all that was said is
+ * written, if it can be, and the thread ends.
+ */
+void log_open(void);
+void log_close(void);
+
+/* Waits until what was said is written: a process is about to end. */
+void log_flush(void);
+
+/*
+ * Writes at once what fits, waiting for wait_ms at most for room; for who can't have a thread.
+ * Async-signal-safe. At most PIPE_BUF bytes.
+ */
+void log_now(const char *text, size_t len, int wait_ms);
+
+#endif

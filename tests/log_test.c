@@ -1,0 +1,377 @@
+/* log_test.c - lines on standard error: which are taken, and that nobody waits for them. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "engine/log.h"
+#include "tests/support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* As many as a period takes of the kinds that people cause; and all that the ring holds. */
+#define TAKEN 10
+#define RING 32
+
+/* Standard error as a pipe whose reader has other things to do. */
+struct deaf_pipe {
+    int saved_fd;
+    int read_fd;
+    size_t filled;
+};
+
+static void deaf_begin(struct deaf_pipe *deaf)
+{
+    char junk[4096] = { 0 };
+    int ends[2];
+    ssize_t n;
+
+    assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+    *deaf = (struct deaf_pipe){ .saved_fd = dup(STDERR_FILENO), .read_fd = ends[0] };
+    while ((n = write(ends[1], junk, sizeof(junk))) > 0)
+        deaf->filled += (size_t)n;
+    while (write(ends[1], junk, 1) == 1)
+        deaf->filled++;
+    assert_int_equal(fcntl(ends[1], F_SETFL, 0), 0);
+    assert_int_equal(fcntl(ends[0], F_SETFL, 0), 0);
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+}
+
+static void deaf_read(const struct deaf_pipe *deaf, char *buf, size_t len)
+{
+    for (size_t at = 0; at < len;) {
+        ssize_t n = read(deaf->read_fd, buf + at, len - at);
+
+        assert_true(n > 0);
+        at += (size_t)n;
+    }
+}
+
+static void deaf_listen(struct deaf_pipe *deaf)
+{
+    char *junk = malloc(deaf->filled);
+
+    assert_non_null(junk);
+    deaf_read(deaf, junk, deaf->filled);
+    free(junk);
+}
+
+/* Until a line with this in it has been read. */
+static void deaf_read_until(const struct deaf_pipe *deaf, char *buf, size_t size, const char *wanted)
+{
+    size_t at = 0;
+
+    buf[0] = '\0';
+    while (!strstr(buf, wanted) || buf[at - 1] != '\n') {
+        assert_true(at < size - 1);
+        deaf_read(deaf, buf + at, 1);
+        buf[++at] = '\0';
+    }
+}
+
+static void deaf_end(struct deaf_pipe *deaf)
+{
+    dup2(deaf->saved_fd, STDERR_FILENO);
+    close(deaf->saved_fd);
+    close(deaf->read_fd);
+}
+
+static unsigned count(const char *text, const char *what)
+{
+    unsigned n = 0;
+
+    while ((text = strstr(text, what))) {
+        text += strlen(what);
+        n++;
+    }
+    return n;
+}
+
+/* ------------------------------------------------------------------ what is taken ----- */
+
+static void a_line_is_written_as_it_was_said(void **state)
+{
+    struct capture capture;
+    char said[200];
+
+    (void)state;
+    capture_begin(&capture);
+    log_open();
+    log_line(LOG_STALL, "%s is %d", "one", 1);
+    log_line(LOG_CHILD, "two");
+    log_close();
+    capture_end(&capture, said, sizeof(said));
+    assert_string_equal(said, "weir: one is 1\nweir: two\n");
+}
+
+static void a_line_that_is_too_long_is_cut(void **state)
+{
+    struct capture capture;
+    char said[2000];
+    size_t len;
+
+    (void)state;
+    capture_begin(&capture);
+    log_open();
+    log_line(LOG_STALL, "%01500d", 7);
+    log_close();
+    len = capture_end(&capture, said, sizeof(said));
+    assert_int_equal(len, 500);
+    assert_int_equal(said[len - 1], '\n');
+    assert_int_equal(said[len - 2], '0');
+}
+
+static void of_a_flood_some_lines_and_a_count_are_written(void **state)
+{
+    struct capture capture;
+    char said[4000];
+
+    (void)state;
+    capture_begin(&capture);
+    log_open();
+    for (int i = 0; i < 1000; i++)
+        log_line(LOG_FAILURE, "flood %d", i);
+    log_line(LOG_STALL, "of another kind");
+    log_close();
+    capture_end(&capture, said, sizeof(said));
+    assert_non_null(strstr(said, "weir: of another kind\n"));
+    /* On a slow machine a second period may have begun meanwhile. */
+    assert_true(count(said, "flood") >= TAKEN && count(said, "flood") < 500);
+    assert_true(count(said, " more lines about requests that failed\n") >= 1);
+}
+
+/* Without another line, and without an end. */
+static void what_was_left_out_is_told_when_the_flood_is_over(void **state)
+{
+    struct deaf_pipe pipe;
+    char said[4000];
+
+    (void)state;
+    deaf_begin(&pipe);
+    deaf_listen(&pipe);
+    log_open();
+    for (int i = 0; i < TAKEN + 5; i++)
+        log_line(LOG_FAILURE, "flood");
+    deaf_read_until(&pipe, said, sizeof(said), "left out: ");
+    assert_int_equal(count(said, "flood"), TAKEN);
+    assert_non_null(strstr(said, "weir: left out: 5 more lines about requests that failed\n"));
+    /* And lines are taken anew. */
+    log_line(LOG_FAILURE, "afterwards");
+    deaf_read_until(&pipe, said, sizeof(said), "weir: afterwards\n");
+    log_close();
+    deaf_end(&pipe);
+}
+
+static void without_anybody_who_has_opened_it_a_line_is_written_at_once(void **state)
+{
+    struct capture capture;
+    char said[100];
+
+    (void)state;
+    capture_begin(&capture);
+    log_line(LOG_STALL, "alone");
+    capture_end(&capture, said, sizeof(said));
+    assert_string_equal(said, "weir: alone\n");
+    /* What was taken counts until somebody closes. */
+    log_open();
+    log_close();
+}
+
+/* ------------------------------------------------------------------ nobody reads ------ */
+
+static void say_more_than_there_is_room_for(void)
+{
+    static const enum log_kind kinds[] = { LOG_FAILURE, LOG_STALL, LOG_CHILD };
+
+    for (int i = 0; i < TAKEN; i++)
+        for (size_t kind = 0; kind < 3; kind++)
+            log_line(kinds[kind], "number %d of %zu", i, kind);
+    for (int i = 0; i < 3; i++)
+        log_line(LOG_SHORTAGE, "shortage %d", i);
+}
+
+static void a_pipe_that_nobody_reads_holds_up_nobody(void **state)
+{
+    struct deaf_pipe pipe;
+    char said[4000];
+
+    (void)state;
+    deaf_begin(&pipe);
+    log_open();
+    say_more_than_there_is_room_for();
+    deaf_listen(&pipe);
+    deaf_read_until(&pipe, said, sizeof(said), "had no room\n");
+    assert_int_equal(count(said, "weir: number "), 3 * TAKEN);
+    assert_int_equal(count(said, "weir: shortage "), RING - 3 * TAKEN);
+    assert_non_null(strstr(said, "weir: left out: 1 lines for which standard error had no room\n"));
+    log_close();
+    deaf_end(&pipe);
+}
+
+/* Its lines come when somebody reads again, though the server that said them is gone. */
+static void a_pipe_that_nobody_reads_holds_up_no_end(void **state)
+{
+    struct deaf_pipe pipe;
+    char said[200];
+
+    (void)state;
+    deaf_begin(&pipe);
+    log_open();
+    log_line(LOG_STALL, "before the end");
+    log_close();
+    log_open();
+    log_line(LOG_STALL, "after it");
+    deaf_listen(&pipe);
+    deaf_read_until(&pipe, said, sizeof(said), "after it\n");
+    assert_string_equal(said, "weir: before the end\nweir: after it\n");
+    log_close();
+    deaf_end(&pipe);
+}
+
+static void what_must_be_written_at_once_waits_so_long_for_room_and_no_longer(void **state)
+{
+    struct deaf_pipe pipe;
+    char said[10];
+
+    (void)state;
+    deaf_begin(&pipe);
+    log_now("lost\n", 5, 0);
+    log_now("lost\n", 5, 10);
+    deaf_listen(&pipe);
+    log_now("found\n", 6, 0);
+    deaf_read(&pipe, said, 6);
+    assert_memory_equal(said, "found\n", 6);
+    deaf_end(&pipe);
+}
+
+static void where_there_is_no_reader_any_more_nothing_happens(void **state)
+{
+    struct deaf_pipe pipe;
+
+    (void)state;
+    deaf_begin(&pipe);
+    log_open();
+    log_line(LOG_STALL, "to nobody");
+    close(pipe.read_fd);
+    log_line(LOG_STALL, "to nobody");
+    log_close();
+    log_now("to nobody\n", 10, 0);
+    pipe.read_fd = dup(pipe.saved_fd);
+    deaf_end(&pipe);
+}
+
+/* ------------------------------------------------------------------ processes --------- */
+
+/* What its parent has not got rid of is not the child's to say. */
+static void a_child_begins_anew(void **state)
+{
+    int file = memfd_create("child", MFD_CLOEXEC);
+    struct deaf_pipe pipe;
+    char said[100];
+    int status;
+    pid_t child;
+
+    (void)state;
+    assert_true(file >= 0);
+    deaf_begin(&pipe);
+    log_open();
+    log_line(LOG_STALL, "the parent's");
+    child = fork();
+    if (child == 0) {
+        dup2(file, STDERR_FILENO);
+        log_line(LOG_STALL, "the child's");
+        log_flush();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(pread(file, said, sizeof(said), 0), strlen("weir: the child's\n"));
+    assert_memory_equal(said, "weir: the child's\n", strlen("weir: the child's\n"));
+    close(file);
+    deaf_listen(&pipe);
+    log_close();
+    deaf_end(&pipe);
+}
+
+static void a_program_that_ends_without_closing_has_said_all(void **state)
+{
+    char said[100] = "";
+    int ends[2];
+    int status;
+    pid_t child;
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        log_open();
+        log_line(LOG_STALL, "the last word");
+        exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    close(ends[1]);
+    assert_true(read(ends[0], said, sizeof(said) - 1) > 0);
+    assert_string_equal(said, "weir: the last word\n");
+    close(ends[0]);
+}
+
+/* ------------------------------------------------------------------ threads ----------- */
+
+static void *say_a_hundred(void *nothing)
+{
+    for (int i = 0; i < 100; i++) {
+        log_open();
+        log_line((enum log_kind)(i % LOG_KINDS), "of many");
+        log_close();
+    }
+    return nothing;
+}
+
+static void many_may_speak_at_once(void **state)
+{
+    struct capture capture;
+    pthread_t threads[4];
+    char said[65536];
+
+    (void)state;
+    capture_begin(&capture);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, say_a_hundred, NULL), 0);
+    for (size_t i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    capture_end(&capture, said, sizeof(said));
+    assert_true(count(said, "weir: of many\n") >= LOG_KINDS);
+    assert_int_equal(count(said, "weir: "), count(said, "\n"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_line_is_written_as_it_was_said),
+        cmocka_unit_test(a_line_that_is_too_long_is_cut),
+        cmocka_unit_test(of_a_flood_some_lines_and_a_count_are_written),
+        cmocka_unit_test(what_was_left_out_is_told_when_the_flood_is_over),
+        cmocka_unit_test(without_anybody_who_has_opened_it_a_line_is_written_at_once),
+        cmocka_unit_test(a_pipe_that_nobody_reads_holds_up_nobody),
+        cmocka_unit_test(a_pipe_that_nobody_reads_holds_up_no_end),
+        cmocka_unit_test(what_must_be_written_at_once_waits_so_long_for_room_and_no_longer),
+        cmocka_unit_test(where_there_is_no_reader_any_more_nothing_happens),
+        cmocka_unit_test(a_child_begins_anew),
+        cmocka_unit_test(a_program_that_ends_without_closing_has_said_all),
+        cmocka_unit_test(many_may_speak_at_once),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
