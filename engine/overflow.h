@@ -1,7 +1,7 @@
 /*
  * overflow.h - says in one line that a fiber's stack was too small, and dies.
  *
- * A fiber that outgrows its stack faults in the guard page. The handler of SIGSEGV recognises
+ * A fiber that outgrows its stack faults in its guard. The handler of SIGSEGV recognises
  * that, writes
  *
  *     weir: stack overflow in handler 'upper': 65536 bytes are not enough; raise stack_size

@@ -3,7 +3,9 @@
  *
  *     segment:  | guard, stack | guard, stack | ... | guard, stack |
  *
- * A segment is reserved at once and costs nothing; a stack is guarded when it is first given out.
+ * A segment is address space at first, without access: it costs nothing, not even where the kernel
+ * lets nobody promise more memory than there is (vm.overcommit_memory=2), or a program has locked
+ * all of its own. A stack is opened when it is first given out, those before it lying open already.
  *
  * The fault handler has to find the stack that an address belongs to, without a lock, while other
  * threads create and destroy arenas. So a segment's record is never freed: when its arena goes it
@@ -29,10 +31,10 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 
-#define SEGMENT_STACKS ((size_t)256)
+#define SEGMENT_STACKS ((size_t)64)
 #define SEGMENT_SIZE_MAX ((size_t)1 << 30)
 
-static_assert(STACK_SIZE_MAX <= SEGMENT_SIZE_MAX / 2, "a segment has room for a stack and a guard");
+static_assert(STACK_SIZE_MAX + STACK_GUARD <= SEGMENT_SIZE_MAX, "a segment has room for a stack");
 
 struct segment {
     struct segment *next_record;        /* of all records; written once */
@@ -43,7 +45,7 @@ struct segment {
 
     /* What the fault handler reads. While base is 0, the others mean nothing. */
     _Atomic uintptr_t base;
-    _Atomic size_t reach;               /* = length */
+    _Atomic size_t reach;               /* = cut */
     _Atomic size_t stack_size;
     _Atomic size_t stride;
 };
@@ -110,11 +112,11 @@ static void record_give_back(struct segment *record)
     pthread_mutex_unlock(&records_lock);
 }
 
-/* Lets the fault handler know of the segment. */
+/* Lets the fault handler know of the segment, and of each stack that is cut from it. */
 static void record_publish(struct segment *record, const struct stack_arena *arena, void *base)
 {
     /* relaxed: the base carries them. pairs: guarded_in() */
-    atomic_store_explicit(&record->reach, record->length, memory_order_relaxed);
+    atomic_store_explicit(&record->reach, 0, memory_order_relaxed);
     atomic_store_explicit(&record->stack_size, arena->stack_size, memory_order_relaxed);
     atomic_store_explicit(&record->stride, arena->stride, memory_order_relaxed);
     /* release: who sees the base sees the three above. pairs: guarded_in() */
@@ -131,7 +133,7 @@ static unsigned char *segment_base(const struct segment *segment)
 
 static void *segment_map(size_t length)
 {
-    void *base = mmap(NULL, length, PROT_READ | PROT_WRITE,
+    void *base = mmap(NULL, length, PROT_NONE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
 
     if (base == MAP_FAILED)
@@ -170,22 +172,31 @@ static void segment_destroy(struct segment *segment)
     record_give_back(segment);
 }
 
-static bool guard(void *page, size_t length)
+/*
+ * With a guard of marks a stack and its guard are one mapping with those before. Else the guard is
+ * what stays shut: on an older kernel, in locked memory, and where opening it would be a promise of
+ * memory that the kernel does not take.
+ */
+static bool open_stack(unsigned char *guard, size_t guard_size, size_t stack_size)
 {
-    /* Refused by an older kernel, and for locked memory. */
-    return madvise(page, length, MADV_GUARD_INSTALL) == 0 ||
-           mprotect(page, length, PROT_NONE) == 0;
+    bool marked = madvise(guard, guard_size, MADV_GUARD_INSTALL) == 0;
+
+    if (marked && mprotect(guard, guard_size + stack_size, PROT_READ | PROT_WRITE) == 0)
+        return true;
+    return mprotect(guard + guard_size, stack_size, PROT_READ | PROT_WRITE) == 0;
 }
 
-/* The top of the segment's next stack; NULL: the kernel has no room for its guard. */
+/* The top of the segment's next stack; NULL: the kernel has no room for it. */
 static void *segment_cut(struct segment *segment, const struct stack_arena *arena)
 {
-    unsigned char *bottom = segment_base(segment) + segment->cut;
+    unsigned char *guard = segment_base(segment) + segment->cut;
 
-    if (!guard(bottom, arena->stride - arena->stack_size))
+    if (!open_stack(guard, arena->stride - arena->stack_size, arena->stack_size))
         return NULL;
     segment->cut += arena->stride;
-    return bottom + arena->stride;
+    /* relaxed: asked about by who runs on the stack, and has it from us. pairs: guarded_in() */
+    atomic_store_explicit(&segment->reach, segment->cut, memory_order_relaxed);
+    return guard + arena->stride;
 }
 
 /* ------------------------------------------------------------------ the arena --------- */
@@ -204,7 +215,7 @@ static size_t next_segment_stacks(const struct stack_arena *arena)
 static bool grow_locked(struct stack_arena *arena)
 {
     size_t stacks = next_segment_stacks(arena);
-    struct segment *segment;
+    struct segment *segment = NULL;
     void **cold;
 
     if (stacks == 0)
@@ -214,9 +225,12 @@ static bool grow_locked(struct stack_arena *arena)
     if (!cold)
         return false;
     arena->cold = cold;
-    segment = segment_create(arena, stacks);
+    /* Where address space is short (ulimit -v), a shorter one may fit. */
+    for (; stacks > 0 && !segment; stacks /= 2)
+        segment = segment_create(arena, stacks);
     if (!segment)
         return false;
+    stacks = segment->length / arena->stride;
     segment->next = arena->segments;
     arena->segments = segment;
     arena->capacity += stacks;
@@ -248,7 +262,7 @@ int stack_arena_create(size_t stack_size, size_t max_stacks, struct stack_arena 
     stack_size = (stack_size + page - 1) & ~(page - 1);
     *arena = (struct stack_arena){
         .stack_size = stack_size,
-        .stride = stack_size + page,
+        .stride = stack_size + STACK_GUARD,
         .max_stacks = max_stacks,
     };
     pthread_mutex_init(&arena->lock, NULL);

@@ -2,12 +2,17 @@
  * stack.h - the memory that fibers run on.
  *
  * An arena hands out stacks of one size. A stack is named by its top, its highest address; below
- * its lowest byte lies a guard page:
+ * its lowest byte lies a guard, which faults:
  *
  *      low address                                              top
  *     +-------------+--------------------------------------------+
- *     | guard page  |  size bytes                    <- in use    |
+ *     |    guard    |  size bytes                    <- in use    |
  *     +-------------+--------------------------------------------+
+ *
+ * A function that has large variables, and touches only the lowest of them, steps over as much of
+ * a guard as they take, unless its compiler looks for that (-fstack-clash-protection). So a guard
+ * is larger than what is usual on a thread's stack. It is address space, and 8 bytes a page in the
+ * kernel's tables: half a KiB a stack.
  *
  * Address space is taken from the kernel in segments of many stacks and kept until the arena is
  * destroyed; memory is what was touched, and goes back to the kernel with stack_arena_put.
@@ -24,6 +29,7 @@
 #define STACK_SIZE_DEFAULT ((size_t)64 << 10)
 #define STACK_SIZE_MIN ((size_t)16 << 10)
 #define STACK_SIZE_MAX ((size_t)256 << 20)
+#define STACK_GUARD ((size_t)256 << 10)
 
 struct stack_arena;
 
@@ -47,7 +53,7 @@ void *stack_arena_get(struct stack_arena *arena);
 void stack_arena_put(struct stack_arena *arena, void *top);
 
 /*
- * stack_guarded_by finds the stack, of any arena alive, whose guard page address lies in. Returns
+ * stack_guarded_by finds the stack, of any arena alive, whose guard address lies in. Returns
  * its top, and its size in *ret_size, or NULL when the address is something else.
  * Threads: any, signal handlers.
  */

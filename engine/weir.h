@@ -56,6 +56,20 @@ struct weir_access;
  * does, as anywhere in C: signal(SIGPIPE, SIG_IGN), or send with MSG_NOSIGNAL.
  */
 
+/* ------------------------------------------------------------------ stacks ------------ */
+
+/*
+ * A handler of a pool runs on a fiber's stack of stack_size bytes, rounded up to pages. Memory is
+ * what it touches, so a large stack_size costs address space alone. weir's own calls need some KiB
+ * of it, getaddrinfo and printf of floating point numbers 10 or so, std::regex any amount.
+ *
+ * Below each stack lie 256 KiB that can't be touched: a handler that needs more than it has ends
+ * the program with a line that names it. So deep recursion is found in any case. But a function
+ * with larger local variables than that, say char text[1 << 20], may touch those far below first,
+ * which are another handler's, unless it is compiled with -fstack-clash-protection. weir.pc says
+ * that; where you don't ask it, say so yourself.
+ */
+
 /* ------------------------------------------------------------------ handlers ---------- */
 
 enum {
@@ -200,7 +214,7 @@ struct weir_options {
 
     const char *worker_cpus;        /* "0,2-3": worker i is bound to the i-th of these, in turn */
 
-    size_t stack_size;              /* of a fiber; 0: 64 KiB. Rounded up to pages, >= 16 KiB */
+    size_t stack_size;              /* of a fiber: 16 KiB to 256 MiB; 0: 64 KiB. See stacks */
     size_t rbufsize;                /* rfile's buffer; 0: 8 KiB */
     size_t wbufsize;                /* wfile's buffer; 0: 8 KiB; WEIR_UNBUFFERED: write through */
 

@@ -237,6 +237,50 @@ static void a_handler_that_overflows_is_told_whatever_is_blocked(void **state)
     }
 }
 
+/* As a function does whose local array has so many KiB, of which it uses the beginning alone. */
+static size_t array_kib;
+
+static int use_large_array(struct weir_request *req)
+{
+    volatile char *array = (char *)__builtin_frame_address(0) - (array_kib << 10);
+
+    weir_yield(req);
+    *array = 1;
+    return 0;
+}
+
+static const struct weir_handler large = { .name = "large", .handle = use_large_array };
+
+/* Beside others, whose stacks lie around it. */
+static void serve_large_arrays(void)
+{
+    struct weir_server *server;
+    int fds[8];
+
+    must(weir_server_create(&server, WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0",
+                                                  .handler = &large, .workers = 1)));
+    must(weir_server_start(server));
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+        fds[i] = support_connect(server, 0);
+    support_read_all(fds[0], (char[1]){ 0 }, 1);
+}
+
+static void a_large_array_reaches_nobody_elses_stack(void **state)
+{
+    static const size_t sizes[] = { 64, 66, 72, 80, 96, 112, 128, 160, 192, 256, 300 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct end end;
+
+        array_kib = sizes[i];
+        end = run_in_child(serve_large_arrays);
+        assert_string_equal(end.said, "weir: stack overflow in handler 'large': "
+                                      "65536 bytes are not enough; raise stack_size\n");
+        assert_killed_by(&end, SIGABRT);
+    }
+}
+
 /* ------------------------------------------------------------------ other faults ------ */
 
 static volatile char *forbidden;
@@ -427,6 +471,7 @@ int main(void)
         cmocka_unit_test(a_long_label_is_cut_and_the_line_is_whole),
         cmocka_unit_test(an_overflow_on_any_thread_is_told),
         cmocka_unit_test(a_handler_that_overflows_is_told_whatever_is_blocked),
+        cmocka_unit_test(a_large_array_reaches_nobody_elses_stack),
         cmocka_unit_test(another_fault_kills_as_it_would_have),
         cmocka_unit_test(another_fault_reaches_the_handler_from_before),
         cmocka_unit_test(a_handler_without_siginfo_is_reached_too),

@@ -138,7 +138,9 @@ static void below_a_stack_lies_a_guard(void **state)
 
     (void)state;
     assert_true(readable(top - STACK_SIZE_DEFAULT));
-    assert_false(readable(top - STACK_SIZE_DEFAULT - 1));
+    for (size_t below = 1; below <= STACK_GUARD; below += 1024)
+        assert_false(readable(top - STACK_SIZE_DEFAULT - below));
+    assert_false(readable(top - STACK_SIZE_DEFAULT - STACK_GUARD));
     stack_arena_put(arena, top);
     stack_arena_destroy(arena);
 }
@@ -234,6 +236,82 @@ static void get_returns_null_when_the_kernel_has_no_memory(void **state)
     assert_int_equal(status, 0);
 }
 
+/* As much as a process may have, and little more than that of address space. */
+static bool short_segments_fit(void)
+{
+    struct rlimit little = { .rlim_max = RLIM_INFINITY };
+    struct stack_arena *arena;
+    unsigned long pages;
+    FILE *file = fopen("/proc/self/statm", "r");
+    bool read_it = file && fscanf(file, "%lu", &pages) == 1;
+
+    if (!read_it || stack_arena_create(0, 0, &arena) < 0)
+        return false;
+    little.rlim_cur = pages * (size_t)sysconf(_SC_PAGESIZE) + ((size_t)2 << 20);
+    if (setrlimit(RLIMIT_AS, &little) < 0)
+        return false;
+    for (int i = 0; i < 4; i++) {
+        unsigned char *top = stack_arena_get(arena);
+
+        if (!top)
+            return false;
+        memset(top - STACK_SIZE_DEFAULT, 1, STACK_SIZE_DEFAULT);
+    }
+    return true;
+}
+
+static void a_segment_is_shorter_where_address_space_is_short(void **state)
+{
+    int status;
+    pid_t child;
+
+    (void)state;
+    if (WEIR_ASAN || WEIR_TSAN)
+        skip();     /* they need the address space themselves */
+    child = fork();
+    if (child == 0)
+        _exit(short_segments_fit() ? 0 : 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+/* In a process of its own. Who may lock nothing at all has no such stacks either. */
+static bool locked_stacks_bring_in_themselves_alone(void)
+{
+    const struct rlimit some = { .rlim_cur = (size_t)32 << 20, .rlim_max = (size_t)32 << 20 };
+    struct stack_arena *arena;
+    unsigned char *tops[3];
+
+    setrlimit(RLIMIT_MEMLOCK, &some);
+    if (mlockall(MCL_FUTURE) < 0)
+        return true;
+    if (stack_arena_create(0, 0, &arena) < 0)
+        return false;
+    for (int i = 0; i < 3; i++) {
+        tops[i] = stack_arena_get(arena);
+        if (!tops[i] || readable(tops[i] - STACK_SIZE_DEFAULT - 1) ||
+            readable(tops[i] - STACK_SIZE_DEFAULT - STACK_GUARD))
+            return false;
+        memset(tops[i] - STACK_SIZE_DEFAULT, 1, STACK_SIZE_DEFAULT);
+    }
+    return true;
+}
+
+static void stacks_of_locked_memory_are_guarded_too(void **state)
+{
+    int status;
+    pid_t child;
+
+    (void)state;
+    if (WEIR_ASAN || WEIR_TSAN)
+        skip();     /* what they map would be locked, too */
+    child = fork();
+    if (child == 0)
+        _exit(locked_stacks_bring_in_themselves_alone() ? 0 : 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 static size_t mappings(void)
 {
     FILE *file = fopen("/proc/self/maps", "r");
@@ -285,7 +363,7 @@ static void an_address_in_a_guard_tells_its_stack(void **state)
 {
     struct stack_arena *small = create(STACK_SIZE_MIN, 0);
     struct stack_arena *large = create(STACK_SIZE_MIN * 8, 0);
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = 0;
+    size_t size = 0;
 
     (void)state;
     for (int i = 0; i < 3; i++) {
@@ -294,7 +372,7 @@ static void an_address_in_a_guard_tells_its_stack(void **state)
 
         assert_ptr_equal(stack_guarded_by(bottom - 1, &size), top);
         assert_int_equal(size, STACK_SIZE_MIN);
-        assert_ptr_equal(stack_guarded_by(bottom - page, &size), top);
+        assert_ptr_equal(stack_guarded_by(bottom - STACK_GUARD, &size), top);
         assert_null(stack_guarded_by(bottom, &size));
         assert_null(stack_guarded_by(top - 1, &size));
         stack_arena_put(small, top);
@@ -310,14 +388,14 @@ static void an_address_in_a_guard_tells_its_stack(void **state)
 
 static void other_addresses_have_no_stack(void **state)
 {
-    struct stack_arena *arena = create(0, 1);
+    struct stack_arena *arena = create(0, 2);
     unsigned char *top = get(arena);
     size_t size = 77;
 
     (void)state;
     assert_null(stack_guarded_by(NULL, &size));
     assert_null(stack_guarded_by(&size, &size));
-    assert_null(stack_guarded_by(top, &size));      /* the segment ends there */
+    assert_null(stack_guarded_by(top, &size));      /* the guard of one that nobody has yet */
     assert_null(stack_guarded_by((void *)UINTPTR_MAX, &size));
     assert_int_equal(size, 77);
     stack_arena_put(arena, top);
@@ -422,6 +500,8 @@ int main(void)
         cmocka_unit_test(touching_one_page_makes_one_page_resident),
         cmocka_unit_test(no_more_than_the_limit_are_given_out),
         cmocka_unit_test(get_returns_null_when_the_kernel_has_no_memory),
+        cmocka_unit_test(a_segment_is_shorter_where_address_space_is_short),
+        cmocka_unit_test(stacks_of_locked_memory_are_guarded_too),
         cmocka_unit_test(many_stacks_need_few_mappings),
         cmocka_unit_test(an_address_in_a_guard_tells_its_stack),
         cmocka_unit_test(other_addresses_have_no_stack),

@@ -13,16 +13,19 @@ _WARNINGS = [
     "-Wvla",
 ]
 
+# A frame that is larger than a guard is touched page by page, so that it can't step over it.
+_ALWAYS = ["-fstack-clash-protection"]
+
 # Newer compilers reject liburcu's headers without _GNU_SOURCE. Bazel compiles with -fPIC, which must
 # not stop the compiler from inlining a function that another library could replace.
-_C = ["-std=c17", "-D_GNU_SOURCE", "-fno-semantic-interposition"] + _WARNINGS + [
+_C = ["-std=c17", "-D_GNU_SOURCE", "-fno-semantic-interposition"] + _ALWAYS + _WARNINGS + [
     "-Wstrict-prototypes",
     "-Wmissing-prototypes",
     "-Wconversion",
     "-Wno-sign-conversion",
 ]
 
-_CXX = ["-std=c++17"] + _WARNINGS
+_CXX = ["-std=c++17"] + _ALWAYS + _WARNINGS
 
 def weir_cc_library(name, copts = [], **kwargs):
     """A C library, whose objects go into programs directly."""
