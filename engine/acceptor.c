@@ -246,15 +246,22 @@ static int receive_one(struct acceptor *acceptor, const struct listening *listen
     return admit(acceptor, &accepted);
 }
 
-/* The next client of a listener: 1 it was admitted, 0 refused, or -errno of accept(2). */
+/*
+ * The next client of a listener: 1 it was admitted, 0 refused, or -errno of accept(2), or what it
+ * would take to serve it can't be had.
+ */
 static int accept_one(struct acceptor *acceptor, const struct listening *listening, int stop_fd)
 {
+    struct mixin *mixin = acceptor->config->mixin;
+    int r = mixin && mixin->prepare ? mixin->prepare(mixin) : 0;
     struct sockaddr_storage peer;
     struct accepted accepted = {
         .peer = (const struct sockaddr *)&peer, .peer_len = sizeof(peer),
         .handler = listening->handler, .listen = listening->listener.uri, .stop_fd = stop_fd,
     };
 
+    if (r < 0)
+        return r;
     if (listening->listener.type == SOCK_DGRAM)
         return receive_one(acceptor, listening, stop_fd);
     accepted.fd = sys_accept(listening->listener.fd, &peer, &accepted.peer_len);

@@ -6,7 +6,10 @@
  * share, and with it the child's counts, even of one that has crashed. A child's place in the
  * crowd is kept by its seat, in the parent.
  *
- * Each child has a pidfd: its end is an event like any other, and nobody else's child is reaped.
+ * Each child has a pidfd: its end is an event like any other, and nobody else's child is reaped. Room
+ * for it is kept before a client is accepted: out of descriptors clients wait. Who has none all the
+ * same (no pidfd_open(2), or a child that was gone before it) is looked after by its number, by the
+ * clock; the child knows nothing of it.
  */
 #include "engine/mixin.h"
 
@@ -20,17 +23,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define EVENTS_MAX 16
 
+/* How often children without a pidfd are looked after. */
+#define UNSEEN_MS 20
+
+/* In the set of ends, where a child's token is its seat. */
+#define TOKEN_TIMER UINT64_MAX
+
 struct seat {
     pid_t pid;                  /* 0: nobody sits here */
-    int pidfd;
+    int pidfd;                  /* -1: it has none */
     const char *handler;        /* its name */
     struct crowd_guest *guest;  /* of its connection; NULL: it is not counted, or has left */
     char peer[WEIR_ADDRESS_SIZE];
@@ -40,9 +48,12 @@ struct forks {
     struct mixin mixin;
     struct mixin_config config;
     struct worker *workers;     /* one per seat, shared with the children */
+    int timer_fd;               /* runs while there are unseen ones */
     pthread_mutex_t lock;       /* of all below; held across fork, so that children find it free */
     struct seat *seats;
     size_t taken;
+    size_t unseen;              /* of these, those without a pidfd */
+    int spare_fd;               /* its number is the next child's pidfd's; -1 */
     struct tally ended;         /* of the children that are gone */
 };
 
@@ -53,13 +64,21 @@ static struct forks *forks_of(struct mixin *mixin)
 
 /* ------------------------------------------------------------------ the child --------- */
 
-static void leave_what_is_the_parents(struct forks *forks)
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        sys_close(fd);
+}
+
+/* What tells of other children. */
+static void leave_seats(struct forks *forks)
 {
     for (size_t i = 0; i < forks->config.max_children; i++)
         if (forks->seats[i].pid != 0)
-            sys_close(forks->seats[i].pidfd);
+            close_if_open(forks->seats[i].pidfd);
+    close_if_open(forks->spare_fd);
+    sys_close(forks->timer_fd);
     sys_close(forks->mixin.ended_fd);
-    forks->config.leave_to_parent(forks->config.server);
 }
 
 static bool had_errors(const struct worker *worker)
@@ -85,9 +104,11 @@ static _Noreturn void child_main(struct forks *forks, struct worker *worker,
     };
     struct connection *conn;
 
+    leave_seats(forks);
+    /* There is room for it now. */
     if (accepted->packet && keep_socket(accepted->packet) < 0)
         _exit(1);
-    leave_what_is_the_parents(forks);
+    forks->config.leave_to_parent(forks->config.server);
     conn = accepted_connect(accepted, &forks->config.crew->table);
     if (!conn)
         _exit(1);
@@ -109,28 +130,63 @@ static size_t free_seat(const struct forks *forks)
     return i;
 }
 
-/* The child sits down: 0, or -errno. */
-static int seat_child(struct forks *forks, size_t i, pid_t pid, const struct accepted *accepted)
+static void count_unseen_locked(struct forks *forks, int n)
+{
+    bool any = forks->unseen > 0;
+
+    forks->unseen += (size_t)n;
+    if (any != (forks->unseen > 0))
+        sys_timerfd_set(forks->timer_fd, any ? 0 : UNSEEN_MS);
+}
+
+static int prepare_locked(struct forks *forks)
+{
+    if (forks->spare_fd < 0)
+        forks->spare_fd = sys_eventfd();
+    return forks->spare_fd < 0 ? forks->spare_fd : 0;
+}
+
+static int prepare(struct mixin *mixin)
+{
+    struct forks *forks = forks_of(mixin);
+    int r;
+
+    pthread_mutex_lock(&forks->lock);
+    r = prepare_locked(forks);
+    pthread_mutex_unlock(&forks->lock);
+    return r;
+}
+
+/* A descriptor that tells of its end, or -1. */
+static int watch_for_end_locked(struct forks *forks, size_t i, pid_t pid)
+{
+    int pidfd;
+
+    close_if_open(forks->spare_fd);
+    forks->spare_fd = -1;
+    pidfd = sys_pidfd_open(pid);
+    if (pidfd < 0)
+        return -1;
+    if (sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_ADD, pidfd, EPOLLIN, i) == 0)
+        return pidfd;
+    sys_close(pidfd);
+    return -1;
+}
+
+static void seat_child_locked(struct forks *forks, size_t i, pid_t pid,
+                              const struct accepted *accepted)
 {
     struct seat *seat = &forks->seats[i];
-    int pidfd = sys_pidfd_open(pid);
-    int r = pidfd;
 
-    if (r >= 0)
-        r = sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_ADD, pidfd, EPOLLIN, i);
-    if (r < 0) {
-        if (pidfd >= 0)
-            sys_close(pidfd);
-        return r;
-    }
     seat->pid = pid;
-    seat->pidfd = pidfd;
+    seat->pidfd = watch_for_end_locked(forks, i, pid);
     seat->handler = accepted->handler->name;
     seat->guest = accepted->guest;
     address_text(accepted->peer, accepted->peer_len, seat->peer, sizeof(seat->peer));
     forks->taken++;
+    if (seat->pidfd < 0)
+        count_unseen_locked(forks, 1);
     connection_table_lend(&forks->config.crew->table, 1);
-    return 0;
 }
 
 static int fork_locked(struct forks *forks, const struct accepted *accepted)
@@ -138,18 +194,19 @@ static int fork_locked(struct forks *forks, const struct accepted *accepted)
     size_t i = free_seat(forks);
     struct worker *worker = &forks->workers[i];
     pid_t pid;
-    int r;
 
+    /* Whoever submits, or has accepted beside another acceptor, may have none: see above. */
+    prepare_locked(forks);
     worker_init_alone(worker, forks->config.crew, (unsigned)i);
     pid = process_fork();
     if (pid == 0) {
         pthread_mutex_unlock(&forks->lock);
         child_main(forks, worker, accepted);
     }
-    r = pid < 0 ? -errno : seat_child(forks, i, pid, accepted);
-    if (pid > 0 && r < 0)
-        mixin_kill_unseen(pid);
-    return r;
+    if (pid < 0)
+        return -errno;
+    seat_child_locked(forks, i, pid, accepted);
+    return 0;
 }
 
 static int process(struct mixin *mixin, const struct accepted *accepted)
@@ -176,8 +233,12 @@ static void leave_crowd_locked(struct forks *forks, struct seat *seat)
 }
 
 /* By name, since children that were forked meanwhile may still have it open too. */
-static void forget_end(struct forks *forks, int pidfd)
+static void forget_end_locked(struct forks *forks, int pidfd)
 {
+    if (pidfd < 0) {
+        count_unseen_locked(forks, -1);
+        return;
+    }
     sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_DEL, pidfd, 0, 0);
     sys_close(pidfd);
 }
@@ -190,7 +251,7 @@ static void vacate_locked(struct forks *forks, size_t i, bool crashed)
     tally_merge(&forks->ended, &forks->workers[i].tally);
     if (crashed)
         tally_add(&forks->ended, TALLY_CLOSED, 1);
-    forget_end(forks, seat->pidfd);
+    forget_end_locked(forks, seat->pidfd);
     seat->pid = 0;
     forks->taken--;
 }
@@ -199,9 +260,11 @@ static void vacate_locked(struct forks *forks, size_t i, bool crashed)
 static bool reap_locked(struct forks *forks, size_t i, struct seat *ret_seat, int *ret_status,
                         bool *ret_crashed)
 {
-    if (sys_pidfd_reap(forks->seats[i].pidfd, ret_status) == 0)
+    const struct seat *seat = &forks->seats[i];
+
+    if (seat->pid == 0 || sys_reap(seat->pidfd, seat->pid, ret_status) == 0)
         return false;
-    *ret_seat = forks->seats[i];
+    *ret_seat = *seat;
     *ret_crashed = tally_read(&forks->workers[i].tally, TALLY_CLOSED) == 0;
     vacate_locked(forks, i, *ret_crashed);
     return true;
@@ -220,8 +283,26 @@ static void reap_seat(struct forks *forks, size_t i)
     if (!ended)
         return;
     if (crashed)
-        mixin_tell_death(&forks->config, seat.pid, status, seat.peer, seat.handler);
+        mixin_tell_death(&forks->config, seat.pid, status, -ECHILD, seat.peer, seat.handler);
     connection_table_return(&forks->config.crew->table, 1);
+}
+
+static bool is_unseen(struct forks *forks, size_t i)
+{
+    bool unseen;
+
+    pthread_mutex_lock(&forks->lock);
+    unseen = forks->seats[i].pid != 0 && forks->seats[i].pidfd < 0;
+    pthread_mutex_unlock(&forks->lock);
+    return unseen;
+}
+
+static void reap_unseen(struct forks *forks)
+{
+    sys_eventfd_clear(forks->timer_fd);
+    for (size_t i = 0; i < forks->config.max_children; i++)
+        if (is_unseen(forks, i))
+            reap_seat(forks, i);
 }
 
 /* A child counts its connection as closed before the peer can see it: the peer may come again. */
@@ -240,10 +321,31 @@ static void reap(struct mixin *mixin)
     struct epoll_event events[EVENTS_MAX];
     int n = sys_epoll_wait(mixin->ended_fd, events, EVENTS_MAX, 0);
 
-    for (int i = 0; i < n; i++)
-        reap_seat(forks, events[i].data.u64);
+    for (int i = 0; i < n; i++) {
+        if (events[i].data.u64 == TOKEN_TIMER)
+            reap_unseen(forks);
+        else
+            reap_seat(forks, events[i].data.u64);
+    }
     if (forks->config.crew->table.crowd)
         let_closed_leave_crowd(forks);
+}
+
+static void kill_all(struct mixin *mixin)
+{
+    struct forks *forks = forks_of(mixin);
+
+    pthread_mutex_lock(&forks->lock);
+    for (size_t i = 0; i < forks->config.max_children; i++) {
+        const struct seat *seat = &forks->seats[i];
+
+        if (seat->pid == 0)
+            continue;
+        log_line(LOG_CHILD, "child %d (handler '%s', %s) has not ended when it was cancelled: it is "
+                 "killed", (int)seat->pid, seat->handler, seat->peer);
+        sys_kill_child(seat->pidfd, seat->pid);
+    }
+    pthread_mutex_unlock(&forks->lock);
 }
 
 static size_t tallies(struct mixin *mixin, void (*fn)(void *arg, const struct tally *tally),
@@ -273,6 +375,8 @@ static void destroy(struct mixin *mixin)
 {
     struct forks *forks = forks_of(mixin);
 
+    close_if_open(forks->spare_fd);
+    sys_close(forks->timer_fd);
     sys_close(mixin->ended_fd);
     munmap(forks->workers, workers_size(forks));
     pthread_mutex_destroy(&forks->lock);
@@ -280,8 +384,29 @@ static void destroy(struct mixin *mixin)
     free(forks);
 }
 
+static int open_descriptors(struct forks *forks)
+{
+    int r;
+
+    forks->mixin.ended_fd = sys_epoll_create();
+    if (forks->mixin.ended_fd < 0)
+        return forks->mixin.ended_fd;
+    forks->timer_fd = sys_timerfd();
+    r = forks->timer_fd;
+    if (r >= 0)
+        r = sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_ADD, forks->timer_fd, EPOLLIN,
+                          TOKEN_TIMER);
+    if (r == 0)
+        return 0;
+    close_if_open(forks->timer_fd);
+    sys_close(forks->mixin.ended_fd);
+    return r;
+}
+
 static int open_seats(struct forks *forks)
 {
+    int r;
+
     forks->seats = calloc(forks->config.max_children, sizeof(*forks->seats));
     if (!forks->seats)
         return -ENOMEM;
@@ -289,11 +414,10 @@ static int open_seats(struct forks *forks)
                           MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (forks->workers == MAP_FAILED)
         return -ENOMEM;
-    forks->mixin.ended_fd = sys_epoll_create();
-    if (forks->mixin.ended_fd >= 0)
-        return 0;
-    munmap(forks->workers, workers_size(forks));
-    return forks->mixin.ended_fd;
+    r = open_descriptors(forks);
+    if (r < 0)
+        munmap(forks->workers, workers_size(forks));
+    return r;
 }
 
 int forks_create(const struct mixin_config *config, struct mixin **ret)
@@ -305,10 +429,12 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
         return -ENOMEM;
     *forks = (struct forks){
         .mixin = {
-            .process = process, .reap = reap, .tallies = tallies, .destroy = destroy,
+            .prepare = prepare, .process = process, .reap = reap, .kill = kill_all,
+            .tallies = tallies, .destroy = destroy,
             .batch = 1,     /* a child that ended meanwhile is reaped first */
         },
         .config = *config,
+        .spare_fd = -1,
     };
     r = open_seats(forks);
     if (r < 0) {

@@ -24,6 +24,8 @@
 #include <sys/types.h>
 
 struct mixin {
+    /* Before something is accepted: 0, or -errno: process could not see to it. NULL: it can. */
+    int (*prepare)(struct mixin *mixin);
     /*
      * 0, or -errno: then the descriptor, or the datagram, is still the caller's. NULL: nothing is
      * accepted here.
@@ -44,6 +46,8 @@ struct mixin {
     void (*end)(struct mixin *mixin);
     /* What children have inherited has changed. Any thread. NULL: nobody keeps it. */
     void (*renew)(struct mixin *mixin);
+    /* Ends children that were cancelled and have not ended. NULL: it has none. As reap. */
+    void (*kill)(struct mixin *mixin);
     void (*destroy)(struct mixin *mixin);
     int ended_fd;               /* readable: reap has something to do; -1 */
     uint64_t due_at_ms;         /* reap has something to do then; 0: nothing */
@@ -53,7 +57,8 @@ struct mixin {
 /* What prefork.c does with the server in a new child, in this order. */
 struct child_calls {
     int (*become)(struct weir_server *server, unsigned number); /* a pool's: 0 or -errno */
-    int (*accept)(struct weir_server *server);  /* until stop: 0, or -errno it could not begin */
+    int (*begin)(struct weir_server *server);   /* what accepting takes: 0 or -errno */
+    int (*accept)(struct weir_server *server);  /* until stop: 0 or -errno */
     void (*drain)(struct weir_server *server);  /* until nothing is left open */
     /* On another thread, once it has become one. */
     void (*stop)(struct weir_server *server);
@@ -74,12 +79,9 @@ struct mixin_config {
     const struct child_calls *child_calls;
 };
 
-/* A child has died: says so on standard error, and to handle_error. */
-void mixin_tell_death(const struct mixin_config *config, pid_t pid, int status, const char *peer,
-                      const char *handler);
-
-/* A child whose end nobody would ever see. */
-void mixin_kill_unseen(pid_t pid);
+/* A child has died of error (-ECHILD: unknown): says so on standard error, and to handle_error. */
+void mixin_tell_death(const struct mixin_config *config, pid_t pid, int status, int error,
+                      const char *peer, const char *handler);
 
 /* Each 0, or -errno. */
 int serial_create(const struct mixin_config *config, struct mixin **ret);

@@ -38,6 +38,10 @@
 /* After the parent's end, cancelled handlers have so long to end. */
 #define ORPHAN_MS 1000
 
+/* For the first child to accept, and for all to stop: one may be stopped by a signal. */
+#define BEGIN_PATIENCE_MS 10000
+#define STOP_PATIENCE_MS 2000
+
 /* In the set of ends: a child's token is its address. */
 #define TOKEN_WAKE 0
 
@@ -47,7 +51,9 @@ _Static_assert(sizeof(struct weir_stats) % sizeof(uint64_t) == 0, "statistics ar
 /* What a child and its parent share. */
 struct page {
     _Atomic bool stop;              /* the order: accept nothing more, and end */
+    _Atomic bool accepts;           /* it has begun to */
     _Atomic bool stopped;           /* nothing is accepted any more */
+    _Atomic int error;              /* why it could not serve, -errno; 0: it could */
     _Atomic uint32_t asked;         /* for statistics: the number of the last question */
     _Atomic uint32_t answered;      /* ... and of the last answer */
     struct weir_stats answers[2];   /* the n-th is in the (n mod 2)-th */
@@ -57,7 +63,7 @@ struct child {
     struct child *next;
     struct page *page;
     pid_t pid;
-    int pidfd;
+    int pidfd;                      /* before the fork: a descriptor that keeps the place for it */
     int order_fd;                   /* eventfd: the parent has written to the page */
     unsigned number;                /* 0 and up; who takes its place has it again */
     bool leaving;                   /* it was told to stop */
@@ -68,10 +74,12 @@ struct prefork {
     struct mixin mixin;
     struct mixin_config config;
     int answer_fd;                  /* these are eventfds. A child has answered */
-    int stopped_fd;                 /* a child has stopped */
+    int said_fd;                    /* a child accepts now, or has stopped */
     int wake_fd;                    /* outdated was set */
     int parent_fd;                  /* the parent's own pidfd, of its last serving */
     uint64_t pause_ms;              /* before the next fork; 0: who died last was not young */
+    bool beginning;                 /* who dies is told of by begin alone */
+    int error;                      /* why the last of these died */
     bool serving;                   /* who dies is replaced */
     pthread_mutex_t lock;           /* of all below; held across fork */
     struct child *children;
@@ -238,21 +246,64 @@ static void leave_what_is_the_parents(const struct prefork *prefork)
     sys_close(prefork->wake_fd);
 }
 
+/* Until the parent sees our end: else nobody would, and nothing shall have been begun. */
+static void wait_for_word(const struct prefork *prefork, const struct child *child)
+{
+    struct pollfd fds[] = {
+        { .fd = child->order_fd, .events = POLLIN },
+        { .fd = prefork->parent_fd, .events = POLLIN },
+    };
+
+    sys_poll(fds, sizeof(fds) / sizeof(fds[0]), -1);
+    /* relaxed: the signal before orders it. pairs: abandon() */
+    if (!fds[0].revents || atomic_load_explicit(&child->page->stop, memory_order_relaxed))
+        _exit(0);
+}
+
+static int begin_in_child(const struct prefork *prefork, const struct child *child,
+                          struct guard *guard, pthread_t *ret_thread)
+{
+    const struct child_calls *calls = prefork->config.child_calls;
+    int r = guard->done_fd;
+
+    if (r >= 0)
+        r = calls->become(prefork->config.server, child->number);
+    if (r == 0)
+        r = thread_start(ret_thread, -1, guard_main, guard);
+    return r == 0 ? calls->begin(prefork->config.server) : r;
+}
+
+static _Noreturn void end_in_child(struct page *page, int error)
+{
+    /* relaxed: our end orders it. pairs: reason_of() */
+    atomic_store_explicit(&page->error, error, memory_order_relaxed);
+    _exit(1);
+}
+
 static _Noreturn void child_main(const struct prefork *prefork, const struct child *child)
 {
     const struct child_calls *calls = prefork->config.child_calls;
     struct weir_server *server = prefork->config.server;
-    struct guard guard = { .prefork = prefork, .child = child, .done_fd = sys_eventfd() };
+    struct guard guard = { .prefork = prefork, .child = child };
     struct page *page = child->page;
     pthread_t thread;
+    int r;
 
     leave_what_is_the_parents(prefork);
-    if (guard.done_fd < 0 || calls->become(server, child->number) < 0 ||
-        thread_start(&thread, -1, guard_main, &guard) < 0 || calls->accept(server) < 0)
-        _exit(1);
+    wait_for_word(prefork, child);
+    guard.done_fd = sys_eventfd();
+    r = begin_in_child(prefork, child, &guard, &thread);
+    if (r < 0)
+        end_in_child(page, r);
+    /* relaxed: the signal that follows orders it. pairs: anyone_accepts() */
+    atomic_store_explicit(&page->accepts, true, memory_order_relaxed);
+    sys_eventfd_signal(prefork->said_fd);
+    r = calls->accept(server);
+    if (r < 0)
+        end_in_child(page, r);
     /* relaxed: the signal that follows orders it. pairs: all_have_stopped() */
     atomic_store_explicit(&page->stopped, true, memory_order_relaxed);
-    sys_eventfd_signal(prefork->stopped_fd);
+    sys_eventfd_signal(prefork->said_fd);
     calls->drain(server);
     sys_eventfd_signal(guard.done_fd);
     pthread_join(thread, NULL);
@@ -266,6 +317,8 @@ static _Noreturn void child_main(const struct prefork *prefork, const struct chi
 
 static void free_child(struct child *child)
 {
+    if (child->pidfd >= 0)
+        sys_close(child->pidfd);
     if (child->order_fd >= 0)
         sys_close(child->order_fd);
     if (child->page != MAP_FAILED)
@@ -273,33 +326,36 @@ static void free_child(struct child *child)
     free(child);
 }
 
-static struct child *create_child(unsigned number)
+static int create_child(unsigned number, struct child **ret)
 {
     struct child *child = malloc(sizeof(*child));
+    int r;
 
     if (!child)
-        return NULL;
-    *child = (struct child){ .number = number, .order_fd = sys_eventfd(), .born_ms = clock_ms() };
+        return -ENOMEM;
+    *child = (struct child){ .number = number, .born_ms = clock_ms() };
+    child->order_fd = sys_eventfd();
+    child->pidfd = sys_eventfd();
     child->page = mmap(NULL, sizeof(*child->page), PROT_READ | PROT_WRITE,
                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (child->order_fd >= 0 && child->page != MAP_FAILED)
-        return child;
-    free_child(child);
-    return NULL;
+    r = child->order_fd < 0 ? child->order_fd : child->pidfd < 0 ? child->pidfd : 0;
+    if (child->page == MAP_FAILED)
+        r = -ENOMEM;
+    if (r < 0)
+        free_child(child);
+    else
+        *ret = child;
+    return r;
 }
 
 static int watch_for_end(struct prefork *prefork, struct child *child)
 {
-    int r;
-
+    sys_close(child->pidfd);
     child->pidfd = sys_pidfd_open(child->pid);
     if (child->pidfd < 0)
         return child->pidfd;
-    r = sys_epoll_ctl(prefork->mixin.ended_fd, EPOLL_CTL_ADD, child->pidfd, EPOLLIN,
-                      (uintptr_t)child);
-    if (r < 0)
-        sys_close(child->pidfd);
-    return r;
+    return sys_epoll_ctl(prefork->mixin.ended_fd, EPOLL_CTL_ADD, child->pidfd, EPOLLIN,
+                         (uintptr_t)child);
 }
 
 static void link_child_locked(struct prefork *prefork, struct child *child)
@@ -320,6 +376,16 @@ static void unlink_child_locked(struct prefork *prefork, struct child *child)
     prefork->children_len--;
 }
 
+/* It has begun nothing yet, and never will. */
+static void abandon(const struct child *child)
+{
+    /* relaxed: the signal that follows orders it. pairs: wait_for_word() */
+    atomic_store_explicit(&child->page->stop, true, memory_order_relaxed);
+    sys_eventfd_signal(child->order_fd);
+    while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
 /* In the parent: 0, or -errno. */
 static int fork_locked(struct prefork *prefork, struct child *child)
 {
@@ -328,22 +394,23 @@ static int fork_locked(struct prefork *prefork, struct child *child)
     child->pid = process_fork();
     if (child->pid == 0)
         child_main(prefork, child);
-    r = child->pid < 0 ? -errno : 0;
-    if (r == 0) {
-        r = watch_for_end(prefork, child);
-        if (r < 0)
-            mixin_kill_unseen(child->pid);
-    }
+    if (child->pid < 0)
+        return -errno;
+    r = watch_for_end(prefork, child);
+    if (r < 0)
+        abandon(child);
+    else
+        sys_eventfd_signal(child->order_fd);
     return r;
 }
 
 static int add_child_locked(struct prefork *prefork, unsigned number)
 {
-    struct child *child = create_child(number);
-    int r;
+    struct child *child;
+    int r = create_child(number, &child);
 
-    if (!child)
-        return -ENOMEM;
+    if (r < 0)
+        return r;
     r = fork_locked(prefork, child);
     if (r == 0)
         link_child_locked(prefork, child);
@@ -442,13 +509,26 @@ static void replace(struct prefork *prefork)
     fill_up_or_pause(prefork);
 }
 
+/* Why it died, -errno. */
+static int reason_of(const struct child *child)
+{
+    /* relaxed: its end orders it. pairs: end_in_child() */
+    int error = atomic_load_explicit(&child->page->error, memory_order_relaxed);
+
+    return error < 0 ? error : -ECHILD;
+}
+
 static void note_death(struct prefork *prefork, const struct child *child, int status)
 {
-    if (clock_since(child->born_ms, clock_ms()) < YOUNG_MS)
+    if (prefork->beginning) {
+        prefork->error = reason_of(child);
+        return;
+    }
+    if (clock_ms() - child->born_ms < YOUNG_MS)
         pause_forking(prefork);
     else
         prefork->pause_ms = 0;
-    mixin_tell_death(&prefork->config, child->pid, status, "", "");
+    mixin_tell_death(&prefork->config, child->pid, status, reason_of(child), "", "");
 }
 
 static void reap_child(struct prefork *prefork, struct child *child)
@@ -457,13 +537,12 @@ static void reap_child(struct prefork *prefork, struct child *child)
     bool ended;
 
     pthread_mutex_lock(&prefork->lock);
-    ended = sys_pidfd_reap(child->pidfd, &status) != 0;
+    ended = sys_reap(child->pidfd, child->pid, &status) != 0;
     if (ended) {
         keep_stats_locked(prefork, child);
         unlink_child_locked(prefork, child);
         /* By name: children that were forked meanwhile may have it open too. */
         sys_epoll_ctl(prefork->mixin.ended_fd, EPOLL_CTL_DEL, child->pidfd, 0, 0);
-        sys_close(child->pidfd);
     }
     pthread_mutex_unlock(&prefork->lock);
     if (!ended)
@@ -509,6 +588,45 @@ static void forget_parent(struct prefork *prefork)
     prefork->parent_fd = -1;
 }
 
+static bool anyone_accepts(const struct prefork *prefork)
+{
+    for (const struct child *child = prefork->children; child; child = child->next)
+        /* relaxed: the signal before orders it. pairs: child_main() */
+        if (!child->leaving && atomic_load_explicit(&child->page->accepts, memory_order_relaxed))
+            return true;
+    return false;
+}
+
+static bool anyone_is_left(const struct prefork *prefork)
+{
+    for (const struct child *child = prefork->children; child; child = child->next)
+        if (!child->leaving)
+            return true;
+    return false;
+}
+
+/* 0 once one of them accepts; or why none of them can, when all have died. */
+static int wait_for_the_first(struct prefork *prefork)
+{
+    struct pollfd fds[] = {
+        { .fd = prefork->said_fd, .events = POLLIN },
+        { .fd = prefork->mixin.ended_fd, .events = POLLIN },
+    };
+    uint64_t now_ms = clock_ms();
+    uint64_t until_ms = now_ms + BEGIN_PATIENCE_MS;
+
+    while (!anyone_accepts(prefork) && now_ms < until_ms) {
+        if (!anyone_is_left(prefork))
+            return prefork->error;
+        sys_poll(fds, sizeof(fds) / sizeof(fds[0]), clock_timeout_ms(until_ms, now_ms));
+        sys_eventfd_clear(prefork->said_fd);
+        if (fds[1].revents)
+            reap(&prefork->mixin);
+        now_ms = clock_ms();
+    }
+    return 0;
+}
+
 static int begin(struct mixin *mixin)
 {
     struct prefork *prefork = prefork_of(mixin);
@@ -522,14 +640,17 @@ static int begin(struct mixin *mixin)
     mixin->due_at_ms = 0;
     pthread_mutex_lock(&prefork->lock);
     prefork->outdated = false;
-    r = add_child_locked(prefork, 0);
     pthread_mutex_unlock(&prefork->lock);
+    prefork->beginning = true;
+    r = fill_up(prefork);
+    /* One is enough to serve. The others come later, if not now. */
+    if (anyone_is_left(prefork))
+        r = wait_for_the_first(prefork);
+    prefork->beginning = false;
     if (r < 0)
         return r;
     prefork->serving = true;
-    /* One is enough to serve. The others come later, if not now. */
-    if (fill_up(prefork) < 0)
-        mixin->due_at_ms = clock_ms();
+    mixin->due_at_ms = clock_ms();
     return 0;
 }
 
@@ -547,19 +668,36 @@ static void end(struct mixin *mixin)
 {
     struct prefork *prefork = prefork_of(mixin);
     struct pollfd fds[] = {
-        { .fd = prefork->stopped_fd, .events = POLLIN },
+        { .fd = prefork->said_fd, .events = POLLIN },
         { .fd = mixin->ended_fd, .events = POLLIN },
     };
+
+    uint64_t now_ms = clock_ms();
+    uint64_t until_ms = now_ms + STOP_PATIENCE_MS;
 
     prefork->serving = false;
     mixin->due_at_ms = 0;
     tell_all_to_stop(prefork);
-    while (!all_have_stopped(prefork)) {
-        sys_poll(fds, sizeof(fds) / sizeof(fds[0]), -1);
-        sys_eventfd_clear(prefork->stopped_fd);
+    while (!all_have_stopped(prefork) && now_ms < until_ms) {
+        sys_poll(fds, sizeof(fds) / sizeof(fds[0]), clock_timeout_ms(until_ms, now_ms));
+        sys_eventfd_clear(prefork->said_fd);
         if (fds[1].revents)
             reap(mixin);
+        now_ms = clock_ms();
     }
+}
+
+static void kill_all(struct mixin *mixin)
+{
+    struct prefork *prefork = prefork_of(mixin);
+
+    pthread_mutex_lock(&prefork->lock);
+    for (const struct child *child = prefork->children; child; child = child->next) {
+        log_line(LOG_CHILD, "child %d has not ended when it was cancelled: it is killed",
+                 (int)child->pid);
+        sys_kill_child(child->pidfd, child->pid);
+    }
+    pthread_mutex_unlock(&prefork->lock);
 }
 
 /* ------------------------------------------------------------------ begin and end ----- */
@@ -568,7 +706,7 @@ static void destroy(struct mixin *mixin)
 {
     struct prefork *prefork = prefork_of(mixin);
     const int fds[] = {
-        prefork->answer_fd, prefork->stopped_fd, prefork->wake_fd, prefork->parent_fd,
+        prefork->answer_fd, prefork->said_fd, prefork->wake_fd, prefork->parent_fd,
         mixin->ended_fd,
     };
 
@@ -581,8 +719,12 @@ static void destroy(struct mixin *mixin)
 
 static int open_descriptors(struct prefork *prefork)
 {
-    int *fds[] = { &prefork->answer_fd, &prefork->stopped_fd, &prefork->wake_fd };
+    int *fds[] = { &prefork->answer_fd, &prefork->said_fd, &prefork->wake_fd };
 
+    /* Refused for good, where it is: better known now. */
+    prefork->parent_fd = sys_pidfd_open(getpid());
+    if (prefork->parent_fd < 0)
+        return prefork->parent_fd;
     prefork->mixin.ended_fd = sys_epoll_create();
     if (prefork->mixin.ended_fd < 0)
         return prefork->mixin.ended_fd;
@@ -604,11 +746,11 @@ int prefork_create(const struct mixin_config *config, struct mixin **ret)
         return -ENOMEM;
     *prefork = (struct prefork){
         .mixin = {
-            .reap = reap, .begin = begin, .end = end, .renew = renew,
+            .reap = reap, .begin = begin, .end = end, .renew = renew, .kill = kill_all,
             .add_stats = add_stats_of_all, .destroy = destroy, .ended_fd = -1,
         },
         .config = *config,
-        .answer_fd = -1, .stopped_fd = -1, .wake_fd = -1, .parent_fd = -1,
+        .answer_fd = -1, .said_fd = -1, .wake_fd = -1, .parent_fd = -1,
     };
     pthread_mutex_init(&prefork->lock, NULL);
     r = open_descriptors(prefork);

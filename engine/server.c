@@ -274,6 +274,16 @@ void server_free(struct weir_server *server)
     log_close();
 }
 
+static int could_not_build(const struct weir_server *server, int r)
+{
+    bool refused = r == -ENOSYS || r == -EPERM || r == -EACCES;
+
+    if (refused && server->options.concurrency == WEIR_PREFORK)
+        return SERVER_REFUSE(r, "WEIR_PREFORK needs pidfd_open(2), which Linux has since 5.3 and "
+                             "containers may forbid: %s", strerror(-r));
+    return SERVER_REFUSE(r, "the server: %s", strerror(-r));
+}
+
 static int build(struct weir_server *server)
 {
     int r = process_init();
@@ -301,7 +311,7 @@ static int build(struct weir_server *server)
     if (r == 0 && server->options.defer)
         r = server_copy_listens(server);
     if (r < 0)
-        return SERVER_REFUSE(r, "the server: %s", strerror(-r));
+        return could_not_build(server, r);
     if (server->options.defer)
         return 0;
     server->opening = LISTENING;

@@ -80,13 +80,6 @@ static int become_pool(struct weir_server *server, unsigned number)
     return r == 0 ? inherit_listeners(server) : r;
 }
 
-static int accept_until_stopped(struct weir_server *server)
-{
-    int r = server_begin_serving(server);
-
-    return r == 0 ? server_serve(server) : r;
-}
-
 /* When to cancel is for the parent to say. */
 static void drain_and_close(struct weir_server *server)
 {
@@ -112,6 +105,6 @@ static void read_stats(struct weir_server *server, struct weir_stats *ret_stats)
 }
 
 const struct child_calls server_child_calls = {
-    .become = become_pool, .accept = accept_until_stopped, .drain = drain_and_close,
-    .stop = stop_accepting, .cancel = cancel_pool, .stats = read_stats,
+    .become = become_pool, .begin = server_begin_serving, .accept = server_serve,
+    .drain = drain_and_close, .stop = stop_accepting, .cancel = cancel_pool, .stats = read_stats,
 };

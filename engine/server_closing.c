@@ -9,6 +9,9 @@
 #include <poll.h>
 #include <pthread.h>
 
+/* Children that were cancelled have so long to end. */
+#define CANCELLED_MS 2000
+
 void weir_server_cancel(struct weir_server *server)
 {
     if (server->parents_pool)
@@ -16,27 +19,46 @@ void weir_server_cancel(struct weir_server *server)
     pool_cancel(server->pool);
 }
 
+/* Has a child that was cancelled so long ago to be ended by force? Daemons are left alone. */
+static bool may_kill(const struct weir_server *server)
+{
+    return server->mixin && server->mixin->kill && !server->options.daemon_threads;
+}
+
 /* Until no accepted connection is left (0), or until_ms (-ETIMEDOUT). */
 int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
 {
-    struct connection_table *table = &server->pool->crew.table;
+    struct crew *crew = &server->pool->crew;
+    struct connection_table *table = &crew->table;
+    uint64_t kill_at_ms = CLOCK_NEVER;
     struct pollfd fds[] = {
         { .fd = table->room_fd, .events = POLLIN },
         { .fd = server->mixin ? server->mixin->ended_fd : -1, .events = POLLIN },
+        { .fd = may_kill(server) ? crew->cancel_fd : -1, .events = POLLIN },
     };
 
     for (;;) {
-        int timeout_ms = clock_timeout_ms(until_ms, clock_ms());
+        uint64_t now_ms = clock_ms();
 
         connection_table_want_room(table, 1);
         if (connection_table_open(table) == 0)
             return 0;
-        if (timeout_ms == 0)
+        if (now_ms >= until_ms)
             return -ETIMEDOUT;
-        sys_poll(fds, sizeof(fds) / sizeof(fds[0]), timeout_ms);
+        if (now_ms >= kill_at_ms) {
+            server->mixin->kill(server->mixin);
+            kill_at_ms = CLOCK_NEVER;
+        }
+        sys_poll(fds, sizeof(fds) / sizeof(fds[0]),
+                 clock_timeout_ms(clock_earlier(until_ms, kill_at_ms), now_ms));
         sys_eventfd_clear(table->room_fd);
         if (fds[1].revents)
             server->mixin->reap(server->mixin);
+        if (fds[2].revents) {
+            /* Never taken back. */
+            fds[2].fd = -1;
+            kill_at_ms = clock_ms() + CANCELLED_MS;
+        }
     }
 }
 

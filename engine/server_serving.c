@@ -73,6 +73,13 @@ static const char *why_not(int error, bool listens)
         return "this is one of its handlers";
     case -EOPNOTSUPP:
         return "it is WEIR_PREFORK: its children accept";
+    case -EAGAIN:
+        return "no thread or process can be had: raise the limit of a user's processes (ulimit -u), "
+               "or the container's of pids";
+    case -EMFILE:
+        return "Too many open files: raise the limit of descriptors (ulimit -n)";
+    case -ECHILD:
+        return "its children end before they accept";
     case -EINVAL:
         if (!listens)
             return "it does not listen yet: weir_server_bind and weir_server_activate come first";

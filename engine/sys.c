@@ -9,10 +9,12 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/eventfd.h>
 #include <sys/pidfd.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -265,21 +267,67 @@ LEAF int sys_pidfd_open(pid_t pid)
     return beside_standard_streams(pidfd_open(pid, 0));
 }
 
-LEAF int sys_pidfd_reap(int pidfd, int *ret_status)
+LEAF int sys_timerfd(void)
 {
-    siginfo_t info = { .si_pid = 0 };
+    int r = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+
+    return r >= 0 ? r : -errno;
+}
+
+LEAF void sys_timerfd_set(int fd, uint32_t interval_ms)
+{
+    const struct timespec interval = {
+        .tv_sec = interval_ms / 1000, .tv_nsec = interval_ms % 1000 * 1000000L,
+    };
+
+    timerfd_settime(fd, 0, &(const struct itimerspec){ interval, interval }, NULL);
+}
+
+/* waitid(2) that does not wait: 1 it has ended, 0, or -errno. */
+static int look_for_end(idtype_t type, id_t id, int flags, siginfo_t *ret_info)
+{
     int r;
 
+    ret_info->si_pid = 0;
     do
-        r = waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG);
+        r = waitid(type, id, ret_info, WEXITED | WNOHANG | flags);
     while (r < 0 && errno == EINTR);
     if (r < 0)
         return -errno;
-    if (info.si_pid == 0)
-        return 0;
-    *ret_status = info.si_code == CLD_EXITED ? __W_EXITCODE(info.si_status, 0)
-                                             : __W_EXITCODE(0, info.si_status);
-    return 1;
+    return ret_info->si_pid != 0;
+}
+
+LEAF int sys_reap(int pidfd, pid_t pid, int *ret_status)
+{
+    siginfo_t info;
+    /* P_PIDFD came a version after pidfd_open(2). */
+    int r = pidfd >= 0 ? look_for_end(P_PIDFD, (id_t)pidfd, 0, &info) : -EINVAL;
+
+    if (r == -EINVAL)
+        r = look_for_end(P_PID, (id_t)pid, 0, &info);
+    if (r == 1)
+        *ret_status = info.si_code == CLD_EXITED ? __W_EXITCODE(info.si_status, 0)
+                                                 : __W_EXITCODE(0, info.si_status);
+    return r;
+}
+
+/* Who ends unseen is nobody's number at once, where SIGCHLD is ignored. */
+static bool ends_are_kept(void)
+{
+    struct sigaction sigchld;
+
+    return sigaction(SIGCHLD, NULL, &sigchld) == 0 && sigchld.sa_handler != SIG_IGN &&
+           !(sigchld.sa_flags & SA_NOCLDWAIT);
+}
+
+LEAF void sys_kill_child(int pidfd, pid_t pid)
+{
+    siginfo_t info;
+
+    if (pidfd >= 0)
+        syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+    else if (ends_are_kept() && look_for_end(P_PID, (id_t)pid, WNOWAIT, &info) == 0)
+        kill(pid, SIGKILL);
 }
 
 LEAF int sys_socket(int family, int type)

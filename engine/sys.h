@@ -141,14 +141,22 @@ int sys_stream_peer(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_le
 /* And close-on-exec. */
 int sys_set_nonblocking(int fd);
 
+/* A timer's descriptor, that sys_eventfd_clear clears; then readable every interval_ms, 0: never. */
+int sys_timerfd(void);
+void sys_timerfd_set(int fd, uint32_t interval_ms);
+
 /* A descriptor that is readable once the child has ended, and takes part in epoll; or -errno. */
 int sys_pidfd_open(pid_t pid);
 
 /*
  * Reaps that child and no other: 1 and its status as of wait(2), 0 while it runs, or -errno
- * (-ECHILD: somebody else has reaped it).
+ * (-ECHILD: somebody else has reaped it, or it left nothing to be reaped: SIGCHLD is ignored).
+ * pidfd -1: it has none, and its number alone says who it is.
  */
-int sys_pidfd_reap(int pidfd, int *ret_status);
+int sys_reap(int pidfd, pid_t pid, int *ret_status);
+
+/* SIGKILL for that child and nobody else; without a pidfd only if its number is surely its own. */
+void sys_kill_child(int pidfd, pid_t pid);
 
 int sys_shutdown_write(int fd);
 

@@ -167,7 +167,8 @@ struct weir_peer {
 enum weir_phase {
     WEIR_PHASE_VERIFY, WEIR_PHASE_SETUP, WEIR_PHASE_HANDLE, WEIR_PHASE_FINISH,
     /*
-     * No thread or child could be had (its error), or a child died (-ECHILD). Told in the parent.
+     * No thread or child could be had (its error), or a child died (-ECHILD, or with WEIR_PREFORK
+     * the reason why it could not serve). Told in the parent.
      * With WEIR_PREFORK it is about no client: peer and handler are "".
      */
     WEIR_PHASE_PROCESS,
@@ -305,7 +306,8 @@ struct weir_options {
  * Returns 0, or -errno with the reason as a sentence in weir_why(): -EINVAL an option or address
  * is wrong, -E2BIG an option this version does not know is set, -EADDRINUSE and other errors of
  * bind(2), listen(2), and of chmod(2) and chown(2) for a Unix path, -ENODEV there is no such
- * interface for multicast or no route to the group, -ENOMEM.
+ * interface for multicast or no route to the group, -ENOMEM; -ENOSYS or -EPERM for WEIR_PREFORK
+ * where there is no pidfd_open(2).
  */
 int weir_server_create(struct weir_server **ret_server, const struct weir_options *options);
 
@@ -346,19 +348,24 @@ const char *weir_why(void);
  * something; neither atexit functions nor stdio's buffers are run. It has closed the listeners,
  * and inherits everything else, the signal mask and handlers too. A child
  * that dies takes nobody with it: handle_error is told -ECHILD, in the parent. All children are
- * reaped, and no other process: while serving, by weir_handle_request and by weir_server_close.
+ * reaped, and no other process: while serving, by weir_handle_request and by weir_server_close. A
+ * program may ignore SIGCHLD, or reap them itself: how one ended is not known then. Where no
+ * descriptor is left for a child, clients wait.
  * What handlers change in memory is seen by that child only. weir_server_stop and _cancel in a
  * child reach the parent and all children; a child learns of a drain or cancel whenever it waits.
  * Children that a server leaves behind (daemon_threads) go on even if the program ends.
  *
- * WEIR_PREFORK: the children are forked before this, or weir_server_start, begins to serve. One
- * that ends is replaced: at once, or, if it had lived for less than a second, after a pause that
- * grows from 0.1 to 5 seconds; handle_error is told. A child inherits what WEIR_FORK's do and is a
+ * WEIR_PREFORK: the children are forked before this, or weir_server_start, begins to serve, which
+ * the first one that accepts does; if none of them can, its error is returned. One that ends is
+ * replaced: at once, or, if it had lived for less than a second, after a pause that grows from 0.1
+ * to 5 seconds; handle_error is told. A child inherits what WEIR_FORK's do and is a
  * server of a pool: struct weir_server stands for it there. Hooks run in it, but service_actions,
  * which is the parent's; max_connections, max_per_address and workers are each child's. What asks
  * the server to stop or to cancel in a child reaches the parent and all children. After a
  * shutdown, children close what is kept and end when their handlers have; those of the next
- * serving are others. When the parent ends, however that may be, its children stop accepting, are
+ * serving are others. (A child that is stopped by a signal is waited for by shutdown for 2 seconds.)
+ * New access rules do the same to those that serve: as long as clients of each stay connected, each
+ * set of rules has its children. When the parent ends, however that may be, its children stop accepting, are
  * cancelled, and end, after a second at the latest. Nothing is accepted in the parent:
  * weir_handle_request, weir_server_fileno and weir_submit_fd are refused there (-EOPNOTSUPP).
  * Other servers of the program stay in the parent: a child has none of their threads.
@@ -449,6 +456,9 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
  *
  * A drained server answers what has arrived of a kept connection's requests, waits for the rest of
  * one that breaks off there, and closes it, whatever else its client sends. Twice is harmless.
+ * Children that have been cancelled while it waits, by it or by weir_server_cancel, and have not
+ * ended after 2 seconds, because they block, loop or are stopped, are killed, with a line each on
+ * standard error. daemon_threads leaves them alone.
  * A second caller, while one waits, hurries it: everything still parked is cancelled.
  * Threads: any, except from a handler (-EDEADLK). Returns 0, or -EBUSY while it still serves, or a
  * thread is in weir_handle_request.

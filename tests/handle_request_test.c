@@ -461,7 +461,8 @@ static void want_of_descriptors_is_an_error_and_loses_nobody(void **state)
     fd = asking(server, 0, "x\n");
     before = support_leave_descriptors(0);
     assert_int_equal(weir_handle_request(server), -EMFILE);
-    assert_string_equal(weir_why(), "the server can't accept: Too many open files");
+    assert_string_equal(weir_why(), "the server can't accept: Too many open files: raise the limit "
+                        "of descriptors (ulimit -n)");
     assert_int_equal(support_stats(server).accept_errors, 1);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     assert_int_equal(weir_handle_request(server), 1);
