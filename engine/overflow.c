@@ -168,26 +168,33 @@ void overflow_uninstall(void)
 /* Room for the handlers that we pass on to, and for what a sanitizer adds to each frame. */
 #define HANDLER_STACK_SIZE ((size_t)64 << 10)
 
-int overflow_thread_init(struct overflow_thread *thread)
+int overflow_stack_map(struct overflow_stack *stack)
 {
-    stack_t ours = { .ss_size = HANDLER_STACK_SIZE };
-
-    ours.ss_sp = mmap(NULL, ours.ss_size, PROT_READ | PROT_WRITE,
+    void *base = mmap(NULL, HANDLER_STACK_SIZE, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-    if (ours.ss_sp == MAP_FAILED)
-        return -ENOMEM;
-    if (sigaltstack(&ours, &thread->before) < 0) {
-        int r = -errno;
 
-        munmap(ours.ss_sp, ours.ss_size);
-        return r;
-    }
-    thread->stack = ours.ss_sp;
+    if (base == MAP_FAILED)
+        return -ENOMEM;
+    *stack = (struct overflow_stack){ .base = base };
     return 0;
 }
 
-void overflow_thread_fini(struct overflow_thread *thread)
+void overflow_stack_unmap(struct overflow_stack *stack)
 {
-    sigaltstack(&thread->before, NULL);
-    munmap(thread->stack, HANDLER_STACK_SIZE);
+    munmap(stack->base, HANDLER_STACK_SIZE);
+}
+
+void overflow_thread_init(struct overflow_stack *stack)
+{
+    const stack_t ours = { .ss_sp = stack->base, .ss_size = HANDLER_STACK_SIZE };
+
+    stack->used = sigaltstack(&ours, &stack->before) == 0;
+    /* Refused if it were too small for the CPU's registers, or this were a signal handler. */
+    assert(stack->used);
+}
+
+void overflow_thread_fini(struct overflow_stack *stack)
+{
+    if (stack->used)
+        sigaltstack(&stack->before, NULL);
 }

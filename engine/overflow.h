@@ -15,6 +15,7 @@
 #define WEIR_OVERFLOW_H
 
 #include <signal.h>
+#include <stdbool.h>
 
 /*
  * overflow_install puts the handler in place if it is not; each call needs an overflow_uninstall.
@@ -25,13 +26,18 @@ int overflow_install(void);
 void overflow_uninstall(void);
 
 /* A thread's place to run the handler on: the stack that overflowed has no room left. */
-struct overflow_thread {
-    stack_t before;             /* the thread's alternate stack, put back at the end */
-    void *stack;
+struct overflow_stack {
+    void *base;
+    bool used;                  /* a thread has it for alternate stack */
+    stack_t before;             /* what it had before, put back at the end */
 };
 
-/* On every thread that runs fibers, around their running. init returns 0 or -errno. */
-int overflow_thread_init(struct overflow_thread *thread);
-void overflow_thread_fini(struct overflow_thread *thread);
+/* Before the thread is started, when memory can still be refused, and after its end. 0, -ENOMEM. */
+int overflow_stack_map(struct overflow_stack *stack);
+void overflow_stack_unmap(struct overflow_stack *stack);
+
+/* On the thread that runs fibers, around their running. */
+void overflow_thread_init(struct overflow_stack *stack);
+void overflow_thread_fini(struct overflow_stack *stack);
 
 #endif

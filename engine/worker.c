@@ -2,7 +2,6 @@
 
 #include "engine/clock.h"
 #include "engine/dispatch.h"
-#include "engine/overflow.h"
 #include "engine/receiver.h"
 #include "engine/side_door.h"
 #include "engine/sys.h"
@@ -64,11 +63,14 @@ int worker_init(struct worker *worker, struct crew *crew, unsigned index)
     int r;
 
     worker_init_alone(worker, crew, index);
+    r = overflow_stack_map(&worker->overflow);
+    if (r < 0)
+        goto fail;
     worker->own = &crew->sets[index];
     *worker->own = (struct epoll_set){ .fd = sys_epoll_create() };
     r = worker->own->fd;
     if (r < 0)
-        goto fail;
+        goto fail_stack;
     r = sys_epoll_ctl(worker->own->fd, EPOLL_CTL_ADD, crew->handoff.wake_fds[index],
                       EPOLLIN | EPOLLET, DISPATCH_WAKE);
     if (r < 0)
@@ -78,6 +80,8 @@ int worker_init(struct worker *worker, struct crew *crew, unsigned index)
 
 fail_set:
     sys_close(worker->own->fd);
+fail_stack:
+    overflow_stack_unmap(&worker->overflow);
 fail:
     worker_fini_alone(worker);
     return r;
@@ -86,6 +90,7 @@ fail:
 void worker_fini(struct worker *worker)
 {
     worker_fini_alone(worker);
+    overflow_stack_unmap(&worker->overflow);
     sys_close(worker->own->fd);
 }
 
@@ -508,15 +513,14 @@ static void turn(struct worker *worker, uint64_t now_ns)
 void *worker_main(void *arg)
 {
     struct worker *worker = arg;
-    struct overflow_thread overflow;
 
     self_worker = worker;
     worker->busy_since_ns = clock_ns();
     reclaim_thread_init();
-    overflow_thread_init(&overflow);
+    overflow_thread_init(&worker->overflow);
     while (!crew_stopping(worker->crew))
         turn(worker, sleep_or_take_events(worker));
-    overflow_thread_fini(&overflow);
+    overflow_thread_fini(&worker->overflow);
     reclaim_thread_fini();
     return NULL;
 }

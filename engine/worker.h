@@ -17,6 +17,7 @@
 #include "engine/fiber.h"
 #include "engine/inbox.h"
 #include "engine/outbox.h"
+#include "engine/overflow.h"
 #include "engine/packet.h"
 #include "engine/tally.h"
 #include "engine/task.h"
@@ -48,6 +49,7 @@ struct worker {
     struct inbox inbox;
     struct timer_wheel timers;
     struct fiber_cache fibers;
+    struct overflow_stack overflow;
     uint64_t trim_ms;       /* not before then are fibers given back */
     struct buffers rbufs;
     struct buffers wbufs;

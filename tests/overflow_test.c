@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -97,14 +98,15 @@ static void recurse_for_ever(struct fiber *self, void *label)
 
 static void overflow_a_fiber(size_t stack_size, char *label)
 {
-    struct overflow_thread thread;
+    struct overflow_stack stack;
     struct stack_arena *arena;
     struct fiber_cache cache;
     struct fiber *fiber;
 
     must(stack_arena_create(stack_size, 0, &arena));
     must(overflow_install());
-    must(overflow_thread_init(&thread));
+    must(overflow_stack_map(&stack));
+    overflow_thread_init(&stack);
     fiber_cache_init(&cache, arena, 1);
     fiber = fiber_get(&cache);
     must(fiber_run(fiber, recurse_for_ever, label));
@@ -448,19 +450,54 @@ static void a_handler_put_on_top_stays_and_makes_no_circle(void **state)
 
 static void a_thread_gets_its_alternate_stack_back(void **state)
 {
-    struct overflow_thread thread;
+    struct overflow_stack stack;
     stack_t before, during, after;
 
     (void)state;
     assert_int_equal(sigaltstack(NULL, &before), 0);
-    assert_int_equal(overflow_thread_init(&thread), 0);
+    assert_int_equal(overflow_stack_map(&stack), 0);
+    overflow_thread_init(&stack);
     assert_int_equal(sigaltstack(NULL, &during), 0);
     assert_int_equal(during.ss_flags & SS_DISABLE, 0);
     assert_ptr_not_equal(during.ss_sp, before.ss_sp);
-    overflow_thread_fini(&thread);
+    overflow_thread_fini(&stack);
+    overflow_stack_unmap(&stack);
     assert_int_equal(sigaltstack(NULL, &after), 0);
     assert_ptr_equal(after.ss_sp, before.ss_sp);
     assert_int_equal(after.ss_flags, before.ss_flags);
+}
+
+static void map_without_memory(void)
+{
+    const struct rlimit none = { .rlim_cur = 1 << 16, .rlim_max = RLIM_INFINITY };
+    struct overflow_stack stack = { .used = true };
+
+    must(setrlimit(RLIMIT_AS, &none));
+    must(overflow_stack_map(&stack) != -ENOMEM || !stack.used);
+    _exit(48);
+}
+
+static void a_thread_that_can_have_none_is_refused_before_it_starts(void **state)
+{
+    struct end end = run_in_child(map_without_memory);
+
+    (void)state;
+    assert_true(WIFEXITED(end.status));
+    assert_int_equal(WEXITSTATUS(end.status), 48);
+}
+
+static void what_no_thread_has_used_is_not_put_back(void **state)
+{
+    struct overflow_stack stack;
+    stack_t before, after;
+
+    (void)state;
+    assert_int_equal(overflow_stack_map(&stack), 0);
+    assert_int_equal(sigaltstack(NULL, &before), 0);
+    overflow_thread_fini(&stack);
+    assert_int_equal(sigaltstack(NULL, &after), 0);
+    assert_ptr_equal(after.ss_sp, before.ss_sp);
+    overflow_stack_unmap(&stack);
 }
 
 int main(void)
@@ -480,6 +517,8 @@ int main(void)
         cmocka_unit_test(the_last_uninstall_restores_the_handler_from_before),
         cmocka_unit_test(a_handler_put_on_top_stays_and_makes_no_circle),
         cmocka_unit_test(a_thread_gets_its_alternate_stack_back),
+        cmocka_unit_test(a_thread_that_can_have_none_is_refused_before_it_starts),
+        cmocka_unit_test(what_no_thread_has_used_is_not_put_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
