@@ -15,6 +15,9 @@
 #define POLL_INTERVAL_DEFAULT_MS 500
 #define PACKET_SIZE_DEFAULT 8192
 
+/* No memory has room for it; but what is added to it doesn't wrap. */
+#define STATE_SIZE_MAX ((size_t)1 << 46)
+
 /* UDP has 65,527 bytes at most; what Unix sockets carry, net.core.wmem_max limits. */
 #define PACKET_SIZE_MAX ((size_t)1 << 20)
 
@@ -73,6 +76,9 @@ static int check_handler(const struct weir_handler *handler, const char *address
         return REFUSE(reading, "%s: its handler needs a name and a handle function", address);
     if (handler->reserved != 0)
         return REFUSE(reading, "handler '%s': reserved is set: leave it 0", handler->name);
+    if (handler->state_size > STATE_SIZE_MAX)
+        return REFUSE(reading, "handler '%s': state_size is %zu: at most %zu", handler->name,
+                      handler->state_size, STATE_SIZE_MAX);
     if (handler->stack != WEIR_STACK_FIBER && handler->stack != WEIR_STACK_THREAD)
         return REFUSE(reading, "handler '%s': stack %d is neither WEIR_STACK_FIBER nor "
                       "WEIR_STACK_THREAD", handler->name, (int)handler->stack);

@@ -145,6 +145,7 @@ static void each_address_needs_a_handler(void **state)
 {
     const struct weir_handler nameless = { .handle = handle };
     const struct weir_handler idle = { .name = "idle" };
+    const struct weir_handler huge = { .name = "huge", .handle = handle, .state_size = SIZE_MAX };
     const struct weir_listen listeners[] = {
         { .address = "unix:@a", .handler = &handler }, { .address = "unix:@b" },
     };
@@ -158,6 +159,8 @@ static void each_address_needs_a_handler(void **state)
                    "unix:@a: its handler needs a name and a handle function");
     assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &idle),
                    "unix:@a: its handler needs a name and a handle function");
+    assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &huge),
+                   "handler 'huge': state_size is 18446744073709551615: at most 70368744177664");
 }
 
 static void a_listener_without_a_handler_takes_the_servers(void **state)

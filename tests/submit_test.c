@@ -304,6 +304,7 @@ static void what_is_no_connected_stream_is_refused(void **state)
 static void a_handler_that_is_none_is_refused(void **state)
 {
     const struct weir_handler nameless = { .handle = exclaim };
+    const struct weir_handler huge = { .name = "h", .handle = exclaim, .state_size = SIZE_MAX };
     const struct weir_listen listens[] = { { .address = stream_listen(), .handler = &exclaimer } };
     struct weir_server *server = support_start(WEIR_OPTIONS(.listeners = listens,
                                                             .listeners_len = 1));
@@ -312,6 +313,7 @@ static void a_handler_that_is_none_is_refused(void **state)
     (void)state;
     make_pair(pair);
     expect_refused(server, pair[1], &nameless, -EINVAL, "needs a name");
+    expect_refused(server, pair[1], &huge, -EINVAL, "state_size");
     expect_refused(server, pair[1], NULL, -EINVAL, "no handler");
     weir_server_shutdown(server);
     weir_server_destroy(server);
