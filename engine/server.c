@@ -284,6 +284,15 @@ static int could_not_build(const struct weir_server *server, int r)
     return SERVER_REFUSE(r, "the server: %s", strerror(-r));
 }
 
+/* All has been read that is not a copy by now: whoever looks once more shall notice. */
+static void forget_callers_strings(struct weir_options *options)
+{
+    options->worker_cpus = NULL;
+    options->access = NULL;
+    options->multicast = NULL;
+    options->unix_owner = NULL;
+}
+
 static int build(struct weir_server *server)
 {
     int r = process_init();
@@ -308,10 +317,11 @@ static int build(struct weir_server *server)
     r = server->offload ? create_mixin(server) : -ENOMEM;
     if (r == 0)
         r = server_create_acceptors(server);
-    if (r == 0 && server->options.defer)
+    if (r == 0)
         r = server_copy_listens(server);
     if (r < 0)
         return could_not_build(server, r);
+    forget_callers_strings(&server->options);
     if (server->options.defer)
         return 0;
     server->opening = LISTENING;

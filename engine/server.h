@@ -54,7 +54,7 @@ struct weir_server {
     size_t cpus_len;
     struct owner owner;             /* of Unix paths */
     struct multicast multicast;
-    struct weir_listen *listens;    /* with options.defer: a copy, for bind */
+    struct weir_listen *listens;    /* a copy: the caller's may go */
     size_t listens_len;
     struct doorman doorman;
     pthread_mutex_t lock;           /* of what follows */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* weir_server_bind comes when the caller's own may be gone. */
+/* weir_server_bind comes, and children of WEIR_PREFORK begin, when the caller's may be gone. */
 int server_copy_listens(struct weir_server *server)
 {
     struct weir_options *options = &server->options;

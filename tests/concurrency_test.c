@@ -241,6 +241,38 @@ static void lines_are_answered_and_state_is_kept_between_them(void **state)
     finish(server);
 }
 
+static char *keep(char **kept, const char *text)
+{
+    *kept = strdup(text);
+    assert_non_null(*kept);
+    return *kept;
+}
+
+/* Strings and the array are overwritten once the server is created, before anybody serves. */
+static void what_its_creator_named_may_go(void **state)
+{
+    struct weir_listen *listeners = test_calloc(2, sizeof(*listeners));
+    struct weir_server *server;
+    char *texts[3];
+
+    (void)state;
+    listeners[0] = listeners[1] = (struct weir_listen){ keep(&texts[0], "tcp://127.0.0.1:0"), NULL };
+    server = support_create(WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 2, .handler = &lines, .concurrency = how,
+        .workers = 2, .processes = processes, .access = keep(&texts[1], "default allow\n"),
+        .worker_cpus = keep(&texts[2], "0")));
+    memset(listeners, 0x5a, 2 * sizeof(*listeners));
+    test_free(listeners);
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        memset(texts[i], 0x5a, strlen(texts[i]));
+        free(texts[i]);
+    }
+    assert_int_equal(weir_server_start(server), 0);
+    support_talk(server, 0, "x\ny\nh\n", "1 x\n2 y\n");
+    support_talk(server, 1, "x\nh\n", "1 x\n");
+    finish(server);
+}
+
 static void an_error_is_told_and_ends_only_its_own_connection(void **state)
 {
     struct weir_server *server = START(DEFAULTS);
@@ -986,6 +1018,7 @@ static void a_child_that_can_not_be_replaced_is_replaced_later(void **state)
 #define TEST(test) cmocka_unit_test_setup_teardown(test, begin, end)
 #define UNDER_EACH \
         TEST(lines_are_answered_and_state_is_kept_between_them), \
+        TEST(what_its_creator_named_may_go), \
         TEST(an_error_is_told_and_ends_only_its_own_connection), \
         TEST(a_silent_client_is_timed_out), \
         TEST(a_handler_stops_the_server_from_wherever_it_runs), \
