@@ -9,6 +9,10 @@
  * remembers files and poll(2) is told numbers: one that was closed and opened again in between
  * could not be told from the one before.
  *
+ * What was gathered leaves while we wait, so that a peer who takes nothing holds nobody up: the
+ * sockets that it has no room in are in the set, too. When one has, the wait ends, as much is sent
+ * as goes, and if there is nothing else to tell another set is made.
+ *
  * Threads: the fiber's.
  */
 #include "engine/clock.h"
@@ -57,6 +61,29 @@ static int add_all(int set_fd, const struct pollfd *fds, size_t n)
     return 0;
 }
 
+/* The request's streams, from its own on. */
+static struct weir_request *next_stream(const struct weir_request *req)
+{
+    return req->opener ? req->next_opened : req->opened;
+}
+
+static int add_unsent(int set_fd, struct weir_request *root, const struct pollfd *fds, size_t n)
+{
+    for (struct weir_request *req = root; req; req = next_stream(req)) {
+        int fd = req->conn->fd;
+        int r;
+
+        if (!wfile_unsent(req))
+            continue;
+        r = sys_epoll_ctl(set_fd, EPOLL_CTL_ADD, fd, EPOLLOUT, 0);
+        if (r == -EEXIST)
+            r = sys_epoll_ctl(set_fd, EPOLL_CTL_MOD, fd, interest_in(fd, fds, n) | EPOLLOUT, 0);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 static int make_set(struct task *task, struct connection **ret_set)
 {
     struct connection_table *table = &task->worker->crew->table;
@@ -83,9 +110,9 @@ static int wait_a_moment(struct task *task, uint64_t deadline_ms)
     return r == 0 && last ? -ETIMEDOUT : r;
 }
 
-/* Until poll(2) says something: what it says; -ETIMEDOUT, -ECANCELED. */
+/* Until poll(2) says something: what it says; -ETIMEDOUT, -ECANCELED. 0: there is room. */
 static int wait_for_set(struct task *task, struct connection *set, struct pollfd *fds, size_t n,
-                        uint64_t deadline_ms)
+                        uint64_t deadline_ms, bool unsent)
 {
     int r;
 
@@ -96,32 +123,40 @@ static int wait_for_set(struct task *task, struct connection *set, struct pollfd
             r = wait_a_moment(task, deadline_ms);
         if (r == 0)
             r = sys_poll_now(fds, n);
-    } while (r == 0);
+    } while (r == 0 && !unsent);
     return r;
 }
 
-static int wait_for_any(struct task *task, struct pollfd *fds, size_t n, uint64_t deadline_ms)
+static int wait_for_any(struct weir_request *root, struct pollfd *fds, size_t n,
+                        uint64_t deadline_ms, bool unsent)
 {
+    struct task *task = root->task;
     struct connection *set;
     int r = make_set(task, &set);
 
     if (r < 0)
         return r;
     r = add_all(set->fd, fds, n);
+    if (r == 0 && unsent)
+        r = add_unsent(set->fd, root, fds, n);
     if (r == -EBADF)
         r = sys_poll_now(fds, n);
     if (r == 0)
-        r = wait_for_set(task, set, fds, n, deadline_ms);
+        r = wait_for_set(task, set, fds, n, deadline_ms, unsent);
     connection_close(&task->worker->crew->table, set);
     return r;
 }
 
-/* Nobody is left waiting for what sits in a buffer of ours. Errors stay with the streams. */
-static void flush_all(struct weir_request *root)
+/* Sends of what was gathered all that goes. True: some is left. Errors stay with the streams. */
+static bool push_all(struct weir_request *root)
 {
-    weir_flush(root);
-    for (struct weir_request *peer = root->opened; peer; peer = peer->next_opened)
-        weir_flush(peer);
+    bool unsent = false;
+
+    for (struct weir_request *req = root; req; req = next_stream(req)) {
+        wfile_push(req);
+        unsent = unsent || wfile_unsent(req);
+    }
+    return unsent;
 }
 
 int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeout_ms)
@@ -130,18 +165,22 @@ int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeou
     uint64_t until_ms = timeout_ms > 0 ? clock_ms() + (uint64_t)timeout_ms + 1 : 0;
     uint64_t limit_ms = root->deadline_ms;
     bool cut = limit_ms != 0 && (until_ms == 0 || limit_ms < until_ms);
+    uint64_t deadline_ms = cut ? limit_ms : until_ms;
     int r = request_give_way(root);
 
     if (r < 0)
         return r;
-    flush_all(root);
-    r = sys_poll_now(fds, n);
-    if (r != 0 || timeout_ms == 0)
-        return r;
-    r = wait_for_any(root->task, fds, n, cut ? limit_ms : until_ms);
-    if (r != -ETIMEDOUT)
-        return r;
-    /* Late or not: what is ready is told. */
-    r = sys_poll_now(fds, n);
-    return r == 0 && cut ? request_timed_out(root) : r;
+    do {
+        bool late = deadline_ms != 0 && clock_ms() >= deadline_ms;
+        bool unsent = push_all(root);
+
+        r = sys_poll_now(fds, n);
+        if (r != 0 || timeout_ms == 0)
+            return r;
+        /* Asked after the look: what has come in time is told. */
+        if (late)
+            return cut ? request_timed_out(root) : 0;
+        r = wait_for_any(root, fds, n, deadline_ms, unsent);
+    } while (r == 0 || r == -ETIMEDOUT);
+    return r;
 }

@@ -174,6 +174,9 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg)
 /* A name may have several addresses, of which the server perhaps listens on one. */
 #define ADDRESSES_MAX 4
 
+/* A hangup waits so long for a peer that takes nothing, unless write_timeout_ms says otherwise. */
+#define HANGUP_TIMEOUT_MS 5000
+
 struct resolving {
     const char *uri;
     struct address addresses[ADDRESSES_MAX];
@@ -286,6 +289,18 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
     return r;
 }
 
+/* What was gathered. For a peer that has failed already nobody waits. */
+static void send_last(struct weir_request *peer)
+{
+    uint32_t timeout_ms = peer->service->write_timeout_ms;
+
+    if (peer->rfile.error)
+        wfile_push(peer);
+    else
+        wfile_flush_until(peer, request_deadline_ms(peer, timeout_ms > 0 ? timeout_ms
+                                                                         : HANGUP_TIMEOUT_MS));
+}
+
 void weir_hangup(struct weir_request *peer)
 {
     struct weir_request **link = &peer->opener->opened;
@@ -293,7 +308,7 @@ void weir_hangup(struct weir_request *peer)
     while (*link != peer)
         link = &(*link)->next_opened;
     *link = peer->next_opened;
-    weir_flush(peer);
+    send_last(peer);
     wfile_fini(peer);
     rfile_fini(peer);
     connection_close(&peer->service->crew->table, peer->conn);

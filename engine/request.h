@@ -161,6 +161,18 @@ static inline bool rfile_open(struct weir_request *req)
 bool rfile_has_more(struct weir_request *req);
 void rfile_fini(struct weir_request *req);
 
+/* Is something gathered that could be sent? */
+static inline bool wfile_unsent(const struct weir_request *req)
+{
+    return req->wfile.len > 0 && !req->wfile.is_reply;
+}
+
+/* Sends of what is gathered all that goes without a wait. An error stays, for the next write. */
+void wfile_push(struct weir_request *req);
+
+/* weir_flush that gives up when deadline_ms has passed. */
+int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms);
+
 /* Gives away what is gathered. NULL: nothing. */
 char *wfile_take(struct weir_request *req, size_t *ret_len, size_t *ret_size);
 void wfile_fini(struct weir_request *req);

@@ -687,15 +687,15 @@ int weir_yield(struct weir_request *req);
  * there. The descriptors may be any: sockets of your own, pipes, eventfds, weir_request_fd() of
  * req and of what weir_connect opened. They may differ from call to call, and are the caller's.
  *
- * First it flushes what was written to req and to all that weir_connect opened, as a read does;
- * if that fails, the next write to that stream says so. poll(2) knows nothing of rfile's buffer:
+ * First it sends what was written to req and to all that weir_connect opened, and what a peer has
+ * no room for it sends while it waits: when it returns, some may be left. If that fails, the next
+ * write to that stream says so. poll(2) knows nothing of rfile's buffer:
  * ask weir_peek(req, &data, 0), which does not wait, for what has been read from the socket and
  * not been consumed, and wait only if that is nothing.
  *
  * A wait for a descriptor that some hundreds of fibers wait for at once may notice it 10 ms late.
  *
- * Parks, unless something is ready and the flush need not wait; with WEIR_STACK_THREAD it blocks.
- * It takes one descriptor while it waits. Returns how many entries have revents, 0 when
+ * Parks, unless something is ready; with WEIR_STACK_THREAD it blocks. It takes one descriptor while it waits. Returns how many entries have revents, 0 when
  * timeout_ms has passed (never earlier; signals don't shorten it), -ETIMEDOUT
  * (request_timeout_ms; read_timeout_ms is not asked), -ECANCELED, -EMFILE, -ENOMEM, and other
  * errors of poll(2) and epoll_ctl(2): -ELOOP an epoll descriptor with several levels of others
@@ -714,7 +714,9 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
  * weir_connect opens a stream to another server ("tcp://host:port", "unix:///path", "unix:@name";
  * names are resolved by an offload thread, and each address is tried) and gives it as a request
  * of its own: every call above works on it and parks the same fiber. timeout_ms bounds the
- * connecting (0: read_timeout_ms). It is closed by weir_hangup, or when handle() returns.
+ * connecting (0: read_timeout_ms). It is closed by weir_hangup, or when handle() returns: what
+ * was written and not sent yet leaves first, for which a peer that takes nothing is given
+ * write_timeout_ms (0: five seconds), and one whose reads have failed no time at all.
  * Returns 0, -ETIMEDOUT, -ECONNREFUSED and other errors of connect(2), -EINVAL a bad address.
  */
 int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,

@@ -143,6 +143,41 @@ int weir_flush(struct weir_request *req)
     return wfile_flush(req, 0);
 }
 
+int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms)
+{
+    struct iovec part = { .iov_base = req->wfile.data, .iov_len = req->wfile.len };
+    struct writing writing = { .deadline_ms = deadline_ms };
+    int r;
+
+    if (!wfile_unsent(req))
+        return req->wfile.error;
+    r = send_all(req, &part, 1, &writing);
+    if (r == 0)
+        release(req);
+    return r;
+}
+
+void wfile_push(struct weir_request *req)
+{
+    struct wfile *wfile = &req->wfile;
+    ssize_t n;
+
+    if (!wfile_unsent(req))
+        return;
+    n = sys_send(req->conn->fd, wfile->data, wfile->len);
+    if (n < 0) {
+        if (n != -EAGAIN)
+            fail(req, (int)n);
+        return;
+    }
+    tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
+    wfile->len -= (size_t)n;
+    if (wfile->len == 0)
+        release(req);
+    else
+        memmove(wfile->data, wfile->data + n, wfile->len);
+}
+
 static int have_buffer(struct weir_request *req)
 {
     struct wfile *wfile = &req->wfile;

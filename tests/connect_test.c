@@ -227,6 +227,46 @@ static void what_was_written_leaves_when_it_is_closed(void **state)
     SUPPORT_AWAIT(back, bytes_in, == 18);
 }
 
+/* More than any socket holds. */
+#define WORDS ((size_t)16 << 20)
+
+static int leave_words_to_the_deaf(struct weir_request *req)
+{
+    static const char words[WORDS];
+    struct weir_request *peer;
+
+    if (weir_connect(req, weir_user(req), 0, &peer) < 0)
+        return -EIO;
+    weir_write(peer, words, sizeof(words));
+    weir_hangup(peer);
+    note("rid of it");
+    return 0;
+}
+
+static void a_hangup_does_not_wait_for_ever(void **state)
+{
+    static char address[WEIR_ADDRESS_SIZE];
+    struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof(addr);
+    int deaf = socket(AF_INET, SOCK_STREAM, 0);
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    /* It takes five seconds. */
+    if (way != ways)
+        skip();
+    assert_int_equal(bind(deaf, (struct sockaddr *)&addr, len), 0);
+    assert_int_equal(listen(deaf, 1), 0);
+    getsockname(deaf, (struct sockaddr *)&addr, &len);
+    snprintf(address, sizeof(address), "tcp://127.0.0.1:%d", ntohs(addr.sin_port));
+    server = STREAM_SERVE(leave_words_to_the_deaf, .user = address, .wbufsize = WORDS + 1);
+    fd = support_connect(server, 0);
+    notes_expect("rid of it");
+    close(fd);
+    close(deaf);
+}
+
 static int note_belongings(struct weir_request *req)
 {
     char text[WEIR_ADDRESS_SIZE];
@@ -460,6 +500,7 @@ int main(void)
         CONNECT_TEST(a_proxy_between_many_clients_and_another_server),
         CONNECT_TEST(several_may_be_open_and_are_closed_with_the_handler),
         CONNECT_TEST(what_was_written_leaves_when_it_is_closed),
+        CONNECT_TEST(a_hangup_does_not_wait_for_ever),
         CONNECT_TEST(an_opened_stream_is_a_request_of_the_same_handler),
         CONNECT_TEST(what_is_no_address_is_refused),
         CONNECT_TEST(an_address_where_nobody_listens_is_refused),

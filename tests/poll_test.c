@@ -444,6 +444,64 @@ static void a_cancel_ends_it(void **state)
 
 /* ------------------------------------------------------------------ streams ----------- */
 
+/* More than any socket holds, and all of it gathered when the polls begin. */
+#define GATHERED ((size_t)16 << 20)
+
+static int poll_while_the_peer_stalls(struct weir_request *req)
+{
+    static const char much[GATHERED];
+    struct pollfd fds = { .fd = weir_request_fd(req), .events = POLLIN };
+    char *line;
+
+    weir_write(req, much, sizeof(much));
+    note("%d,", weir_poll(req, &fds, 1, 0));
+    note("%d,", weir_poll(req, &fds, 1, 20));
+    note("%d,", weir_poll(req, &fds, 1, -1));
+    note("%zd", weir_readline(req, &line, 100));
+    return 0;
+}
+
+static void who_takes_nothing_holds_no_poll_up(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(poll_while_the_peer_stalls, .wbufsize = GATHERED + 1);
+    fd = support_connect(server, 0);
+    notes_expect("0,0,");
+    support_say(fd, "one\n");
+    notes_expect("0,0,1,4");
+    close(fd);
+}
+
+static int poll_for_thanks(struct weir_request *req)
+{
+    static const char much[GATHERED];
+    struct pollfd fds = { .fd = weir_request_fd(req), .events = POLLIN };
+
+    weir_write(req, much, sizeof(much));
+    note("%d", weir_poll(req, &fds, 1, -1));
+    return 0;
+}
+
+static void what_was_gathered_leaves_while_a_poll_waits(void **state)
+{
+    struct weir_server *server;
+    char *got = test_malloc(GATHERED);
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(poll_for_thanks, .wbufsize = GATHERED + 1);
+    fd = support_connect(server, 0);
+    assert_int_equal(support_read_all(fd, got, GATHERED), GATHERED);
+    assert_int_equal(notes_len(), 0);
+    support_say(fd, "thanks\n");
+    notes_expect("1");
+    test_free(got);
+    close(fd);
+}
+
 static int greet_and_wait(struct weir_request *req)
 {
     struct pollfd fds = { .fd = weir_request_fd(req), .events = POLLIN };
@@ -712,6 +770,8 @@ int main(void)
         POLL_TEST(time_passes_and_is_never_cut_short),
         POLL_TEST(the_request_timeout_ends_it),
         POLL_TEST(a_cancel_ends_it),
+        POLL_TEST(who_takes_nothing_holds_no_poll_up),
+        POLL_TEST(what_was_gathered_leaves_while_a_poll_waits),
         POLL_TEST(what_was_written_leaves_first_and_what_was_read_is_not_input),
         POLL_TEST(one_handler_relays_between_its_client_and_several_streams),
         POLL_TEST(many_wait_for_the_same_one_on_one_worker),
