@@ -32,14 +32,14 @@ LEAF void sys_push(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_CORK, &(int){ 0 }, sizeof(int));
 }
 
-LEAF ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len)
+LEAF ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len, int flags)
 {
     /* sendmsg only reads the vector; the structure is shared with recvmsg, hence the cast. */
     const struct msghdr message = { .msg_iov = (struct iovec *)iov, .msg_iovlen = iov_len };
     ssize_t n;
 
     do
-        n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        n = sendmsg(fd, &message, flags | MSG_NOSIGNAL | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     return n >= 0 ? n : -errno;
 }
@@ -125,7 +125,8 @@ LEAF ssize_t sys_sendfile(int fd, int file_fd, off_t offset, size_t len)
     while (n < 0 && errno == EINTR);
     if (n < 0)
         n = -errno;
-    let_sigpipe_go(&held, n == -EPIPE);
+    /* The peer may go in the midst of it: what it has taken is told, and the signal has come. */
+    let_sigpipe_go(&held, n < (ssize_t)len);
     return n;
 }
 

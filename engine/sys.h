@@ -72,7 +72,8 @@ static inline ssize_t sys_send(int fd, const void *buf, size_t len)
     return sys_send_with(fd, buf, len, 0);
 }
 
-ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len);
+/* The same of several parts. */
+ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len, int flags);
 
 /* From now on TCP sends full segments only, until sys_push. False: it isn't TCP. */
 bool sys_cork(int fd);

@@ -632,7 +632,8 @@ void weir_consume(struct weir_request *req, size_t len);
 /*
  * Writes are gathered in the buffer. It is sent when it is full, when the fiber is about to wait
  * for input, when handle() has returned and no more input is at hand, and by weir_flush. All of
- * them park while the peer does not take what is sent. Each returns the number of bytes given, all
+ * them park while the peer does not take what is sent; while it takes everything, others have their
+ * turn now and then. Each returns the number of bytes given, all
  * of them, or -ETIMEDOUT (write_timeout_ms in total, or request_timeout_ms), -ECANCELED, -EPIPE,
  * -ECONNRESET and other errors of send(2); no SIGPIPE. After an error every later write returns it
  * again.

@@ -8,6 +8,8 @@
  * The reply to a datagram is gathered whole, in a buffer that grows.
  */
 #include "engine/request.h"
+
+#include "engine/clock.h"
 #include "engine/sys.h"
 
 #include <errno.h>
@@ -21,6 +23,9 @@
 
 /* sendfile(2) gives TCP so much at a time, which would leave as a full segment and a tiny one. */
 #define SENDFILE_SPAN ((size_t)64 << 10)
+
+/* Given to the kernel at a time. Behind it others have their turn, and deadlines are looked at. */
+#define SEND_MAX ((size_t)256 << 10)
 
 /* No datagram is as large. */
 #define REPLY_MAX ((size_t)1 << 20)
@@ -77,9 +82,33 @@ static void advance(struct iovec **parts, size_t *parts_len, size_t n)
 
 /* One write, be it of many parts or of a file. */
 struct writing {
-    uint64_t deadline_ms;       /* of all of it, set by its first wait */
+    uint64_t deadline_ms;       /* of all of it, set when it first waits or gives way */
     bool late;                  /* it has passed: what there is no room for now has failed */
 };
+
+static void set_deadline(const struct weir_request *req, struct writing *writing)
+{
+    if (writing->deadline_ms == 0)
+        writing->deadline_ms = request_deadline_ms(req, req->service->write_timeout_ms);
+}
+
+/*
+ * Before the kernel is given more. A peer that takes as fast as we write neither keeps the worker nor
+ * outruns a deadline.
+ */
+static int give_way(struct weir_request *req, struct writing *writing)
+{
+    int r = request_give_way(req);
+
+    if (r < 0)
+        return fail(req, r);
+    if (WEIR_LIKELY(req->task->streak > 0))
+        return 0;
+    set_deadline(req, writing);
+    if (writing->deadline_ms != 0 && clock_ms() >= writing->deadline_ms)
+        return fail(req, request_timed_out(req));
+    return 0;
+}
 
 /* Waits until the peer takes more, or a last try is due. */
 static int wait_for_room(struct weir_request *req, struct writing *writing)
@@ -88,11 +117,17 @@ static int wait_for_room(struct weir_request *req, struct writing *writing)
 
     if (writing->late)
         return fail(req, request_timed_out(req));
-    if (writing->deadline_ms == 0)
-        writing->deadline_ms = request_deadline_ms(req, req->service->write_timeout_ms);
+    set_deadline(req, writing);
     r = request_wait(req, EPOLLOUT, writing->deadline_ms);
     writing->late = r == -ETIMEDOUT;
     return r < 0 && !writing->late ? fail(req, r) : 0;
+}
+
+/* To others a long send is as many short ones. */
+static void count_sent(struct weir_request *req, size_t n)
+{
+    tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, n);
+    req->task->streak += (unsigned)(n / (SEND_MAX / TASK_STREAK_MAX));
 }
 
 /* What a send took; 0: nothing, but it is to be tried again; or -errno. */
@@ -100,7 +135,27 @@ static ssize_t note_sent(struct weir_request *req, ssize_t n, struct writing *wr
 {
     if (WEIR_UNLIKELY(n < 0))
         return n == -EAGAIN ? wait_for_room(req, writing) : fail(req, (int)n);
-    tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
+    count_sent(req, (size_t)n);
+    return n;
+}
+
+/* Of the parts as much as is given at a time. */
+static ssize_t send_some(int fd, struct iovec *parts, size_t parts_len)
+{
+    size_t len = 0;
+    size_t some = 0;
+    size_t cut_off;
+    ssize_t n;
+    int flags;
+
+    while (some < parts_len && len < SEND_MAX)
+        len += parts[some++].iov_len;
+    cut_off = len > SEND_MAX ? len - SEND_MAX : 0;
+    flags = cut_off > 0 || some < parts_len ? MSG_MORE : 0;
+    parts[some - 1].iov_len -= cut_off;
+    n = some == 1 ? sys_send_with(fd, parts->iov_base, parts->iov_len, flags)
+                  : sys_sendv(fd, parts, some, flags);
+    parts[some - 1].iov_len += cut_off;
     return n;
 }
 
@@ -108,10 +163,11 @@ static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_
                     struct writing *writing)
 {
     while (parts_len > 0) {
-        ssize_t n = parts_len == 1 ? sys_send(req->conn->fd, parts->iov_base, parts->iov_len)
-                                   : sys_sendv(req->conn->fd, parts, parts_len);
+        ssize_t n = give_way(req, writing);
 
-        n = note_sent(req, n, writing);
+        if (n < 0)
+            return (int)n;
+        n = note_sent(req, send_some(req->conn->fd, parts, parts_len), writing);
         if (n < 0)
             return (int)n;
         advance(&parts, &parts_len, (size_t)n);
@@ -132,6 +188,9 @@ int wfile_sent(struct weir_request *req, ssize_t n, int flags)
         done += (size_t)n;
         if (done == wfile->len)
             break;
+        n = give_way(req, &writing);
+        if (n < 0)
+            return (int)n;
         n = sys_send_with(req->conn->fd, wfile->data + done, wfile->len - done, flags);
     }
     release(req);
@@ -140,7 +199,10 @@ int wfile_sent(struct weir_request *req, ssize_t n, int flags)
 
 int weir_flush(struct weir_request *req)
 {
-    return wfile_flush(req, 0);
+    struct writing writing = { 0 };
+    int r = wfile_unsent(req) ? give_way(req, &writing) : 0;
+
+    return r < 0 ? r : wfile_flush(req, 0);
 }
 
 int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms)
@@ -170,7 +232,7 @@ void wfile_push(struct weir_request *req)
             fail(req, (int)n);
         return;
     }
-    tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
+    count_sent(req, (size_t)n);
     wfile->len -= (size_t)n;
     if (wfile->len == 0)
         release(req);
@@ -396,14 +458,18 @@ static int copy_rest(struct weir_request *req, struct sending *file)
 static int send_file(struct weir_request *req, struct sending *file)
 {
     while (file->done < file->len) {
-        ssize_t n = sys_sendfile(req->conn->fd, file->file_fd, file->offset + (off_t)file->done,
-                                 file->len - file->done);
-        int r = 0;
+        size_t left = file->len - file->done;
+        int r = give_way(req, &file->writing);
+        ssize_t n;
 
+        if (r < 0)
+            return r;
+        n = sys_sendfile(req->conn->fd, file->file_fd, file->offset + (off_t)file->done,
+                         left < SEND_MAX ? left : SEND_MAX);
         if (n == 0)
             break;
         if (n > 0) {
-            tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, (uint64_t)n);
+            count_sent(req, (size_t)n);
             file->done += (size_t)n;
         } else if (n == -EAGAIN) {
             r = wait_for_room(req, &file->writing);

@@ -62,7 +62,7 @@ static void a_vector_arrives_in_order(void **state)
     char buf[8];
 
     (void)state;
-    assert_int_equal(sys_sendv(pair.ours, iov, 3), 5);
+    assert_int_equal(sys_sendv(pair.ours, iov, 3, 0), 5);
     assert_int_equal(sys_recv(pair.theirs, buf, sizeof(buf)), 5);
     assert_memory_equal(buf, "abcde", 5);
     close_pair(pair);
@@ -77,7 +77,7 @@ static void sending_to_nobody_is_an_error_and_no_signal(void **state)
     (void)state;
     sys_close(pair.theirs);
     assert_int_equal(sys_send(pair.ours, "x", 1), -EPIPE);
-    assert_int_equal(sys_sendv(pair.ours, &iov, 1), -EPIPE);
+    assert_int_equal(sys_sendv(pair.ours, &iov, 1, 0), -EPIPE);
     sys_close(pair.ours);
 }
 

@@ -9,6 +9,7 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -866,6 +867,116 @@ static void others_are_served_while_a_write_waits(void **state)
     close(fd);
 }
 
+/* Prints, or sends a file, for as long as it may; or answers. */
+static int send_without_end(struct weir_request *req)
+{
+    const int *file = weir_user(req);
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+    bool prints = n > 0 && line[0] == 'p';
+
+    if (n <= 0 || line[0] == 'a') {
+        weir_write(req, "answer\n", 7);
+        return 0;
+    }
+    do
+        n = prints ? weir_printf(req, "%zd, one of many lines of a report\n", n)
+                   : weir_sendfile(req, *file, 0, FILE_LEN);
+    while (n > 0);
+    note("%zd", n);
+    return 0;
+}
+
+/* A client that takes everything as fast as it comes, on a thread of its own. */
+struct taker {
+    int fd;
+    pthread_t thread;
+};
+
+static void *take_everything(void *arg)
+{
+    const struct taker *taker = arg;
+    static char drop[1 << 18];
+
+    while (recv(taker->fd, drop, sizeof(drop), 0) > 0)
+        ;
+    return NULL;
+}
+
+static void begin_taking(struct taker *taker, struct weir_server *server, const char *what)
+{
+    taker->fd = support_ask(server, 0, what);
+    assert_int_equal(pthread_create(&taker->thread, NULL, take_everything, taker), 0);
+    SUPPORT_AWAIT(server, bytes_out, > 0);
+}
+
+static void end_taking(struct taker *taker)
+{
+    shutdown(taker->fd, SHUT_RDWR);
+    pthread_join(taker->thread, NULL);
+    close(taker->fd);
+}
+
+static const char *const endless[] = { "print\n", "file\n" };
+
+static void who_takes_everything_leaves_the_worker_to_others(void **state)
+{
+    static int file;
+    struct weir_server *server;
+    struct taker taker;
+
+    (void)state;
+    if (way->stack == WEIR_STACK_THREAD)
+        skip();
+    file = patterned_file();
+    server = STREAM_SERVE(send_without_end, .user = &file, .workers = 1);
+    for (size_t i = 0; i < 2; i++) {
+        begin_taking(&taker, server, endless[i]);
+        for (int round = 0; round < 20; round++)
+            support_talk(server, 0, "answer\n", "answer\n");
+        assert_int_equal(notes_len() > 0, i > 0);
+        end_taking(&taker);
+        SUPPORT_UNTIL(notes_len() > 3 * i);
+    }
+    close(file);
+}
+
+static void a_request_timeout_ends_writing_to_one_who_takes_everything(void **state)
+{
+    static int file;
+    struct weir_server *server;
+    struct taker taker;
+
+    (void)state;
+    file = patterned_file();
+    server = STREAM_SERVE(send_without_end, .user = &file, .request_timeout_ms = 50);
+    for (size_t i = 0; i < 2; i++) {
+        begin_taking(&taker, server, endless[i]);
+        notes_expect(i == 0 ? "-110" : "-110-110");
+        end_taking(&taker);
+    }
+    SUPPORT_AWAIT(server, timeouts, == 2);
+    close(file);
+}
+
+static void a_cancel_ends_writing_to_one_who_takes_everything(void **state)
+{
+    static int file;
+
+    file = patterned_file();
+    for (size_t i = 0; i < 2; i++) {
+        struct weir_server *server = STREAM_SERVE(send_without_end, .user = &file);
+        struct taker taker;
+
+        begin_taking(&taker, server, endless[i]);
+        weir_server_cancel(server);
+        notes_expect(i == 0 ? "-125" : "-125-125");
+        end_taking(&taker);
+        stream_end(state);
+    }
+    close(file);
+}
+
 /* Notes only whether the errors were such as a peer's end gives, and stayed the same. */
 static int write_to_the_gone(struct weir_request *req)
 {
@@ -983,6 +1094,9 @@ int main(void)
         STREAM_TEST(a_peer_that_never_reads_ends_a_sendfile_in_time),
         STREAM_TEST(a_peer_that_reads_a_bit_now_and_then_does_not_extend_a_write),
         STREAM_TEST(others_are_served_while_a_write_waits),
+        STREAM_TEST(who_takes_everything_leaves_the_worker_to_others),
+        STREAM_TEST(a_request_timeout_ends_writing_to_one_who_takes_everything),
+        STREAM_TEST(a_cancel_ends_writing_to_one_who_takes_everything),
         STREAM_TEST(writing_to_one_that_is_gone_is_an_error_of_that_handler_alone),
         STREAM_TEST(sending_a_file_to_one_that_is_gone_too),
         STREAM_TEST(a_peer_that_does_not_wait_for_the_answer_is_no_error),
