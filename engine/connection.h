@@ -77,8 +77,8 @@ struct connection {
     uint8_t kind;           /* enum connection_kind */
     bool began;             /* setup() has run */
     bool kept;              /* handle() returned WEIR_KEEP: IDLE is next */
-    bool expired;           /* only finish() is left to do: idle for too long, or no memory */
-    bool refused;           /* no memory to begin with it: not counted as closed */
+    bool expired;           /* idle for too long: it ends, unless there is input after all */
+    bool starved;           /* no memory for a fiber: what has begun ends, what hasn't is refused */
     const struct weir_handler *handler;
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
     _Atomic uint64_t idle_since_ms; /* the sweep looks at it */

@@ -99,9 +99,6 @@ static int keep_socket(struct packet *packet)
 static _Noreturn void child_main(struct forks *forks, struct worker *worker,
                                  const struct accepted *accepted)
 {
-    const struct worker_rest rest = {
-        .idle_timeout_ms = forks->config.idle_timeout_ms, .stop_fd = -1,
-    };
     struct connection *conn;
 
     leave_seats(forks);
@@ -114,7 +111,7 @@ static _Noreturn void child_main(struct forks *forks, struct worker *worker,
         _exit(1);
     /* Whoever is counted at this address is counted by the parent. */
     conn->guest = NULL;
-    worker_serve_alone(worker, conn, &rest);
+    worker_serve_alone(worker, conn, &forks->config.rest);
     log_flush();
     _exit(had_errors(worker));
 }

@@ -28,8 +28,8 @@ static bool idle_for_too_long(struct connection *conn, void *arg)
 static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
 {
     struct crew *crew = &housekeeping->pool->crew;
-    uint64_t timeout_ms = (uint64_t)housekeeping->config->idle_timeout_ms + CLOCK_COARSE_LAG_MS;
-    uint64_t interval_ms = timeout_ms / 8;
+    uint64_t timeout_ms = (uint64_t)housekeeping->config->rest_timeout_ms + CLOCK_COARSE_LAG_MS;
+    uint64_t interval_ms = housekeeping->config->sweep_every_ms;
     uint64_t limit_ms = clock_since(timeout_ms, now_ms);
 
     if (interval_ms < SWEEP_MIN_MS)
@@ -92,7 +92,7 @@ bool housekeeping_do(struct housekeeping *housekeeping, uint64_t now_ms)
         stuck = tick(housekeeping, now_ms);
     if (mixin && has_come(mixin->due_at_ms, now_ms))
         mixin->reap(mixin);
-    if (config->idle_timeout_ms > 0 && now_ms >= housekeeping->sweep_at_ms)
+    if (config->rest_timeout_ms > 0 && now_ms >= housekeeping->sweep_at_ms)
         sweep(housekeeping, now_ms);
     if (config->service_actions && now_ms >= housekeeping->service_at_ms) {
         housekeeping->service_at_ms = now_ms + config->poll_interval_ms;
@@ -111,7 +111,7 @@ uint64_t housekeeping_next_ms(const struct housekeeping *housekeeping)
         next_ms = clock_earlier(next_ms, housekeeping->tick_at_ms);
     if (mixin && mixin->due_at_ms != 0)
         next_ms = clock_earlier(next_ms, mixin->due_at_ms);
-    if (config->idle_timeout_ms > 0)
+    if (config->rest_timeout_ms > 0)
         next_ms = clock_earlier(next_ms, housekeeping->sweep_at_ms);
     if (config->service_actions)
         next_ms = clock_earlier(next_ms, housekeeping->service_at_ms);

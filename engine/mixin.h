@@ -69,7 +69,7 @@ struct child_calls {
 struct mixin_config {
     struct weir_server *server;
     struct crew *crew;
-    uint32_t idle_timeout_ms;
+    struct worker_rest rest;    /* without orders of its own */
     uint32_t drain_timeout_ms;
     uint32_t max_children;
     uint32_t processes;

@@ -74,7 +74,7 @@ static int check_handler(const struct weir_handler *handler, const char *address
         return REFUSE(reading, "%s: no handler: set options.handler or the listener's", address);
     if (!handler->name || !handler->handle)
         return REFUSE(reading, "%s: its handler needs a name and a handle function", address);
-    if (handler->reserved != 0)
+    if (handler->reserved[0] || handler->reserved[1] || handler->reserved[2])
         return REFUSE(reading, "handler '%s': reserved is set: leave it 0", handler->name);
     if (handler->state_size > STATE_SIZE_MAX)
         return REFUSE(reading, "handler '%s': state_size is %zu: at most %zu", handler->name,
@@ -248,6 +248,20 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
     if (r == 0)
         complete(ret);
     return r;
+}
+
+/* 0 is for ever. */
+static uint32_t shorter(uint32_t a_ms, uint32_t b_ms)
+{
+    if (a_ms == 0 || b_ms == 0)
+        return a_ms + b_ms;
+    return a_ms < b_ms ? a_ms : b_ms;
+}
+
+uint32_t options_silence_timeout_ms(const struct weir_options *options)
+{
+    return shorter(options->idle_timeout_ms,
+                   shorter(options->read_timeout_ms, options->request_timeout_ms));
 }
 
 size_t options_listens(const struct weir_options *options)

@@ -32,7 +32,9 @@ struct service {
     uint32_t read_timeout_ms;
     uint32_t write_timeout_ms;
     uint32_t request_timeout_ms;
-    bool note_idle;             /* somebody sweeps the idle ones */
+    uint32_t idle_timeout_ms;
+    uint32_t silence_lead_ms;   /* whose client has not spoken yet rests so much shorter */
+    bool note_rest;             /* somebody sweeps those that rest for too long */
     bool unbuffered;            /* wfile writes through */
     bool reply_always;          /* to datagrams: what is empty or of a failed handler, too */
 };

@@ -11,8 +11,7 @@
 struct serial {
     struct mixin mixin;
     struct crew *crew;
-    uint32_t idle_timeout_ms;
-    uint32_t drain_timeout_ms;
+    struct worker_rest rest;
     pthread_mutex_t turn;       /* held while a connection is served: one after another */
     struct worker worker;
 };
@@ -25,14 +24,12 @@ static struct serial *serial_of(struct mixin *mixin)
 static int process(struct mixin *mixin, const struct accepted *accepted)
 {
     struct serial *serial = serial_of(mixin);
-    const struct worker_rest rest = {
-        .idle_timeout_ms = serial->idle_timeout_ms, .stop_fd = accepted->stop_fd,
-        .drain_timeout_ms = serial->drain_timeout_ms,
-    };
     struct connection *conn = accepted_connect(accepted, &serial->crew->table);
+    struct worker_rest rest = serial->rest;
 
     if (!conn)
         return -ENOMEM;
+    rest.stop_fd = accepted->stop_fd;
     pthread_mutex_lock(&serial->turn);
     worker_serve_alone(&serial->worker, conn, &rest);
     pthread_mutex_unlock(&serial->turn);
@@ -66,8 +63,8 @@ int serial_create(const struct mixin_config *config, struct mixin **ret)
         .batch = 1,     /* as socketserver: between two, a stop and service_actions are seen */
     };
     serial->crew = config->crew;
-    serial->idle_timeout_ms = config->idle_timeout_ms;
-    serial->drain_timeout_ms = config->drain_timeout_ms;
+    serial->rest = config->rest;
+    serial->rest.drain_timeout_ms = config->drain_timeout_ms;
     pthread_mutex_init(&serial->turn, NULL);
     worker_init_alone(&serial->worker, config->crew, 0);
     *ret = &serial->mixin;

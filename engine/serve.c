@@ -41,6 +41,12 @@ static void tell_error(struct weir_request *req, enum weir_phase phase, int erro
     });
 }
 
+/* It has gone, or does not take in time what was written for it. */
+static bool peer_is_to_blame(int error)
+{
+    return request_is_end_by_peer(error) || error == -ETIMEDOUT;
+}
+
 /* One call of handle(). */
 static int handle(struct weir_request *req)
 {
@@ -73,7 +79,7 @@ static int finish(struct weir_request *req, int status)
         int r = handler->finish(req, status);
         int flushed = weir_flush(req);
 
-        if (r == 0 && flushed < 0 && !request_is_end_by_peer(flushed))
+        if (r == 0 && flushed < 0 && !peer_is_to_blame(flushed))
             r = flushed;
         if (r < 0) {
             error = r;
@@ -115,15 +121,30 @@ static int rest(struct weir_request *req)
     return WEIR_KEEP;
 }
 
-/* Of what has arrived or arrives just now. Before the look for the latter all answers leave. */
+/* A wait for the rest of what the last call has left is nobody's call: it is a rest. */
+static uint64_t rest_deadline_ms(const struct weir_request *req)
+{
+    uint32_t timeout_ms = req->service->idle_timeout_ms;
+
+    return timeout_ms > 0 ? clock_ms() + timeout_ms + 1 : 0;
+}
+
+/*
+ * Of what has arrived or arrives just now. Before a look for the latter all answers leave, within
+ * the deadline of the call that wrote them, which is over then.
+ */
 static bool input_is_left(struct weir_request *req)
 {
     const struct rfile *rfile = &req->rfile;
+    bool is_empty = rfile->start == rfile->end;
 
     if (rfile->eof || rfile->error)
         return false;
-    if (rfile->start == rfile->end && wfile_flush(req, 0) < 0)
+    if (!is_empty && rfile->taken)
+        return true;
+    if (wfile_flush(req, 0) < 0)
         return false;
+    req->deadline_ms = is_empty ? 0 : rest_deadline_ms(req);
     return rfile_has_more(req);
 }
 
@@ -168,47 +189,87 @@ static int handle_while_there_is_input(struct weir_request *req)
     while (r == WEIR_KEEP && !was_last(req) && input_is_left(req));
     /* What was written goes out even if handle() failed: it may say why. */
     flushed = wfile_flush(req, ends_now(req, r) ? MSG_MORE : 0);
-    /* A peer that went without its last answer is nobody's error: socketserver ignores it too. */
+    /*
+     * A peer without its last answer is nobody's error, as it is none in socketserver, which ignores
+     * what comes of its last flush. A time-out has been counted.
+     */
     if (r >= 0 && flushed < 0)
-        return request_is_end_by_peer(flushed) ? 0 : flushed;
+        return peer_is_to_blame(flushed) ? 0 : flushed;
     if (r != WEIR_KEEP)
         return r;
     return req->rfile.eof || req->rfile.error ? 0 : rest(req);
 }
 
-/* Has input come for one that rested? No: the event told of what the last call has read already. */
-static bool was_called_rightly(struct weir_request *req)
+/*
+ * Has input come for one that rested, or whose client is to speak first? Bytes, 0 at end of file, an
+ * error; -EAGAIN: no, and what told of it has been read already. Without memory it's the handler's
+ * read that fails.
+ */
+static ssize_t look_for_input(struct weir_request *req)
 {
-    /* Without memory it's the handler's read that fails. */
-    return !rfile_open(req) || rfile_receive(req) != -EAGAIN;
+    return rfile_open(req) ? rfile_receive(req) : 1;
+}
+
+/* There is no input: it goes on resting, or has rested for too long. */
+static int rest_on(struct weir_request *req)
+{
+    if (!req->conn->expired)
+        return rest(req);
+    tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
+    return 0;
+}
+
+/* Until it rests or ends. What handle returned, or the error of what was done without it. */
+static int serve_input(struct weir_request *req, bool was_kept)
+{
+    struct connection *conn = req->conn;
+    bool is_silent = !conn->began && conn->handler->client_first;
+
+    if (was_kept || is_silent) {
+        ssize_t n = look_for_input(req);
+
+        if (n == -EAGAIN)
+            return rest_on(req);
+        /* It has gone without a byte: nobody has to know that it was there. */
+        if (n <= 0 && is_silent)
+            return 0;
+        conn->expired = false;
+    }
+    if (!conn->began && setup(req) < 0)
+        return 0;
+    return handle_while_there_is_input(req);
+}
+
+/* Since when it rests, for a sweep that has one limit; 0: for it alone there is none. */
+static uint64_t rests_since_ms(const struct weir_request *req)
+{
+    uint64_t now_ms = clock_coarse_ms();
+
+    if (req->conn->began)
+        return req->service->idle_timeout_ms > 0 ? now_ms : 0;
+    return now_ms > req->service->silence_lead_ms ? now_ms - req->service->silence_lead_ms : 1;
+}
+
+static void note_rest(const struct weir_request *req)
+{
+    /* relaxed: for the sweep, which isn't exact. pairs: housekeeping.c's idle_for_too_long() */
+    atomic_store_explicit(&req->conn->idle_since_ms, rests_since_ms(req), memory_order_relaxed);
 }
 
 static void serve_accepted(struct weir_request *req)
 {
     struct connection *conn = req->conn;
     bool was_kept = conn->kept;
-    bool called = true;
-    int status = 0;
+    int status;
 
     conn->kept = false;
-    if (!conn->began && (conn->expired || setup(req) < 0))
-        return;
-    if (was_kept) {
-        called = was_called_rightly(req);
-        /* Input may have come long before the sweep, and no worker had looked. */
-        conn->expired = conn->expired && !called;
-    }
-    if (conn->expired)
-        tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
-    else if (!called)
-        status = rest(req);
-    else
-        status = handle_while_there_is_input(req);
-    if (!conn->kept)
+    status = WEIR_UNLIKELY(conn->starved) ? -ENOMEM : serve_input(req, was_kept);
+    if (conn->kept && req->service->note_rest)
+        note_rest(req);
+    else if (!conn->kept && conn->began)
         finish(req, status);
-    else if (req->service->note_idle)
-        /* relaxed: for the sweep, which isn't exact. pairs: housekeeping.c's idle_for_too_long() */
-        atomic_store_explicit(&conn->idle_since_ms, clock_coarse_ms(), memory_order_relaxed);
+    else if (status < 0)
+        tell_error(req, WEIR_PHASE_SETUP, status);
 }
 
 /* ------------------------------------------------------------------ a datagram -------- */
@@ -242,7 +303,7 @@ static int send_reply(struct weir_request *req, const struct packet *packet)
 /* Until it's sent, or never will be. */
 static void deliver(struct weir_request *req, struct packet *packet)
 {
-    int r = req->conn->expired ? -ENOMEM : send_reply(req, packet);
+    int r = req->conn->starved ? -ENOMEM : send_reply(req, packet);
 
     packet->answered = false;
     if (r < 0)
@@ -275,7 +336,7 @@ static void serve_packet(struct weir_request *req)
         deliver(req, packet);
         return;
     }
-    if (req->conn->expired)
+    if (req->conn->starved)
         return;
     req->rfile = (struct rfile){ .data = packet->data, .end = packet->len, .eof = true };
     req->wfile.is_reply = true;

@@ -100,6 +100,9 @@ static int read_multicast(struct weir_server *server)
 void server_fill_in_shared(struct weir_server *server)
 {
     const struct weir_options *options = &server->options;
+    uint32_t silence_timeout_ms = options_silence_timeout_ms(options);
+    uint32_t rest_timeout_ms = options->idle_timeout_ms > 0 ? options->idle_timeout_ms
+                                                            : silence_timeout_ms;
 
     if (!server->options.handle_error)
         server->options.handle_error = default_handle_error;
@@ -114,7 +117,8 @@ void server_fill_in_shared(struct weir_server *server)
         .housekeeping = {
             .server = server,
             .poll_interval_ms = options->poll_interval_ms,
-            .idle_timeout_ms = options->idle_timeout_ms,
+            .rest_timeout_ms = rest_timeout_ms,
+            .sweep_every_ms = silence_timeout_ms / 8,
             .service_actions = options->service_actions,
         },
     };
@@ -128,7 +132,9 @@ void server_fill_in_shared(struct weir_server *server)
         .read_timeout_ms = options->read_timeout_ms,
         .write_timeout_ms = options->write_timeout_ms,
         .request_timeout_ms = options->request_timeout_ms,
-        .note_idle = options->idle_timeout_ms > 0,
+        .idle_timeout_ms = options->idle_timeout_ms,
+        .silence_lead_ms = rest_timeout_ms - silence_timeout_ms,
+        .note_rest = rest_timeout_ms > 0,
         .unbuffered = options->wbufsize == WEIR_UNBUFFERED,
         .reply_always = options->reply_always,
     };
@@ -205,7 +211,11 @@ static int create_mixin(struct weir_server *server)
     const struct mixin_config config = {
         .server = server,
         .crew = &server->pool->crew,
-        .idle_timeout_ms = server->options.idle_timeout_ms,
+        .rest = {
+            .idle_timeout_ms = server->options.idle_timeout_ms,
+            .silence_timeout_ms = options_silence_timeout_ms(&server->options),
+            .stop_fd = -1,
+        },
         .drain_timeout_ms = server->options.drain_timeout_ms,
         .max_children = server->options.max_children,
         .processes = server->options.processes,

@@ -154,7 +154,7 @@ int threads_create(const struct mixin_config *config, struct mixin **ret)
             .batch = THREADS_BATCH,
         },
         .crew = config->crew,
-        .rest = { .idle_timeout_ms = config->idle_timeout_ms, .stop_fd = -1 },
+        .rest = config->rest,
     };
     pthread_mutex_init(&threads->lock, NULL);
     pthread_cond_init(&threads->gone, NULL);

@@ -96,6 +96,19 @@ enum weir_stack {
  *          handle_error is told. Either way what was written is flushed and the connection closed.
  * finish   once, if setup succeeded; status is what handle returned. A negative return is
  *          told to handle_error (in place of handle's, as in Python).
+ *
+ * client_first: the client speaks first, so that nothing is to be done before it has. Neither setup
+ * nor handle is called before there is input, and none of the three for a client that ends without
+ * a byte. Until then the connection is idle as one is between two calls of handle() (WEIR_KEEP): it
+ * holds no fiber, no stack and no buffer, is counted as idle, and a drain ends it at once. It is
+ * given up after the shortest of idle_timeout_ms, read_timeout_ms and request_timeout_ms: the latter
+ * two bound a handler's first read, too. With WEIR_THREAD and WEIR_FORK it has its thread or child
+ * all the same (which are counted as running in WEIR_FORK), and with WEIR_SERIAL nobody else is
+ * served meanwhile. The first request costs no call of the kernel's more. Datagrams bring input.
+ *
+ * Without it they are called as soon as the connection is accepted, and from then on it is the
+ * handler's: a drain waits for it as long as it reads, even if its client never says a byte. A
+ * server that speaks first does so in its first call of handle(), and returns WEIR_KEEP.
  */
 struct weir_handler {
     const char *name;                            /* for messages; required */
@@ -105,7 +118,8 @@ struct weir_handler {
     size_t state_size;                           /* bytes of zeroed state per connection */
     const void *data;                            /* yours: weir_handler_data() */
     enum weir_stack stack;
-    uint32_t reserved;
+    bool client_first;                           /* not called before there is input */
+    uint8_t reserved[3];
 };
 
 /* ------------------------------------------------------------------ options ----------- */
@@ -232,7 +246,8 @@ struct weir_options {
     uint32_t read_timeout_ms;       /* a read waits so long for each arrival; 0: for ever */
     uint32_t write_timeout_ms;      /* one write or flush, in total; 0: for ever */
     uint32_t idle_timeout_ms;       /* a kept connection with no input is closed; 0: never */
-    uint32_t request_timeout_ms;    /* one call of handle(), in total; 0: for ever */
+    uint32_t request_timeout_ms;    /* one call of handle() and the sending of what it wrote, in
+                                       total; 0: for ever */
     uint32_t drain_timeout_ms;      /* close() waits this long, then cancels; 0: for ever */
     uint32_t poll_interval_ms;      /* between service_actions; 0: 500 */
     uint32_t stall_warn_ms;         /* log a handler that holds its worker longer; 0: never */
@@ -497,7 +512,7 @@ struct weir_stats {
     uint64_t handled;       /* calls of handle() that returned */
     uint64_t closed;        /* connections ended */
     uint64_t active;        /* open now; = idle + parked + queued + running */
-    uint64_t idle;          /* kept between two calls of handle() */
+    uint64_t idle;          /* kept between two calls of handle(), or before the first one */
     uint64_t parked;        /* a handler waits for its peer */
     uint64_t queued;        /* ready, waiting for a worker */
     uint64_t running;       /* at work: on a worker, asleep, or waiting for another stream; beyond
@@ -636,7 +651,8 @@ void weir_consume(struct weir_request *req, size_t len);
  * turn now and then. Each returns the number of bytes given, all
  * of them, or -ETIMEDOUT (write_timeout_ms in total, or request_timeout_ms), -ECANCELED, -EPIPE,
  * -ECONNRESET and other errors of send(2); no SIGPIPE. After an error every later write returns it
- * again.
+ * again. That a peer has gone, or doesn't take in time what was written for it, is told to
+ * handle_error only if handle() returns it; a time-out is counted in any case.
  */
 ssize_t weir_write(struct weir_request *req, const void *buf, size_t len);
 ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_len);

@@ -140,7 +140,7 @@ static void close_connection(struct worker *worker, struct connection *conn)
         return;
     }
     /* First, so that it's counted once weir_server_close has seen that nobody is left. */
-    tally_add(&worker->tally, conn->refused ? TALLY_REFUSED : TALLY_CLOSED, 1);
+    tally_add(&worker->tally, conn->starved && !conn->began ? TALLY_REFUSED : TALLY_CLOSED, 1);
     if (WEIR_LIKELY(!packet)) {
         connection_close(&worker->crew->table, conn);
         return;
@@ -289,10 +289,7 @@ void worker_start(struct worker *worker, struct connection *conn)
         if (fiber_run(fiber, serve_on_fiber, &(struct begin){ worker, conn }))
             fiber_put(&worker->fibers, fiber);
     } else {
-        /* No memory for a fiber: refuse what has not begun, end what has. */
-        conn->refused = !conn->began;
-        conn->expired = true;
-        conn->kept = false;
+        conn->starved = true;
         finish_on_own_stack(worker, conn);
     }
     note_inside(worker, NULL);
@@ -574,8 +571,8 @@ int worker_hear_orders(struct worker *worker)
 /* A kept connection waits for input, for its timeout, or for an order to keep nothing. */
 static void rest(struct worker *worker, struct connection *conn, const struct worker_rest *how)
 {
-    uint64_t until_ms = how->idle_timeout_ms > 0 ? clock_ms() + how->idle_timeout_ms + 1
-                                                 : CLOCK_NEVER;
+    uint32_t timeout_ms = conn->began ? how->idle_timeout_ms : how->silence_timeout_ms;
+    uint64_t until_ms = timeout_ms > 0 ? clock_ms() + timeout_ms + 1 : CLOCK_NEVER;
     int r = worker_poll(worker, conn->fd, POLLIN, until_ms);
 
     if (r == -ECANCELED)

@@ -16,4 +16,6 @@ static int echo_handle(struct weir_request *req)
     return n < 0 ? (int)n : WEIR_KEEP;
 }
 
-const struct weir_handler echo_handler = { .name = "echo", .handle = echo_handle };
+const struct weir_handler echo_handler = {
+    .name = "echo", .handle = echo_handle, .client_first = true,
+};

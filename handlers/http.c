@@ -504,17 +504,10 @@ static ssize_t await_head(struct weir_request *req)
     return (ssize_t)(len - scan.start);
 }
 
+/* Pipelined requests are a call each, so that each has the whole of request_timeout_ms. */
 int weir_http_handle(struct weir_request *req)
 {
-    char *data;
-    int r;
+    ssize_t len = await_head(req);
 
-    do {
-        ssize_t len = await_head(req);
-
-        if (len <= 0)
-            return (int)len;
-        r = exchange(req, (size_t)len);
-    } while (r == WEIR_KEEP && weir_peek(req, &data, 0) > 0);
-    return r;
+    return len > 0 ? exchange(req, (size_t)len) : (int)len;
 }

@@ -57,9 +57,9 @@ struct weir_http_site {
 
 /* WEIR_HTTP_HANDLER initialises a struct weir_handler that serves a site. */
 #define WEIR_HTTP_HANDLER(name_, site_) \
-    { .name = (name_), .handle = weir_http_handle, .data = (site_) }
+    { .name = (name_), .handle = weir_http_handle, .data = (site_), .client_first = true }
 
-/* weir_http_handle is the handle() of such a handler. Parks. */
+/* weir_http_handle is the handle() of such a handler: a request and its reply a call. Parks. */
 int weir_http_handle(struct weir_request *req);
 
 /* ------------------------------------------------------------------ the request ------- */

@@ -25,4 +25,6 @@ static int upper_handle(struct weir_request *req)
     return n < 0 ? (int)n : WEIR_KEEP;
 }
 
-const struct weir_handler upper_handler = { .name = "upper", .handle = upper_handle };
+const struct weir_handler upper_handler = {
+    .name = "upper", .handle = upper_handle, .client_first = true,
+};

@@ -1,6 +1,7 @@
 /*
  * drain_test.c - a server ends whatever its clients do: those that never stop asking, those that
- * stop in the middle of a request; in every concurrency, and with both dispatches.
+ * stop in the middle of a request, those that say nothing; in every concurrency, and with both
+ * dispatches.
  */
 #include "tests/support.h"
 
@@ -75,6 +76,18 @@ static void ignore_error(struct weir_server *server, const struct weir_failure *
 
 static const struct weir_handler keeps = { .name = "keeps", .handle = answer_line };
 static const struct weir_handler loops = { .name = "loops", .handle = answer_lines };
+static int greet(struct weir_request *req)
+{
+    weir_printf(req, "hello\n");
+    return weir_flush(req);
+}
+
+static const struct weir_handler greets = {
+    .name = "greets", .setup = greet, .handle = answer_line, .client_first = true,
+};
+static const struct weir_handler greets_at_once = {
+    .name = "greets at once", .setup = greet, .handle = answer_line,
+};
 static const struct weir_handler blocks = {
     .name = "blocks", .handle = answer_line, .stack = WEIR_STACK_THREAD,
 };
@@ -118,6 +131,7 @@ static _Noreturn void ask_for_ever(const char *uri, int clients, size_t line_len
     int left = 0;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close_range(3, ~0U, 0);     /* the server's listener, above all: it would not be closed */
     memset(requests, 'x', sizeof(requests));
     for (size_t i = line_len - 1; i < sizeof(requests); i += line_len)
         requests[i] = '\n';
@@ -164,13 +178,16 @@ static void expect_clients_ended(pid_t pid)
 
 /* ------------------------------------------------------------------ servers ----------- */
 
-static struct weir_server *create(const struct weir_handler *handler, uint32_t drain_timeout_ms)
+#define CREATE(handler_, ...) support_create(WEIR_OPTIONS( \
+        .listen = "tcp://127.0.0.1:0", .handler = (handler_), .workers = 1, \
+        .concurrency = way->concurrency, .dispatch = way->dispatch, \
+        .processes = way->concurrency == WEIR_PREFORK ? 2 : 0, \
+        .handle_error = ignore_error, __VA_ARGS__))
+
+static struct weir_server *start(struct weir_server *server)
 {
-    return support_create(WEIR_OPTIONS(
-        .listen = "tcp://127.0.0.1:0", .handler = handler, .workers = 1,
-        .concurrency = way->concurrency, .dispatch = way->dispatch,
-        .processes = way->concurrency == WEIR_PREFORK ? 2 : 0,
-        .drain_timeout_ms = drain_timeout_ms, .handle_error = ignore_error));
+    assert_int_equal(weir_server_start(server), 0);
+    return server;
 }
 
 static void *shut_down_and_close(void *server)
@@ -199,7 +216,7 @@ static int clients_at_once(void)
 
 static void expect_drain_ends(const struct weir_handler *handler, size_t line_len)
 {
-    struct weir_server *server = create(handler, 0);
+    struct weir_server *server = CREATE(handler, .drain_timeout_ms = 0);
     pid_t clients = start_clients(server, clients_at_once(), line_len);
 
     assert_int_equal(weir_server_start(server), 0);
@@ -233,7 +250,7 @@ static void a_drain_ends_on_a_workers_own_stack_too(void **state)
 /* Its handler never returns by itself: a drain waits for it as long as it is told to. */
 static void a_drain_that_takes_too_long_cancels_who_never_waits(void **state)
 {
-    struct weir_server *server = create(&loops, 50);
+    struct weir_server *server = CREATE(&loops, .drain_timeout_ms = 50);
     pid_t clients = start_clients(server, clients_at_once(), 37);
 
     (void)state;
@@ -245,7 +262,7 @@ static void a_drain_that_takes_too_long_cancels_who_never_waits(void **state)
 
 static void a_cancel_reaches_who_never_waits(void **state)
 {
-    struct weir_server *server = create(&loops, 0);
+    struct weir_server *server = CREATE(&loops, .drain_timeout_ms = 0);
     pid_t clients = start_clients(server, clients_at_once(), 32);
 
     (void)state;
@@ -259,7 +276,7 @@ static void a_cancel_reaches_who_never_waits(void **state)
 /* Between two calls of handle(), that is. */
 static void a_cancel_reaches_who_is_always_called_again(void **state)
 {
-    struct weir_server *server = create(&keeps, 0);
+    struct weir_server *server = CREATE(&keeps, .drain_timeout_ms = 0);
     pid_t clients = start_clients(server, clients_at_once(), 32);
 
     (void)state;
@@ -272,7 +289,7 @@ static void a_cancel_reaches_who_is_always_called_again(void **state)
 
 static void half_a_request_is_waited_for_until_the_drain_timeout(void **state)
 {
-    struct weir_server *server = create(&keeps, 50);
+    struct weir_server *server = CREATE(&keeps, .drain_timeout_ms = 50);
     uint64_t began;
     int fd;
 
@@ -299,7 +316,7 @@ static void *finish_line(void *arg)
 
 static void half_a_request_is_answered_when_its_other_half_comes(void **state)
 {
-    struct weir_server *server = create(&keeps, 0);
+    struct weir_server *server = CREATE(&keeps, .drain_timeout_ms = 0);
     pthread_t thread;
     int fd;
 
@@ -313,6 +330,108 @@ static void half_a_request_is_answered_when_its_other_half_comes(void **state)
     support_expect_last(fd, "half a line\n");
 }
 
+/* A client that has connected, says nothing, and is the server's only one. */
+static int come_silently(struct weir_server *server)
+{
+    int fd = support_connect(server, 0);
+
+    SUPPORT_AWAIT(server, active, == 1);
+    if (way->concurrency != WEIR_FORK)
+        SUPPORT_AWAIT(server, idle, == 1);
+    return fd;
+}
+
+static void a_client_that_has_said_nothing_holds_up_no_drain(void **state)
+{
+    struct weir_server *server = start(CREATE(&greets, .user = NULL));
+    int fd = come_silently(server);
+
+    (void)state;
+    expect_end(server);
+    support_expect_last(fd, "");
+}
+
+static void its_first_words_are_answered_however_late(void **state)
+{
+    struct weir_server *server = start(CREATE(&greets, .user = NULL));
+    int fd = come_silently(server);
+
+    (void)state;
+    assert_true(support_is_silent(fd));
+    support_say(fd, "one\ntwo\nthr");
+    support_expect(fd, "hello\none\ntwo\n");
+    support_say(fd, "ee\n");
+    support_expect(fd, "three\n");
+    support_half_close(fd);
+    support_expect_last(fd, "");
+    expect_end(server);
+}
+
+/* Whatever ends it. */
+static void expect_silence_ends(struct weir_server *server, uint64_t timeouts)
+{
+    int fd = support_connect(server, 0);
+
+    if (timeouts == 0)
+        support_half_close(fd);
+    support_expect_last(fd, "");
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(support_stats(server).timeouts, timeouts);
+    assert_int_equal(support_stats(server).handled, 0);
+    assert_int_equal(support_stats(server).setup_errors, 0);
+    assert_int_equal(support_stats(server).handle_errors, 0);
+    expect_end(server);
+}
+
+static void a_client_that_says_nothing_is_given_up_after_the_shortest_timeout(void **state)
+{
+    (void)state;
+    expect_silence_ends(start(CREATE(&greets, .idle_timeout_ms = 30, .read_timeout_ms = 600000)),
+                        1);
+    ended = false;
+    expect_silence_ends(start(CREATE(&greets, .read_timeout_ms = 30)), 1);
+    ended = false;
+    expect_silence_ends(start(CREATE(&greets, .idle_timeout_ms = 600000,
+                                     .request_timeout_ms = 30)), 1);
+}
+
+/* ... which is not that of one that has asked and rests. */
+static void who_has_spoken_rests_as_long_as_may_be(void **state)
+{
+    struct weir_server *server = start(CREATE(&greets, .read_timeout_ms = 30));
+    int fd = support_ask(server, 0, "one\n");
+
+    (void)state;
+    support_expect(fd, "hello\none\n");
+    usleep(300000);
+    support_say(fd, "two\n");
+    support_expect(fd, "two\n");
+    assert_int_equal(support_stats(server).timeouts, 0);
+    close(fd);
+    expect_end(server);
+}
+
+static void who_goes_without_a_word_was_never_there(void **state)
+{
+    (void)state;
+    expect_silence_ends(start(CREATE(&greets, .user = NULL)), 0);
+}
+
+/* It may be that it only listens: nobody but the handler knows. */
+static void a_handler_that_begins_at_once_is_waited_for(void **state)
+{
+    struct weir_server *server = start(CREATE(&greets_at_once, .drain_timeout_ms = 50));
+    int fd = support_connect(server, 0);
+    uint64_t began;
+
+    (void)state;
+    support_expect(fd, "hello\n");
+    began = support_now_ms();
+    expect_end(server);
+    assert_true(support_now_ms() - began >= 50);
+    support_expect_last(fd, "");
+}
+
 /* ------------------------------------------------------------------ main -------------- */
 
 #define TEST(test) cmocka_unit_test_setup(test, begin)
@@ -323,7 +442,13 @@ static void half_a_request_is_answered_when_its_other_half_comes(void **state)
         TEST(a_cancel_reaches_who_never_waits), \
         TEST(a_cancel_reaches_who_is_always_called_again), \
         TEST(half_a_request_is_waited_for_until_the_drain_timeout), \
-        TEST(half_a_request_is_answered_when_its_other_half_comes)
+        TEST(half_a_request_is_answered_when_its_other_half_comes), \
+        TEST(a_client_that_has_said_nothing_holds_up_no_drain), \
+        TEST(its_first_words_are_answered_however_late), \
+        TEST(a_client_that_says_nothing_is_given_up_after_the_shortest_timeout), \
+        TEST(who_has_spoken_rests_as_long_as_may_be), \
+        TEST(who_goes_without_a_word_was_never_there), \
+        TEST(a_handler_that_begins_at_once_is_waited_for)
 
 int main(void)
 {

@@ -75,7 +75,15 @@ static int send_environment(struct weir_http *ex)
     return r;
 }
 
+static int reply_late(struct weir_http *ex)
+{
+    int r = weir_sleep(weir_http_request(ex), 100);
+
+    return r < 0 ? r : weir_http_reply(ex, 200, NULL, "late", 4);
+}
+
 static const struct weir_http_route routes[] = {
+    { "GET", "/late", reply_late, NULL },
     { "POST", "/sum", sum, NULL },
     { "GET", "/stream", stream_many, NULL },
     { "GET", "/file", send_many, &file_fd },
@@ -100,14 +108,35 @@ static void hear_error(struct weir_server *of, const struct weir_failure *failur
     atomic_store_explicit(&told, failure->error, memory_order_release);
 }
 
+static int start_with(const struct weir_options *options)
+{
+    struct weir_options mine = *options;
+
+    atomic_store_explicit(&told, 0, memory_order_relaxed);  /* no server yet. pairs: none */
+    mine.listen = "tcp://127.0.0.1:0";
+    mine.handler = &handler;
+    mine.workers = 1;
+    mine.handle_error = hear_error;
+    server = support_start(&mine);
+    return 0;
+}
+
 static int start(void **state)
 {
     (void)state;
-    atomic_store_explicit(&told, 0, memory_order_relaxed);  /* no server yet. pairs: none */
-    server = support_start(WEIR_OPTIONS(
-        .listen = "tcp://127.0.0.1:0", .handler = &handler, .workers = 1,
-        .handle_error = hear_error));
-    return 0;
+    return start_with(WEIR_OPTIONS(.user = NULL));
+}
+
+static int start_with_request_timeout(void **state)
+{
+    (void)state;
+    return start_with(WEIR_OPTIONS(.request_timeout_ms = 1500));
+}
+
+static int start_with_write_timeout(void **state)
+{
+    (void)state;
+    return start_with(WEIR_OPTIONS(.write_timeout_ms = 50));
 }
 
 static int stop(void **state)
@@ -288,6 +317,53 @@ static void a_callback_that_fails_is_reported_and_its_peer_told_500(void **state
     assert_int_equal(atomic_load_explicit(&told, memory_order_acquire), -EIO);
 }
 
+static int replies(void)
+{
+    int n = 0;
+
+    for (const char *at = reply; (at = strstr(at, "HTTP/1.1 200 OK\r\n")); at++)
+        n++;
+    return n;
+}
+
+/* Half of the next one is always there: the server is never without input between two. */
+static void each_of_pipelined_requests_has_the_request_timeout_for_itself(void **state)
+{
+    static const char late[] = "GET /late HTTP/1.1\r\nHost: x\r\n\r\n";
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_send(fd, late, 10);
+    for (int i = 0; i < 19; i++) {
+        support_send(fd, late + 10, sizeof(late) - 11);
+        support_send(fd, late, 10);
+        SUPPORT_AWAIT(server, handled, > (uint64_t)i);
+    }
+    support_say(fd, &late[10]);
+    support_half_close(fd);
+    read_reply(fd);
+    assert_int_equal(replies(), 20);
+    assert_int_equal(support_stats(server).timeouts, 0);
+}
+
+/* The last of the flushes is the engine's own. */
+static void a_peer_that_does_not_read_in_time_is_not_reported(void **state)
+{
+    static char asks[64 * 1024];
+    static const char stream[] = "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n";
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    for (size_t at = 0; at + sizeof(stream) < sizeof(asks); at += sizeof(stream) - 1)
+        memcpy(asks + at, stream, sizeof(stream) - 1);
+    support_say(fd, asks);
+    SUPPORT_AWAIT(server, timeouts, >= 1);
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(atomic_load_explicit(&told, memory_order_acquire), 0);
+    assert_int_equal(support_stats(server).handle_errors, 0);
+    close(fd);
+}
+
 #define SERVED(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
 int main(void)
@@ -304,6 +380,11 @@ int main(void)
         SERVED(a_file_without_sendfile_is_a_body_all_the_same),
         SERVED(a_reader_that_leaves_within_a_reply_is_not_reported),
         SERVED(a_callback_that_fails_is_reported_and_its_peer_told_500),
+        cmocka_unit_test_setup_teardown(
+            each_of_pipelined_requests_has_the_request_timeout_for_itself,
+            start_with_request_timeout, stop),
+        cmocka_unit_test_setup_teardown(a_peer_that_does_not_read_in_time_is_not_reported,
+                                        start_with_write_timeout, stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

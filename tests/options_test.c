@@ -191,7 +191,7 @@ static void a_stack_of_an_unknown_kind_is_refused(void **state)
 
 static void what_is_reserved_must_be_0(void **state)
 {
-    static const struct weir_handler odd = { .name = "odd", .handle = handle, .reserved = 1 };
+    static const struct weir_handler odd = { .name = "odd", .handle = handle, .reserved = { 1 } };
 
     (void)state;
     assert_refused(OPTIONS(.reserved = 1), "options.reserved is set: leave it 0");

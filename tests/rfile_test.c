@@ -870,6 +870,50 @@ static void a_request_timeout_ends_a_conversation_that_goes_on_and_on(void **sta
     close(fd);
 }
 
+/* Looks, and takes nothing before all ten are there. */
+static int answer_tens(struct weir_request *req)
+{
+    char *data;
+    ssize_t n = weir_peek(req, &data, 0);
+
+    if (n < 10)
+        return n < 0 ? (int)n : WEIR_KEEP;
+    weir_write(req, data, 10);
+    weir_consume(req, 10);
+    return WEIR_KEEP;
+}
+
+static void the_deadline_of_a_call_ends_with_it(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(answer_tens, .request_timeout_ms = 50);
+    fd = support_ask(server, 0, "01234");
+    SUPPORT_AWAIT(server, bytes_in, == 5);
+    usleep(200000);
+    support_say(fd, "56789");
+    support_expect(fd, "0123456789");
+    assert_int_equal(support_stats(server).timeouts, 0);
+    close(fd);
+}
+
+static void what_a_call_has_left_rests_no_longer_than_the_idle_timeout(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(answer_tens, .idle_timeout_ms = 50);
+    fd = support_ask(server, 0, "01234");
+    support_expect_end(fd);
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(support_stats(server).timeouts, 1);
+    assert_int_equal(support_stats(server).handle_errors, 0);
+    close(fd);
+}
+
 /* Consumes as fast as it can what the client sends without a pause: it never has to wait. */
 static int note_flood(struct weir_request *req)
 {
@@ -965,6 +1009,8 @@ int main(void)
         STREAM_TEST(a_read_timeout_comes_not_too_early_and_stays),
         STREAM_TEST(a_request_timeout_ends_a_conversation_that_goes_on_and_on),
         STREAM_TEST(a_request_timeout_ends_a_flood),
+        STREAM_TEST(the_deadline_of_a_call_ends_with_it),
+        STREAM_TEST(what_a_call_has_left_rests_no_longer_than_the_idle_timeout),
         STREAM_TEST(clients_that_stall_in_a_line_hold_no_buffers),
     };
 

@@ -43,7 +43,9 @@ static int receive(struct weir_request *req)
     return n > 0 ? -EPROTO : (int)n;    /* the end came within a record: handle_error is told */
 }
 
-static const struct weir_handler handler = { .name = "binary", .handle = receive };
+static const struct weir_handler handler = {
+    .name = "binary", .handle = receive, .client_first = true,
+};
 
 int main(int argc, char **argv)
 {

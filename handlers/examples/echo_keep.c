@@ -30,6 +30,7 @@ static int echo(struct weir_request *req)
 
 static const struct weir_handler handler = {
     .name = "echo_keep", .handle = echo, .state_size = sizeof(struct conversation),
+    .client_first = true,
 };
 
 int main(int argc, char **argv)

@@ -47,7 +47,9 @@ static enum weir_concurrency concurrency(const char *name)
     return i;               /* weir_server_create refuses what is no model */
 }
 
-static const struct weir_handler handler = { .name = "echo_modes", .handle = echo };
+static const struct weir_handler handler = {
+    .name = "echo_modes", .handle = echo, .client_first = true,
+};
 
 int main(int argc, char **argv)
 {

@@ -50,7 +50,9 @@ static int answer(struct weir_request *req)
     return n < 0 ? (int)n : 0;
 }
 
-static const struct weir_handler handler = { .name = "heavy", .handle = answer };
+static const struct weir_handler handler = {
+    .name = "heavy", .handle = answer, .client_first = true,
+};
 
 int main(int argc, char **argv)
 {

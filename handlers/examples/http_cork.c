@@ -29,7 +29,9 @@ static int hello(struct weir_request *req)
     return 0;                   /* now all of it leaves, with one send(2) */
 }
 
-static const struct weir_handler handler = { .name = "http_cork", .handle = hello };
+static const struct weir_handler handler = {
+    .name = "http_cork", .handle = hello, .client_first = true,
+};
 
 int main(int argc, char **argv)
 {

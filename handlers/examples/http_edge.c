@@ -26,7 +26,9 @@ static int hello(struct weir_request *req)
     return 0;
 }
 
-static const struct weir_handler handler = { .name = "http_edge", .handle = hello };
+static const struct weir_handler handler = {
+    .name = "http_edge", .handle = hello, .client_first = true,
+};
 
 int main(int argc, char **argv)
 {

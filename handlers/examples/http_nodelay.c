@@ -33,7 +33,9 @@ static int count(struct weir_request *req)
     return 0;
 }
 
-static const struct weir_handler handler = { .name = "http_nodelay", .handle = count };
+static const struct weir_handler handler = {
+    .name = "http_nodelay", .handle = count, .client_first = true,
+};
 
 int main(int argc, char **argv)
 {

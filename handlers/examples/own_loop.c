@@ -31,8 +31,8 @@ int main(int argc, char **argv)
 {
     static int (*const letters[])(int) = { toupper, tolower };
     static const struct weir_handler handlers[] = {
-        { .name = "upper", .handle = change, .data = &letters[0] },
-        { .name = "lower", .handle = change, .data = &letters[1] },
+        { .name = "upper", .handle = change, .data = &letters[0], .client_first = true },
+        { .name = "lower", .handle = change, .data = &letters[1], .client_first = true },
     };
     static const char *const usual[] = { "tcp://127.0.0.1:9998", "tcp://127.0.0.1:9999" };
     struct weir_server *servers[2];

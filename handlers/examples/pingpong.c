@@ -40,7 +40,9 @@ static int ping(int fd, int rounds)
     return 0;
 }
 
-static const struct weir_handler handler = { .name = "pingpong", .handle = pong };
+static const struct weir_handler handler = {
+    .name = "pingpong", .handle = pong, .client_first = true,
+};
 
 int main(int argc, char **argv)
 {

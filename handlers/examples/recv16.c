@@ -22,7 +22,9 @@ static int echo(struct weir_request *req)
     return (int)n;
 }
 
-static const struct weir_handler handler = { .name = "recv16", .handle = echo };
+static const struct weir_handler handler = {
+    .name = "recv16", .handle = echo, .client_first = true,
+};
 
 int main(int argc, char **argv)
 {

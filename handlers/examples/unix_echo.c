@@ -29,7 +29,9 @@ static int echo(struct weir_request *req)
     return (int)n;
 }
 
-static const struct weir_handler handler = { .name = "unix_echo", .handle = echo };
+static const struct weir_handler handler = {
+    .name = "unix_echo", .handle = echo, .client_first = true,
+};
 
 int main(int argc, char **argv)
 {

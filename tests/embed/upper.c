@@ -15,7 +15,9 @@ static int upper(struct weir_request *req)
     return (int)n;      /* 0 at the end of the input, or an error: handle_error is told */
 }
 
-static const struct weir_handler handler = { .name = "upper", .handle = upper };
+static const struct weir_handler handler = {
+    .name = "upper", .handle = upper, .client_first = true,
+};
 
 int main(void)
 {
