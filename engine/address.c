@@ -127,7 +127,7 @@ static bool has_ipv6(void)
     int fd = sys_socket(AF_INET6, SOCK_DGRAM);
 
     if (fd < 0)
-        return fd != -EAFNOSUPPORT;
+        return !address_family_is_missing(fd);
     sys_close(fd);
     return true;
 }
@@ -156,9 +156,16 @@ static int refuse_resolution(int gai, const struct host_port *parts,
     }
 }
 
+/* The resolver is not asked: it may have no line about it, or one about half of it. */
+static bool is_localhost(const struct host_port *parts)
+{
+    return !parts->bracketed && strcasecmp(parts->host, "localhost") == 0;
+}
+
 static int resolve(const struct host_port *parts, int type, struct addrinfo **ret_list)
 {
     bool every = parts->host[0] == '\0';
+    bool any_host = every || is_localhost(parts);
     struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = type };
 
     if (is_number(parts->port))
@@ -171,15 +178,47 @@ static int resolve(const struct host_port *parts, int type, struct addrinfo **re
         hints.ai_family = has_ipv6() ? AF_INET6 : AF_INET;
         hints.ai_flags |= AI_PASSIVE;
     }
-    return getaddrinfo(every ? NULL : parts->host, parts->port, &hints, ret_list);
+    return getaddrinfo(any_host ? NULL : parts->host, parts->port, &hints, ret_list);
 }
 
-static int parse_ip(const struct scheme *scheme, const char *text, struct address *ret, size_t max,
+static bool is_among(const struct addrinfo *info, const struct address *addresses, int len)
+{
+    for (int i = 0; i < len; i++)
+        if (addresses[i].len == info->ai_addrlen &&
+            memcmp(&addresses[i].ss, info->ai_addr, info->ai_addrlen) == 0)
+            return true;
+    return false;
+}
+
+/* A name may have the same address twice, in two lines of /etc/hosts. */
+static int copy_list(const struct addrinfo *list, const struct address *model, struct address **ret)
+{
+    struct address *addresses;
+    int len = 0;
+
+    for (const struct addrinfo *info = list; info; info = info->ai_next)
+        len++;
+    addresses = calloc((size_t)len, sizeof(*addresses));
+    if (!addresses)
+        return -ENOMEM;
+    len = 0;
+    for (const struct addrinfo *info = list; info; info = info->ai_next) {
+        if (is_among(info, addresses, len))
+            continue;
+        addresses[len] = *model;
+        addresses[len].len = info->ai_addrlen;
+        memcpy(&addresses[len++].ss, info->ai_addr, info->ai_addrlen);
+    }
+    *ret = addresses;
+    return len;
+}
+
+static int parse_ip(const struct scheme *scheme, const char *text, struct address **ret,
                     const struct why_subject *uri)
 {
+    struct address model = { .kind = ADDRESS_IP, .type = scheme->type, .fd = -1 };
     struct host_port parts;
     struct addrinfo *list;
-    int len = 0;
     int r = split_ip(scheme, text, &parts, uri);
 
     if (r < 0)
@@ -187,18 +226,10 @@ static int parse_ip(const struct scheme *scheme, const char *text, struct addres
     r = resolve(&parts, scheme->type, &list);
     if (r != 0)
         return refuse_resolution(r, &parts, uri);
-    for (const struct addrinfo *info = list; info && len < (int)max; info = info->ai_next) {
-        ret[len] = (struct address){
-            .kind = ADDRESS_IP,
-            .type = scheme->type,
-            .fd = -1,
-            .every = parts.host[0] == '\0',
-            .len = info->ai_addrlen,
-        };
-        memcpy(&ret[len++].ss, info->ai_addr, info->ai_addrlen);
-    }
+    model.every = parts.host[0] == '\0';
+    r = copy_list(list, &model, ret);
     freeaddrinfo(list);
-    return len;
+    return r < 0 ? why_refuse(uri, r, "out of memory") : r;
 }
 
 static bool is_literal_ip(const struct scheme *scheme, const char *text)
@@ -212,7 +243,7 @@ static bool is_literal_ip(const struct scheme *scheme, const char *text)
         return true;
     if (!is_number(parts.port))
         return false;
-    if (parts.bracketed || parts.host[0] == '\0')
+    if (parts.bracketed || parts.host[0] == '\0' || is_localhost(&parts))
         return true;
     if (getaddrinfo(parts.host, NULL, &hints, &list) != 0)
         return false;
@@ -305,13 +336,32 @@ static int parse_fd(const char *text, struct address *ret, const struct why_subj
 
 /* ---- all of them ---- */
 
-int address_parse_all(const char *uri, struct address *ret, size_t max, char *why,
-                      size_t why_size)
+/* One that names a socket, or a descriptor, by itself. */
+static int parse_single(const struct scheme *scheme, const char *rest, struct address **ret,
+                        const struct why_subject *uri)
+{
+    struct address *address = malloc(sizeof(*address));
+    int r;
+
+    if (!address)
+        return why_refuse(uri, -ENOMEM, "out of memory");
+    if (scheme->kind == ADDRESS_UNIX)
+        r = parse_unix(scheme, rest, address, uri);
+    else
+        r = parse_fd(rest, address, uri);
+    if (r < 0) {
+        free(address);
+        return r;
+    }
+    *ret = address;
+    return 1;
+}
+
+int address_parse_all(const char *uri, struct address **ret_list, char *why, size_t why_size)
 {
     const struct why_subject subject = { uri, why, why_size };
     const struct scheme *scheme;
     const char *rest;
-    int r;
 
     if (*uri == '\0')
         return why_set(why, why_size, -EINVAL,
@@ -321,19 +371,25 @@ int address_parse_all(const char *uri, struct address *ret, size_t max, char *wh
         return why_refuse(&subject, -EINVAL,
                           "an address begins with tcp://, udp://, unix:, unixgram: or fd://");
     if (scheme->kind == ADDRESS_IP)
-        return parse_ip(scheme, rest, ret, max, &subject);
-    if (scheme->kind == ADDRESS_UNIX)
-        r = parse_unix(scheme, rest, ret, &subject);
-    else
-        r = parse_fd(rest, ret, &subject);
-    return r < 0 ? r : 1;
+        return parse_ip(scheme, rest, ret_list, &subject);
+    return parse_single(scheme, rest, ret_list, &subject);
 }
 
 int address_parse(const char *uri, struct address *ret, char *why, size_t why_size)
 {
-    int r = address_parse_all(uri, ret, 1, why, why_size);
+    struct address *list;
+    int r = address_parse_all(uri, &list, why, why_size);
 
-    return r < 0 ? r : 0;
+    if (r < 0)
+        return r;
+    *ret = list[0];
+    free(list);
+    return 0;
+}
+
+bool address_family_is_missing(int error)
+{
+    return error == -EAFNOSUPPORT || error == -EACCES || error == -EPERM;
 }
 
 bool address_is_literal(const char *uri)

@@ -40,15 +40,18 @@ struct address {
 };
 
 /*
- * address_parse resolves names with getaddrinfo and takes the first address it gives.
+ * address_parse resolves names with getaddrinfo and takes the first address it gives. "localhost" is
+ * both loopback addresses, whatever the resolver has to say about it.
  * Returns 0, or -errno and the reason in why: -EINVAL the text is wrong, -ENOENT no such host,
  * -EAGAIN the resolver doesn't answer now, -ENOMEM.
  */
 int address_parse(const char *uri, struct address *ret, char *why, size_t why_size);
 
-/* All that the name resolves to, at most max, in the resolver's order. How many, or -errno. */
-int address_parse_all(const char *uri, struct address *ret, size_t max, char *why,
-                      size_t why_size);
+/* All that the name resolves to, in the resolver's order, to be freed. How many, or -errno. */
+int address_parse_all(const char *uri, struct address **ret_list, char *why, size_t why_size);
+
+/* What socket(2) says where there is no IPv6, or a policy has it that there is none. */
+bool address_family_is_missing(int error);
 
 /* True when address_parse has no name to resolve (a wrong text included): it does not block. */
 bool address_is_literal(const char *uri);

@@ -196,6 +196,27 @@ static int refuse_owner(const struct attempt *attempt, int error)
                                              : strerrordesc_np(-error));
 }
 
+static int refuse_mode(const struct attempt *attempt, int error)
+{
+    unsigned mode = attempt->options->mode;
+
+    if (error == -EOPNOTSUPP)
+        return why_refuse(attempt->uri, error, "unix_mode: before Linux 6.6 it takes /proc to give %04o "
+                          "more permissions than the umask leaves", mode);
+    return why_refuse(attempt->uri, error, "unix_mode: the permissions cannot be set to %04o: %s",
+                      mode, strerrordesc_np(-error));
+}
+
+/* Mostly the socket's own mode was it. */
+static int set_mode(const char *path, mode_t mode)
+{
+    struct stat made;
+
+    if (mode == 0 || (lstat(path, &made) == 0 && (made.st_mode & 07777) == mode))
+        return 0;
+    return sys_chmod(path, mode);
+}
+
 /*
  * Before listen, when nobody can connect yet; who may send datagrams was limited before bind, and
  * is let in here. The mode comes first, since who has given the file away may not change it any
@@ -205,10 +226,10 @@ static int set_access(const struct attempt *attempt)
 {
     const struct listener_options *options = attempt->options;
     const char *path = attempt->address->un.sun_path;
+    int r = set_mode(path, options->mode);
 
-    if (options->mode != 0 && fchmodat(AT_FDCWD, path, options->mode, AT_SYMLINK_NOFOLLOW) < 0)
-        return why_refuse(attempt->uri, -errno, "unix_mode: the permissions cannot be set to "
-                          "%04o: %s", (unsigned)options->mode, strerrordesc_np(errno));
+    if (r < 0)
+        return refuse_mode(attempt, r);
     if ((options->set_uid || options->set_gid) &&
         fchownat(AT_FDCWD, path, options->set_uid ? options->uid : (uid_t)-1,
                  options->set_gid ? options->gid : (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0)
@@ -230,8 +251,6 @@ static const char *ip_reason(int family, int type, int error)
         return "permission denied: choose a port above 1023";
     case -EADDRNOTAVAIL:
         return "this machine does not have that address";
-    case -EAFNOSUPPORT:
-        return "this machine has no IPv6";
     case -EINVAL:
         if (family == AF_INET6)
             return "a link-local address needs its interface, as in [fe80::1%eth0]";
@@ -252,6 +271,16 @@ static const char *unix_reason(int error)
     default:
         return strerrordesc_np(-error);
     }
+}
+
+static int refuse_socket(const struct why_subject *uri, int family, int error)
+{
+    if (family == AF_INET6 && error == -EAFNOSUPPORT)
+        return why_refuse(uri, error, "this machine has no IPv6");
+    if (family != AF_UNIX && address_family_is_missing(error))
+        return why_refuse(uri, error, "a policy on this machine keeps this program from IPv%d sockets: %s",
+                          family == AF_INET6 ? 6 : 4, strerrordesc_np(-error));
+    return why_refuse(uri, error, "no socket can be had: %s", strerrordesc_np(-error));
 }
 
 static int refuse_address(const struct why_subject *uri, int family, int type, int error)
@@ -311,7 +340,7 @@ static int bind_new(struct listener *listener, const struct attempt *attempt)
 
     listener->fd = sys_socket(family, type);
     if (listener->fd < 0)
-        return refuse_address(attempt->uri, family, type, listener->fd);
+        return refuse_socket(attempt->uri, family, listener->fd);
     r = set_options(listener->fd, attempt->address, attempt->options);
     if (r < 0)
         return refuse_address(attempt->uri, family, type, r);

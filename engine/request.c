@@ -171,15 +171,13 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg)
 
 /* ------------------------------------------------------------------ outgoing ---------- */
 
-/* A name may have several addresses, of which the server perhaps listens on one. */
-#define ADDRESSES_MAX 4
-
 /* A hangup waits so long for a peer that takes nothing, unless write_timeout_ms says otherwise. */
 #define HANGUP_TIMEOUT_MS 5000
 
+/* A name may have several addresses, of which the server perhaps listens on one. */
 struct resolving {
     const char *uri;
-    struct address addresses[ADDRESSES_MAX];
+    struct address *addresses;
 };
 
 /* How many addresses there are, or -errno. */
@@ -187,7 +185,7 @@ static int resolve(void *arg)
 {
     struct resolving *resolving = arg;
 
-    return address_parse_all(resolving->uri, resolving->addresses, ADDRESSES_MAX, NULL, 0);
+    return address_parse_all(resolving->uri, &resolving->addresses, NULL, 0);
 }
 
 /* A Unix listener whose backlog is full refuses a non-blocking connect: asks until it's in. */
@@ -266,6 +264,29 @@ static int open_connected(struct weir_request *root, const struct address *addre
     return 0;
 }
 
+/* The kernel's own patience with one address ends by itself, and says the same as ours. */
+static bool ends_the_trying(int error, uint64_t deadline_ms)
+{
+    if (error == -ETIMEDOUT)
+        return deadline_ms != 0 && clock_ms() >= deadline_ms;
+    return error == 0 || error == -ECANCELED;
+}
+
+static int connect_to_any(struct weir_request *root, const struct address *addresses, int len,
+                          uint64_t deadline_ms, struct weir_request **ret_peer)
+{
+    int r = -EINVAL;
+
+    if (addresses[0].type != SOCK_STREAM)
+        return r;
+    for (int i = 0; i < len; i++) {
+        r = open_connected(root, &addresses[i], deadline_ms, ret_peer);
+        if (ends_the_trying(r, deadline_ms))
+            break;
+    }
+    return r;
+}
+
 int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
                  struct weir_request **ret_peer)
 {
@@ -275,17 +296,12 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
                                                                  : root->service->read_timeout_ms);
     int len = address_is_literal(address) ? resolve(&resolving)
                                           : weir_offload(req, resolve, &resolving);
-    int r = len;
+    int r;
 
     if (len < 0)
         return len;
-    if (resolving.addresses[0].type != SOCK_STREAM)
-        return -EINVAL;
-    for (int i = 0; i < len; i++) {
-        r = open_connected(root, &resolving.addresses[i], deadline_ms, ret_peer);
-        if (r == 0 || r == -ETIMEDOUT || r == -ECANCELED)
-            break;
-    }
+    r = connect_to_any(root, resolving.addresses, len, deadline_ms, ret_peer);
+    free(resolving.addresses);
     return r;
 }
 

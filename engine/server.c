@@ -164,7 +164,7 @@ int server_create_pool(struct weir_server *server)
             .rbufsize = options->rbufsize,
             .wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize,
             .packet_format = packet_format(options),
-            .sockets = options_listens(options),
+            .sockets = options_listens(options) * SERVER_ADDRESSES_MAX,
             .shared_set = options->concurrency == WEIR_POOL &&
                           options->dispatch == WEIR_DISPATCH_ACCEPTOR,
             .threadless = options->concurrency != WEIR_POOL,

@@ -70,6 +70,9 @@ struct weir_server {
     pthread_t thread;
 };
 
+/* Of a name that is listened on. */
+#define SERVER_ADDRESSES_MAX 64
+
 /* The sentence for the calling thread's last failure: SERVER_REFUSE writes it, and is error. */
 #define SERVER_WHY_SIZE 512
 extern _Thread_local char server_why[SERVER_WHY_SIZE];

@@ -161,6 +161,9 @@ void sys_kill_child(int pidfd, pid_t pid);
 
 int sys_shutdown_write(int fd);
 
+/* Permissions of a file, not of what a link there leads to. 0 or -errno. */
+int sys_chmod(const char *path, mode_t mode);
+
 /* setsockopt(2) of a number: 0 or -errno. */
 int sys_set_option(int fd, int level, int name, int value);
 int sys_set_nodelay(int fd);

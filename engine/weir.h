@@ -126,7 +126,9 @@ struct weir_handler {
 
 /*
  * One address to listen on, and the handler that serves it. Addresses are URIs:
- *   tcp://127.0.0.1:8080   tcp://[::1]:0   tcp://localhost:http   tcp://:9999 (every address)
+ *   tcp://127.0.0.1:8080   tcp://[::1]:0   tcp://:9999 (every address)
+ *   tcp://localhost:http   a name: each of its addresses that this machine has, by the same port.
+ *                          localhost is 127.0.0.1 and [::1], whatever the resolver says
  *   unix:///run/x.sock     unix:@abstract
  *   udp://...  unixgram:///run/x.sock  unixgram:@abstract   the same, of datagrams
  *   fd://3 (an inherited descriptor: a stream socket that listens, or a UDP or Unix datagram
@@ -496,7 +498,8 @@ void weir_server_cancel(struct weir_server *server);
 void weir_server_destroy(struct weir_server *server);
 
 /*
- * weir_server_address writes the i-th listening address as a URI, a port 0 resolved, into
+ * weir_server_address writes the i-th listening address as a URI, a port 0 resolved (in the order of
+ * the listeners; those of a name that has several, one after another), into
  * buf (always terminated; WEIR_ADDRESS_SIZE is enough). Returns its length, -ERANGE when there
  * is no i-th one (or it is not bound yet), -ENOSPC. Threads: any.
  */
@@ -729,9 +732,10 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
 
 /*
  * weir_connect opens a stream to another server ("tcp://host:port", "unix:///path", "unix:@name";
- * names are resolved by an offload thread, and each address is tried) and gives it as a request
- * of its own: every call above works on it and parks the same fiber. timeout_ms bounds the
- * connecting (0: read_timeout_ms). It is closed by weir_hangup, or when handle() returns: what
+ * names are resolved by an offload thread, and each address is tried, however many there are) and
+ * gives it as a request of its own: every call above works on it and parks the same fiber. timeout_ms
+ * bounds the connecting in all (0: read_timeout_ms; if that is none, each address has the kernel's
+ * patience, some two minutes). It is closed by weir_hangup, or when handle() returns: what
  * was written and not sent yet leaves first, for which a peer that takes nothing is given
  * write_timeout_ms (0: five seconds), and one whose reads have failed no time at all.
  * Returns 0, -ETIMEDOUT, -ECONNREFUSED and other errors of connect(2), -EINVAL a bad address.

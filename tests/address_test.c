@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -116,15 +117,51 @@ static void no_host_means_every_address(void **state)
     assert_false(parsed("tcp://0.0.0.0:99").every);
 }
 
-static void localhost_is_a_loopback_address(void **state)
+static void localhost_is_both_loopback_addresses(void **state)
 {
-    struct address address = parsed("tcp://localhost:0");
+    static const char *const names[] = { "tcp://localhost:99", "udp://LocalHost:99" };
 
     (void)state;
-    if (address.sa.sa_family == AF_INET6)
-        assert_memory_equal(&address.in6.sin6_addr, &in6addr_loopback, sizeof(in6addr_loopback));
-    else
-        assert_int_equal(ntohl(address.in.sin_addr.s_addr), INADDR_LOOPBACK);
+    for (size_t i = 0; i < 2; i++) {
+        struct address *list;
+        int six = -1;
+
+        assert_int_equal(address_parse_all(names[i], &list, why, sizeof(why)), 2);
+        six = list[1].sa.sa_family == AF_INET6;
+        assert_int_equal(list[six].sa.sa_family, AF_INET6);
+        assert_memory_equal(&list[six].in6.sin6_addr, &in6addr_loopback, sizeof(in6addr_loopback));
+        assert_int_equal(list[!six].sa.sa_family, AF_INET);
+        assert_int_equal(ntohl(list[!six].in.sin_addr.s_addr), INADDR_LOOPBACK);
+        assert_int_equal(list[0].in.sin_port, htons(99));
+        assert_int_equal(list[1].in.sin_port, htons(99));
+        assert_false(list[0].every);
+        free(list);
+    }
+}
+
+static void what_has_one_address_is_a_list_of_one(void **state)
+{
+    static const char *const single[] = {
+        "tcp://127.0.0.1:80", "udp://[::1]:80", "tcp://:80", "unix:@x", "unixgram:///x", "fd://3",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(single) / sizeof(single[0]); i++) {
+        struct address *list;
+
+        assert_int_equal(address_parse_all(single[i], &list, why, sizeof(why)), 1);
+        free(list);
+    }
+}
+
+static void a_family_that_a_policy_refuses_is_as_good_as_missing(void **state)
+{
+    (void)state;
+    assert_true(address_family_is_missing(-EAFNOSUPPORT));
+    assert_true(address_family_is_missing(-EACCES));
+    assert_true(address_family_is_missing(-EPERM));
+    assert_false(address_family_is_missing(-EMFILE));
+    assert_false(address_family_is_missing(0));
 }
 
 static void a_port_may_be_the_name_of_a_service(void **state)
@@ -378,8 +415,9 @@ static void only_names_are_not_literal(void **state)
     assert_true(address_is_literal("udp://127.0.0.1:80"));
     assert_true(address_is_literal("unixgram:///x"));
     assert_true(address_is_literal("nonsense"));
-    assert_false(address_is_literal("tcp://localhost:80"));
-    assert_false(address_is_literal("udp://localhost:80"));
+    assert_true(address_is_literal("tcp://localhost:80"));
+    assert_false(address_is_literal("tcp://localhost.example:80"));
+    assert_false(address_is_literal("udp://example:80"));
     assert_false(address_is_literal("tcp://127.0.0.1:http"));
     assert_false(address_is_literal("tcp://[::1]:http"));
 }
@@ -459,7 +497,9 @@ int main(void)
         cmocka_unit_test(an_ipv6_address_is_taken_apart),
         cmocka_unit_test(an_interface_may_follow_an_ipv6_address),
         cmocka_unit_test(no_host_means_every_address),
-        cmocka_unit_test(localhost_is_a_loopback_address),
+        cmocka_unit_test(localhost_is_both_loopback_addresses),
+        cmocka_unit_test(what_has_one_address_is_a_list_of_one),
+        cmocka_unit_test(a_family_that_a_policy_refuses_is_as_good_as_missing),
         cmocka_unit_test(a_port_may_be_the_name_of_a_service),
         cmocka_unit_test(a_path_is_taken_apart),
         cmocka_unit_test(an_abstract_name_is_taken_apart),

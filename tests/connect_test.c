@@ -4,6 +4,7 @@
 #include "tests/stream.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,6 +121,70 @@ static void names_are_resolved(void **state)
     notes_expect("0,HELLO,A,B,0,done");
     weir_server_shutdown(named);
     weir_server_destroy(named);
+}
+
+/*
+ * A resolver with a host "many", which has more addresses than one: 127.0.0.2 and so on, at the last of
+ * which, 127.0.0.1, the back is. And one without patience: at 127.0.0.2 it has run out at once.
+ */
+#define MANY 9
+
+int __real_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **ret);
+int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **ret);
+int __real_connect(int fd, const struct sockaddr *name, socklen_t len);
+int __wrap_connect(int fd, const struct sockaddr *name, socklen_t len);
+
+int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **ret)
+{
+    struct addrinfo **link = ret;
+    int r = 0;
+
+    if (!node || strcmp(node, "many") != 0)
+        return __real_getaddrinfo(node, service, hints, ret);
+    if (hints && hints->ai_flags & AI_NUMERICHOST)
+        return EAI_NONAME;
+    for (int i = 0; i < MANY && r == 0; i++) {
+        char number[16];
+
+        snprintf(number, sizeof(number), "127.0.0.%d", i == MANY - 1 ? 1 : i + 2);
+        r = __real_getaddrinfo(number, service, hints, link);
+        link = &(*link)->ai_next;
+    }
+    return r;
+}
+
+int __wrap_connect(int fd, const struct sockaddr *name, socklen_t len)
+{
+    const struct sockaddr_in *in = (const struct sockaddr_in *)name;
+
+    if (in->sin_family == AF_INET && in->sin_addr.s_addr == htonl(INADDR_LOOPBACK + 1)) {
+        errno = ETIMEDOUT;
+        return -1;
+    }
+    return __real_connect(fd, name, len);
+}
+
+static void every_address_of_a_name_is_tried(void **state)
+{
+    static const char *const names[] = { "many", "localhost" };
+    static char address[2 * WEIR_ADDRESS_SIZE];
+
+    (void)state;
+    if (way->family != AF_INET)
+        skip();
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct weir_server *server;
+
+        snprintf(address, sizeof(address), "tcp://%s%s", names[i], strrchr(back_address, ':'));
+        server = STREAM_SERVE(ask_the_back, .user = address, .read_timeout_ms = 0);
+        support_talk(server, 0, "", "");
+        notes_expect("0,HELLO,A,B,0,done");
+        stream_end(NULL);
+        stream_begin(NULL);
+    }
 }
 
 /* A line from the client to the back, its answer to the client, and so on. */
@@ -497,6 +562,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CONNECT_TEST(a_handler_talks_to_another_server),
         CONNECT_TEST(names_are_resolved),
+        CONNECT_TEST(every_address_of_a_name_is_tried),
         CONNECT_TEST(a_proxy_between_many_clients_and_another_server),
         CONNECT_TEST(several_may_be_open_and_are_closed_with_the_handler),
         CONNECT_TEST(what_was_written_leaves_when_it_is_closed),

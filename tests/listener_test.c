@@ -319,6 +319,86 @@ static void accepted_sockets_inherit_nodelay(void **state)
     listener_close(&listener);
 }
 
+/* A machine that is poorer than this one, which BUILD's wraps make of it. */
+static struct {
+    int ipv6;                   /* errno of socket(2), or 0 */
+    bool without_proc;
+} poor;
+
+int __real_socket(int family, int type, int protocol);
+int __wrap_socket(int family, int type, int protocol);
+int __real_fchmodat(int folder_fd, const char *path, mode_t mode, int flags);
+int __wrap_fchmodat(int folder_fd, const char *path, mode_t mode, int flags);
+
+int __wrap_socket(int family, int type, int protocol)
+{
+    if (family != AF_INET6 || poor.ipv6 == 0)
+        return __real_socket(family, type, protocol);
+    errno = poor.ipv6;
+    return -1;
+}
+
+int __wrap_fchmodat(int folder_fd, const char *path, mode_t mode, int flags)
+{
+    if (!poor.without_proc)
+        return __real_fchmodat(folder_fd, path, mode, flags);
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
+static void where_there_is_no_ipv6_every_address_is_of_ipv4(void **state)
+{
+    static const int refusals[] = { EAFNOSUPPORT, EACCES, EPERM };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+        struct listener listener;
+
+        poor.ipv6 = refusals[i];
+        listener = opened("tcp://:0");
+        assert_int_equal(listener.family, AF_INET);
+        listener_close(&listener);
+        listener = opened("udp://:0");
+        assert_int_equal(listener.family, AF_INET);
+        listener_close(&listener);
+    }
+    poor.ipv6 = EAFNOSUPPORT;
+    assert_refused("tcp://[::1]:0", -EAFNOSUPPORT, "this machine has no IPv6");
+    poor.ipv6 = EPERM;
+    assert_refused("tcp://[::1]:0", -EPERM, "a policy on this machine keeps this program from IPv6 "
+                   "sockets: Operation not permitted");
+    poor.ipv6 = EMFILE;
+    assert_refused("tcp://[::1]:0", -EMFILE, "no socket can be had: Too many open files");
+    poor.ipv6 = 0;
+}
+
+static void permissions_take_no_proc(void **state)
+{
+    const char *uri = uri_of(path_named("mode"));
+    struct listener listener;
+    struct stat made;
+    mode_t umask_before = umask(022);
+
+    (void)state;
+    poor.without_proc = true;
+    listener = opened_with(uri, &(struct listener_options){ .mode = 0600 });
+    assert_int_equal(stat(listener.path, &made), 0);
+    assert_int_equal(made.st_mode & 07777, 0600);
+    listener_close(&listener);
+    /* Before Linux 6.6 it is a sentence. */
+    if (listener_open(&listener, uri, &(struct listener_options){ .mode = 0666 }, why,
+                      sizeof(why)) == 0) {
+        assert_int_equal(stat(listener.path, &made), 0);
+        assert_int_equal(made.st_mode & 07777, 0666);
+        listener_close(&listener);
+    } else {
+        assert_non_null(strstr(why, "unix_mode: before Linux 6.6 it takes /proc to give 0666 more "
+                               "permissions than the umask leaves"));
+    }
+    poor.without_proc = false;
+    umask(umask_before);
+}
+
 static void an_address_of_another_machine_is_refused(void **state)
 {
     (void)state;
@@ -1120,6 +1200,8 @@ int main(void)
         cmocka_unit_test(reuse_address_binds_over_closing_connections),
         cmocka_unit_test(reuse_port_lets_two_listeners_share_a_port),
         cmocka_unit_test(accepted_sockets_inherit_nodelay),
+        cmocka_unit_test(where_there_is_no_ipv6_every_address_is_of_ipv4),
+        cmocka_unit_test(permissions_take_no_proc),
         cmocka_unit_test(an_address_of_another_machine_is_refused),
         cmocka_unit_test(a_link_local_address_needs_its_interface),
         cmocka_unit_test(a_wrong_text_opens_nothing),

@@ -256,6 +256,68 @@ static void port_0_is_resolved(void **state)
     weir_server_destroy(server);
 }
 
+static bool has_ipv6_loopback(void)
+{
+    const struct sockaddr_in6 name = { .sin6_family = AF_INET6, .sin6_addr = in6addr_loopback };
+    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+    bool has = fd >= 0 && bind(fd, (const struct sockaddr *)&name, sizeof(name)) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
+/* The port of an address, with its colon. */
+static const char *port_at(struct weir_server *server, size_t i)
+{
+    static char address[WEIR_ADDRESS_SIZE];
+
+    assert_true(weir_server_address(server, i, address, sizeof(address)) > 0);
+    return strrchr(address, ':');
+}
+
+static void a_name_is_listened_on_at_each_of_its_addresses(void **state)
+{
+    size_t addresses = has_ipv6_loopback() ? 2 : 1;
+    char address[WEIR_ADDRESS_SIZE];
+    char port[8];
+
+    (void)state;
+    for (uint32_t acceptors = 1; acceptors <= 2; acceptors++) {
+        struct weir_server *server = support_start(WEIR_OPTIONS(
+            .listeners = (const struct weir_listen[]){
+                { .address = "tcp://localhost:0" }, { .address = "unix:@weir-server-test" },
+            }, .listeners_len = 2, .handler = &lines, .acceptors = acceptors));
+
+        snprintf(port, sizeof(port), "%s", port_at(server, 0));
+        for (size_t i = 0; i < addresses; i++) {
+            assert_string_equal(port_at(server, i), port);
+            support_talk(server, i, "a\n", "a\n");
+        }
+        weir_server_address(server, addresses, address, sizeof(address));
+        assert_string_equal(address, "unix:@weir-server-test");
+        assert_int_equal(weir_server_address(server, addresses + 1, address, sizeof(address)),
+                         -ERANGE);
+        weir_server_destroy(server);
+    }
+}
+
+static void a_name_of_which_one_address_is_taken_is_not_listened_on_at_the_other(void **state)
+{
+    struct weir_server *four = support_create(WEIR_OPTIONS(
+        .listen = "tcp://127.0.0.1:0", .handler = &lines));
+    size_t before = support_open_descriptors();
+    char address[WEIR_ADDRESS_SIZE];
+
+    (void)state;
+    snprintf(address, sizeof(address), "tcp://localhost%s", port_at(four, 0));
+    assert_int_equal(weir_server_create(&(struct weir_server *){ NULL }, WEIR_OPTIONS(
+        .listen = address, .handler = &lines)), -EADDRINUSE);
+    assert_non_null(strstr(weir_why(), "tcp://127.0.0.1"));
+    assert_int_equal(support_open_descriptors(), before);
+    weir_server_destroy(four);
+}
+
 static void an_address_that_does_not_fit_or_exist_is_told(void **state)
 {
     const char *given = support_abstract("fits");
@@ -936,6 +998,8 @@ int main(void)
         cmocka_unit_test(a_program_without_standard_streams_serves_beside_their_numbers),
         cmocka_unit_test(strings_and_arrays_may_go_once_it_is_created),
         cmocka_unit_test(port_0_is_resolved),
+        cmocka_unit_test(a_name_is_listened_on_at_each_of_its_addresses),
+        cmocka_unit_test(a_name_of_which_one_address_is_taken_is_not_listened_on_at_the_other),
         cmocka_unit_test(an_address_that_does_not_fit_or_exist_is_told),
         cmocka_unit_test(several_listeners_have_handlers_of_their_own),
         cmocka_unit_test(a_path_is_gone_once_its_server_is),

@@ -4,6 +4,7 @@
 #include "tools/weir_load_settings.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -158,6 +159,12 @@ static int read_header(struct load_settings *settings, const char *text)
     return 0;
 }
 
+/* "localhost" is literal, but it is two addresses. */
+static bool is_number(const char *text, size_t len)
+{
+    return len > 0 && (memchr(text, ':', len) || (*text >= '0' && *text <= '9'));
+}
+
 /* One of the list, which ends at a comma. */
 static int read_source(struct load_settings *settings, const char *text, size_t len)
 {
@@ -168,7 +175,7 @@ static int read_source(struct load_settings *settings, const char *text, size_t 
     if (settings->options.sources_len == LOAD_SOURCES_MAX)
         return refuse("--source: more than %d addresses", LOAD_SOURCES_MAX);
     snprintf(uri, sizeof(uri), "tcp://%s%.*s%s:0", open, (int)len, text, *open ? "]" : "");
-    if (len == 0 || len > 64 || !address_is_literal(uri) ||
+    if (len > 64 || !is_number(text, len) || !address_is_literal(uri) ||
         address_parse(uri, source, why, sizeof(why)) < 0)
         return refuse("--source: '%.*s' is not an IP address", (int)len, text);
     settings->options.sources_len++;
@@ -277,25 +284,45 @@ static const struct arguments arguments = {
 
 /* ------------------------------------------------------------------ what goes together  */
 
+static bool has_family(const struct address *addresses, int len, sa_family_t family)
+{
+    for (int i = 0; i < len; i++)
+        if (addresses[i].sa.sa_family == family)
+            return true;
+    return false;
+}
+
+static int look_at_addresses(struct load_settings *settings, const struct address *addresses, int len)
+{
+    const struct address *sources = settings->sources;
+
+    if (addresses[0].kind == ADDRESS_FD)
+        return refuse("%s: there is nothing to connect to", settings->options.address);
+    if (addresses[0].kind != ADDRESS_IP && settings->options.sources_len > 0)
+        return refuse("--source: %s is no IP address", settings->options.address);
+    for (uint32_t i = 0; i < settings->options.sources_len; i++)
+        if (sources[i].sa.sa_family != sources[0].sa.sa_family ||
+            !has_family(addresses, len, sources[i].sa.sa_family))
+            return refuse("--source: an address of another family than %s",
+                          settings->options.address);
+    settings->datagrams = addresses[0].type == SOCK_DGRAM;
+    return 0;
+}
+
 static int look_at_address(struct load_settings *settings)
 {
-    struct address address;
+    struct address *addresses;
     char why[256];
+    int len, r;
 
     if (!settings->options.address)
         return refuse("say where to, such as tcp://127.0.0.1:8080; see `weir load --help`");
-    if (address_parse(settings->options.address, &address, why, sizeof(why)) < 0)
+    len = address_parse_all(settings->options.address, &addresses, why, sizeof(why));
+    if (len < 0)
         return refuse("%s", why);
-    if (address.kind == ADDRESS_FD)
-        return refuse("%s: there is nothing to connect to", settings->options.address);
-    if (address.kind != ADDRESS_IP && settings->options.sources_len > 0)
-        return refuse("--source: %s is no IP address", settings->options.address);
-    for (uint32_t i = 0; i < settings->options.sources_len; i++)
-        if (settings->sources[i].sa.sa_family != address.sa.sa_family)
-            return refuse("--source: an address of another family than %s",
-                          settings->options.address);
-    settings->datagrams = address.type == SOCK_DGRAM;
-    return 0;
+    r = look_at_addresses(settings, addresses, len);
+    free(addresses);
+    return r;
 }
 
 static int look_at_datagrams(const struct load_settings *settings)

@@ -166,6 +166,13 @@ class Loads(unittest.TestCase):
                                 "--connections", "2", "--pipeline", "3")
         self.assertEqual(result["bytes_received"], 20 * 1024 * 1024)
 
+    def test_a_name_is_asked_where_somebody_listens(self):
+        for address in "tcp://127.0.0.1:0", "tcp://localhost:0":
+            with Weir("--listen", address) as weir:
+                port = weir.listening()[0].rpartition(":")[2]
+                self.check(10, f"tcp://localhost:{port}")
+                self.check(10, f"tcp://localhost:{port}", "--source", "127.0.0.2")
+
     def test_datagrams_over_udp_and_unix(self):
         with Weir("--handler", "echo", "--listen", "udp://127.0.0.1:0", "--listen",
                   "unixgram:@weir-load-test") as weir:
