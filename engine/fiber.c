@@ -14,9 +14,11 @@
 #include "engine/fiber.h"
 
 #include <assert.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "engine/compiler.h"
 #include "engine/stack.h"
@@ -43,6 +45,16 @@ struct transfer {
 struct transfer jump_fcontext(void *to, void *data);
 void *make_fcontext(void *top, size_t size, void (*fn)(struct transfer));
 
+/*
+ * Which exceptions a thread of C++ has caught, and how many it has thrown and not caught yet, as
+ * the runtime keeps them (the Itanium C++ ABI, 2.2.2). A handler may wait with some of either.
+ */
+struct exceptions {
+    void *caught;
+    unsigned uncaught;
+};
+void *__cxa_get_globals(void) __attribute__((weak));
+
 struct fiber {
     void *context;                      /* not running: where to go on */
     void *scheduler;                    /* running: the way back. NULL otherwise */
@@ -50,6 +62,7 @@ struct fiber {
     void *arg;
     const char *_Atomic label;
     struct fiber *next;                 /* in its cache */
+    struct exceptions *exceptions;      /* of its thread; NULL: there is no C++ */
 #ifndef NDEBUG
     pthread_t owner;                    /* who ran it */
 #endif
@@ -205,9 +218,18 @@ bool fiber_resume(struct fiber *fiber)
 
 void fiber_park(struct fiber *fiber)
 {
+    struct exceptions *threads = fiber->exceptions;
+    struct exceptions own;
+
     assert(fiber->scheduler);
     assert(pthread_equal(fiber->owner, pthread_self()));
+    if (threads) {
+        own = *threads;
+        *threads = (struct exceptions){ 0 };
+    }
     fiber->scheduler = leave(fiber, false);
+    if (threads)
+        *threads = own;
 }
 
 /* ------------------------------------------------------------------ making ------------ */
@@ -228,10 +250,32 @@ static void *top_of(struct fiber *fiber)
     return (unsigned char *)fiber + HEADER_SIZE;
 }
 
-static struct fiber *fiber_create(struct stack_arena *arena)
+/*
+ * The runtime may be the program's own, or one that a library has brought: the linker leaves that
+ * out of account in a program of C.
+ */
+static struct exceptions *exceptions_of_thread(void)
 {
-    size_t size = stack_arena_size(arena);
-    void *top = stack_arena_get(arena);
+    void *(*get)(void) = __cxa_get_globals;
+
+    if (!get)
+        get = (void *(*)(void))(uintptr_t)dlsym(RTLD_DEFAULT, "__cxa_get_globals");
+    return get ? get() : NULL;
+}
+
+/* On the thread that the cache belongs to. */
+static struct exceptions *cache_exceptions(struct fiber_cache *cache)
+{
+    if (!cache->looked_for_exceptions)
+        cache->exceptions = exceptions_of_thread();
+    cache->looked_for_exceptions = true;
+    return cache->exceptions;
+}
+
+static struct fiber *fiber_create(struct fiber_cache *cache)
+{
+    size_t size = stack_arena_size(cache->arena);
+    void *top = stack_arena_get(cache->arena);
     struct fiber *fiber;
 
     if (!top)
@@ -239,6 +283,7 @@ static struct fiber *fiber_create(struct stack_arena *arena)
     fiber = fiber_on_stack(top);
     *fiber = (struct fiber){
         .context = make_fcontext(fiber, size - HEADER_SIZE, trampoline),
+        .exceptions = cache_exceptions(cache),
     };
     introduce(fiber, (unsigned char *)top - size, size);
     return fiber;
@@ -283,7 +328,7 @@ void fiber_cache_trim(struct fiber_cache *cache, unsigned count)
 
 struct fiber *fiber_get(struct fiber_cache *cache)
 {
-    return WEIR_LIKELY(cache->warm) ? pop_warm(cache) : fiber_create(cache->arena);
+    return WEIR_LIKELY(cache->warm) ? pop_warm(cache) : fiber_create(cache);
 }
 
 void fiber_put(struct fiber_cache *cache, struct fiber *fiber)

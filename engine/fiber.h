@@ -29,6 +29,7 @@
 
 #include <stdbool.h>
 
+struct exceptions;
 struct fiber;
 struct stack_arena;
 
@@ -42,6 +43,8 @@ struct fiber_cache {
     unsigned warm_len;
     unsigned least_len;         /* of warm_len since the last trim: so many were never needed */
     unsigned max_idle;
+    bool looked_for_exceptions;
+    struct exceptions *exceptions;      /* C++'s, of the thread; NULL: there is no C++ */
 };
 
 /* The arena must outlive the cache; several threads' caches may share it. */
@@ -77,7 +80,10 @@ bool fiber_run(struct fiber *fiber, void (*entry)(struct fiber *fiber, void *arg
 /* fiber_resume goes on behind a parked fiber's fiber_park. The same return. */
 bool fiber_resume(struct fiber *fiber);
 
-/* fiber_park, called on the fiber itself, returns to the scheduler until it is resumed. */
+/*
+ * fiber_park, called on the fiber itself, returns to the scheduler until it is resumed. What the
+ * fiber has thrown and caught, in C++, stays with it; the scheduler has nothing of the kind.
+ */
 void fiber_park(struct fiber *fiber);
 
 /*

@@ -70,6 +70,27 @@ struct weir_access;
  * that; where you don't ask it, say so yourself.
  */
 
+/* ------------------------------------------------------------------ what parks -------- */
+
+/*
+ * While a call parks, other handlers run on its thread; afterwards the handler goes on, on the same
+ * thread. (Only in a pool, and not with WEIR_STACK_THREAD.) So a program must not, across such a
+ * call,
+ *
+ *   hold a lock        a mutex, flockfile, a static local variable of C++ that is being
+ *                      initialized, std::call_once: whoever wants it next on that thread waits for
+ *                      ever, and so does the one that has it. A recursive mutex lets both in.
+ *   keep what is the   errno, a thread_local variable, strerror's and strtok's text, the locale that
+ *   thread's own       uselocale has set, OpenSSL's queue of errors: it is another handler's then.
+ *                      Compilers may keep even the address of such a variable.
+ *
+ * C++: a handler may park in a catch block, and in destructors while the stack unwinds: exceptions
+ * that it has thrown or caught stay its own, as those of threads do. (This is so for the one C++
+ * library of the program, be it linked statically or not.) When weir_server_cancel ends a wait the
+ * call returns -ECANCELED: nothing is thrown. An exception must not leave a handler, a hook or
+ * weir_offload's function, for its caller is C: the program ends by std::terminate.
+ */
+
 /* ------------------------------------------------------------------ handlers ---------- */
 
 enum {

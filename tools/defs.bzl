@@ -54,6 +54,16 @@ def weir_cc_test(name, copts = [], deps = [], size = "small", **kwargs):
         **kwargs
     )
 
+def weir_cxx_test(name, copts = [], deps = [], size = "small", **kwargs):
+    """A cmocka program in C++."""
+    native.cc_test(
+        name = name,
+        size = size,
+        copts = _CXX + copts,
+        deps = deps + ["//tools/bazel/system:cmocka"],
+        **kwargs
+    )
+
 def weir_script_test(name, src, size = "medium", **kwargs):
     """An executable script. What it prints may count cases as cmocka or Python's unittest do."""
     native.sh_test(

@@ -43,20 +43,21 @@ class Embed(unittest.TestCase):
         subprocess.run(["tar", "-xf", PACKAGE, "-C", directory.name], check=True)
         cls.pc = read_pc(cls.prefix / "lib/pkgconfig/weir.pc")
 
-    def build(self, name, listen):
+    def build(self, name, listen, *arguments):
         """The program of NAME.c, listening there."""
         text = (HERE / f"{name}.c").read_text()
         self.assertEqual(text.count(LISTEN), 1)
         source = self.prefix / f"{name}.c"
         source.write_text(text.replace(LISTEN, listen))
         subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", source, "-o", source.with_suffix(""),
-                        *self.pc["Cflags"].split(), *self.pc["Libs"].split()], check=True)
+                        *arguments, *self.pc["Cflags"].split(), *self.pc["Libs"].split()],
+                       check=True)
         return source.with_suffix("")
 
-    def serve(self, name):
+    def serve(self, name, *arguments):
         """Builds and starts the server of NAME.c; returns its address."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            program = self.build(name, f"fd://{listener.fileno()}")
+            program = self.build(name, f"fd://{listener.fileno()}", *arguments)
             server = subprocess.Popen([program], pass_fds=[listener.fileno()])
             self.addCleanup(self.stop, server)
             return listener.getsockname()
@@ -79,6 +80,22 @@ class Embed(unittest.TestCase):
         client.request("GET", "/")
         response = client.getresponse()
         self.assertEqual((response.status, response.read()), (200, b"Hello, world!\n"))
+
+    def test_a_library_of_cxx_waits_with_exceptions_in_hand(self):
+        library = self.prefix / "libagain.so"
+        subprocess.run(["c++", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", HERE / "again.cc",
+                        "-o", library, *self.pc["Cflags"].split()], check=True)
+        address = self.serve("again", "-rdynamic", library, f"-Wl,-rpath,{self.prefix}")
+        clients = [socket.create_connection(address, TIMEOUT) for _ in range(3)]
+        replies = [client.makefile("rb") for client in clients]
+        for client in clients:
+            self.addCleanup(client.close)
+        for i, (client, reply) in enumerate(zip(clients, replies)):
+            client.sendall(f"exception {i}\n".encode())
+            self.assertEqual(reply.readline(), b"go\n")
+        for i, (client, reply) in enumerate(zip(clients, replies)):
+            client.sendall(b"on\n")
+            self.assertEqual(reply.read(), f"exception {i}\n".encode())
 
     def test_the_library_takes_no_names_but_its_own(self):
         archive = self.prefix / "lib/libweir.a"
