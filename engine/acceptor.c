@@ -16,6 +16,9 @@
 /* For want of descriptors or memory: nothing is accepted for so long, or until a close. */
 #define REST_MS 50
 
+/* A socket that could not be received from is spoken of again if it could for so long. */
+#define QUIET_MS 1000
+
 /* Tokens: below 2^32, where no connection's is. Listeners count on from the last. */
 enum {
     TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_ENDED, TOKEN_CALL, TOKEN_LISTENER,
@@ -98,6 +101,7 @@ static int give_to_pool(struct acceptor *acceptor, struct listening *listening)
 
     return receiver_create(&acceptor->pool->crew, &(const struct receiver_config){
         .admission = &config->admission, .max_connections = config->max_connections,
+        .call_fd = acceptor->call_fd,
     }, listening->listener.fd, listening->handler, listening->listener.uri, &listening->receiver);
 }
 
@@ -485,6 +489,37 @@ static bool accepts_now(const struct acceptor *acceptor)
     return false;
 }
 
+/* ------------------------------------------------------------------ deaf sockets ------ */
+
+/* Of accepting that fails the acceptor knows by itself: see rest_for_shortage. */
+static void note_failures(struct acceptor *acceptor, uint64_t now_ms)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        struct listening *listening = &acceptor->listening[i];
+        int error = listening->receiver ? receiver_failure(listening->receiver) : 0;
+
+        if (error == 0)
+            continue;
+        if (listening->failed_ms == 0 || now_ms - listening->failed_ms > QUIET_MS)
+            log_line(LOG_SHORTAGE, "%s: receiving pauses: %s", listening->listener.uri,
+                     strerror(-error));
+        listening->failed_ms = now_ms;
+        listening->look_again_ms = now_ms + REST_MS;
+    }
+}
+
+static void look_again(struct acceptor *acceptor, uint64_t now_ms)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        struct listening *listening = &acceptor->listening[i];
+
+        if (listening->look_again_ms == 0 || now_ms < listening->look_again_ms)
+            continue;
+        listening->look_again_ms = 0;
+        receiver_kick(listening->receiver);
+    }
+}
+
 /* ------------------------------------------------------------------ the loop ---------- */
 
 static void do_what_is_due(struct acceptor *acceptor, uint64_t now_ms)
@@ -493,6 +528,7 @@ static void do_what_is_due(struct acceptor *acceptor, uint64_t now_ms)
     if (acceptor->first && housekeeping_do(&acceptor->housekeeping, now_ms))
         take_all_back(acceptor);
     look_after_lent(acceptor, now_ms);
+    look_again(acceptor, now_ms);
 }
 
 static int until_next_duty_ms(const struct acceptor *acceptor, uint64_t now_ms)
@@ -503,10 +539,14 @@ static int until_next_duty_ms(const struct acceptor *acceptor, uint64_t now_ms)
         return 0;
     if (acceptor->first)
         next_ms = clock_earlier(next_ms, housekeeping_next_ms(&acceptor->housekeeping));
-    for (size_t i = 0; i < acceptor->listening_len; i++)
-        if (acceptor->listening[i].lending.lent)
-            next_ms = clock_earlier(next_ms,
-                                    lending_look_at_ms(&acceptor->listening[i].lending));
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        const struct listening *listening = &acceptor->listening[i];
+
+        if (listening->lending.lent)
+            next_ms = clock_earlier(next_ms, lending_look_at_ms(&listening->lending));
+        if (listening->look_again_ms != 0)
+            next_ms = clock_earlier(next_ms, listening->look_again_ms);
+    }
     return clock_timeout_ms(next_ms, now_ms);
 }
 
@@ -527,6 +567,7 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
         atomic_store_explicit(&acceptor->stopping, true, memory_order_relaxed);
         break;
     case TOKEN_CALL:
+        note_failures(acceptor, clock_ms());
         break;
     case TOKEN_ENDED:
         acceptor->config->mixin->reap(acceptor->config->mixin);

@@ -5,7 +5,8 @@
  * more. It is served in bounded batches, in turn with the others. When descriptors, memory
  * or max_connections are used up it stays marked and rests, until a connection is closed or a
  * moment has passed: the kernel's backlog holds the clients back. A datagram socket belongs to the
- * pool while it serves (see receiver.h); else it is ready as a listener is.
+ * pool while it serves (see receiver.h), which is told to look again when it could not receive; else
+ * it is ready as a listener is.
  *
  * Threads: init, fini, open and close by the server; run by the accepting thread; stop from any,
  *          and from signal handlers.
@@ -38,6 +39,8 @@ struct listening {
     struct lending lending;     /* to the pool; only while it runs, and never where it is shared */
     bool ready;                 /* accept has not said yet that there is no more */
     bool in_line;               /* watched: only where listeners are shared (stand_in_line) */
+    uint64_t look_again_ms;     /* the pool could not receive, and is to try again then; 0: no */
+    uint64_t failed_ms;         /* when it last could not */
 };
 
 /* What all acceptors of a server share. */

@@ -14,6 +14,7 @@ struct packet_tray {
     struct packet_format format;
     struct buffers *buffers;
     unsigned stale;             /* so many messages from the first have been received into */
+    bool is_short;              /* had fewer places the last time than it was asked for */
     struct packet *packets[PACKET_BATCH];
     struct mmsghdr messages[PACKET_BATCH];
     struct iovec parts[PACKET_BATCH];
@@ -161,12 +162,18 @@ int packet_tray_receive(struct packet_tray *tray, int fd, unsigned max)
 
     if (ready == 0)
         return -ENOMEM;
+    tray->is_short = ready < max;
     n = sys_recvmmsg(fd, tray->messages, ready < max ? ready : max);
     for (int i = 0; i < n; i++)
         note_arrival(tray->packets[i], &tray->messages[i]);
     if (n > (int)tray->stale)
         tray->stale = (unsigned)n;
     return n;
+}
+
+bool packet_tray_was_short(const struct packet_tray *tray)
+{
+    return tray->is_short;
 }
 
 struct packet *packet_tray_look(struct packet_tray *tray, unsigned i)

@@ -103,6 +103,9 @@ void packet_tray_destroy(struct packet_tray *tray);
  */
 int packet_tray_receive(struct packet_tray *tray, int fd, unsigned max);
 
+/* Were there, for want of memory, fewer places than it was asked for the last time? */
+bool packet_tray_was_short(const struct packet_tray *tray);
+
 /* The i-th of them. It is the tray's. */
 struct packet *packet_tray_look(struct packet_tray *tray, unsigned i);
 

@@ -1,6 +1,7 @@
 #include "engine/receiver.h"
 
 #include "engine/outbox.h"
+#include "engine/sys.h"
 #include "engine/worker.h"
 
 #include <errno.h>
@@ -15,6 +16,7 @@ struct receiver {
     struct connection *socket;
     char listen[WEIR_ADDRESS_SIZE];     /* the socket's address */
     _Atomic bool paused;
+    _Atomic int failure;                /* -errno that the acceptor has not been told yet; or 0 */
 };
 
 /* ------------------------------------------------------------------ begin and end ----- */
@@ -41,6 +43,7 @@ int receiver_create(struct crew *crew, const struct receiver_config *config, int
     receiver->crew = crew;
     snprintf(receiver->listen, sizeof(receiver->listen), "%s", listen);
     atomic_init(&receiver->paused, true);
+    atomic_init(&receiver->failure, 0);
     receiver->socket = connection_create_socket(&crew->table, fd, handler, receiver->listen,
                                                 receiver);
     if (!receiver->socket) {
@@ -101,6 +104,12 @@ static bool may_receive(const struct receiver *receiver)
     return !atomic_load_explicit(&receiver->paused, memory_order_seq_cst);
 }
 
+int receiver_failure(struct receiver *receiver)
+{
+    /* relaxed: it is for people; the eventfd wakes us. pairs: note_failure() */
+    return atomic_exchange_explicit(&receiver->failure, 0, memory_order_relaxed);
+}
+
 /* ------------------------------------------------------------------ a turn ------------ */
 
 static bool is_full(const struct receiver *receiver)
@@ -112,6 +121,15 @@ static bool is_full(const struct receiver *receiver)
     /* The acceptor kicks us then. One that was closed just before we asked told nobody. */
     connection_table_want_room(table, SIZE_MAX);
     return connection_table_open(table) >= receiver->config.max_connections;
+}
+
+static void note_failure(struct worker *worker, struct receiver *receiver, int error)
+{
+    tally_add(&worker->tally, TALLY_ACCEPT_ERRORS, 1);
+    /* relaxed: who finds one there knows that the acceptor has yet to take it, and to kick us then.
+     * pairs: receiver_failure() */
+    if (atomic_exchange_explicit(&receiver->failure, error, memory_order_relaxed) == 0)
+        sys_eventfd_signal(receiver->config.call_fd);
 }
 
 /* How many lie in the tray. They are counted as open from here on. */
@@ -129,15 +147,21 @@ static unsigned receive(struct worker *worker, struct receiver *receiver)
         return (unsigned)n;
     }
     if (n != -EAGAIN)
-        tally_add(&worker->tally, TALLY_ACCEPT_ERRORS, 1);
+        note_failure(worker, receiver, n);
     return 0;
 }
 
+/* Has it received as many as it could? */
+static bool may_wait_more(const struct worker *worker, unsigned received)
+{
+    return received == PACKET_BATCH || (received > 0 && packet_tray_was_short(worker->tray));
+}
+
 /* More may wait behind a full batch: somebody who sleeps shall receive it while we serve. */
-static void let_go(struct receiver *receiver, unsigned received)
+static void let_go(const struct worker *worker, struct receiver *receiver, unsigned received)
 {
     struct handoff *handoff = &receiver->crew->handoff;
-    bool full = received == PACKET_BATCH;
+    bool full = may_wait_more(worker, received);
 
     if (!full && connection_keep(receiver->socket))
         return;
@@ -190,7 +214,7 @@ void receiver_take_turn(struct worker *worker, struct connection *socket)
     struct receiver *receiver = socket->receiver;
     unsigned received = receive(worker, receiver);
 
-    let_go(receiver, received);
+    let_go(worker, receiver, received);
     /* What is received holds the receiver: it isn't destroyed while something is open. */
     if (received == 0)
         return;

@@ -5,8 +5,8 @@
  * that takes it receives a batch, lets go of it at once (through the ready queue, if there may be
  * more: then another worker receives while this one serves), and serves the batch.
  *
- * Threads: create to pause by the server or its acceptor, one call at a time; take_turn by a
- *          worker; kick and tell_unsent by any.
+ * Threads: create to pause, and failure, by the server or its acceptor, one call at a time;
+ *          take_turn by a worker; kick and tell_unsent by any.
  * Owns:    its connection, and not the socket.
  * Blocks:  pause, for the moment that a worker is in recvmmsg(2).
  */
@@ -29,6 +29,7 @@ struct worker;
 struct receiver_config {
     const struct admission *admission;
     size_t max_connections;     /* datagrams in work count as connections */
+    int call_fd;                /* the acceptor's eventfd: see receiver_failure */
 };
 
 /*
@@ -50,6 +51,13 @@ void receiver_pause(struct receiver *receiver);
 
 /* There may be room again for what waits. */
 void receiver_kick(struct receiver *receiver);
+
+/*
+ * What a receive has failed with since the last call: -errno, or 0. The edge that told the worker
+ * of what waits has been used up, and a queue that is full brings no other: so it has written
+ * call_fd, and the acceptor kicks after a while.
+ */
+int receiver_failure(struct receiver *receiver);
 
 /* The worker has taken the socket, and it is RUNNING: receives, lets it go, serves. */
 void receiver_take_turn(struct worker *worker, struct connection *socket);

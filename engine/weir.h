@@ -544,7 +544,7 @@ struct weir_stats {
     uint64_t setup_errors, handle_errors, finish_errors, verify_errors;
     uint64_t timeouts;      /* read, write, idle and request deadlines that passed */
     uint64_t cancelled;     /* handlers whose call returned -ECANCELED */
-    uint64_t accept_errors; /* accept(2) failing: descriptors or memory ran out */
+    uint64_t accept_errors; /* accept(2) or recvmmsg(2) failing: descriptors or memory ran out */
     uint64_t bytes_in, bytes_out;
     uint64_t busy_ns;       /* summed over the workers: time not asleep */
     uint64_t wakeups;       /* a sleeping worker was woken by another thread */

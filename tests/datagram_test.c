@@ -17,26 +17,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* ------------------------------------------------------------------ system calls ------ */
-
-/* Counted, and made for the engine and for the tests alike. */
-static _Atomic int receives;
-static _Atomic int sends;
-
-int recvmmsg(int fd, struct mmsghdr *messages, unsigned len, int flags, struct timespec *timeout)
-{
-    receives++;
-    return (int)syscall(SYS_recvmmsg, fd, messages, len, flags, timeout);
-}
-
-int sendmmsg(int fd, struct mmsghdr *messages, unsigned len, int flags)
-{
-    sends++;
-    return (int)syscall(SYS_sendmmsg, fd, messages, len, flags);
-}
-
-/* ------------------------------------------------------------------ handlers ---------- */
-
 /* Children write here too. */
 static struct board {
     _Atomic int setups;
@@ -48,7 +28,38 @@ static struct board {
     _Atomic int truncated;
     _Atomic int waiting;
     _Atomic bool let_go;
+    _Atomic int failing;        /* so many receives that would get something fail */
 } *board;
+
+/* ------------------------------------------------------------------ system calls ------ */
+
+/* Counted, and made for the engine and for the tests alike. */
+static _Atomic int receives;
+static _Atomic int sends;
+
+static bool waits_in(int fd)
+{
+    return recv(fd, &(char){ 0 }, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+}
+
+int recvmmsg(int fd, struct mmsghdr *messages, unsigned len, int flags, struct timespec *timeout)
+{
+    receives++;
+    if (board->failing > 0 && waits_in(fd)) {
+        board->failing--;
+        errno = ENOMEM;
+        return -1;
+    }
+    return (int)syscall(SYS_recvmmsg, fd, messages, len, flags, timeout);
+}
+
+int sendmmsg(int fd, struct mmsghdr *messages, unsigned len, int flags)
+{
+    sends++;
+    return (int)syscall(SYS_sendmmsg, fd, messages, len, flags);
+}
+
+/* ------------------------------------------------------------------ handlers ---------- */
 
 static struct gate gate;
 
@@ -626,6 +637,30 @@ static void handle_request_serves_exactly_one(void **state)
     close(fd);
 }
 
+/* The socket is told of once, and nobody has to send anything more. */
+static void what_could_not_be_received_is_tried_again(void **state)
+{
+    struct weir_server *server;
+    struct capture capture;
+    char said[1000];
+    int fd;
+
+    (void)state;
+    capture_begin(&capture);
+    server = START(.listen = "udp://127.0.0.1:0");
+    fd = client_of(server, 0);
+    talk(fd, "before", "before!");
+    board->failing = 3;
+    talk(fd, "at last", "at last!");
+    assert_int_equal(board->failing, 0);
+    assert_int_equal(support_stats(server).accept_errors, 3);
+    finish(server);
+    capture_end(&capture, said, sizeof(said));
+    close(fd);
+    assert_non_null(strstr(said, "pauses: Cannot allocate memory\n"));
+    assert_int_equal(strchr(said, '\n')[1], '\0');
+}
+
 static void bind_and_activate_are_apart(void **state)
 {
     struct weir_server *server = CREATE(UDP, .defer = true);
@@ -975,6 +1010,7 @@ static void everybody_gets_the_reply_to_his_own_question(void **state)
         TEST(refused_senders_are_passed_over), \
         TEST(each_datagram_is_verified), \
         TEST(handle_request_serves_exactly_one), \
+        TEST(what_could_not_be_received_is_tried_again), \
         TEST(bind_and_activate_are_apart), \
         TEST(an_inherited_socket_is_served), \
         TEST(nothing_is_left_open_behind_a_server)

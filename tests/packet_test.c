@@ -101,6 +101,27 @@ static void what_there_is_no_room_for_is_cut(void **state)
     close(fd);
 }
 
+/* Who receives into it knows that a batch below the usual doesn't mean that no more waits. */
+static void a_tray_that_lacks_memory_receives_less_and_says_so(void **state)
+{
+    size_t size = blocks.size;
+    int fd = client(true);
+
+    (void)state;
+    buffers_put(&blocks, buffers_make(&blocks));
+    blocks.size = SIZE_MAX / 2;
+    for (int i = 0; i < 3; i++)
+        say(fd, "x");
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(packet_tray_receive(tray, server, 2), 1);
+        assert_true(packet_tray_was_short(tray));
+    }
+    blocks.size = size;
+    assert_int_equal(packet_tray_receive(tray, server, 2), -EAGAIN);
+    assert_false(packet_tray_was_short(tray));
+    close(fd);
+}
+
 static void a_sender_without_a_name_can_not_be_answered(void **state)
 {
     int nameless = client(false);
@@ -203,6 +224,7 @@ int main(void)
         TEST(an_empty_socket_gives_nothing),
         TEST(datagrams_come_in_their_order_and_no_more_than_asked_for),
         TEST(what_there_is_no_room_for_is_cut),
+        TEST(a_tray_that_lacks_memory_receives_less_and_says_so),
         TEST(a_sender_without_a_name_can_not_be_answered),
         TEST(a_unix_senders_ids_are_known_and_its_descriptors_dropped),
         TEST(a_packet_has_a_connection_with_empty_state),

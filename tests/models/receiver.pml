@@ -4,7 +4,8 @@
  * One datagram socket, two workers, an acceptor that pauses and resumes it, and a peer that sends.
  * Whoever takes the socket from the queue receives a batch (here of one), lets go of the socket
  * and serves. As many datagrams as MAX may be open; who finds it full asks for room, and the
- * acceptor kicks the socket when there is some.
+ * acceptor kicks the socket when there is some. A receive may fail although a datagram waits: then
+ * the acceptor is told, and kicks as well.
  *
  * Checked: once a pause has returned nothing is received until the next resume; the socket is in
  * the queue once, and received from by one at a time; when everything stands still and the socket is
@@ -16,6 +17,7 @@
  *   -DNO_REQUEUE   a full batch is taken for all that there was
  *   -DNO_LOOK      letting go doesn't look at the mark
  *   -DNO_SECOND_LOOK  who has asked for room doesn't look once more
+ *   -DNO_LOOK_AGAIN   nobody is told of a receive that fails
  */
 #define SENDS 3
 #define MAX   1
@@ -33,6 +35,8 @@ byte unread;                    /* in the socket */
 bool paused = true;
 bool shut = true;               /* a pause has returned, and no resume begun */
 byte open;
+byte fails = 1;                 /* so many receives may fail */
+bool failed;                    /* the acceptor is told that one has */
 bool wanted, room;              /* room was asked for; the acceptor is told that there is some */
 byte receiving;
 
@@ -86,6 +90,10 @@ end:
         if
         :: may && !crowded && unread > 0 ->
             atomic { assert(!shut); unread--; n = 1; open++; receiving-- }
+        :: atomic { may && !crowded && unread > 0 && fails > 0 -> fails--; n = 0; receiving-- }
+#ifndef NO_LOOK_AGAIN
+            failed = true
+#endif
         :: else -> atomic { n = 0; receiving-- }
         fi;
         gone = false;
@@ -138,6 +146,8 @@ serve:
 end:
     do
     :: atomic { room -> room = false }
+        ready()
+    :: atomic { failed -> failed = false }
         ready()
     :: atomic { again -> again = false }
         paused = true;

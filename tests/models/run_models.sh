@@ -78,6 +78,7 @@ breaks receiver safety -DNO_KICK
 breaks receiver safety -DNO_REQUEUE
 breaks receiver safety -DNO_LOOK
 breaks receiver safety -DNO_SECOND_LOOK
+breaks receiver safety -DNO_LOOK_AGAIN
 
 echo "[==========] $((passed + failed)) test(s) run."
 echo "[  PASSED  ] $passed test(s)."
