@@ -46,6 +46,19 @@ static int set_traits(int fd, int family, int type, const struct listener_option
     return type == SOCK_STREAM && options->nodelay ? sys_set_nodelay(fd) : 0;
 }
 
+/*
+ * A datagram that came to a socket of every address is answered from the one that it was sent to:
+ * so the kernel is to tell which. On an IPv6 socket it tells that of IPv4's, too.
+ */
+static int ask_for_local(int fd, const struct address *bound)
+{
+    if (bound->sa.sa_family == AF_INET && bound->in.sin_addr.s_addr == htonl(INADDR_ANY))
+        return sys_set_option(fd, IPPROTO_IP, IP_PKTINFO, 1);
+    if (bound->sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&bound->in6.sin6_addr))
+        return sys_set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+    return 0;
+}
+
 /* bind(2) makes the file with the socket's own permissions, less the umask's. */
 static int limit_mode(int fd, mode_t mode)
 {
@@ -63,6 +76,8 @@ static int set_options(int fd, const struct address *address,
         return r;
     if (address->sa.sa_family == AF_INET6)
         r = sys_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !address->every);
+    if (r == 0 && address->type == SOCK_DGRAM)
+        r = ask_for_local(fd, address);
     if (r == 0 && options->reuse_address)
         r = sys_set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (r == 0 && options->reuse_port)
@@ -414,6 +429,14 @@ static int check_inherited(int fd, int *ret_type, const struct why_subject *uri)
     return why_refuse(uri, -EINVAL, "descriptor %d is neither a stream nor a datagram socket", fd);
 }
 
+/* By whichever way it was bound. */
+static int ask_for_local_of(int fd)
+{
+    struct address name = { .len = sizeof(name.ss) };
+
+    return getsockname(fd, &name.sa, &name.len) < 0 ? -errno : ask_for_local(fd, &name);
+}
+
 /* The descriptor becomes the listener's last, so that a failure leaves it open and the caller's. */
 static int adopt(struct listener *listener, const struct attempt *attempt)
 {
@@ -429,6 +452,8 @@ static int adopt(struct listener *listener, const struct attempt *attempt)
     r = sys_set_nonblocking(fd);
     if (r == 0)
         r = set_traits(fd, listener->family, type, attempt->options);
+    if (r == 0 && type == SOCK_DGRAM)
+        r = ask_for_local_of(fd);
     if (r < 0)
         return why_refuse(attempt->uri, r, "%s", strerrordesc_np(-r));
     listener->fd = fd;

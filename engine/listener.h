@@ -35,7 +35,8 @@ struct listener_options {
 struct listener {
     int fd;                        /* non-blocking, close-on-exec; -1 once closed */
     int family;                    /* AF_INET, AF_INET6, AF_UNIX */
-    int type;                      /* SOCK_STREAM, SOCK_DGRAM: a Unix one has SO_PASSCRED set */
+    int type;                      /* SOCK_STREAM, SOCK_DGRAM: a Unix one has SO_PASSCRED set, one
+                                      of every address IP_PKTINFO or IPV6_RECVPKTINFO */
     bool listens;                  /* ... or, of datagrams, is to be received from */
     bool keep_path;
     char uri[WEIR_ADDRESS_SIZE];   /* what is bound, a port 0 resolved */

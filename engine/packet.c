@@ -7,8 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Room for the sender's ids, and for no descriptors: the kernel drops those that come. */
-#define CONTROL_SIZE CMSG_SPACE(sizeof(struct ucred))
+/*
+ * Room for what the listener asks for, one of a Unix sender's ids, a struct in_pktinfo and a struct
+ * in6_pktinfo. For no descriptors behind the ids: the kernel drops those that come.
+ */
+#define CONTROL_SIZE CMSG_SPACE(sizeof(struct in6_pktinfo))
+
+_Static_assert(CONTROL_SIZE < CMSG_SPACE(sizeof(struct ucred)) + CMSG_LEN(sizeof(int)),
+               "there is no room for a descriptor");
 
 struct packet_tray {
     struct packet_format format;
@@ -51,27 +57,127 @@ void packet_end(struct packet *packet, struct buffers *packets, struct buffers *
     give_back((char *)packet, packets);
 }
 
-int packet_send(const struct packet *packet)
+/* ------------------------------------------------------------------ its local end ----- */
+
+static bool is_multicast(const struct in6_addr *host)
 {
-    return sys_send_to(packet->conn.fd, packet->reply, packet->reply_len,
-                       (const struct sockaddr *)&packet->peer, packet->peer_len);
+    return IN6_IS_ADDR_MULTICAST(host) ||
+           (IN6_IS_ADDR_V4MAPPED(host) && IN_MULTICAST(ntohl(host->s6_addr32[3])));
+}
+
+/* Of what was sent to a group or to all, the first tells an address of the interface's. */
+static void note_local(struct packet_local *local, const struct cmsghdr *control)
+{
+    struct in_pktinfo info;
+    struct in6_pktinfo info6;
+
+    if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO) {
+        memcpy(&info, CMSG_DATA(control), sizeof(info));
+        local->family = AF_INET;
+        memcpy(&local->host, &info.ipi_spec_dst, sizeof(info.ipi_spec_dst));
+    } else if (control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_PKTINFO) {
+        memcpy(&info6, CMSG_DATA(control), sizeof(info6));
+        if (is_multicast(&info6.ipi6_addr))
+            return;
+        local->family = AF_INET6;
+        local->host = info6.ipi6_addr;
+        local->scope = IN6_IS_ADDR_LINKLOCAL(&info6.ipi6_addr) ? info6.ipi6_ifindex : 0;
+    }
+}
+
+void packet_local_address(const struct packet *packet, struct sockaddr_storage *socket_address)
+{
+    const struct packet_local *local = &packet->local;
+
+    if (local->family == AF_INET) {
+        struct sockaddr_in *in = (struct sockaddr_in *)socket_address;
+
+        memcpy(&in->sin_addr, &local->host, sizeof(in->sin_addr));
+    } else if (local->family == AF_INET6) {
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)socket_address;
+
+        in6->sin6_addr = local->host;
+        in6->sin6_scope_id = local->scope;
+    }
+}
+
+/* ------------------------------------------------------------------ the reply --------- */
+
+/* A message to be sent, and room for what goes with it. */
+struct outgoing {
+    struct iovec part;
+    _Alignas(struct cmsghdr) unsigned char control[CONTROL_SIZE];
+};
+
+static void set_source(struct msghdr *header, int level, int type, const void *info, size_t len)
+{
+    struct cmsghdr *control = header->msg_control;
+
+    control->cmsg_level = level;
+    control->cmsg_type = type;
+    control->cmsg_len = CMSG_LEN(len);
+    memcpy(CMSG_DATA(control), info, len);
+    header->msg_controllen = CMSG_SPACE(len);
+}
+
+/* The reply comes from where its peer has sent the datagram to. */
+static void add_source(struct msghdr *header, struct outgoing *outgoing,
+                       const struct packet_local *local)
+{
+    struct in6_pktinfo info6 = { .ipi6_addr = local->host, .ipi6_ifindex = local->scope };
+    struct in_pktinfo info = { .ipi_ifindex = 0 };
+
+    if (local->family == AF_UNSPEC)
+        return;
+    header->msg_control = outgoing->control;
+    if (local->family == AF_INET6) {
+        set_source(header, IPPROTO_IPV6, IPV6_PKTINFO, &info6, sizeof(info6));
+        return;
+    }
+    memcpy(&info.ipi_spec_dst, &local->host, sizeof(info.ipi_spec_dst));
+    set_source(header, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
+}
+
+static struct msghdr reply_header(struct packet *packet, struct outgoing *outgoing)
+{
+    outgoing->part = (struct iovec){ packet->reply, packet->reply_len };
+    return (struct msghdr){
+        .msg_name = &packet->peer, .msg_namelen = packet->peer_len,
+        .msg_iov = &outgoing->part, .msg_iovlen = 1,
+    };
+}
+
+int packet_send(struct packet *packet)
+{
+    struct outgoing outgoing;
+    struct msghdr header = reply_header(packet, &outgoing);
+    int r;
+
+    add_source(&header, &outgoing, &packet->local);
+    r = sys_send_message(packet->conn.fd, &header);
+    if (r < 0 && r != -EAGAIN && header.msg_controllen > 0) {
+        /* Perhaps nothing can be sent from there: it is for all of a network, or ours no more. */
+        header.msg_controllen = 0;
+        r = sys_send_message(packet->conn.fd, &header);
+    }
+    return r;
 }
 
 int packet_send_all(struct packet *const *packets, unsigned len)
 {
     struct mmsghdr messages[PACKET_BATCH];
-    struct iovec parts[PACKET_BATCH];
+    struct outgoing outgoing[PACKET_BATCH];
+    int n;
 
     for (unsigned i = 0; i < len; i++) {
-        struct packet *packet = packets[i];
-
-        parts[i] = (struct iovec){ packet->reply, packet->reply_len };
-        messages[i].msg_hdr = (struct msghdr){
-            .msg_name = &packet->peer, .msg_namelen = packet->peer_len,
-            .msg_iov = &parts[i], .msg_iovlen = 1,
-        };
+        messages[i].msg_hdr = reply_header(packets[i], &outgoing[i]);
+        add_source(&messages[i].msg_hdr, &outgoing[i], &packets[i]->local);
     }
-    return sys_sendmmsg(packets[0]->conn.fd, messages, len);
+    n = sys_sendmmsg(packets[0]->conn.fd, messages, len);
+    if (WEIR_LIKELY(n > 0) || n == -EAGAIN || packets[0]->local.family == AF_UNSPEC)
+        return n;
+    n = packet_send(packets[0]);
+    return n == 0 ? 1 : n;
 }
 
 /* ------------------------------------------------------------------ the tray ---------- */
@@ -133,14 +239,18 @@ static unsigned make_ready(struct packet_tray *tray)
     return PACKET_BATCH;
 }
 
-static void note_sender(struct packet *packet, const struct msghdr *header)
+/* The kernel says one thing at most: a listener asks for one. */
+static void note_control(struct packet *packet, const struct msghdr *header)
 {
-    struct cmsghdr *control = CMSG_FIRSTHDR(header);
+    const struct cmsghdr *control = CMSG_FIRSTHDR(header);
 
+    packet->local = (struct packet_local){ .family = AF_UNSPEC };
     packet->knows_sender = control && control->cmsg_level == SOL_SOCKET &&
                            control->cmsg_type == SCM_CREDENTIALS;
     if (packet->knows_sender)
         memcpy(&packet->sender, CMSG_DATA(control), sizeof(packet->sender));
+    else if (control)
+        note_local(&packet->local, control);
 }
 
 static void note_arrival(struct packet *packet, const struct mmsghdr *message)
@@ -152,7 +262,7 @@ static void note_arrival(struct packet *packet, const struct mmsghdr *message)
     }
     packet->len = message->msg_len;
     packet->truncated = message->msg_hdr.msg_flags & MSG_TRUNC;
-    note_sender(packet, &message->msg_hdr);
+    note_control(packet, &message->msg_hdr);
 }
 
 int packet_tray_receive(struct packet_tray *tray, int fd, unsigned max)

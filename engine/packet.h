@@ -16,6 +16,7 @@
 #include "engine/compiler.h"
 #include "engine/connection.h"
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
@@ -23,9 +24,17 @@
 /* So many datagrams are received, or replies sent, with one system call at most. */
 #define PACKET_BATCH 32
 
+/* Where a datagram was sent to, if the socket is bound to every address: the reply's source. */
+struct packet_local {
+    sa_family_t family;         /* AF_UNSPEC: not known, the kernel chooses */
+    uint32_t scope;             /* the interface of a link-local address */
+    struct in6_addr host;       /* AF_INET: its first four bytes */
+};
+
 struct packet {
     struct sockaddr_storage peer;
     socklen_t peer_len;
+    struct packet_local local;
     bool truncated;             /* it was longer than there was room for */
     bool answered;              /* there is a reply, perhaps an empty one */
     bool knows_sender;          /* a Unix peer */
@@ -73,8 +82,11 @@ void packet_buffers_init(struct buffers *buffers, const struct packet_format *fo
  */
 void packet_end(struct packet *packet, struct buffers *packets, struct buffers *replies);
 
+/* Puts the address that it was sent to into the socket's, if it is known. */
+void packet_local_address(const struct packet *packet, struct sockaddr_storage *socket_address);
+
 /* Sends the reply. 0 or -errno: -EAGAIN there is no room for it now; errors of sendto(2). */
-int packet_send(const struct packet *packet);
+int packet_send(struct packet *packet);
 
 /*
  * Sends the replies of several packets of the same socket, PACKET_BATCH at most, in their order.

@@ -85,10 +85,13 @@ int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, so
 
 int weir_local_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len)
 {
+    const struct packet *packet = packet_of(req->conn);
     socklen_t len = sizeof(*ret);
 
     if (getsockname(req->conn->fd, (struct sockaddr *)ret, &len) < 0)
         return -errno;
+    if (WEIR_UNLIKELY(packet))
+        packet_local_address(packet, ret);
     *ret_len = len;
     return 0;
 }

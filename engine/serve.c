@@ -281,7 +281,7 @@ static void leave_reply(struct weir_request *req, struct packet *packet)
     packet->answered = true;
 }
 
-static int send_reply(struct weir_request *req, const struct packet *packet)
+static int send_reply(struct weir_request *req, struct packet *packet)
 {
     uint32_t timeout_ms = req->service->write_timeout_ms;
     uint64_t deadline_ms = clock_ms() + (timeout_ms > 0 ? timeout_ms : REPLY_TIMEOUT_MS);

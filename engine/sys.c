@@ -45,13 +45,12 @@ LEAF ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len, int flag
     return n >= 0 ? n : -errno;
 }
 
-LEAF int sys_send_to(int fd, const void *buf, size_t len, const struct sockaddr *to,
-                     socklen_t to_len)
+LEAF int sys_send_message(int fd, const struct msghdr *message)
 {
     ssize_t n;
 
     do
-        n = sendto(fd, buf, len, MSG_NOSIGNAL | MSG_DONTWAIT, to, to_len);
+        n = sendmsg(fd, message, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     return n >= 0 ? 0 : -errno;
 }

@@ -80,7 +80,7 @@ bool sys_cork(int fd);
 void sys_push(int fd);
 
 /* A datagram. 0 or -errno. */
-int sys_send_to(int fd, const void *buf, size_t len, const struct sockaddr *to, socklen_t to_len);
+int sys_send_message(int fd, const struct msghdr *message);
 
 /* So many of the datagrams, in their order, or -errno of the first (-EAGAIN: none, no room). */
 int sys_recvmmsg(int fd, struct mmsghdr *messages, unsigned len);

@@ -696,7 +696,11 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
 
 /* ------------------------------------------------------------------ the request ------- */
 
-/* The addresses of both ends. Return 0, or the error of getpeername(2) and getsockname(2). */
+/*
+ * The addresses of both ends. Return 0, or the error of getpeername(2) and getsockname(2). Of a
+ * datagram the local one is that which it was sent to, and that the reply comes from: also where
+ * the server listens on every address. (Of one to a group or to all: the interface's, if known.)
+ */
 int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len);
 int weir_local_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len);
 

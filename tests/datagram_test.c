@@ -59,6 +59,17 @@ int sendmmsg(int fd, struct mmsghdr *messages, unsigned len, int flags)
     return (int)syscall(SYS_sendmmsg, fd, messages, len, flags);
 }
 
+struct name {
+    socklen_t len;
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+        struct sockaddr_storage ss;
+    };
+};
+
 /* ------------------------------------------------------------------ handlers ---------- */
 
 static struct gate gate;
@@ -97,6 +108,20 @@ static int write_names(struct weir_request *req)
     return 0;
 }
 
+static int write_local_host(struct weir_request *req)
+{
+    char host[INET6_ADDRSTRLEN];
+    struct name name;
+
+    if (weir_local_address(req, &name.ss, &name.len) < 0)
+        return -EIO;
+    inet_ntop(name.sa.sa_family, name.sa.sa_family == AF_INET ? (void *)&name.in.sin_addr
+                                                              : (void *)&name.in6.sin6_addr,
+              host, sizeof(host));
+    weir_printf(req, "%s", host);
+    return 0;
+}
+
 static int write_size(struct weir_request *req, size_t len)
 {
     char *data = calloc(1, len);
@@ -128,6 +153,8 @@ static int obey(struct weir_request *req)
     }
     if (is("who", data, len))
         return write_names(req);
+    if (is("where", data, len))
+        return write_local_host(req);
     if (is("much", data, len))
         return write_size(req, 65508);
     if (is("far too much", data, len))
@@ -251,16 +278,6 @@ static void be_patient(int fd)
 
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &plenty, sizeof(plenty)), 0);
 }
-
-struct name {
-    socklen_t len;
-    union {
-        struct sockaddr sa;
-        struct sockaddr_in in;
-        struct sockaddr_in6 in6;
-        struct sockaddr_un un;
-    };
-};
 
 static struct name name_of(const char *uri)
 {
@@ -497,6 +514,114 @@ static void both_ends_have_names(void **state)
     talk(fd, "who", text);
     finish(server);
     close(fd);
+}
+
+static struct name name_of_host(const char *host, uint16_t port)
+{
+    struct name name = { 0 };
+
+    if (inet_pton(AF_INET, host, &name.in.sin_addr) == 1) {
+        name.in.sin_family = AF_INET;
+        name.in.sin_port = port;
+        name.len = sizeof(name.in);
+    } else {
+        assert_int_equal(inet_pton(AF_INET6, host, &name.in6.sin6_addr), 1);
+        name.in6.sin6_family = AF_INET6;
+        name.in6.sin6_port = port;
+        name.len = sizeof(name.in6);
+    }
+    return name;
+}
+
+static uint16_t port_of(struct weir_server *server)
+{
+    char uri[WEIR_ADDRESS_SIZE];
+
+    assert_true(weir_server_address(server, 0, uri, sizeof(uri)) > 0);
+    return htons((uint16_t)atoi(strrchr(uri, ':') + 1));
+}
+
+/* A client that takes replies from the address that it has asked, and from no other. */
+static int client_of_host(const char *host, uint16_t port)
+{
+    struct name name = name_of_host(host, port);
+    int fd = socket(name.sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, &name.sa, name.len), 0);
+    be_patient(fd);
+    return fd;
+}
+
+static void ask_host(uint16_t port, const char *host, const char *local)
+{
+    int fd = client_of_host(host, port);
+
+    talk(fd, "hello", "hello!");
+    talk(fd, "where", local);
+    close(fd);
+}
+
+/* Nobody can answer from there: any address will do. */
+static void ask_all(uint16_t port)
+{
+    struct name name = name_of_host("127.255.255.255", port);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &(int){ 1 }, sizeof(int));
+    be_patient(fd);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(sendto(fd, "x", 1, 0, &name.sa, name.len), 1);
+    for (int i = 0; i < 3; i++)
+        expect(fd, "x!");
+    close(fd);
+}
+
+static bool has_ipv6(void)
+{
+    struct name name = name_of_host("::1", 0);
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool has = fd >= 0 && bind(fd, &name.sa, name.len) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
+static void the_reply_comes_from_the_address_that_was_asked(void **state)
+{
+    struct weir_server *server = START(.listen = "udp://0.0.0.0:0");
+
+    (void)state;
+    ask_host(port_of(server), "127.0.0.1", "127.0.0.1");
+    ask_host(port_of(server), "127.0.0.2", "127.0.0.2");
+    ask_all(port_of(server));
+    finish(server);
+    server = START(.listen = "udp://:0");
+    if (has_ipv6()) {
+        ask_host(port_of(server), "127.0.0.2", "::ffff:127.0.0.2");
+        ask_host(port_of(server), "::1", "::1");
+    } else {
+        ask_host(port_of(server), "127.0.0.2", "127.0.0.2");
+    }
+    ask_all(port_of(server));
+    finish(server);
+    assert_int_equal(board->told, 0);
+}
+
+static void the_same_of_an_inherited_socket(void **state)
+{
+    struct name name = name_of_host("0.0.0.0", 0);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct weir_server *server;
+    char listen[32];
+
+    (void)state;
+    assert_int_equal(bind(fd, &name.sa, name.len), 0);
+    snprintf(listen, sizeof(listen), "fd://%d", fd);
+    server = START(.listen = listen);
+    ask_host(port_of(server), "127.0.0.3", "127.0.0.3");
+    finish(server);
 }
 
 static void who_has_no_name_gets_no_reply_and_harms_nobody(void **state)
@@ -1003,6 +1128,8 @@ static void everybody_gets_the_reply_to_his_own_question(void **state)
         TEST(the_largest_datagram_makes_the_round_trip), \
         TEST(a_reply_that_is_too_long_is_an_error), \
         TEST(both_ends_have_names), \
+        TEST(the_reply_comes_from_the_address_that_was_asked), \
+        TEST(the_same_of_an_inherited_socket), \
         TEST(who_has_no_name_gets_no_reply_and_harms_nobody), \
         TEST(a_file_can_not_be_sent_as_a_reply), \
         TEST(a_handler_can_stop_the_server), \

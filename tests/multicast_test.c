@@ -134,7 +134,7 @@ static char received(const struct listener *listener, int *ret_hops)
 {
     union {
         struct cmsghdr header;
-        char room[64];
+        char room[128];
     } control;
     char byte = 0;
     struct iovec iov = { &byte, 1 };
@@ -143,8 +143,10 @@ static char received(const struct listener *listener, int *ret_hops)
 
     assert_true(sys_poll_one(listener->fd, POLLIN, PLENTY_MS) > 0);
     assert_int_equal(recvmsg(listener->fd, &message, MSG_DONTWAIT), 1);
-    if (message.msg_controllen > 0 && ret_hops)
-        memcpy(ret_hops, CMSG_DATA(&control.header), sizeof(*ret_hops));
+    for (struct cmsghdr *it = CMSG_FIRSTHDR(&message); it && ret_hops; it = CMSG_NXTHDR(&message, it))
+        if ((it->cmsg_level == IPPROTO_IP && it->cmsg_type == IP_TTL) ||
+            (it->cmsg_level == IPPROTO_IPV6 && it->cmsg_type == IPV6_HOPLIMIT))
+            memcpy(ret_hops, CMSG_DATA(it), sizeof(*ret_hops));
     return byte;
 }
 
