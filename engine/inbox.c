@@ -2,6 +2,7 @@
 
 #include "engine/compiler.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 
 #if WEIR_TSAN
@@ -38,6 +39,9 @@ struct message *inbox_take(struct inbox *inbox)
     if (!node || node == CDS_WFCQ_WOULDBLOCK)
         return NULL;
     message = caa_container_of(node, struct message, node);
+    /* acquire: liburcu promises order only for what is reached through the node, and no barrier for
+     * one that isn't the last. pairs: the exchange of inbox_put() */
+    atomic_thread_fence(memory_order_acquire);
     TAKE_OVER(message);
     return message;
 }

@@ -284,9 +284,11 @@ bool pool_tick(struct pool *pool, uint64_t now_ms)
 
 void pool_drain(struct pool *pool)
 {
-    /* seq_cst, then the walk: who keeps a connection that we walked past sees this. Store
-     * buffering. pairs: worker.c's settle() */
+    /* seq_cst, then a fence, then the walk: who keeps a connection that we walked past sees this.
+     * Store buffering; the walk's own loads may be weaker. The slots themselves were written before
+     * accepting ended, which the server's lock orders. pairs: worker.c's settle() */
     atomic_store_explicit(&pool->crew.draining, true, memory_order_seq_cst);
+    atomic_thread_fence(memory_order_seq_cst);
     if (pool->crew.drain_fd >= 0)
         sys_eventfd_signal(pool->crew.drain_fd);
     crew_queue_idle(&pool->crew, NULL, NULL);

@@ -299,16 +299,18 @@ static void end_handling(struct weir_server *server)
 
 int weir_handle_request(struct weir_server *server)
 {
+    void (*handle_timeout)(struct weir_server *server);
     int r = server_called_from_handler(server) ? -EDEADLK : begin_handling(server);
 
     if (r < 0)
         return could_not(server, "serve", r);
     r = doorman_serve_one(&server->doorman, server->options.timeout_ms);
+    handle_timeout = server->options.handle_timeout;
     end_handling(server);
     if (r < 0)
         return could_not(server, "accept", r);
-    if (r == 0 && server->options.handle_timeout)
-        server->options.handle_timeout(server);
+    if (r == 0 && handle_timeout)
+        handle_timeout(server);
     return r;
 }
 

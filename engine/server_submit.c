@@ -46,6 +46,12 @@ static int submit_to_pool_locked(struct weir_server *server, const struct accept
     return 0;
 }
 
+static void note_submitted(struct weir_server *server)
+{
+    /* relaxed: a count. pairs: weir_server_stats() */
+    atomic_fetch_add_explicit(&server->submitted, 1, memory_order_relaxed);
+}
+
 /* The table is held, so nobody takes the server apart. */
 static int submit_to_mixin(struct weir_server *server, const struct accepted *accepted)
 {
@@ -54,6 +60,8 @@ static int submit_to_mixin(struct weir_server *server, const struct accepted *ac
     reclaim_thread_init();
     r = server->mixin->process(server->mixin, accepted);
     reclaim_thread_fini();
+    if (r == 0)
+        note_submitted(server);
     connection_table_release(&server->pool->crew.table, 1);
     return r;
 }
@@ -61,21 +69,22 @@ static int submit_to_mixin(struct weir_server *server, const struct accepted *ac
 /* What is begun under the lock is served; who closes the server sees it, or has it refused. */
 static int submit(struct weir_server *server, const struct accepted *accepted)
 {
+    bool held = false;
     int r;
 
     pthread_mutex_lock(&server->lock);
     r = begin_submitting_locked(server, accepted);
-    if (r == 0 && server->mixin)
+    if (r == 0 && server->mixin) {
         connection_table_hold(&server->pool->crew.table, 1);
-    else if (r == 0)
+        held = true;
+    } else if (r == 0) {
         r = submit_to_pool_locked(server, accepted);
+        if (r == 0)
+            note_submitted(server);
+    }
+    /* The server may be gone behind it, unless it is held. */
     pthread_mutex_unlock(&server->lock);
-    if (r == 0 && server->mixin)
-        r = submit_to_mixin(server, accepted);
-    if (r == 0)
-        /* relaxed: a count. pairs: weir_server_stats() */
-        atomic_fetch_add_explicit(&server->submitted, 1, memory_order_relaxed);
-    return r;
+    return held ? submit_to_mixin(server, accepted) : r;
 }
 
 /* Only one thread serves there, or a process that has left all the others to its parent. */
