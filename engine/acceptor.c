@@ -3,6 +3,7 @@
 #include "engine/clock.h"
 #include "engine/dispatch.h"
 #include "engine/log.h"
+#include "engine/room.h"
 #include "engine/sys.h"
 
 #include <errno.h>
@@ -198,11 +199,11 @@ static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
 static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
 {
     struct mixin *mixin = acceptor->config->mixin;
-    int r;
+    int r = mixin ? mixin->process(mixin, accepted)
+                  : accepted_queue(accepted, &acceptor->pool->crew);
 
-    if (!mixin)
-        return accepted_queue(accepted, &acceptor->pool->crew);
-    r = mixin->process(mixin, accepted);
+    if (r == -ENOMEM)
+        tally_add(&acceptor->tally, TALLY_NO_MEMORY, 1);
     if (r < 0)
         admission_tell(&acceptor->config->admission, WEIR_PHASE_PROCESS, r, accepted->peer,
                        accepted->peer_len, accepted->handler->name);
@@ -284,12 +285,38 @@ static void rest(struct acceptor *acceptor, uint64_t until_ms)
     connection_table_want_room(&acceptor->pool->crew.table, SIZE_MAX);
 }
 
-static void rest_while_full(struct acceptor *acceptor)
+static void rest_for_room(struct acceptor *acceptor, uint64_t until_ms)
 {
-    rest(acceptor, CLOCK_NEVER);
+    rest(acceptor, until_ms);
     /* One that was closed just before we asked told nobody. */
     if (!acceptor_is_full(acceptor))
         acceptor->rest_until_ms = 0;
+}
+
+/* Does anybody wait there? With neither room nor descriptors accept(2) can't tell. */
+static bool has_waiting(const struct listening *listening)
+{
+    return sys_poll_one(listening->listener.fd, POLLIN, 0) != 0;
+}
+
+/* A connection that begins to rest may make room, and tells nobody; a mixin's doesn't. */
+static uint64_t next_try_ms(const struct acceptor *acceptor)
+{
+    if (acceptor->config->mixin)
+        return CLOCK_NEVER;
+    return clock_earlier(clock_ms() + REST_MS, room_next_ms(&acceptor->pool->crew));
+}
+
+static void rest_while_full(struct acceptor *acceptor, const struct listening *listening)
+{
+    struct crew *crew = &acceptor->pool->crew;
+
+    tally_add(&acceptor->tally, TALLY_FULL, 1);
+    log_line(LOG_FULL, "%s: full: %zu connections are open, as many as max_connections, max_children "
+             "or the limit of open files allow, and others wait", listening->listener.uri,
+             connection_table_open(&crew->table));
+    room_make(crew);
+    rest_for_room(acceptor, next_try_ms(acceptor));
 }
 
 static void rest_for_shortage(struct acceptor *acceptor, const struct listening *listening,
@@ -300,7 +327,19 @@ static void rest_for_shortage(struct acceptor *acceptor, const struct listening 
         log_line(LOG_SHORTAGE, "%s: accepting pauses: %s", listening->listener.uri,
                  strerror(-error));
     acceptor->complained = true;
+    room_make(&acceptor->pool->crew);
     rest(acceptor, clock_ms() + REST_MS);
+}
+
+/* Nothing more from this listener: there is no more, or for the time being it can't be had. */
+static void break_off(struct acceptor *acceptor, struct listening *listening, int error)
+{
+    if (error == -EAGAIN || !has_waiting(listening))
+        listening->ready = false;
+    else if (error == -EUSERS)
+        rest_while_full(acceptor, listening);
+    else
+        rest_for_shortage(acceptor, listening, error);
 }
 
 /* Returns how many were admitted. */
@@ -311,19 +350,11 @@ static unsigned accept_batch(struct acceptor *acceptor, struct listening *listen
     unsigned admitted = 0;
 
     for (unsigned i = 0; i < batch; i++) {
-        int r;
+        int r = acceptor_is_full(acceptor)
+            ? -EUSERS : accept_one(acceptor, listening, acceptor->stop_fd);
 
-        if (acceptor_is_full(acceptor)) {
-            rest_while_full(acceptor);
-            return admitted;
-        }
-        r = accept_one(acceptor, listening, acceptor->stop_fd);
-        if (r == -EAGAIN) {
-            listening->ready = false;
-            return admitted;
-        }
         if (r < 0) {
-            rest_for_shortage(acceptor, listening, r);
+            break_off(acceptor, listening, r);
             return admitted;
         }
         acceptor->complained = false;
@@ -337,8 +368,10 @@ int acceptor_admit_one(struct acceptor *acceptor, size_t i)
     int r = accept_one(acceptor, &acceptor->listening[i], -1);
 
     if (r < 0) {
-        if (r != -EAGAIN)
+        if (r != -EAGAIN) {
             tally_add(&acceptor->tally, TALLY_ACCEPT_ERRORS, 1);
+            room_make(&acceptor->pool->crew);
+        }
         return r;
     }
     if (r > 0)
@@ -391,6 +424,20 @@ static void stand_in_lines(struct acceptor *acceptor)
         if (r < 0)
             rest_for_shortage(acceptor, &acceptor->listening[i], r);
     }
+}
+
+/* While it is full, and nothing tells whether the others are, too, and somebody waits. */
+static void rest_out_of_line(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        const struct listening *listening = &acceptor->listening[i];
+
+        if (listening->listener.type != SOCK_STREAM || !has_waiting(listening))
+            continue;
+        rest_while_full(acceptor, listening);
+        return;
+    }
+    rest_for_room(acceptor, clock_ms() + REST_MS);
 }
 
 /* ------------------------------------------------------------------ lending ----------- */
@@ -608,8 +655,9 @@ static void accept_until_stopped(struct acceptor *acceptor)
         now_ms = clock_ms();
         do_what_is_due(acceptor, now_ms);
         accept_ready(acceptor, now_ms);
-        if (acceptor->config->shared && acceptor_is_full(acceptor))
-            rest_while_full(acceptor);
+        if (acceptor->config->shared && acceptor->rest_until_ms == 0 &&
+            acceptor_is_full(acceptor))
+            rest_out_of_line(acceptor);
         if (acceptor->rest_until_ms != 0)
             leave_lines(acceptor);
     }

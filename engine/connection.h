@@ -20,7 +20,8 @@
  *                                   connection_unpark   -> RUNNING  the worker: timer, cancel
  *   IDLE     nobody                 connection_ready    -> QUEUED   whoever sees the event, and
  *                                                                   queues it
- *                                   connection_claim    -> QUEUED   sweep and drain, likewise
+ *                                   connection_claim    -> QUEUED   sweep, drain, and who makes
+ *                                                                   room, likewise
  *   CLOSED   the reclaimer
  *
  * An edge is seen once, perhaps by a thread that does not own the connection. So an event that
@@ -65,6 +66,9 @@ enum connection_next {
     CONNECTION_QUEUE,       /* it is QUEUED and yours: put it where a worker will take it */
 };
 
+/* Of idle_since_ms: no timeout ends it. */
+#define CONNECTION_MAY_REST (UINT64_C(1) << 63)
+
 struct connection {
     /* What every event needs, in one cache line. */
     _Alignas(WEIR_CACHE_LINE) _Atomic uint32_t state;   /* a connection_state and marks */
@@ -77,11 +81,12 @@ struct connection {
     uint8_t kind;           /* enum connection_kind */
     bool began;             /* setup() has run */
     bool kept;              /* handle() returned WEIR_KEEP: IDLE is next */
-    bool expired;           /* idle for too long: it ends, unless there is input after all */
-    bool starved;           /* no memory for a fiber: what has begun ends, what hasn't is refused */
+    bool expired : 1;       /* idle for too long: it ends, unless there is input after all */
+    bool unplaced : 1;      /* others wait for its place: it ends once what has arrived is served */
+    bool starved : 1;       /* no memory for a fiber: what has begun ends, what hasn't is refused */
     const struct weir_handler *handler;
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
-    _Atomic uint64_t idle_since_ms; /* the sweep looks at it */
+    _Atomic uint64_t idle_since_ms; /* who looks for long idle ones reads it */
     const char *listen;     /* the listener's URI */
     union {
         struct crowd_guest *guest;  /* ACCEPTED: its place in the table's crowd; NULL: none */

@@ -2,11 +2,15 @@
 
 #include "engine/clock.h"
 #include "engine/reclaim.h"
+#include "engine/room.h"
 #include "engine/sys.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+
+/* While the server is full: so often it is looked whether somebody waits for room. */
+#define LOOK_MS 50
 
 #define NEVER UINT64_MAX
 #define NS_PER_MS UINT64_C(1000000)
@@ -102,6 +106,10 @@ static int wait_for_room(const struct doorman *doorman, int timeout_ms)
     const struct acceptor *acceptor = doorman->acceptors;
     struct connection_table *table = &acceptor->pool->crew.table;
 
+    if (sys_poll_one(doorman->fd, POLLIN, 0) > 0)
+        room_make(&acceptor->pool->crew);
+    if (timeout_ms < 0 || timeout_ms > LOOK_MS)
+        timeout_ms = LOOK_MS;
     connection_table_want_room(table, SIZE_MAX);
     /* One that was closed just before we asked told nobody. */
     if (acceptor_is_full(acceptor))

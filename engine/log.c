@@ -25,7 +25,8 @@ struct line {
     char text[LINE_SIZE];
 };
 
-/* How many lines of a kind are taken in a period, and what those are that are left out. */
+/* How many lines of a kind are taken in a period, and what the others are about; NULL: they say
+ * the same once more, and statistics count it. */
 static const struct limit {
     unsigned lines;
     unsigned period_ms;
@@ -35,7 +36,7 @@ static const struct limit {
     [LOG_STALL] = { 10, 1000, "handlers that hold their workers" },
     [LOG_CHILD] = { 10, 1000, "child processes" },
     [LOG_SHORTAGE] = { 3, 10000, "what there is not enough of" },
-    [LOG_FULL] = { 1, 60000, "being full" },
+    [LOG_FULL] = { 1, 60000, NULL },
 };
 
 struct period {
@@ -123,7 +124,7 @@ static bool may_say(enum log_kind kind)
     may = period->taken < limit->lines;
     if (may)
         period->taken++;
-    else if (period->left_out++ == 0)
+    else if (limit->about && period->left_out++ == 0)
         pthread_cond_signal(&news);     /* there will be a sum */
     pthread_mutex_unlock(&lock);
     return may;

@@ -1,6 +1,7 @@
 #include "engine/options.h"
 
 #include "engine/handoff.h"
+#include "engine/stack.h"
 #include "engine/why.h"
 
 #include <errno.h>
@@ -197,6 +198,16 @@ static uint32_t usable_descriptors(const struct weir_options *options)
     return limit.rlim_cur > aside ? (uint32_t)(limit.rlim_cur - aside) : 1;
 }
 
+/* Each of a pool may have a handler that waits. */
+static uint32_t usable_connections(const struct weir_options *options)
+{
+    bool on_fibers = options->concurrency == WEIR_POOL || options->concurrency == WEIR_PREFORK;
+    size_t stacks = on_fibers ? stack_count_max() : SIZE_MAX;
+    uint32_t descriptors = usable_descriptors(options);
+
+    return stacks < descriptors ? (uint32_t)stacks : descriptors;
+}
+
 static uint32_t share_of(uint32_t cpus, uint32_t processes)
 {
     return cpus > processes ? cpus / processes : 1;
@@ -216,7 +227,7 @@ static void complete(struct weir_options *options)
     if (options->acceptors == 0)
         options->acceptors = 1;
     if (options->max_connections == 0)
-        options->max_connections = usable_descriptors(options);
+        options->max_connections = usable_connections(options);
     if (options->rbufsize == 0)
         options->rbufsize = RBUFSIZE_DEFAULT;
     if (options->wbufsize == 0)

@@ -1,6 +1,7 @@
 #include "engine/receiver.h"
 
 #include "engine/outbox.h"
+#include "engine/room.h"
 #include "engine/sys.h"
 #include "engine/worker.h"
 
@@ -118,6 +119,7 @@ static bool is_full(const struct receiver *receiver)
 
     if (WEIR_LIKELY(connection_table_open(table) < receiver->config.max_connections))
         return false;
+    room_make(receiver->crew);
     /* The acceptor kicks us then. One that was closed just before we asked told nobody. */
     connection_table_want_room(table, SIZE_MAX);
     return connection_table_open(table) >= receiver->config.max_connections;

@@ -29,7 +29,8 @@ static void tell_error(struct weir_request *req, enum weir_phase phase, int erro
     struct tally *tally = &req->task->worker->tally;
     char peer[WEIR_ADDRESS_SIZE];
 
-    tally_add(tally, kinds[phase], 1);
+    if (phase != WEIR_PHASE_PROCESS)
+        tally_add(tally, kinds[phase], 1);
     if (error == -ECANCELED)
         tally_add(tally, TALLY_CANCELLED, 1);
     service->handle_error(service->server, &(struct weir_failure){
@@ -107,12 +108,18 @@ static int setup(struct weir_request *req)
 
 /* ------------------------------------------------------------------ a connection ------ */
 
-/* There is no input: the connection is kept, unless the server drains. */
+/* The server drains, or others wait for this connection's place. */
+static bool is_to_end(const struct weir_request *req)
+{
+    return worker_draining(req->task->worker) || req->conn->unplaced;
+}
+
+/* There is no input: the connection is kept, unless it is to end. */
 static int rest(struct weir_request *req)
 {
     int r;
 
-    if (worker_draining(req->task->worker))
+    if (is_to_end(req))
         return 0;
     r = task_watch(req->task);
     if (r < 0)
@@ -149,15 +156,15 @@ static bool input_is_left(struct weir_request *req)
 }
 
 /*
- * A server that drains serves what had arrived when it was seen to, and the request that this breaks
- * off in. Nothing else is received, or who sends without a pause would hold the drain up for ever.
+ * A connection that is to end is served what had arrived when it was seen to, and the request that
+ * this breaks off in. Nothing else is received, or who sends without a pause would stay for ever.
  */
 static bool was_last(struct weir_request *req)
 {
     struct rfile *rfile = &req->rfile;
     bool seen_before = rfile->last;
 
-    if (WEIR_LIKELY(!worker_draining(req->task->worker)))
+    if (WEIR_LIKELY(!is_to_end(req)))
         return false;
     if (rfile->start == rfile->end || (seen_before && rfile->received && rfile->taken))
         return true;
@@ -210,7 +217,7 @@ static ssize_t look_for_input(struct weir_request *req)
     return rfile_open(req) ? rfile_receive(req) : 1;
 }
 
-/* There is no input: it goes on resting, or has rested for too long. */
+/* There is no input: it goes on resting, or has rested for too long, or others want to. */
 static int rest_on(struct weir_request *req)
 {
     if (!req->conn->expired)
@@ -240,20 +247,30 @@ static int serve_input(struct weir_request *req, bool was_kept)
     return handle_while_there_is_input(req);
 }
 
-/* Since when it rests, for a sweep that has one limit; 0: for it alone there is none. */
+/* Since when it rests, for a sweep that has one limit. */
 static uint64_t rests_since_ms(const struct weir_request *req)
 {
     uint64_t now_ms = clock_coarse_ms();
 
     if (req->conn->began)
-        return req->service->idle_timeout_ms > 0 ? now_ms : 0;
+        return req->service->idle_timeout_ms > 0 ? now_ms : now_ms | CONNECTION_MAY_REST;
     return now_ms > req->service->silence_lead_ms ? now_ms - req->service->silence_lead_ms : 1;
 }
 
 static void note_rest(const struct weir_request *req)
 {
-    /* relaxed: for the sweep, which isn't exact. pairs: housekeeping.c's idle_for_too_long() */
+    /* relaxed: neither is exact. pairs: housekeeping.c's idle_for_too_long(), room.c's consider() */
     atomic_store_explicit(&req->conn->idle_since_ms, rests_since_ms(req), memory_order_relaxed);
+}
+
+/* Nobody tells its client, which is closed without a byte. */
+static void starve(struct weir_request *req)
+{
+    tally_add(&req->task->worker->tally, TALLY_NO_MEMORY, 1);
+    if (req->conn->began)
+        finish(req, -ENOMEM);
+    else
+        tell_error(req, WEIR_PHASE_PROCESS, -ENOMEM);
 }
 
 static void serve_accepted(struct weir_request *req)
@@ -263,10 +280,16 @@ static void serve_accepted(struct weir_request *req)
     int status;
 
     conn->kept = false;
-    status = WEIR_UNLIKELY(conn->starved) ? -ENOMEM : serve_input(req, was_kept);
-    if (conn->kept && req->service->note_rest)
+    if (WEIR_UNLIKELY(conn->starved)) {
+        starve(req);
+        return;
+    }
+    if (WEIR_UNLIKELY(conn->unplaced))
+        tally_add(&req->task->worker->tally, TALLY_MADE_ROOM, 1);
+    status = serve_input(req, was_kept);
+    if (conn->kept)
         note_rest(req);
-    else if (!conn->kept && conn->began)
+    else if (conn->began)
         finish(req, status);
     else if (status < 0)
         tell_error(req, WEIR_PHASE_SETUP, status);
@@ -336,8 +359,10 @@ static void serve_packet(struct weir_request *req)
         deliver(req, packet);
         return;
     }
-    if (req->conn->starved)
+    if (WEIR_UNLIKELY(req->conn->starved)) {
+        starve(req);
         return;
+    }
     req->rfile = (struct rfile){ .data = packet->data, .end = packet->len, .eof = true };
     req->wfile.is_reply = true;
     if (setup(req) < 0)

@@ -134,7 +134,6 @@ void server_fill_in_shared(struct weir_server *server)
         .request_timeout_ms = options->request_timeout_ms,
         .idle_timeout_ms = options->idle_timeout_ms,
         .silence_lead_ms = rest_timeout_ms - silence_timeout_ms,
-        .note_rest = rest_timeout_ms > 0,
         .unbuffered = options->wbufsize == WEIR_UNBUFFERED,
         .reply_always = options->reply_always,
     };

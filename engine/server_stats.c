@@ -28,6 +28,9 @@ static void add_tally(void *arg, const struct tally *tally)
     stats->rescued += tally_read(tally, TALLY_RESCUED);
     stats->stalls += tally_read(tally, TALLY_STALLS);
     stats->resets += tally_read(tally, TALLY_RESETS);
+    stats->no_memory += tally_read(tally, TALLY_NO_MEMORY);
+    stats->full += tally_read(tally, TALLY_FULL);
+    stats->made_room += tally_read(tally, TALLY_MADE_ROOM);
 }
 
 static void add_connection(struct connection *conn, void *arg)

@@ -215,6 +215,9 @@ static bool let_in(struct worker *worker, struct side_door *door, const struct c
         accepted_enter_crowd(&accepted, crowd) == 0) {
         if (accepted_queue(&accepted, door->crew) == 0)
             return true;
+        tally_add(&worker->tally, TALLY_NO_MEMORY, 1);
+        admission_tell(door->config.admission, WEIR_PHASE_PROCESS, -ENOMEM, accepted.peer,
+                       accepted.peer_len, accepted.handler->name);
         accepted_leave_crowd(&accepted, crowd);
     }
     accepted_refuse(&accepted, &worker->tally);

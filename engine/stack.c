@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -30,6 +31,11 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
+
+#define MAPPINGS_DEFAULT 65530
+
+/* Of a program's mappings, those that are no stacks. */
+#define MAPPINGS_ASIDE 1000
 
 #define SEGMENT_STACKS ((size_t)64)
 #define SEGMENT_SIZE_MAX ((size_t)1 << 30)
@@ -284,6 +290,43 @@ void stack_arena_destroy(struct stack_arena *arena)
     pthread_mutex_destroy(&arena->lock);
     free(arena->cold);
     free(arena);
+}
+
+bool stack_guards_are_mappings(void)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    void *guard = segment_map(page);
+    bool are;
+
+    if (!guard)
+        return false;
+    are = madvise(guard, page, MADV_GUARD_INSTALL) < 0;
+    munmap(guard, page);
+    return are;
+}
+
+/* Else as the kernel has it from the start. */
+static size_t mappings_max(void)
+{
+    FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
+    size_t max = MAPPINGS_DEFAULT;
+
+    if (!file)
+        return max;
+    if (fscanf(file, "%zu", &max) != 1)
+        max = MAPPINGS_DEFAULT;
+    fclose(file);
+    return max;
+}
+
+size_t stack_count_max(void)
+{
+    size_t mappings;
+
+    if (!stack_guards_are_mappings())
+        return SIZE_MAX;
+    mappings = mappings_max();
+    return mappings > 2 * MAPPINGS_ASIDE ? (mappings - MAPPINGS_ASIDE) / 2 : MAPPINGS_ASIDE / 2;
 }
 
 size_t stack_arena_size(const struct stack_arena *arena)

@@ -24,6 +24,7 @@
 #ifndef WEIR_STACK_H
 #define WEIR_STACK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define STACK_SIZE_DEFAULT ((size_t)64 << 10)
@@ -51,6 +52,15 @@ void *stack_arena_get(struct stack_arena *arena);
 
 /* stack_arena_put takes a stack back and returns its memory to the kernel. */
 void stack_arena_put(struct stack_arena *arena, void *top);
+
+/*
+ * Does each guard split a mapping here, as before Linux 6.13? Then vm.max_map_count limits how many
+ * stacks there can be. Threads: any.
+ */
+bool stack_guards_are_mappings(void);
+
+/* So many, then; SIZE_MAX: they don't count. Threads: any. */
+size_t stack_count_max(void);
 
 /*
  * stack_guarded_by finds the stack, of any arena alive, whose guard address lies in. Returns

@@ -97,6 +97,11 @@ enum {
     /*
      * handle() may return this: "call me again when more input arrives". Between the calls the
      * connection holds no fiber, no stack and no buffer. State from weir_state() stays.
+     * While a server of a pool is full (max_connections) or short of descriptors or memory, and
+     * others wait, connections that rest so, or whose client is to speak first and hasn't
+     * (client_first), end to make room, the longest idle ones first; a request that has just come
+     * is still served. (WEIR_SERIAL, _THREAD and _FORK end them after
+     * idle_timeout_ms only.)
      */
     WEIR_KEEP = 1,
     /* handle() may return this: close the connection and shut the server down (SystemExit). */
@@ -204,8 +209,9 @@ struct weir_peer {
 enum weir_phase {
     WEIR_PHASE_VERIFY, WEIR_PHASE_SETUP, WEIR_PHASE_HANDLE, WEIR_PHASE_FINISH,
     /*
-     * No thread or child could be had (its error), or a child died (-ECHILD, or with WEIR_PREFORK
-     * the reason why it could not serve). Told in the parent.
+     * No stack or memory (-ENOMEM), thread or child could be had (its error): the client is refused.
+     * Or a child died (-ECHILD, or with WEIR_PREFORK the reason why it could not serve). Told in the
+     * parent, where there is one.
      * With WEIR_PREFORK it is about no client: peer and handler are "".
      */
     WEIR_PHASE_PROCESS,
@@ -260,7 +266,9 @@ struct weir_options {
                                        WEIR_PREFORK of each child; 0: its share of the CPUs */
     uint32_t acceptors;             /* 0: 1; more: each has its own SO_REUSEPORT TCP listeners */
     uint32_t backlog;               /* listen(2)'s; 0: SOMAXCONN */
-    uint32_t max_connections;       /* 0: what RLIMIT_NOFILE allows; beyond it accepting pauses */
+    uint32_t max_connections;       /* 0: what RLIMIT_NOFILE allows (and, before Linux 6.13, where a
+                                       stack takes two mappings, vm.max_map_count). Beyond it
+                                       accepting pauses, and idle connections make room: WEIR_KEEP */
 
     /*
      * What has come when one of these passes is taken all the same, however late a busy machine,
@@ -552,6 +560,9 @@ struct weir_stats {
     uint64_t stalls;        /* handlers that held a worker longer than stall_warn_ms */
     uint64_t workers;       /* beyond WEIR_POOL: the threads or children that serve now */
     uint64_t resets;        /* clients that reset their connection, or left before their answer */
+    uint64_t no_memory;     /* connections and datagrams that were refused or ended for want of it */
+    uint64_t full;          /* times that accepting paused since the server was full, and one waited */
+    uint64_t made_room;     /* kept connections that were ended since others waited */
 };
 
 /*

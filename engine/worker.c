@@ -2,8 +2,10 @@
 
 #include "engine/clock.h"
 #include "engine/dispatch.h"
+#include "engine/log.h"
 #include "engine/receiver.h"
 #include "engine/side_door.h"
+#include "engine/stack.h"
 #include "engine/sys.h"
 
 #include <errno.h>
@@ -275,6 +277,16 @@ bool worker_next(struct task *task)
     return true;
 }
 
+static void tell_no_stack(const struct worker *worker)
+{
+    if (stack_guards_are_mappings())
+        log_line(LOG_SHORTAGE, "no stack for a handler: on this kernel each takes two mappings: raise "
+                 "the sysctl vm.max_map_count, or lower max_connections");
+    else
+        log_line(LOG_SHORTAGE, "no memory for a handler's stack of %zu bytes",
+                 stack_arena_size(worker->crew->arena));
+}
+
 void worker_start(struct worker *worker, struct connection *conn)
 {
     struct fiber *fiber;
@@ -289,6 +301,7 @@ void worker_start(struct worker *worker, struct connection *conn)
         if (fiber_run(fiber, serve_on_fiber, &(struct begin){ worker, conn }))
             fiber_put(&worker->fibers, fiber);
     } else {
+        tell_no_stack(worker);
         conn->starved = true;
         finish_on_own_stack(worker, conn);
     }

@@ -186,7 +186,8 @@ static void without_descriptors_accepting_pauses_and_resumes(void **state)
     (void)state;
     for (int i = 0; i < 4; i++) {
         clients[i] = support_connect(server, 0);
-        support_say(clients[i], "in\n");
+        /* They go on with another line: who is idle would make room. */
+        support_say(clients[i], "in\nha");
     }
     capture_begin(&capture);
     before = support_leave_descriptors(2);
@@ -201,7 +202,7 @@ static void without_descriptors_accepting_pauses_and_resumes(void **state)
     assert_true(errors <= (support_now_ms() - began_ms) / 50 + 1);
     /* One that leaves lets the next one in. */
     support_half_close(clients[0]);
-    support_expect(clients[0], "bye\n");
+    support_expect(clients[0], "habye\n");
     support_expect(clients[2], "in\n");
     assert_int_equal(support_stats(server).accepted, 3);
     /* So does a descriptor that somebody else gives back. */
@@ -238,6 +239,147 @@ static void a_connection_without_memory_is_refused(void **state)
     assert_int_equal(support_stats(server).refused, 10);
     assert_adds_up(server);
     weir_server_destroy(server);
+}
+
+/* ------------------------------------------------------------------ full -------------- */
+
+#define ROOM 20
+
+static void assert_all_are_served_while_it_is_full(const struct weir_options *options)
+{
+    struct weir_server *server = support_start(options);
+    int clients[3 * ROOM];
+
+    for (int i = 0; i < 3 * ROOM; i++) {
+        clients[i] = support_connect(server, 0);
+        support_say(clients[i], "in\n");
+        support_expect(clients[i], "in\n");
+    }
+    SUPPORT_AWAIT(server, made_room, >= 2 * ROOM);
+    assert_true(support_stats(server).active <= ROOM);
+    assert_true(support_stats(server).full > 0);
+    assert_int_equal(support_stats(server).timeouts, 0);
+    /* Who was idle for the longest time went first, and finish() has run. */
+    support_expect(clients[0], "bye\n");
+    support_expect_end(clients[0]);
+    support_say(clients[3 * ROOM - 1], "still\n");
+    support_expect(clients[3 * ROOM - 1], "still\n");
+    for (int i = 0; i < 3 * ROOM; i++)
+        close(clients[i]);
+    SUPPORT_AWAIT(server, active, == 0);
+    assert_adds_up(server);
+    weir_server_destroy(server);
+}
+
+static void idle_connections_make_room_for_others(void **state)
+{
+    (void)state;
+    assert_all_are_served_while_it_is_full(OPTIONS(.max_connections = ROOM));
+    assert_all_are_served_while_it_is_full(OPTIONS(.max_connections = ROOM, .workers = 1));
+    assert_all_are_served_while_it_is_full(OPTIONS(.max_connections = ROOM,
+                                                   .dispatch = WEIR_DISPATCH_ACCEPTOR));
+    assert_all_are_served_while_it_is_full(OPTIONS(.max_connections = ROOM, .acceptors = 2));
+    assert_all_are_served_while_it_is_full(OPTIONS(.max_connections = ROOM, .processes = 1,
+                                                   .concurrency = WEIR_PREFORK, .workers = 2));
+}
+
+/* Nobody is sent away while nobody waits: that there is no room left is nothing by itself. */
+static void a_full_server_keeps_its_idle_connections_until_somebody_waits(void **state)
+{
+    struct weir_server *server = support_start(OPTIONS(.max_connections = 3));
+    int clients[4];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        clients[i] = support_connect(server, 0);
+        support_say(clients[i], "in\n");
+        support_expect(clients[i], "in\n");
+    }
+    for (int i = 0; i < 3; i++) {
+        support_say(clients[i], "again\n");
+        support_expect(clients[i], "again\n");
+    }
+    assert_int_equal(support_stats(server).full, 0);
+    assert_int_equal(support_stats(server).made_room, 0);
+    clients[3] = support_connect(server, 0);
+    support_say(clients[3], "in\n");
+    support_expect(clients[3], "in\n");
+    assert_int_equal(support_stats(server).made_room, 1);
+    for (int i = 0; i < 4; i++)
+        close(clients[i]);
+    weir_server_destroy(server);
+}
+
+/* Those that are at work stay, and a place is had as soon as one of them rests. */
+static void connections_at_work_make_no_room(void **state)
+{
+    struct weir_server *server = support_start(OPTIONS(.max_connections = 2));
+    int clients[3];
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        clients[i] = support_connect(server, 0);
+    support_say(clients[0], "half a li");
+    support_say(clients[1], "half a li");
+    support_say(clients[2], "in\n");
+    SUPPORT_AWAIT(server, full, >= 3);
+    assert_int_equal(support_stats(server).made_room, 0);
+    support_say(clients[1], "ne\n");
+    support_expect(clients[1], "half a line\nbye\n");
+    support_expect(clients[2], "in\n");
+    support_say(clients[0], "ne\n");
+    support_expect(clients[0], "half a line\n");
+    assert_int_equal(support_stats(server).made_room, 1);
+    for (int i = 0; i < 3; i++)
+        close(clients[i]);
+    weir_server_destroy(server);
+}
+
+/* As where a program has other uses for its descriptors than max_connections knows of. */
+static void without_descriptors_idle_connections_make_room(void **state)
+{
+    struct weir_server *server = support_create(OPTIONS(.max_connections = 100));
+    struct rlimit before;
+    int clients[6];
+
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        clients[i] = support_connect(server, 0);
+        support_say(clients[i], "in\n");
+    }
+    before = support_leave_descriptors(2);
+    assert_int_equal(weir_server_start(server), 0);
+    for (int i = 0; i < 6; i++)
+        support_expect(clients[i], "in\n");
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    SUPPORT_AWAIT(server, made_room, >= 4);
+    for (int i = 0; i < 6; i++)
+        close(clients[i]);
+    weir_server_destroy(server);
+}
+
+static void what_was_full_is_told_once(void **state)
+{
+    struct weir_server *server;
+    struct capture capture;
+    char written[500];
+    int clients[6];
+
+    (void)state;
+    capture_begin(&capture);
+    server = support_start(OPTIONS(.max_connections = 2));
+    for (int i = 0; i < 6; i++) {
+        clients[i] = support_connect(server, 0);
+        support_say(clients[i], "in\n");
+        support_expect(clients[i], "in\n");
+    }
+    for (int i = 0; i < 6; i++)
+        close(clients[i]);
+    SUPPORT_AWAIT(server, made_room, == 4);
+    capture_end(&capture, written, sizeof(written));
+    weir_server_destroy(server);
+    assert_non_null(strstr(written, ": full: 2 connections are open, "));
+    assert_ptr_equal(strchr(written, '\n'), written + strlen(written) - 1);
 }
 
 /* ------------------------------------------------------------------ refused ----------- */
@@ -471,6 +613,11 @@ int main(void)
         cmocka_unit_test(the_backlog_holds_one_more_than_it_was_given),
         cmocka_unit_test(without_descriptors_accepting_pauses_and_resumes),
         cmocka_unit_test(a_connection_without_memory_is_refused),
+        cmocka_unit_test(idle_connections_make_room_for_others),
+        cmocka_unit_test(a_full_server_keeps_its_idle_connections_until_somebody_waits),
+        cmocka_unit_test(connections_at_work_make_no_room),
+        cmocka_unit_test(without_descriptors_idle_connections_make_room),
+        cmocka_unit_test(what_was_full_is_told_once),
         cmocka_unit_test(who_is_refused_is_counted),
         cmocka_unit_test(a_client_that_is_gone_before_it_was_accepted_does_no_harm),
         cmocka_unit_test(each_acceptor_gets_its_share),

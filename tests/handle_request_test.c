@@ -410,7 +410,7 @@ static void a_full_server_waits_for_room(void **state)
 {
     struct weir_server *server = support_create(OPTIONS_AT_ONCE(.max_connections = 1,
                                                                 .timeout_ms = 20));
-    int first = asking(server, 0, "1\n");
+    int first = asking(server, 0, "1\nha");
     int second = asking(server, 0, "2\n");
     struct support_patience patience = support_patience();
 
@@ -424,6 +424,23 @@ static void a_full_server_waits_for_room(void **state)
     while (weir_handle_request(server) == 0)
         support_be_patient(&patience, "room", __FILE__, __LINE__);
     expect_last(second, "2\n");
+    weir_server_destroy(server);
+}
+
+static void an_idle_connection_makes_room(void **state)
+{
+    struct weir_server *server = support_create(OPTIONS(.max_connections = 1));
+    int first = asking(server, 0, "1\n");
+    int second = asking(server, 0, "2\n");
+
+    (void)state;
+    assert_int_equal(weir_handle_request(server), 1);
+    support_expect(first, "1\n");
+    assert_int_equal(weir_handle_request(server), 1);
+    support_expect_end(first);
+    close(first);
+    expect_last(second, "2\n");
+    assert_int_equal(support_stats(server).made_room, 1);
     weir_server_destroy(server);
 }
 
@@ -611,6 +628,7 @@ int main(void)
         TEST(the_descriptor_is_readable_while_anybody_waits),
         TEST(a_closed_servers_descriptor_is_never_readable),
         TEST(a_full_server_waits_for_room),
+        TEST(an_idle_connection_makes_room),
         TEST(room_ends_the_wait),
         TEST(want_of_descriptors_is_an_error_and_loses_nobody),
         TEST(a_server_that_serves_handles_nothing_itself),

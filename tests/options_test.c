@@ -11,7 +11,10 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static int handle(struct weir_request *req)
 {
@@ -64,6 +67,56 @@ static void zeros_become_defaults(void **state)
     assert_int_equal(options.poll_interval_ms, 500);
     assert_int_equal(options.max_packet_size, 8192);
     assert_in_range(options.max_connections, 1, limit.rlim_cur);
+}
+
+static bool old_kernel;
+
+/* Ours comes before the C library's. Before Linux 6.13 there was no MADV_GUARD_INSTALL. */
+int madvise(void *addr, size_t len, int advice)
+{
+    if (old_kernel && advice == 102) {
+        errno = EINVAL;
+        return -1;
+    }
+    return (int)syscall(SYS_madvise, addr, len, advice);
+}
+
+static uint32_t default_connections(enum weir_concurrency concurrency, bool of_old_kernel)
+{
+    uint32_t connections;
+
+    old_kernel = of_old_kernel;
+    connections = accepted(OPTIONS(.concurrency = concurrency)).max_connections;
+    old_kernel = false;
+    return connections;
+}
+
+/* With as many descriptors as may be had, which are more than stacks in most places. */
+static void where_stacks_take_mappings_these_limit_the_connections(void **state)
+{
+    struct rlimit before;
+    struct rlimit most;
+    uint32_t stacks;
+    FILE *file;
+
+    (void)state;
+    file = fopen("/proc/sys/vm/max_map_count", "re");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%u", &stacks), 1);
+    fclose(file);
+    stacks = (stacks - 1000) / 2;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    most = before;
+    most.rlim_cur = most.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &most), 0);
+    assert_true(default_connections(WEIR_POOL, true) <= stacks);
+    assert_true(default_connections(WEIR_PREFORK, true) <= stacks);
+    if (most.rlim_cur > stacks + 2000) {
+        assert_int_equal(default_connections(WEIR_POOL, true), stacks);
+        assert_true(default_connections(WEIR_THREAD, true) > stacks);
+    }
+    assert_int_equal(accepted(OPTIONS(.max_connections = 1000000)).max_connections, 1000000);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
 static void what_was_said_is_kept(void **state)
@@ -257,6 +310,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(zeros_become_defaults),
+        cmocka_unit_test(where_stacks_take_mappings_these_limit_the_connections),
         cmocka_unit_test(what_was_said_is_kept),
         cmocka_unit_test(options_without_their_size_are_refused),
         cmocka_unit_test(a_newer_callers_unused_option_does_no_harm),

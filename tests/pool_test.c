@@ -409,11 +409,14 @@ static void a_connection_without_memory_for_a_stack_is_refused(void **state)
     struct weir_stats stats;
     struct rlimit before;
     struct rlimit tight;
+    struct capture capture;
+    char said[2000];
     int clients[5];
 
     (void)state;
     if (WEIR_ASAN || WEIR_TSAN)
         skip();     /* their shadows need more address space than a limit leaves */
+    capture_begin(&capture);
     server = support_start(WEIR_OPTIONS(.listen = support_abstract("stacks"), .handler = &telling,
                                         .workers = 1, .stack_size = (size_t)256 << 20));
     for (int i = 0; i < 3; i++) {
@@ -436,6 +439,13 @@ static void a_connection_without_memory_for_a_stack_is_refused(void **state)
     assert_int_equal(stats.accepted, 5);
     assert_int_equal(stats.refused, 1);
     assert_int_equal(stats.closed, 4);
+    assert_int_equal(stats.no_memory, 1);
+    assert_int_equal(stats.timeouts, 0);
+    assert_int_equal(stats.setup_errors + stats.handle_errors, 0);
+    capture_end(&capture, said, sizeof(said));
+    assert_non_null(strstr(said, "weir: no memory for a handler's stack of 268435456 bytes\n"));
+    assert_non_null(strstr(said, ": process_request of handler 'telling' failed: "
+                           "Cannot allocate memory\n"));
     weir_server_destroy(server);
 }
 

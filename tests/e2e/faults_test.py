@@ -167,6 +167,25 @@ class Faults(unittest.TestCase):
                 self.assertLess(stats["accept_errors"], 1000)
                 self.check_served(weir)
 
+    def test_idle_clients_shut_nobody_out(self):
+        def few_descriptors():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (320, 320))
+
+        for options in ([], ["--dispatch", "acceptor"],
+                        ["--concurrency", "prefork", "--processes", "1"]):
+            with self.subTest(options=options), \
+                    serve(*options, preexec_fn=few_descriptors) as weir:
+                for _ in range(600):
+                    client = weir.connect()
+                    self.addCleanup(client.close)
+                    client.sendall(GET)
+                    self.assertIn(b"200 OK", receive(client, 20))
+                self.check_served(weir)
+                weir.line("weir: " + weir.addresses[0] + ": full: ")
+                stats = weir.stats()
+                self.assertGreaterEqual(stats["made_room"], 600 - 320)
+                self.assertEqual(stats["accept_errors"], 0)
+
     def test_more_connections_than_allowed_wait_their_turn(self):
         with serve("--max-connections", "3", "--handler", "echo") as weir:
             clients = [weir.connect() for _ in range(10)]
