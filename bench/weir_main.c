@@ -2,7 +2,7 @@
  * weir_main.c - weir with the handlers that only benches need, as a program.
  *
  *     weir_main [--workers N] [--dispatch worker|acceptor] [--concurrency pool|thread]
- *               [--body FILE] [--backend URI] JOB
+ *               [--body FILE] [--backend URI] [--max-connections N] [--backlog N] JOB
  *
  *     slow            HTTP: hello, and at /slow hello after 10 ms of CPU time
  *     memory, file    HTTP: the file as a body, read before, or by sendfile
@@ -183,6 +183,12 @@ static bool read_option(struct weir_options *options, int c, char *text)
     case 'k':
         options->user = text;
         return true;
+    case 'm':
+        options->max_connections = (uint32_t)strtoul(text, NULL, 10);
+        return options->max_connections > 0;
+    case 'q':
+        options->backlog = (uint32_t)strtoul(text, NULL, 10);
+        return options->backlog > 0;
     case 'w':
         options->workers = (uint32_t)strtoul(text, NULL, 10);
         return options->workers > 0;
@@ -195,9 +201,11 @@ int main(int argc, char **argv)
 {
     static const struct option names[] = {
         { "backend", required_argument, NULL, 'k' },
+        { "backlog", required_argument, NULL, 'q' },
         { "body", required_argument, NULL, 'b' },
         { "concurrency", required_argument, NULL, 'c' },
         { "dispatch", required_argument, NULL, 'd' },
+        { "max-connections", required_argument, NULL, 'm' },
         { "workers", required_argument, NULL, 'w' },
         { NULL, 0, NULL, 0 },
     };

@@ -248,6 +248,7 @@ static int receive_one(struct acceptor *acceptor, const struct listening *listen
     accepted.peer = (const struct sockaddr *)&accepted.packet->peer;
     accepted.peer_len = accepted.packet->peer_len;
     tally_add(&acceptor->tally, TALLY_BYTES_IN, accepted.packet->len);
+    tally_add(&acceptor->tally, TALLY_TRUNCATED, accepted.packet->truncated);
     return admit(acceptor, &accepted);
 }
 

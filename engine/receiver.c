@@ -199,6 +199,8 @@ static unsigned admit(struct worker *worker, struct receiver *receiver, unsigned
         struct packet *packet = packet_tray_look(worker->tray, i);
 
         tally_add(&worker->tally, TALLY_BYTES_IN, packet->len);
+        if (WEIR_UNLIKELY(packet->truncated))
+            tally_add(&worker->tally, TALLY_TRUNCATED, 1);
         if (!is_admitted(receiver, packet, &worker->tally))
             continue;
         packet_tray_take(worker->tray, i, &origin);

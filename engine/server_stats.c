@@ -31,6 +31,7 @@ static void add_tally(void *arg, const struct tally *tally)
     stats->no_memory += tally_read(tally, TALLY_NO_MEMORY);
     stats->full += tally_read(tally, TALLY_FULL);
     stats->made_room += tally_read(tally, TALLY_MADE_ROOM);
+    stats->truncated += tally_read(tally, TALLY_TRUNCATED);
 }
 
 static void add_connection(struct connection *conn, void *arg)

@@ -159,6 +159,10 @@ struct weir_handler {
  *   udp://...  unixgram:///run/x.sock  unixgram:@abstract   the same, of datagrams
  *   fd://3 (an inherited descriptor: a stream socket that listens, or a UDP or Unix datagram
  *   socket that is bound)
+ *
+ * Who may connect to a Unix path its permissions say (unix_mode, unix_owner). An abstract name has
+ * none: every process of the network namespace may connect, and may have taken the name before;
+ * rules (access) say who is served.
  */
 struct weir_listen {
     const char *address;
@@ -265,7 +269,8 @@ struct weir_options {
     uint32_t workers;               /* 0: one per CPU this process may use; at most 256. With
                                        WEIR_PREFORK of each child; 0: its share of the CPUs */
     uint32_t acceptors;             /* 0: 1; more: each has its own SO_REUSEPORT TCP listeners */
-    uint32_t backlog;               /* listen(2)'s; 0: SOMAXCONN */
+    uint32_t backlog;               /* listen(2)'s; 0: SOMAXCONN. With max_connections it is what
+                                       sheds load: docs/operations.md */
     uint32_t max_connections;       /* 0: what RLIMIT_NOFILE allows (and, before Linux 6.13, where a
                                        stack takes two mappings, vm.max_map_count). Beyond it
                                        accepting pauses, and idle connections make room: WEIR_KEEP */
@@ -273,6 +278,12 @@ struct weir_options {
     /*
      * What has come when one of these passes is taken all the same, however late a busy machine,
      * or a handler that keeps its worker, lets us look.
+     */
+    /*
+     * How long things may take is for the program to know: none of these is set by default, and one
+     * client that reads nothing may then hold its handler, and weir_server_close, for ever. A program
+     * that serves strangers sets request_timeout_ms, idle_timeout_ms and drain_timeout_ms; `weir
+     * serve` does, to 60, 75 and 5 s.
      */
     uint32_t read_timeout_ms;       /* a read waits so long for each arrival; 0: for ever */
     uint32_t write_timeout_ms;      /* one write or flush, in total; 0: for ever */
@@ -563,6 +574,7 @@ struct weir_stats {
     uint64_t no_memory;     /* connections and datagrams that were refused or ended for want of it */
     uint64_t full;          /* times that accepting paused since the server was full, and one waited */
     uint64_t made_room;     /* kept connections that were ended since others waited */
+    uint64_t truncated;     /* datagrams that were longer than max_packet_size, and cut */
 };
 
 /*
@@ -715,7 +727,10 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
 int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len);
 int weir_local_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len);
 
-/* weir_truncated: of a datagram, that it was longer than max_packet_size, and the rest is gone. */
+/*
+ * weir_truncated: of a datagram, that it was longer than max_packet_size, and the rest is gone:
+ * nobody else tells, but weir_stats.truncated.
+ */
 bool weir_truncated(struct weir_request *req);
 
 /* weir_peer_text writes the peer as text ("127.0.0.1:51234", "unix:"), always terminated. */

@@ -460,6 +460,7 @@ static void a_long_datagram_is_cut_and_said_to_be(void **state)
     assert_int_equal(board->truncated, 0);
     talk(fd, "123456", "12345!");
     assert_int_equal(board->truncated, 1);
+    assert_int_equal(support_stats(server).truncated, 1);
     finish(server);
     close(fd);
 }

@@ -65,11 +65,12 @@ static void print_stats(struct weir_server *server)
             " cancelled=%" PRIu64 " accept_errors=%" PRIu64 " rescued=%" PRIu64 " stalls=%" PRIu64
             " wakeups=%" PRIu64 " bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " busy_ms=%" PRIu64
             " workers=%" PRIu64 " resets=%" PRIu64
-            " no_memory=%" PRIu64 " full=%" PRIu64 " made_room=%" PRIu64 "\n",
+            " no_memory=%" PRIu64 " full=%" PRIu64 " made_room=%" PRIu64
+            " truncated=%" PRIu64 "\n",
             s.accepted, s.refused, s.closed, s.active, s.idle, s.parked, s.queued, s.running,
             s.handled, s.setup_errors + s.handle_errors + s.finish_errors + s.verify_errors,
             s.timeouts, s.cancelled, s.accept_errors, s.rescued, s.stalls, s.wakeups, s.bytes_in,
-            s.bytes_out, s.busy_ns / 1000000, s.workers, s.resets, s.no_memory, s.full, s.made_room);
+            s.bytes_out, s.busy_ns / 1000000, s.workers, s.resets, s.no_memory, s.full, s.made_room, s.truncated);
 }
 
 /* ------------------------------------------------------------------ signals ----------- */
