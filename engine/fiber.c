@@ -63,12 +63,13 @@ struct fiber {
     const char *_Atomic label;
     struct fiber *next;                 /* in its cache */
     struct exceptions *exceptions;      /* of its thread; NULL: there is no C++ */
+    size_t size;                        /* of its stack */
 #ifndef NDEBUG
     pthread_t owner;                    /* who ran it */
 #endif
 #if WEIR_ASAN
     const void *bottom, *scheduler_bottom;
-    size_t size, scheduler_size;
+    size_t scheduler_size;
     void *fake_stack;
 #endif
 #if WEIR_TSAN
@@ -131,18 +132,16 @@ static inline UNINSTRUMENTED void reach_fiber(struct fiber *fiber)
 
 /* When a fiber is made on a stack, and when the stack is given back. */
 
-static void introduce(struct fiber *fiber, void *bottom, size_t size)
+static void introduce(struct fiber *fiber, void *bottom)
 {
 #if WEIR_ASAN
     fiber->bottom = bottom;
-    fiber->size = size;
 #endif
 #if WEIR_TSAN
     fiber->tsan_fiber = __tsan_create_fiber(0);
 #endif
     (void)fiber;
     (void)bottom;
-    (void)size;
 }
 
 static void dismiss(struct fiber *fiber)
@@ -216,6 +215,12 @@ bool fiber_resume(struct fiber *fiber)
     return enter(fiber);
 }
 
+bool fiber_is_here(const struct fiber *fiber)
+{
+    /* Its stack ends where it lies itself. */
+    return (uintptr_t)fiber - (uintptr_t)__builtin_frame_address(0) < fiber->size;
+}
+
 void fiber_park(struct fiber *fiber)
 {
     struct exceptions *threads = fiber->exceptions;
@@ -284,8 +289,9 @@ static struct fiber *fiber_create(struct fiber_cache *cache)
     *fiber = (struct fiber){
         .context = make_fcontext(fiber, size - HEADER_SIZE, trampoline),
         .exceptions = cache_exceptions(cache),
+        .size = size,
     };
-    introduce(fiber, (unsigned char *)top - size, size);
+    introduce(fiber, (unsigned char *)top - size);
     return fiber;
 }
 

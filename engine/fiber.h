@@ -86,6 +86,9 @@ bool fiber_resume(struct fiber *fiber);
  */
 void fiber_park(struct fiber *fiber);
 
+/* Does the caller run on it? A fiber that isn't resting; any thread. */
+bool fiber_is_here(const struct fiber *fiber);
+
 /*
  * The label names what runs on the fiber, for the message about a stack overflow and the like.
  * It is kept by reference; it may be read from any thread, and from signal handlers.

@@ -153,6 +153,7 @@ int offload_run(struct offload *offload, struct task *task, int (*fn)(void *arg)
     /* On the worker's own stack nothing else could run meanwhile. */
     if (!task->fiber)
         return fn(arg);
+    task_begin_awaiting(task);
     r = submit(offload, &job);
     if (r < 0)
         return r;

@@ -161,6 +161,7 @@ static bool push_all(struct weir_request *root)
 
 int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeout_ms)
 {
+    request_check(req, "weir_poll");
     struct weir_request *root = request_root(req);
     uint64_t until_ms = timeout_ms > 0 ? clock_ms() + (uint64_t)timeout_ms + 1 : 0;
     uint64_t limit_ms = root->deadline_ms;

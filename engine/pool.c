@@ -9,7 +9,11 @@
 #include "engine/thread.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /*
  * A worker that has not looked at its epoll set for so many ticks is stuck: where another one
@@ -217,6 +221,28 @@ static bool is_stuck(struct pool *pool, struct worker *worker, struct pool_watch
            clock_since(watch->used_ns, clock_of_thread_ns(watch->clock)) >= USED_STUCK_NS;
 }
 
+/*
+ * Who holds a lock the kernel does not know, nor does glibc tell of any but robust mutexes. But the
+ * kernel says in which system call a thread is.
+ */
+static bool waits_for_lock(const struct worker *worker)
+{
+    /* relaxed: written before the first handler. pairs: worker.c's worker_main() */
+    pid_t tid = atomic_load_explicit(&worker->tid, memory_order_relaxed);
+    char path[64];
+    char call[32] = "";
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)tid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    n = read(fd, call, sizeof(call) - 1);
+    close(fd);
+    return n > 0 && strtol(call, NULL, 10) == SYS_futex;
+}
+
 static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_watch *watch,
                           uint64_t now_ms)
 {
@@ -235,8 +261,11 @@ static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_
         return;
     watch->warned = true;
     tally_add(&pool->tally, TALLY_STALLS, 1);
-    log_line(LOG_STALL, "handler '%s' has held worker %u for %llu ms without waiting", inside,
-             worker->index, (unsigned long long)held_ms);
+    log_line(LOG_STALL, "handler '%s' has held worker %u for %llu ms without waiting%s", inside,
+             worker->index, (unsigned long long)held_ms,
+             pool->config.explain_stalls && waits_for_lock(worker)
+                 ? ": it waits for a lock, which a handler may have held across a call that parks"
+                 : "");
 }
 
 static void rescue(struct pool *pool, struct worker *stuck)

@@ -11,6 +11,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ------------------------------------------------------------------ whose it is ------- */
+
+void request_check_now(const struct weir_request *req, const char *call)
+{
+    const struct task *task;
+
+    if (misuse_has_ended(req))
+        misuse_die("%s on a request that is over: a request is its handler's until that returns, "
+                   "and one of weir_connect's until weir_hangup (see weir.h: what parks)", call);
+    task = req->task;
+    if (task->fiber ? !fiber_is_here(task->fiber) : task->worker != worker_self())
+        task_die_of_misuse(task, call);
+}
+
 /* ------------------------------------------------------------------ waiting ----------- */
 
 uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms)
@@ -65,6 +79,7 @@ int request_give_way(struct weir_request *req)
 
 int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len)
 {
+    request_check(req, "weir_peer_address");
     const struct packet *packet = packet_of(req->conn);
     socklen_t len = sizeof(*ret);
 
@@ -85,6 +100,7 @@ int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, so
 
 int weir_local_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len)
 {
+    request_check(req, "weir_local_address");
     const struct packet *packet = packet_of(req->conn);
     socklen_t len = sizeof(*ret);
 
@@ -98,6 +114,7 @@ int weir_local_address(struct weir_request *req, struct sockaddr_storage *ret, s
 
 const char *weir_peer_text(struct weir_request *req, char *buf, size_t size)
 {
+    request_check(req, "weir_peer_text");
     struct sockaddr_storage peer;
     socklen_t len;
 
@@ -108,6 +125,7 @@ const char *weir_peer_text(struct weir_request *req, char *buf, size_t size)
 
 bool weir_truncated(struct weir_request *req)
 {
+    request_check(req, "weir_truncated");
     const struct packet *packet = packet_of(request_root(req)->conn);
 
     return packet && packet->truncated;
@@ -147,6 +165,7 @@ uint32_t weir_worker_number(struct weir_request *req)
 
 bool weir_draining(struct weir_request *req)
 {
+    request_check(req, "weir_draining");
     return worker_draining(req->task->worker);
 }
 
@@ -154,6 +173,7 @@ bool weir_draining(struct weir_request *req)
 
 int weir_sleep(struct weir_request *req, uint32_t ms)
 {
+    request_check(req, "weir_sleep");
     uint64_t until_ms = clock_ms() + ms + 1;
     uint64_t limit_ms = request_root(req)->deadline_ms;
     bool cut = limit_ms != 0 && limit_ms < until_ms;
@@ -164,11 +184,13 @@ int weir_sleep(struct weir_request *req, uint32_t ms)
 
 int weir_yield(struct weir_request *req)
 {
+    request_check(req, "weir_yield");
     return task_yield(req->task);
 }
 
 int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg)
 {
+    request_check(req, "weir_offload");
     return offload_run(req->service->offload, req->task, fn, arg);
 }
 
@@ -244,6 +266,8 @@ static int open_request(struct weir_request *root, int family, struct weir_reque
     peer->task = root->task;
     peer->deadline_ms = root->deadline_ms;
     peer->opener = root;
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        misuse_note_begin(peer);
     peer->next_opened = root->opened;
     root->opened = peer;
     *ret = peer;
@@ -293,6 +317,7 @@ static int connect_to_any(struct weir_request *root, const struct address *addre
 int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
                  struct weir_request **ret_peer)
 {
+    request_check(req, "weir_connect");
     struct weir_request *root = request_root(req);
     struct resolving resolving = { .uri = address };
     uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms
@@ -322,6 +347,7 @@ static void send_last(struct weir_request *peer)
 
 void weir_hangup(struct weir_request *peer)
 {
+    request_check(peer, "weir_hangup");
     struct weir_request **link = &peer->opener->opened;
 
     while (*link != peer)
@@ -331,6 +357,8 @@ void weir_hangup(struct weir_request *peer)
     wfile_fini(peer);
     rfile_fini(peer);
     connection_close(&peer->service->crew->table, peer->conn);
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        misuse_note_end(peer);
     free(peer);
 }
 

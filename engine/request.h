@@ -12,6 +12,7 @@
 #ifndef WEIR_REQUEST_H
 #define WEIR_REQUEST_H
 
+#include "engine/misuse.h"
 #include "engine/offload.h"
 #include "engine/sys.h"
 #include "engine/weir.h"
@@ -20,6 +21,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+void request_check_now(const struct weir_request *req, const char *call);
 
 /* What all requests of a server share. */
 struct service {
@@ -72,6 +75,13 @@ struct weir_request {
     struct weir_request *next_opened;
     struct weir_request *opener;/* of one that weir_connect opened */
 };
+
+/* Of whoever makes a call, is the request his? If that is looked for. */
+static WEIR_ALWAYS_INLINE void request_check(const struct weir_request *req, const char *call)
+{
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        request_check_now(req, call);
+}
 
 /* The accepted request, whose handler is at work. */
 static inline struct weir_request *request_root(struct weir_request *req)

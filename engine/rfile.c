@@ -289,6 +289,7 @@ static size_t line_within(struct rfile *rfile, size_t len)
 
 ssize_t weir_readline(struct weir_request *req, char **ret_line, size_t limit)
 {
+    request_check(req, "weir_readline");
     struct rfile *rfile = &req->rfile;
     size_t len;
 
@@ -319,6 +320,7 @@ ssize_t weir_readline(struct weir_request *req, char **ret_line, size_t limit)
 
 ssize_t weir_peek(struct weir_request *req, char **ret_data, size_t min)
 {
+    request_check(req, "weir_peek");
     struct rfile *rfile = &req->rfile;
 
     while (buffered(rfile) < min) {
@@ -335,6 +337,7 @@ ssize_t weir_peek(struct weir_request *req, char **ret_data, size_t min)
 
 void weir_consume(struct weir_request *req, size_t len)
 {
+    request_check(req, "weir_consume");
     size_t have = buffered(&req->rfile);
 
     take(&req->rfile, len < have ? len : have);
@@ -342,6 +345,7 @@ void weir_consume(struct weir_request *req, size_t len)
 
 ssize_t weir_read(struct weir_request *req, void *buf, size_t len)
 {
+    request_check(req, "weir_read");
     struct rfile *rfile = &req->rfile;
 
     if (len == 0)
@@ -361,6 +365,7 @@ ssize_t weir_read(struct weir_request *req, void *buf, size_t len)
 
 ssize_t weir_read_exact(struct weir_request *req, void *buf, size_t len)
 {
+    request_check(req, "weir_read_exact");
     size_t done = 0;
 
     while (done < len) {

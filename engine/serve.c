@@ -394,6 +394,8 @@ static void serve_one(struct task *task)
     struct weir_request req;
 
     init(&req, task);
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        misuse_note_begin(&req);
     if (WEIR_UNLIKELY(task->conn->kind == CONNECTION_PACKET))
         serve_packet(&req);
     else
@@ -402,6 +404,8 @@ static void serve_one(struct task *task)
         request_hang_up_all(&req);
     wfile_fini(&req);
     rfile_fini(&req);
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        misuse_note_end(&req);
 }
 
 void request_serve(struct task *task)

@@ -5,12 +5,16 @@
 
 #include "engine/cpulist.h"
 #include "engine/log.h"
+#include "engine/misuse.h"
 #include "engine/process.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* With WEIR_CHECK=1 handlers that hold their workers are told of, whether it was asked for or not. */
+#define CHECKED_STALL_MS 1000
 
 _Thread_local char server_why[SERVER_WHY_SIZE];
 
@@ -171,6 +175,7 @@ int server_create_pool(struct weir_server *server)
             .service = &server->service,
         },
         .stall_warn_ms = options->stall_warn_ms,
+        .explain_stalls = server->checked,
         .cpus = server->cpus,
         .cpus_len = server->cpus_len,
     }, &server->pool);
@@ -348,6 +353,9 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);
     r = options_read(options, &server->options, server_why, sizeof(server_why));
+    server->checked = misuse_read_environment();
+    if (server->checked && server->options.stall_warn_ms == 0)
+        server->options.stall_warn_ms = CHECKED_STALL_MS;
     if (r == 0)
         r = build(server);
     if (r < 0) {

@@ -63,6 +63,7 @@ struct weir_server {
     _Atomic enum server_state state;/* written under the lock, read by weir_server_stop too */
     enum opening opening;
     uint64_t servings;              /* how often it has begun to serve */
+    bool checked;                   /* WEIR_CHECK=1 */
     bool has_doorman;
     bool handling;                  /* somebody is in weir_handle_request */
     bool closing;                   /* somebody is in weir_server_close */

@@ -1,6 +1,7 @@
 #include "engine/task.h"
 
 #include "engine/clock.h"
+#include "engine/misuse.h"
 #include "engine/sys.h"
 #include "engine/worker.h"
 
@@ -28,6 +29,22 @@ void task_unpark(struct task *task, int outcome)
         task->parked_next->parked_link = task->parked_link;
     task->parked_link = NULL;
     make_runnable(task, outcome);
+}
+
+void task_die_of_misuse(const struct task *task, const char *call)
+{
+    const char *inside = worker_handler_here();
+
+    misuse_die("%s on a request of handler '%s' was made by %s%s%s: a request is for its own "
+               "handler alone (see weir.h: what parks)", call, task->conn->handler->name,
+               inside ? "handler '" : "another thread", inside ? inside : "", inside ? "'" : "");
+}
+
+/* To park it would be to leave a stack that nobody is on. */
+static void require_here(const struct task *task)
+{
+    if (WEIR_UNLIKELY(!fiber_is_here(task->fiber)))
+        task_die_of_misuse(task, "a call that has to wait,");
 }
 
 /* Off the stack until somebody has called task_unpark(). */
@@ -84,6 +101,7 @@ int task_wait(struct task *task, struct connection *conn, uint32_t events, uint6
         conn->drained = false;
         return wait_blocking(task, conn->fd, events & EPOLLIN ? POLLIN : POLLOUT, deadline_ms);
     }
+    require_here(task);
     r = connection_watch(conn, task->worker->watch, events);
     if (r < 0)
         return r;
@@ -101,7 +119,12 @@ int task_sleep(struct task *task, uint64_t deadline_ms)
 
     if (crew_cancelled(task->worker->crew))
         return -ECANCELED;
-    r = task->fiber ? park(task, deadline_ms) : wait_blocking(task, -1, 0, deadline_ms);
+    if (task->fiber) {
+        require_here(task);
+        r = park(task, deadline_ms);
+    } else {
+        r = wait_blocking(task, -1, 0, deadline_ms);
+    }
     return r == -ETIMEDOUT ? 0 : r;
 }
 
@@ -112,9 +135,15 @@ int task_yield(struct task *task)
     task->streak = 0;
     if (!task->fiber)
         return worker_hear_orders(task->worker);
+    require_here(task);
     make_runnable(task, 0);
     fiber_park(task->fiber);
     return 0;
+}
+
+void task_begin_awaiting(struct task *task)
+{
+    require_here(task);
 }
 
 void task_await(struct task *task)

@@ -3,7 +3,8 @@
  *
  * A task lives on its fiber's stack from the call of crew->serve to its return, and stays with
  * one worker. Waiting parks the fiber: the worker runs others meanwhile. A task on the worker's
- * own stack (WEIR_STACK_THREAD) really blocks.
+ * own stack (WEIR_STACK_THREAD) really blocks. A wait from elsewhere than the task's own fiber ends
+ * the program with a line.
  *
  * Threads: the waits from the task's own fiber; unpark from its worker's thread.
  */
@@ -50,11 +51,18 @@ int task_wait(struct task *task, struct connection *conn, uint32_t events, uint6
 int task_sleep(struct task *task, uint64_t deadline_ms);  /* 0: it has passed */
 int task_yield(struct task *task);
 
-/* Until task_unpark, which a message to its worker calls. Can't be cancelled. */
+/*
+ * Until task_unpark, which a message to its worker calls. Can't be cancelled. begin_awaiting comes
+ * before the message can.
+ */
+void task_begin_awaiting(struct task *task);
 void task_await(struct task *task);
 
 /* Makes a parked task runnable; its wait returns outcome. */
 void task_unpark(struct task *task, int outcome);
+
+/* The call, on a request of this task's, was made from elsewhere. */
+_Noreturn void task_die_of_misuse(const struct task *task, const char *call);
 
 /* Registers the task's connection, so that it can be kept. 0, or an error of epoll_ctl(2). */
 int task_watch(struct task *task);

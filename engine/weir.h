@@ -10,7 +10,7 @@
  *   Units    are in the names: _ms milliseconds, _size and len bytes.
  *   Parks    a call that "parks" gives its worker to other connections while it waits.
  *   Threads  a call on a request belongs to the handler that was given the request, and is made
- *            from that handler's own fiber; every other call names its threads.
+ *            from that handler's own fiber; every other call names its threads. See what parks.
  *   Options  zero is always the default.
  */
 #ifndef WEIR_H
@@ -89,6 +89,20 @@ struct weir_access;
  * library of the program, be it linked statically or not.) When weir_server_cancel ends a wait the
  * call returns -ECANCELED: nothing is thrown. An exception must not leave a handler, a hook or
  * weir_offload's function, for its caller is C: the program ends by std::terminate.
+ *
+ * A request belongs to one handler, until that returns (with WEIR_KEEP, too), and what weir_connect
+ * opened until weir_hangup. Nobody else makes a call on it: no other handler, no thread of your own,
+ * no function that weir_offload runs. To write to another client, tell its handler, by an eventfd
+ * that it has in its weir_poll. What only tells something that doesn't change, weir_state,
+ * weir_handler_data, weir_user, weir_request_server, weir_request_fd, weir_worker_number, an
+ * offloaded function may ask as well: its handler waits for it. A call of somebody else's that has
+ * to wait ends a pool's program with a line, where it would wreck the stack of a fiber.
+ *
+ * WEIR_CHECK=1 in the environment looks for more, in whatever build: each call of somebody else's,
+ * and each on a request that is over, ends the program with a line that names the call, the handler
+ * and the rule; and a handler that has held its worker for a second is told of (stall_warn_ms), and
+ * that it waits for a lock, if it does. Who has that lock nobody can tell: the C library does not
+ * say which ones a thread holds.
  */
 
 /* ------------------------------------------------------------------ handlers ---------- */
@@ -292,7 +306,8 @@ struct weir_options {
                                        total; 0: for ever */
     uint32_t drain_timeout_ms;      /* close() waits this long, then cancels; 0: for ever */
     uint32_t poll_interval_ms;      /* between service_actions; 0: 500 */
-    uint32_t stall_warn_ms;         /* log a handler that holds its worker longer; 0: never */
+    uint32_t stall_warn_ms;         /* log a handler that holds its worker longer; 0: never (but
+                                       with WEIR_CHECK=1 a second) */
 
     enum weir_dispatch dispatch;
     enum weir_choice block_on_close;/* default yes: see weir_server_close */

@@ -199,6 +199,7 @@ int wfile_sent(struct weir_request *req, ssize_t n, int flags)
 
 int weir_flush(struct weir_request *req)
 {
+    request_check(req, "weir_flush");
     struct writing writing = { 0 };
     int r = wfile_unsent(req) ? give_way(req, &writing) : 0;
 
@@ -317,6 +318,7 @@ static int send_through(struct weir_request *req, const struct iovec *iov, size_
 
 ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_len)
 {
+    request_check(req, "weir_writev");
     size_t len = 0;
     int r = 0;
 
@@ -343,6 +345,7 @@ ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_l
 
 ssize_t weir_write(struct weir_request *req, const void *buf, size_t len)
 {
+    request_check(req, "weir_write");
     struct iovec part = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
 
     if (WEIR_LIKELY(req->wfile.error == 0 && len <= room(req))) {
@@ -355,6 +358,7 @@ ssize_t weir_write(struct weir_request *req, const void *buf, size_t len)
 
 ssize_t weir_vprintf(struct weir_request *req, const char *format, va_list args)
 {
+    request_check(req, "weir_vprintf");
     va_list again;
     size_t have = room(req);
     ssize_t n;
@@ -385,6 +389,7 @@ ssize_t weir_vprintf(struct weir_request *req, const char *format, va_list args)
 
 ssize_t weir_printf(struct weir_request *req, const char *format, ...)
 {
+    request_check(req, "weir_printf");
     va_list args;
     ssize_t n;
 
@@ -484,6 +489,7 @@ static int send_file(struct weir_request *req, struct sending *file)
 
 ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len)
 {
+    request_check(req, "weir_sendfile");
     const bool corked = len > SENDFILE_SPAN && sys_cork(req->conn->fd);
     const bool waits = !corked && req->wfile.len > 0 && len > 0;
     struct sending file = { .file_fd = file_fd, .offset = offset, .len = len };

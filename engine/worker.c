@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Started from the ready queue per turn, so that others find some there too. */
 #define QUEUE_SHARE 4
@@ -176,6 +177,14 @@ static void note_inside(struct worker *worker, const char *handler_name)
     uint64_t steps = atomic_load_explicit(&worker->steps, memory_order_relaxed) + 1;
     atomic_store_explicit(&worker->steps, steps, memory_order_relaxed);
     atomic_store_explicit(&worker->inside, handler_name, memory_order_relaxed);
+}
+
+const char *worker_handler_here(void)
+{
+    const struct worker *worker = worker_self();
+
+    /* relaxed: written by this thread. pairs: none */
+    return worker ? atomic_load_explicit(&worker->inside, memory_order_relaxed) : NULL;
 }
 
 /* The connection is RUNNING and ours: whoever gets the task serves it. */
@@ -525,6 +534,8 @@ void *worker_main(void *arg)
     struct worker *worker = arg;
 
     self_worker = worker;
+    /* relaxed: for the tick. pairs: pool.c's waits_for_lock() */
+    atomic_store_explicit(&worker->tid, gettid(), memory_order_relaxed);
     worker->busy_since_ns = clock_ns();
     reclaim_thread_init();
     overflow_thread_init(&worker->overflow);

@@ -26,6 +26,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * Events taken from the kernel at a time. Small: what was taken and not begun waits for a handler
@@ -73,6 +74,7 @@ struct worker {
     _Alignas(WEIR_CACHE_LINE) _Atomic uint64_t turns;   /* looked at its epoll set */
     _Atomic uint64_t steps;                             /* went into a handler */
     _Atomic(const char *) inside;                       /* the handler's name; NULL: in none */
+    _Atomic pid_t tid;                                  /* its thread's, once it runs */
     struct tally tally;
 };
 
@@ -118,6 +120,9 @@ void *worker_main(void *worker);
 
 /* The worker that the calling thread is, or NULL. */
 struct worker *worker_self(void);
+
+/* The name of the handler that the calling thread is in; NULL: in none of a worker's. */
+const char *worker_handler_here(void);
 
 /* Puts a message into a worker's inbox and wakes it. Any thread. */
 void worker_tell(struct worker *worker, struct message *message);
