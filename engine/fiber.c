@@ -5,6 +5,8 @@
  * until the next fiber_run jumps in again. So a fiber is made once for each stack, however many
  * entries run on it.
  *
+ * valgrind is told of every stack, if its header was there when this was built.
+ *
  * Built with a sanitizer, it is told of every switch right before and behind the jump, by code
  * that is not instrumented itself: a function's entry noted on one stack and its exit on another
  * would unbalance ThreadSanitizer's shadow stack.
@@ -28,6 +30,14 @@
 #endif
 #if WEIR_TSAN
 #include <sanitizer/tsan_interface.h>
+#endif
+
+/* Instructions that do nothing, and under valgrind tell it which stacks there are. */
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define VALGRIND_STACK_REGISTER(lowest, highest) 0
+#define VALGRIND_STACK_DEREGISTER(id) ((void)(id))
 #endif
 
 /* clang instruments a function's entry and exit even under no_sanitize; gcc has only that. */
@@ -63,7 +73,8 @@ struct fiber {
     const char *_Atomic label;
     struct fiber *next;                 /* in its cache */
     struct exceptions *exceptions;      /* of its thread; NULL: there is no C++ */
-    size_t size;                        /* of its stack */
+    unsigned size;                      /* of its stack */
+    unsigned valgrind_id;               /* of the same */
 #ifndef NDEBUG
     pthread_t owner;                    /* who ran it */
 #endif
@@ -77,7 +88,7 @@ struct fiber {
 #endif
 };
 
-/* ------------------------------------------------------------------ sanitizers -------- */
+/* ------------------------------------------------------------------ instruments ------- */
 
 /* On the scheduler, before and behind its jump. ASan keeps its fake stack in *fake_stack. */
 
@@ -140,6 +151,7 @@ static void introduce(struct fiber *fiber, void *bottom)
 #if WEIR_TSAN
     fiber->tsan_fiber = __tsan_create_fiber(0);
 #endif
+    fiber->valgrind_id = VALGRIND_STACK_REGISTER(bottom, fiber);
     (void)fiber;
     (void)bottom;
 }
@@ -153,6 +165,7 @@ static void dismiss(struct fiber *fiber)
 #if WEIR_TSAN
     __tsan_destroy_fiber(fiber->tsan_fiber);
 #endif
+    VALGRIND_STACK_DEREGISTER(fiber->valgrind_id);
     (void)fiber;
 }
 
@@ -289,7 +302,7 @@ static struct fiber *fiber_create(struct fiber_cache *cache)
     *fiber = (struct fiber){
         .context = make_fcontext(fiber, size - HEADER_SIZE, trampoline),
         .exceptions = cache_exceptions(cache),
-        .size = size,
+        .size = (unsigned)size,
     };
     introduce(fiber, (unsigned char *)top - size);
     return fiber;

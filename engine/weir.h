@@ -68,6 +68,9 @@ struct weir_access;
  * with larger local variables than that, say char text[1 << 20], may touch those far below first,
  * which are another handler's, unless it is compiled with -fstack-clash-protection. weir.pc says
  * that; where you don't ask it, say so yourself.
+ *
+ * valgrind knows of these stacks if its header (Debian's package valgrind) was there when weir was
+ * built: memcheck can be used on a program with weir in it.
  */
 
 /* ------------------------------------------------------------------ what parks -------- */
