@@ -671,6 +671,7 @@ int acceptor_run(struct acceptor *acceptor)
     struct mixin *mixin = acceptor->config->mixin;
     int r = 0;
 
+    acceptor->outer = self_acceptor;
     self_acceptor = acceptor;
     reclaim_thread_init();
     if (acceptor->first)
@@ -684,7 +685,7 @@ int acceptor_run(struct acceptor *acceptor)
     if (mixin && mixin->end)
         mixin->end(mixin);
     reclaim_thread_fini();
-    self_acceptor = NULL;
+    self_acceptor = acceptor->outer;
     acceptor_forget_stop(acceptor);
     return r;
 }

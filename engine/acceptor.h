@@ -56,6 +56,7 @@ struct acceptor {
     const struct acceptor_config *config;
     struct pool *pool;
     bool first;                 /* the one that keeps house */
+    const struct acceptor *outer;   /* in whose hook or handler it runs, on the same thread */
     int epoll_fd;
     int stop_fd;                /* eventfd */
     int call_fd;                /* eventfd: a worker has shut a side door */
@@ -109,7 +110,7 @@ void acceptor_stop(struct acceptor *acceptor);
 /* Before a run: takes a stop back that nobody has obeyed yet. */
 void acceptor_forget_stop(struct acceptor *acceptor);
 
-/* The acceptor whose run the calling thread is in, or NULL. */
+/* The acceptor whose run the calling thread is in, the innermost of several, or NULL. */
 const struct acceptor *acceptor_self(void);
 
 #endif

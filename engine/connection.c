@@ -299,7 +299,7 @@ static void discard_input(const struct connection *conn)
 void connection_forget(struct connection_table *table, struct connection *conn)
 {
     take_out_of_table(table, conn);
-    if (conn->home)
+    if (conn->home && !table->copied)
         sys_epoll_ctl(conn->home->fd, EPOLL_CTL_DEL, conn->fd, 0, 0);
     leave_home(conn);
     let_die(table, conn);

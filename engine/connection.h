@@ -110,6 +110,7 @@ struct connection_table {
     size_t size;                            /* as many descriptors as the process may open */
     int room_fd;                            /* eventfd: see connection_table_want_room */
     bool private;                           /* one thread's alone: memory is freed at once */
+    bool copied;                            /* another process uses the kernel's sets, too */
     struct crowd *crowd;                    /* the server's; NULL: addresses aren't counted */
     _Atomic size_t used;                    /* no slot from here on has ever been used */
     _Atomic uint32_t generations;

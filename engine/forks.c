@@ -6,10 +6,10 @@
  * share, and with it the child's counts, even of one that has crashed. A child's place in the
  * crowd is kept by its seat, in the parent.
  *
- * Each child has a pidfd: its end is an event like any other, and nobody else's child is reaped. Room
- * for it is kept before a client is accepted: out of descriptors clients wait. Who has none all the
- * same (no pidfd_open(2), or a child that was gone before it) is looked after by its number, by the
- * clock; the child knows nothing of it.
+ * Each child has a pidfd: its end is an event like any other, and nobody else's child is reaped.
+ * Room for it is kept before a client is accepted: out of descriptors clients wait. Who has none
+ * all the same (no pidfd_open(2), or a child that was gone before it) is looked after by its
+ * number, by the clock; the child knows nothing of it.
  */
 #include "engine/mixin.h"
 
@@ -338,8 +338,8 @@ static void kill_all(struct mixin *mixin)
 
         if (seat->pid == 0)
             continue;
-        log_line(LOG_CHILD, "child %d (handler '%s', %s) has not ended when it was cancelled: it is "
-                 "killed", (int)seat->pid, seat->handler, seat->peer);
+        log_line(LOG_CHILD, "child %d (handler '%s', %s) has not ended when it was cancelled: it "
+                 "is killed", (int)seat->pid, seat->handler, seat->peer);
         sys_kill_child(seat->pidfd, seat->pid);
     }
     pthread_mutex_unlock(&forks->lock);

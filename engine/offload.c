@@ -34,6 +34,13 @@ struct offload {
     bool ending;
 };
 
+static _Thread_local const struct offload *self_offload;
+
+const struct offload *offload_self(void)
+{
+    return self_offload;
+}
+
 struct offload *offload_create(void)
 {
     struct offload *offload = calloc(1, sizeof(*offload));
@@ -102,6 +109,7 @@ static void *thread_main(void *arg)
     struct offload *offload = arg;
     struct job *job;
 
+    self_offload = offload;
     pthread_mutex_lock(&offload->lock);
     while ((job = next_job_locked(offload))) {
         struct worker *worker = job->task->worker;

@@ -10,6 +10,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool initialized;        /* under lock */
 static _Atomic uint32_t forks;
+static _Atomic pid_t self;      /* a fork alone changes it */
 static _Thread_local bool ours; /* the fork that is on */
 
 static void count_fork(void)
@@ -25,9 +26,16 @@ static void after_in_parent(void)
         count_fork();
 }
 
+static void note_self(void)
+{
+    /* relaxed: as above. pairs: process_self() */
+    atomic_store_explicit(&self, getpid(), memory_order_relaxed);
+}
+
 static void after_in_child(void)
 {
     reclaim_after_fork_in_child();
+    note_self();
     count_fork();
 }
 
@@ -36,6 +44,7 @@ int process_init(void)
     int r = 0;
 
     pthread_mutex_lock(&lock);
+    note_self();
     if (!initialized)
         r = pthread_atfork(reclaim_before_fork, after_in_parent, after_in_child);
     initialized = r == 0;
@@ -51,6 +60,12 @@ pid_t process_fork(void)
     pid = fork();
     ours = false;
     return pid;
+}
+
+pid_t process_self(void)
+{
+    /* relaxed: nobody is there beside the fork that changes it. pairs: note_self() */
+    return atomic_load_explicit(&self, memory_order_relaxed);
 }
 
 uint32_t process_forks(void)

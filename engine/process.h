@@ -18,6 +18,9 @@ int process_init(void);
  */
 pid_t process_fork(void);
 
+/* This process, without a system call. */
+pid_t process_self(void);
+
 /* A number that a fork changes, in both processes: what is as old as it is nobody else's too. */
 uint32_t process_forks(void);
 

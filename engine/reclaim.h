@@ -9,9 +9,9 @@
  *
  * Threads: reclaim_enter to reclaim_exit by a thread between reclaim_thread_init and _fini; the
  *          others any.
- * Blocks:  reclaim_start, while a thread is made; reclaim_stop until it has ended, and all is freed;
- *          reclaim_before_fork, while memory is freed; _init and _fini, while another thread is in
- *          one of these; reclaim_defer, where no thread was started, for a grace period.
+ * Blocks:  reclaim_start, while a thread is made; reclaim_stop until it has ended, and all is
+ *          freed; reclaim_before_fork, while memory is freed; _init and _fini, while another thread
+ *          is in one of these; reclaim_defer, where no thread was started, for a grace period.
  * Never:   park inside a section, or defer there. Read-side nesting belongs to a pthread, not to a
  *          fiber.
  */
@@ -34,8 +34,8 @@ void reclaim_after_fork(void);
 void reclaim_after_fork_in_child(void);
 
 /*
- * Makes the thread that frees, unless another user has it: 0 or -errno. stop gives it back; the last
- * one ends it, with nothing left to be freed.
+ * Makes the thread that frees, unless another user has it: 0 or -errno. stop gives it back; the
+ * last one ends it, with nothing left to be freed.
  */
 int reclaim_start(void);
 void reclaim_stop(void);

@@ -358,6 +358,7 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
         server->options.stall_warn_ms = CHECKED_STALL_MS;
     if (r == 0)
         r = build(server);
+    server->forks = process_forks();
     if (r < 0) {
         server_free(server);
         return r;

@@ -2,6 +2,7 @@
 #include "engine/server.h"
 
 #include "engine/clock.h"
+#include "engine/process.h"
 #include "engine/sys.h"
 
 #include <pthread.h>
@@ -13,6 +14,7 @@ static void begin_as_child(struct weir_server *server)
     /* Another thread may have held it. */
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);
+    server->served_by = process_self();
     if (server->has_doorman)
         doorman_fini(&server->doorman);
     server->has_doorman = false;

@@ -106,6 +106,24 @@ void server_close_sockets(struct weir_server *server)
         acceptor_close_sockets(&server->acceptors[i]);
 }
 
+/*
+ * This process's copy of what another one serves, or is going to: what its descriptors say is for
+ * that one, so they are closed and nothing is said. Threads that it had are not here.
+ */
+static void let_go(struct weir_server *server)
+{
+    server->pool->crew.table.copied = true;
+    for (size_t a = 0; a < server->acceptors_len; a++) {
+        struct acceptor *acceptor = &server->acceptors[a];
+
+        for (size_t i = 0; i < acceptor->listening_len; i++)
+            acceptor->listening[i].listener.path[0] = '\0';
+        acceptor_close_listeners(acceptor);
+        acceptor_close_sockets(acceptor);
+    }
+    server_change_state(server, CLOSED);
+}
+
 int weir_server_close(struct weir_server *server)
 {
     int r;
@@ -113,6 +131,13 @@ int weir_server_close(struct weir_server *server)
     if (server_called_from_handler(server))
         return SERVER_REFUSE(-EDEADLK, "the server can't be closed by its "
                              "own handler: use weir_server_stop");
+    if (server_called_from_offload(server))
+        return SERVER_REFUSE(-EDEADLK, "the server can't be closed by what its "
+                             "own handler has offloaded: use weir_server_stop");
+    if (server_is_anothers(server)) {
+        let_go(server);
+        return 0;
+    }
     r = begin_closing(server);
     if (r == -EALREADY) {
         if (server_state(server) != CLOSED)
@@ -143,17 +168,52 @@ static void *wait_and_free(void *arg)
     return NULL;
 }
 
-void weir_server_destroy(struct weir_server *server)
+static int check_destroyable(struct weir_server *server)
 {
-    if (!server)
-        return;
+    int r = 0;
+
+    if (server_called_from_handler(server) || server_called_from_hook(server) ||
+        server_called_from_offload(server))
+        return SERVER_REFUSE(-EDEADLK, "the server can't be destroyed by its own handler or hook: "
+                             "use weir_server_stop");
+    pthread_mutex_lock(&server->lock);
+    if (server->handling)
+        r = SERVER_REFUSE(-EBUSY, "the server can't be destroyed: a thread is in "
+                          "weir_handle_request");
+    else if (server->closing && server_state(server) != CLOSED)
+        r = SERVER_REFUSE(-EBUSY, "the server can't be destroyed: a thread is in "
+                          "weir_server_close");
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+/* What has served in another process is left in memory: it may be in the midst of anything. */
+static int destroy_copy(struct weir_server *server)
+{
+    let_go(server);
+    if (server->served_by == 0)
+        server_free(server);
+    return 0;
+}
+
+int weir_server_destroy(struct weir_server *server)
+{
+    int r = server ? check_destroyable(server) : 0;
+
+    if (!server || r < 0)
+        return r;
+    if (server_is_anothers(server))
+        return destroy_copy(server);
     weir_server_shutdown(server);
     server_join_thread(server);
-    weir_server_close(server);
+    r = weir_server_close(server);
+    if (r < 0)
+        return r;
     /* Daemon handlers that still run are left behind, with a thread that waits for them. */
     if (server->options.daemon_threads &&
         connection_table_open(&server->pool->crew.table) > 0 &&
         thread_start_detached(wait_and_free, server) == 0)
-        return;
+        return 0;
     wait_and_free(server);
+    return 0;
 }

@@ -307,6 +307,8 @@ static int bind_locked(struct weir_server *server)
         return refuse_step(-EBADF, "bind", "it was closed");
     if (server->opening != UNBOUND)
         return refuse_step(-EALREADY, "bind", "it has done that already");
+    if (server_claim_locked(server) < 0)
+        return refuse_step(-ESRCH, "bind", "it is another process's, of which this is a fork");
     r = server_open_listeners(server);
     if (r == 0)
         server->opening = BOUND;

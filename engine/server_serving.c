@@ -14,6 +14,8 @@
  */
 #include "engine/server.h"
 
+#include "engine/offload.h"
+#include "engine/process.h"
 #include "engine/thread.h"
 
 #include <errno.h>
@@ -38,7 +40,30 @@ bool server_called_from_handler(const struct weir_server *server)
 {
     const struct worker *worker = worker_self();
 
-    return worker && worker->crew == &server->pool->crew;
+    while (worker && worker->crew != &server->pool->crew)
+        worker = worker->outer;
+    return worker != NULL;
+}
+
+/* In what one of its handlers has offloaded, and waits for. */
+bool server_called_from_offload(const struct weir_server *server)
+{
+    return offload_self() == server->offload;
+}
+
+/* A copy that nobody has served yet may be the one that another process is going to serve. */
+bool server_is_anothers(const struct weir_server *server)
+{
+    if (server->served_by != 0)
+        return server->served_by != process_self();
+    return server->forks != process_forks();
+}
+
+int server_claim_locked(struct weir_server *server)
+{
+    if (server->served_by == 0)
+        server->served_by = process_self();
+    return server->served_by == process_self() ? 0 : -ESRCH;
 }
 
 bool server_is_closed_locked(const struct weir_server *server)
@@ -76,6 +101,8 @@ static const char *why_not(int error, bool listens)
     case -EAGAIN:
         return "no thread or process can be had: raise the limit of a user's processes (ulimit -u), "
                "or the container's of pids";
+    case -ESRCH:
+        return "it is another process's, of which this one is a fork: make one here";
     case -EMFILE:
         return "Too many open files: raise the limit of descriptors (ulimit -n)";
     case -ECHILD:
@@ -102,7 +129,9 @@ bool server_called_from_hook(const struct weir_server *server)
 {
     const struct acceptor *acceptor = acceptor_self();
 
-    return acceptor && acceptor->config == &server->acceptor_config;
+    while (acceptor && acceptor->config != &server->acceptor_config)
+        acceptor = acceptor->outer;
+    return acceptor != NULL;
 }
 
 /* ------------------------------------------------------------------ serving ----------- */
@@ -143,8 +172,10 @@ void server_join_thread(struct weir_server *server)
 
 static int begin_serving_locked(struct weir_server *server)
 {
-    int r = check_idle_locked(server);
+    int r = server_claim_locked(server);
 
+    if (r == 0)
+        r = check_idle_locked(server);
     if (r == 0)
         r = pool_start(server->pool);
     if (r < 0)
@@ -242,6 +273,9 @@ int weir_server_shutdown(struct weir_server *server)
     if (server_called_from_handler(server) || server_called_from_hook(server))
         return SERVER_REFUSE(-EDEADLK, "the server can't be shut down by "
                              "its own handler or hook: use weir_server_stop");
+    /* Nothing of it serves here. */
+    if (server_is_anothers(server))
+        return 0;
     pthread_mutex_lock(&server->lock);
     /* This serving's end: whoever serves in a loop is in the next one before we are awake. The stop
      * is for this one as well, since none begins while we hold the lock. */
@@ -279,7 +313,9 @@ static int begin_handling(struct weir_server *server)
     if (r < 0)
         return r;
     pthread_mutex_lock(&server->lock);
-    r = check_idle_locked(server);
+    r = server_claim_locked(server);
+    if (r == 0)
+        r = check_idle_locked(server);
     if (r == 0)
         r = pool_start(server->pool);
     if (r == 0)
@@ -325,6 +361,8 @@ int weir_server_fileno(struct weir_server *server)
         r = -EINVAL;
     else
         r = server_check_accepts(server);
+    if (r == 0)
+        r = server_claim_locked(server);
     if (r == 0)
         r = call_doorman_locked(server);
     pthread_mutex_unlock(&server->lock);

@@ -23,7 +23,10 @@ static int check_room_locked(struct weir_server *server, int fd)
 
 static int begin_submitting_locked(struct weir_server *server, const struct accepted *accepted)
 {
-    int r = check_room_locked(server, accepted->fd);
+    int r = server_claim_locked(server);
+
+    if (r == 0)
+        r = check_room_locked(server, accepted->fd);
 
     if (r == 0)
         r = pool_start(server->pool);
@@ -95,6 +98,25 @@ static bool submits_from_own_handler(const struct weir_server *server)
     return (how == WEIR_SERIAL || how == WEIR_FORK) && server_called_from_handler(server);
 }
 
+/*
+ * In a child of WEIR_FORK, which ends with its one connection: what is served there and then can be
+ * submitted, but no thread or child would be waited for.
+ */
+static bool would_end_with_handler(const struct weir_server *server)
+{
+    const struct worker *worker = worker_self();
+
+    if (server->options.concurrency == WEIR_SERIAL)
+        return false;
+    for (; worker; worker = worker->outer) {
+        const struct service *service = worker->crew->service;
+
+        if (service->server->options.concurrency == WEIR_FORK)
+            return true;
+    }
+    return false;
+}
+
 static int could_not_submit(int fd, int r)
 {
     return SERVER_REFUSE(r, "descriptor %d can't be served: %s", fd,
@@ -105,6 +127,8 @@ static int could_not_submit(int fd, int r)
                          r == -EOPNOTSUPP ? "the server is WEIR_PREFORK: its children serve" :
                          r == -EDEADLK ? "a handler of a server that is WEIR_SERIAL or WEIR_FORK "
                                          "can't submit to it" :
+                         r == -ESRCH ? "the server is another process's, or would not outlive this "
+                                       "child of WEIR_FORK" :
                          r == -EPROTOTYPE ? "it is no stream socket" : strerror(-r));
 }
 
@@ -121,6 +145,8 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
     if (r < 0)
         return r;
     r = submits_from_own_handler(server) ? -EDEADLK : server_check_accepts(server);
+    if (r == 0 && would_end_with_handler(server))
+        r = -ESRCH;
     if (r == 0)
         r = sys_stream_peer(fd, &peer, &accepted.peer_len);
     if (r == 0)

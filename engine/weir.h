@@ -415,9 +415,10 @@ const char *weir_why(void);
 /*
  * weir_serve_forever makes the calling thread the acceptor and returns when the server has been
  * shut down: 0, or -errno if it could not start (-EBUSY: it runs already, or a thread is in
- * weir_handle_request; -EBADF: it is closed; -EINVAL: it does not listen yet, see defer).
- * Like Python's, it returns with handlers possibly still running: weir_server_close waits.
- * It may be called again after a shutdown. Threads: any but a handler (-EDEADLK).
+ * weir_handle_request; -EBADF: it is closed; -EINVAL: it does not listen yet, see defer; -ESRCH:
+ * it is another process's, see weir_server_destroy). Like Python's, it returns with handlers
+ * possibly still running: weir_server_close waits. It may be called again after a shutdown.
+ * Threads: any but a handler (-EDEADLK).
  *
  * WEIR_FORK: each child is forked here and ends with _exit: 0, or 1 if handle_error was told of
  * something; neither atexit functions nor stdio's buffers are run. It has closed the listeners,
@@ -511,10 +512,12 @@ int weir_server_fileno(struct weir_server *server);
  * On success the descriptor is the server's, non-blocking and close-on-exec, and is closed when
  * its handler is done. After a failure it is still yours (its flags may have been set).
  *
- * Threads: any, handlers and hooks too (but a handler of WEIR_SERIAL or WEIR_FORK only to other
- * servers, -EDEADLK), before or while it serves, and after. Parks: no. Returns 0, or -errno with
- * a sentence in weir_why(): -EBADF, -ENOTSOCK, -EPROTOTYPE no stream socket, -ENOTCONN it has no
- * peer, -EBUSY it is served already, -EAGAIN max_connections or max_children are open (or no
+ * Threads: any, handlers and hooks too, before or while it serves, and after. But a handler of
+ * WEIR_SERIAL or WEIR_FORK only to other servers (-EDEADLK), also if what it has submitted is
+ * served on its own thread and submits in turn; and in a child of WEIR_FORK only to servers that
+ * are WEIR_SERIAL and that the parent does not serve (-ESRCH). Parks: no. Returns 0, or -errno
+ * with a sentence in weir_why(): -EBADF, -ENOTSOCK, -EPROTOTYPE no stream socket, -ENOTCONN it has
+ * no peer, -EBUSY it is served already, -EAGAIN max_connections or max_children are open (or no
  * thread or child could be had), -ESHUTDOWN the server is closed, -EINVAL the handler, -ENOMEM.
  */
 int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler);
@@ -535,8 +538,8 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
  * ended after 2 seconds, because they block, loop or are stopped, are killed, with a line each on
  * standard error. daemon_threads leaves them alone.
  * A second caller, while one waits, hurries it: everything still parked is cancelled.
- * Threads: any, except from a handler (-EDEADLK). Returns 0, or -EBUSY while it still serves, or a
- * thread is in weir_handle_request.
+ * Threads: any, except from a handler or what it has offloaded (-EDEADLK). Returns 0, or -EBUSY
+ * while it still serves, or a thread is in weir_handle_request.
  */
 int weir_server_close(struct weir_server *server);
 
@@ -552,8 +555,19 @@ void weir_server_cancel(struct weir_server *server);
  * last of them), joins the pool, frees. NULL is fine. At the end of main() it is what Python's
  * interpreter does when it exits. A program that ends without it waits for nobody: handlers on its
  * threads end with it, those in children (WEIR_FORK) go on, as Python's do.
+ * Threads: any, with no other call on the server meanwhile that it could take it away from:
+ * returns 0; or, with a sentence in weir_why() and nothing done, -EDEADLK from a handler or hook
+ * of the server or from what a handler has offloaded (so an exit(3) there passes by atexit(3)
+ * functions that destroy), -EBUSY while a thread is in weir_handle_request or weir_server_close.
+ *
+ * A program may fork whenever it likes, and each process has the server then. It belongs to the
+ * one that first serves it (or binds it): for any other it has no threads, to serve it or to
+ * submit to it is refused (-ESRCH), and to close or destroy it gives up that process's copy and
+ * nothing else: connections, clients that wait, and Unix paths are left alone. While nobody has
+ * served it, to destroy it leaves it to other processes if there was a fork since it was made. But
+ * weir_server_stop and _cancel reach it from any.
  */
-void weir_server_destroy(struct weir_server *server);
+int weir_server_destroy(struct weir_server *server);
 
 /*
  * weir_server_address writes the i-th listening address as a URI, a port 0 resolved (in the order of

@@ -608,8 +608,7 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
                         const struct worker_rest *how)
 {
     /* Embedded in a handler of another server, say. */
-    struct worker *before = self_worker;
-
+    worker->outer = self_worker;
     self_worker = worker;
     worker->alone = how;
     worker->cancel_at_ms = 0;
@@ -628,5 +627,5 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
     }
     close_connection(worker, conn);
     worker->alone = NULL;
-    self_worker = before;
+    self_worker = worker->outer;
 }

@@ -45,6 +45,7 @@ struct worker_slots {
 struct worker {
     struct crew *crew;
     unsigned index;
+    struct worker *outer;   /* in whose handler it serves alone, on the same thread; or NULL */
     struct epoll_set *own;  /* what it sleeps in; NULL: it serves alone */
     struct epoll_set *watch;/* where it registers connections: its own set, or the shared one */
     struct inbox inbox;
@@ -118,7 +119,7 @@ static inline bool worker_draining(const struct worker *worker)
 /* The thread: runs until the crew is stopping. The argument is the worker. */
 void *worker_main(void *worker);
 
-/* The worker that the calling thread is, or NULL. */
+/* The worker that the calling thread is, the innermost of several, or NULL. */
 struct worker *worker_self(void);
 
 /* The name of the handler that the calling thread is in; NULL: in none of a worker's. */

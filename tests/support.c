@@ -93,24 +93,28 @@ static socklen_t parse_uri(const char *uri, struct sockaddr_storage *ret)
     return sizeof(*in);
 }
 
-int support_connect(struct weir_server *server, size_t i)
+int support_connect_to(const char *uri)
 {
     const struct timeval plenty = { .tv_sec = PLENTY_MS / 1000 };
     struct sockaddr_storage address;
-    char uri[WEIR_ADDRESS_SIZE];
-    socklen_t len;
-    int fd;
+    socklen_t len = parse_uri(uri, &address);
+    int fd = socket(address.ss_family,
+                    (strncmp(uri, "udp:", 4) == 0 ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
 
-    assert_true(weir_server_address(server, i, uri, sizeof(uri)) > 0);
-    len = parse_uri(uri, &address);
-    fd = socket(address.ss_family,
-                (strncmp(uri, "udp:", 4) == 0 ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &plenty, sizeof(plenty));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &plenty, sizeof(plenty));
     if (connect(fd, (const struct sockaddr *)&address, len) < 0)
         fail_msg("connecting to %s: %s", uri, strerror(errno));
     return fd;
+}
+
+int support_connect(struct weir_server *server, size_t i)
+{
+    char uri[WEIR_ADDRESS_SIZE];
+
+    assert_true(weir_server_address(server, i, uri, sizeof(uri)) > 0);
+    return support_connect_to(uri);
 }
 
 void support_send(int fd, const void *data, size_t len)

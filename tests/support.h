@@ -32,6 +32,7 @@ const char *support_abstract(const char *name);
 
 /* A blocking client of the i-th address, no Unix datagram one; its calls fail after PLENTY. */
 int support_connect(struct weir_server *server, size_t i);
+int support_connect_to(const char *uri);        /* its host is a number */
 
 void support_send(int fd, const void *data, size_t len);
 void support_say(int fd, const char *text);
