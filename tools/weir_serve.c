@@ -43,13 +43,30 @@ static void print_listening(struct weir_server *server)
         fprintf(stderr, "weir: listening on %s\n", address);
 }
 
-/* Only for who gave no option, and so is served hello over HTTP. */
+static bool tells_what_to_try;  /* only to who gave no option, and so is served hello over HTTP */
+
 static void print_try(struct weir_server *server)
 {
     char address[WEIR_ADDRESS_SIZE];
 
     if (weir_server_address(server, 0, address, sizeof(address)) >= 0)
         fprintf(stderr, "try: curl http%s/\n", strchr(address, ':'));
+}
+
+/*
+ * The server's service_actions, the first time that it serves: who waits for the line may count on
+ * what it says, since threads and children are there.
+ */
+static void announce(struct weir_server *server)
+{
+    static bool done;
+
+    if (done)
+        return;
+    done = true;
+    print_listening(server);
+    if (tells_what_to_try)
+        print_try(server);
 }
 
 static void print_stats(struct weir_server *server)
@@ -168,7 +185,8 @@ static int run(struct attendant *attendant, struct weir_server *server)
     int status = EXIT_OK;
 
     if (r < 0)
-        return failed(r, NULL);
+        return failed(r, "no thread can be had: raise the limit of a user's processes (ulimit -u), or "
+                      "the container's of pids");
     r = weir_serve_forever(server);
     if (r < 0)
         status = failed(r, weir_why());
@@ -190,6 +208,9 @@ int weir_serve(int argc, char **argv)
         settings_help(stdout);
         return EXIT_OK;
     }
+    tells_what_to_try = argc == 1;
+    settings.options.service_actions = announce;
+    settings.options.poll_interval_ms = UINT32_MAX;
     attendant_init(&attendant, settings.access);
     if (weir_server_create(&server, &settings.options) < 0) {
         fprintf(stderr, "weir serve: %s\n", weir_why());
@@ -200,9 +221,6 @@ int weir_serve(int argc, char **argv)
         weir_server_destroy(server);
         return EXIT_USAGE;
     }
-    print_listening(server);
-    if (argc == 1)
-        print_try(server);
     status = run(&attendant, server);
     weir_server_destroy(server);
     return status;

@@ -8,11 +8,13 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from weir_process import TIMEOUT, main, receive, receive_all, serve
+from weir_process import TIMEOUT, WEIR, main, receive, receive_all, serve
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -35,7 +37,37 @@ def fill_standard_error(pid):
         os.close(pipe)
 
 
+def threads_run_out(binary, limit, *args):
+    """What `weir serve` says where its user may have no more threads and processes."""
+    def become_another():
+        # The limit is for all that a user runs, and root has none.
+        if os.geteuid() == 0:
+            os.setuid(54329)
+        resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+        os.execve(binary, ["weir", "serve", *args], os.environ)
+
+    return subprocess.run(["weir"], executable=WEIR, stdin=subprocess.DEVNULL, text=True,
+                          stderr=subprocess.PIPE, timeout=TIMEOUT, preexec_fn=become_another,
+                          check=False)
+
+
 class Faults(unittest.TestCase):
+    def test_without_threads_it_says_so_and_not_that_it_listens(self):
+        binary = os.open(WEIR, os.O_RDONLY | os.O_CLOEXEC)
+        self.addCleanup(os.close, binary)
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)
+            for limit in (1, 2):
+                for listen in ("tcp://127.0.0.1:0", "udp://127.0.0.1:0", f"unix://{folder}/s",
+                               f"unixgram://{folder}/d"):
+                    with self.subTest(limit=limit, listen=listen):
+                        ended = threads_run_out(binary, limit, "--handler", "echo",
+                                                "--listen", listen)
+                        self.assertEqual(ended.returncode, 1, ended.stderr)
+                        self.assertIn("thread", ended.stderr)
+                        self.assertEqual(ended.stderr.count("\n"), 1, ended.stderr)
+                        self.assertEqual(os.listdir(folder), [])
+
     def check_served(self, weir, times=1):
         for _ in range(times):
             with weir.connect() as client:
