@@ -666,28 +666,34 @@ static void accept_until_stopped(struct acceptor *acceptor)
     take_all_back(acceptor);
 }
 
-int acceptor_run(struct acceptor *acceptor)
+int acceptor_prepare(struct acceptor *acceptor)
+{
+    return acceptor->first
+        ? pool_lend_shared_set(acceptor->pool, acceptor->epoll_fd, TOKEN_SHARED) : 0;
+}
+
+void acceptor_give_up(struct acceptor *acceptor)
+{
+    if (acceptor->first)
+        pool_return_shared_set(acceptor->pool, acceptor->epoll_fd);
+}
+
+void acceptor_run(struct acceptor *acceptor)
 {
     struct mixin *mixin = acceptor->config->mixin;
-    int r = 0;
 
     acceptor->outer = self_acceptor;
     self_acceptor = acceptor;
     reclaim_thread_init();
-    if (acceptor->first)
-        r = pool_lend_shared_set(acceptor->pool, acceptor->epoll_fd, TOKEN_SHARED);
     each_receiver(acceptor, receiver_resume);
-    if (r == 0)
-        accept_until_stopped(acceptor);
+    accept_until_stopped(acceptor);
     each_receiver(acceptor, receiver_pause);
-    if (acceptor->first)
-        pool_return_shared_set(acceptor->pool, acceptor->epoll_fd);
+    acceptor_give_up(acceptor);
     if (mixin && mixin->end)
         mixin->end(mixin);
     reclaim_thread_fini();
     self_acceptor = acceptor->outer;
     acceptor_forget_stop(acceptor);
-    return r;
 }
 
 void acceptor_forget_stop(struct acceptor *acceptor)

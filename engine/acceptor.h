@@ -101,8 +101,13 @@ void acceptor_leave_to_parent(struct acceptor *acceptor);
 int acceptor_admit_one(struct acceptor *acceptor, size_t i);
 bool acceptor_is_full(const struct acceptor *acceptor);
 
-/* Accepts until it is stopped. 0 or -errno. */
-int acceptor_run(struct acceptor *acceptor);
+/*
+ * Accepts until it is stopped. What it takes is there once acceptor_prepare has returned 0, not
+ * -errno; acceptor_give_up: there will be no run after all.
+ */
+int acceptor_prepare(struct acceptor *acceptor);
+void acceptor_give_up(struct acceptor *acceptor);
+void acceptor_run(struct acceptor *acceptor);
 
 /* Makes the run that is on, or the next one, return. */
 void acceptor_stop(struct acceptor *acceptor);

@@ -58,7 +58,7 @@ struct mixin {
 struct child_calls {
     int (*become)(struct weir_server *server, unsigned number); /* a pool's: 0 or -errno */
     int (*begin)(struct weir_server *server);   /* what accepting takes: 0 or -errno */
-    int (*accept)(struct weir_server *server);  /* until stop: 0 or -errno */
+    void (*accept)(struct weir_server *server); /* until stop */
     void (*drain)(struct weir_server *server);  /* until nothing is left open */
     /* On another thread, once it has become one. */
     void (*stop)(struct weir_server *server);

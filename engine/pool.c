@@ -78,7 +78,11 @@ int pool_create(const struct pool_config *config, struct pool **ret_pool)
             goto fail;
         pool->workers_len++;
     }
-    pool_return_shared_set(pool, -1);
+    if (pool->crew.shared.fd >= 0)
+        r = sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_ADD, pool->crew.shared.fd, EPOLLIN,
+                          DISPATCH_SHARED);
+    if (r < 0)
+        goto fail;
     *ret_pool = pool;
     return 0;
 
@@ -179,14 +183,20 @@ void pool_stop(struct pool *pool)
 
 /* ------------------------------------------------------------------ the shared set ---- */
 
+static void let_first_worker_look(struct pool *pool, uint32_t events)
+{
+    sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_MOD, pool->crew.shared.fd, events,
+                  DISPATCH_SHARED);
+}
+
 int pool_lend_shared_set(struct pool *pool, int epoll_fd, uint64_t token)
 {
     int shared_fd = pool->crew.shared.fd;
+    int r = shared_fd < 0 ? 0 : sys_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, token);
 
-    if (shared_fd < 0)
-        return 0;
-    sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
-    return sys_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, token);
+    if (r == 0 && shared_fd >= 0)
+        let_first_worker_look(pool, 0);
+    return r;
 }
 
 void pool_return_shared_set(struct pool *pool, int epoll_fd)
@@ -195,9 +205,8 @@ void pool_return_shared_set(struct pool *pool, int epoll_fd)
 
     if (shared_fd < 0)
         return;
-    if (epoll_fd >= 0)
-        sys_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
-    sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, DISPATCH_SHARED);
+    let_first_worker_look(pool, EPOLLIN);
+    sys_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
 }
 
 /* ------------------------------------------------------------------ the tick ---------- */

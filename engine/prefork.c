@@ -298,9 +298,7 @@ static _Noreturn void child_main(const struct prefork *prefork, const struct chi
     /* relaxed: the signal that follows orders it. pairs: anyone_accepts() */
     atomic_store_explicit(&page->accepts, true, memory_order_relaxed);
     sys_eventfd_signal(prefork->said_fd);
-    r = calls->accept(server);
-    if (r < 0)
-        end_in_child(page, r);
+    calls->accept(server);
     /* relaxed: the signal that follows orders it. pairs: all_have_stopped() */
     atomic_store_explicit(&page->stopped, true, memory_order_relaxed);
     sys_eventfd_signal(prefork->said_fd);

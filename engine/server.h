@@ -71,6 +71,8 @@ struct weir_server {
     bool closing;                   /* somebody is in weir_server_close */
     bool thread_started;            /* weir_server_start's has to be joined */
     pthread_t thread;
+    pthread_t acceptor_threads[OPTIONS_ACCEPTORS_MAX];  /* all but the first one's */
+    size_t acceptors_running;       /* these */
 };
 
 /* Of a name that is listened on. */
@@ -105,7 +107,7 @@ bool server_is_anothers(const struct weir_server *server);  /* this process has 
 int server_claim_locked(struct weir_server *server);        /* -ESRCH: it is another process's */
 int server_check_accepts(const struct weir_server *server); /* -EOPNOTSUPP: its children do */
 int server_begin_serving(struct weir_server *server);
-int server_serve(struct weir_server *server);
+void server_serve(struct weir_server *server);
 void server_join_thread(struct weir_server *server);
 
 /* server_closing.c */

@@ -142,24 +142,31 @@ static void *acceptor_main(void *acceptor)
     return NULL;
 }
 
-/* The first acceptor on this thread, each further one on its own. */
-static int run_acceptors(struct weir_server *server)
+static void stop_further_acceptors(struct weir_server *server)
 {
-    pthread_t threads[OPTIONS_ACCEPTORS_MAX];
-    size_t started = 1;
+    while (server->acceptors_running > 0) {
+        size_t i = server->acceptors_running--;
+
+        acceptor_stop(&server->acceptors[i]);
+        pthread_join(server->acceptor_threads[i - 1], NULL);
+    }
+}
+
+/* Each but the first on a thread of its own. 0, or -errno and none runs. */
+static int start_further_acceptors(struct weir_server *server)
+{
     int r = 0;
 
-    while (r == 0 && started < server->acceptors_len) {
-        r = thread_start(&threads[started], -1, acceptor_main, &server->acceptors[started]);
+    while (r == 0 && server->acceptors_running + 1 < server->acceptors_len) {
+        size_t i = server->acceptors_running + 1;
+
+        r = thread_start(&server->acceptor_threads[i - 1], -1, acceptor_main,
+                         &server->acceptors[i]);
         if (r == 0)
-            started++;
+            server->acceptors_running = i;
     }
-    if (r == 0)
-        r = acceptor_run(&server->acceptors[0]);
-    for (size_t i = 1; i < started; i++) {
-        acceptor_stop(&server->acceptors[i]);
-        pthread_join(threads[i], NULL);
-    }
+    if (r < 0)
+        stop_further_acceptors(server);
     return r;
 }
 
@@ -178,6 +185,8 @@ static int begin_serving_locked(struct weir_server *server)
         r = check_idle_locked(server);
     if (r == 0)
         r = pool_start(server->pool);
+    if (r == 0)
+        r = acceptor_prepare(&server->acceptors[0]);
     if (r < 0)
         return r;
     /* A stop that came too late for the last serving is not for this one. */
@@ -197,6 +206,20 @@ void server_change_state(struct weir_server *server, enum server_state state)
     pthread_mutex_unlock(&server->lock);
 }
 
+/* All that may fail. */
+static int begin_accepting(struct weir_server *server)
+{
+    struct mixin *mixin = server->mixin;
+    int r = mixin && mixin->begin ? mixin->begin(mixin) : 0;
+
+    if (r < 0)
+        return r;
+    r = start_further_acceptors(server);
+    if (r < 0 && mixin && mixin->end)
+        mixin->end(mixin);
+    return r;
+}
+
 int server_begin_serving(struct weir_server *server)
 {
     enum server_state before;
@@ -206,29 +229,31 @@ int server_begin_serving(struct weir_server *server)
     before = server_state(server);
     r = begin_serving_locked(server);
     pthread_mutex_unlock(&server->lock);
-    if (r < 0 || !server->mixin || !server->mixin->begin)
-        return r;
-    r = server->mixin->begin(server->mixin);
     if (r < 0)
+        return r;
+    r = begin_accepting(server);
+    if (r < 0) {
+        acceptor_give_up(&server->acceptors[0]);
         server_change_state(server, before);
+    }
     return r;
 }
 
-int server_serve(struct weir_server *server)
+void server_serve(struct weir_server *server)
 {
-    int r = run_acceptors(server);
-
+    acceptor_run(&server->acceptors[0]);
+    stop_further_acceptors(server);
     server_change_state(server, STOPPED);
-    return r;
 }
 
 int weir_serve_forever(struct weir_server *server)
 {
     int r = server_called_from_handler(server) ? -EDEADLK : server_begin_serving(server);
 
-    if (r == 0)
-        r = server_serve(server);
-    return r < 0 ? could_not(server, "serve", r) : 0;
+    if (r < 0)
+        return could_not(server, "serve", r);
+    server_serve(server);
+    return 0;
 }
 
 static void *serve_main(void *server)
@@ -250,6 +275,8 @@ int weir_server_start(struct weir_server *server)
     pthread_mutex_unlock(&server->lock);
     if (r == 0)
         return 0;
+    stop_further_acceptors(server);
+    acceptor_give_up(&server->acceptors[0]);
     if (server->mixin && server->mixin->end)
         server->mixin->end(server->mixin);
     server_change_state(server, STOPPED);
