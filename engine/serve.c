@@ -10,6 +10,9 @@
 
 #include <errno.h>
 
+/* Who has rested for less makes no room yet. */
+#define FRESH_MS 100
+
 /* A reply that its receiver has no room for is tried again so often ... */
 #define RETRY_MIN_MS 1
 #define RETRY_MAX_MS 32
@@ -273,10 +276,30 @@ static void starve(struct weir_request *req)
         tell_error(req, WEIR_PHASE_PROCESS, -ENOMEM);
 }
 
+/*
+ * Others wait for its place, but it has hardly begun to rest: a client that has just connected is about
+ * to ask. How long it rests already stays as it is, so that it is not spared for ever.
+ */
+static bool keeps_its_place(struct weir_request *req)
+{
+    struct connection *conn = req->conn;
+    /* relaxed: ours now, and it is as old as the claim. pairs: note_rest() */
+    uint64_t since_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
+
+    since_ms &= ~CONNECTION_MAY_REST;
+    if (!conn->began)
+        since_ms += req->service->silence_lead_ms;
+    conn->unplaced = clock_coarse_ms() >= since_ms + FRESH_MS;
+    if (conn->unplaced)
+        tally_add(&req->task->worker->tally, TALLY_MADE_ROOM, 1);
+    return !conn->unplaced;
+}
+
 static void serve_accepted(struct weir_request *req)
 {
     struct connection *conn = req->conn;
     bool was_kept = conn->kept;
+    bool stays = false;
     int status;
 
     conn->kept = false;
@@ -285,11 +308,13 @@ static void serve_accepted(struct weir_request *req)
         return;
     }
     if (WEIR_UNLIKELY(conn->unplaced))
-        tally_add(&req->task->worker->tally, TALLY_MADE_ROOM, 1);
+        stays = keeps_its_place(req);
     status = serve_input(req, was_kept);
-    if (conn->kept)
+    if (conn->kept && !stays)
         note_rest(req);
-    else if (conn->began)
+    if (conn->kept)
+        return;
+    if (conn->began)
         finish(req, status);
     else if (status < 0)
         tell_error(req, WEIR_PHASE_SETUP, status);

@@ -63,7 +63,8 @@ static void assert_pauses_when_full(const struct weir_options *options)
 
     for (int i = 0; i < 10; i++) {
         clients[i] = support_connect(server, 0);
-        support_say(clients[i], "in\n");
+        /* They go on with another line: who is idle would make room. */
+        support_say(clients[i], "in\nha");
     }
     /* Each that leaves lets one in. */
     for (int i = 0; i < 10; i++) {
@@ -72,12 +73,13 @@ static void assert_pauses_when_full(const struct weir_options *options)
         for (int later = i + 3; later < 10; later++)
             assert_true(support_is_silent(clients[later]));
         support_half_close(clients[i]);
-        support_expect(clients[i], "bye\n");
+        support_expect(clients[i], "habye\n");
         support_expect_end(clients[i]);
         close(clients[i]);
     }
     SUPPORT_AWAIT(server, closed, == 10);
     assert_int_equal(support_stats(server).accept_errors, 0);
+    assert_int_equal(support_stats(server).made_room, 0);
     weir_server_destroy(server);
 }
 
@@ -102,7 +104,7 @@ static void all_listeners_of_a_full_server_pause(void **state)
     SUPPORT_AWAIT(server, accepted, == 1);
     second = support_connect(server, 1);
     support_say(second, "in\n");
-    support_say(first, "a\n");
+    support_say(first, "a\nha");
     support_expect(first, "a\n");
     assert_int_equal(support_stats(server).accepted, 1);
     close(first);
@@ -281,6 +283,42 @@ static void idle_connections_make_room_for_others(void **state)
     assert_all_are_served_while_it_is_full(OPTIONS(.max_connections = ROOM, .acceptors = 2));
     assert_all_are_served_while_it_is_full(OPTIONS(.max_connections = ROOM, .processes = 1,
                                                    .concurrency = WEIR_PREFORK, .workers = 2));
+}
+
+/* False: it took so long that they may have been taken for silent ones. */
+static bool fresh_clients_are_all_served(void)
+{
+    const struct weir_handler silent = {
+        .name = "silent", .handle = answer_line, .client_first = true,
+    };
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = "tcp://127.0.0.1:0", .handler = &silent, .max_connections = ROOM,
+        .idle_timeout_ms = 75000, .request_timeout_ms = 60000));
+    uint64_t began_ms = support_now_ms();
+    int clients[2 * ROOM];
+    bool at_once;
+
+    for (int i = 0; i < 2 * ROOM; i++)
+        clients[i] = support_connect(server, 0);
+    SUPPORT_AWAIT(server, full, >= 2);
+    for (int i = 0; i < 2 * ROOM; i++)
+        support_say(clients[i], "in\n");
+    at_once = support_now_ms() - began_ms < 80;
+    for (int i = 0; i < 2 * ROOM && at_once; i++)
+        support_expect(clients[i], "in\n");
+    for (int i = 0; i < 2 * ROOM; i++)
+        close(clients[i]);
+    weir_server_destroy(server);
+    return at_once;
+}
+
+static void clients_that_have_just_connected_keep_their_places(void **state)
+{
+    struct support_patience patience = support_patience();
+
+    (void)state;
+    while (!fresh_clients_are_all_served())
+        support_be_patient(&patience, "a quick moment", __FILE__, __LINE__);
 }
 
 /* Nobody is sent away while nobody waits: that there is no room left is nothing by itself. */
@@ -614,6 +652,7 @@ int main(void)
         cmocka_unit_test(without_descriptors_accepting_pauses_and_resumes),
         cmocka_unit_test(a_connection_without_memory_is_refused),
         cmocka_unit_test(idle_connections_make_room_for_others),
+        cmocka_unit_test(clients_that_have_just_connected_keep_their_places),
         cmocka_unit_test(a_full_server_keeps_its_idle_connections_until_somebody_waits),
         cmocka_unit_test(connections_at_work_make_no_room),
         cmocka_unit_test(without_descriptors_idle_connections_make_room),
