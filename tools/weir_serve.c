@@ -5,9 +5,12 @@
  * what a signal does is ordinary code, which may print.
  *
  *   signal            while it serves      while it drains, or again
- *   SIGTERM, SIGINT   stop, then drain     cancel: what is parked ends at once
+ *   SIGTERM, SIGINT,  stop, then drain     cancel: what is parked ends at once
+ *   SIGQUIT
  *   SIGUSR1           statistics           statistics
- *   SIGHUP            reads the rules of --access again; without it, the default: ends the process
+ *   SIGHUP            reads the rules of --access again; without it, as SIGTERM: the terminal has gone.
+ *                     Unless it was ignored from the start, as nohup has it
+ *   SIGUSR2           nothing: it costs nobody a request
  */
 #include "tools/weir_serve.h"
 
@@ -18,9 +21,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <weir/weir.h>
 
 #include "tools/weir_settings.h"
+
+enum { FEW_DESCRIPTORS = 256 };
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -122,7 +128,7 @@ static void *attend(void *arg)
             break;
         if (signal_number == SIGUSR1) {
             print_stats(attendant->server);
-        } else if (signal_number == SIGHUP) {
+        } else if (signal_number == SIGHUP && attendant->access) {
             reload_access(attendant);
         } else if (stopped) {
             weir_server_cancel(attendant->server);
@@ -134,17 +140,26 @@ static void *attend(void *arg)
     return NULL;
 }
 
+static bool is_ignored(int signal_number)
+{
+    struct sigaction action;
+
+    return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 static void attendant_init(struct attendant *attendant, const char *access)
 {
     *attendant = (struct attendant){ .access = access };
     sigemptyset(&attendant->signals);
     sigaddset(&attendant->signals, SIGTERM);
     sigaddset(&attendant->signals, SIGINT);
+    sigaddset(&attendant->signals, SIGQUIT);
     sigaddset(&attendant->signals, SIGUSR1);
-    if (access)
+    if (access || !is_ignored(SIGHUP))
         sigaddset(&attendant->signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &attendant->signals, NULL);
     signal(SIGPIPE, SIG_IGN);   /* standard error may be a pipe that has closed */
+    signal(SIGUSR2, SIG_IGN);
 }
 
 static int attendant_start(struct attendant *attendant, struct weir_server *server)
@@ -195,6 +210,23 @@ static int run(struct attendant *attendant, struct weir_server *server)
     return status;
 }
 
+/*
+ * A descriptor is a client, and the usual soft limit, 1,024, is for programs that call select(2). Where
+ * the hard one isn't much more, clients will soon have to wait: that is better said than found out.
+ */
+static void raise_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < FEW_DESCRIPTORS)
+        fprintf(stderr, "weir: only %llu descriptors may be open at once, and each client takes one: raise "
+                "the hard limit (ulimit -Hn)\n", (unsigned long long)limit.rlim_cur);
+}
+
 int weir_serve(int argc, char **argv)
 {
     struct settings settings;
@@ -211,6 +243,7 @@ int weir_serve(int argc, char **argv)
     tells_what_to_try = argc == 1;
     settings.options.service_actions = announce;
     settings.options.poll_interval_ms = UINT32_MAX;
+    raise_limit();
     attendant_init(&attendant, settings.access);
     if (weir_server_create(&server, &settings.options) < 0) {
         fprintf(stderr, "weir serve: %s\n", weir_why());

@@ -312,9 +312,12 @@ void settings_help(FILE *to)
 {
     fputs("usage: weir serve [OPTION...]\n"
           "\n"
-          "Serves until SIGTERM or SIGINT, which let the requests that run finish; a second one\n"
-          "ends them at once. SIGUSR1 prints a line of statistics. With --access, SIGHUP reads\n"
-          "its file again; a bad one changes nothing.\n"
+          "Serves until SIGTERM, SIGINT or SIGQUIT, which let the requests that run finish; a second\n"
+          "one ends them at once. SIGUSR1 prints a line of statistics. With --access, SIGHUP reads\n"
+          "its file again; a bad one changes nothing. Without, it is one of those that end, unless\n"
+          "it was ignored (nohup). SIGUSR2 means nothing.\n"
+          "\n"
+          "The soft limit of descriptors (ulimit -Sn) is raised to the hard one: each client takes one.\n"
           "\n", to);
     arguments_help(&arguments, to);
     fputs("\n"

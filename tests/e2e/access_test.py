@@ -95,12 +95,6 @@ class Access(unittest.TestCase):
             with weir.connect() as client:
                 self.assertFalse(self.is_let_in(client))
 
-    def test_without_rules_sighup_ends_the_process_as_ever(self):
-        weir = serve()
-        weir.listening()
-        weir.signal(signal.SIGHUP)
-        self.assertEqual(weir.wait(), -signal.SIGHUP)
-
     def test_one_address_has_no_more_than_its_share(self):
         with serve("--handler", "echo", "--max-per-address", "2") as weir:
             clients = [self.client(weir, "127.0.0.1") for _ in range(2)]

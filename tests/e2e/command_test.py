@@ -3,6 +3,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -15,6 +16,15 @@ from weir_process import (TIMEOUT, WEIR, Weir, connect, main, port_of, receive, 
                           run, serve)
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+
+def forget_nohup():
+    """Whoever runs the tests may have been started to outlive a terminal."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 
 # Arguments of `weir serve` and the one line that they are refused with.
 MISTAKES = [
@@ -199,11 +209,31 @@ class Signals(unittest.TestCase):
         return client
 
     def test_a_signal_ends_a_server_that_has_nothing_to_do(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with self.subTest(number=number), serve() as weir:
+        for number in ENDING:
+            with self.subTest(number=number), serve(preexec_fn=forget_nohup) as weir:
                 weir.listening()
                 weir.signal(number)
                 self.assertEqual(weir.wait(), 0)
+
+    def test_every_signal_that_ends_lets_requests_finish(self):
+        for number in ENDING:
+            with self.subTest(number=number), \
+                    serve("--drain-timeout", "0", preexec_fn=forget_nohup) as weir:
+                client = self.half_a_request(weir)
+                weir.signal(number)
+                self.assertTrue(refuses(weir.listening()[0]))
+                client.sendall(GET[10:])
+                self.assertIn(b"200 OK\r\n", receive_all(client))
+                self.assertEqual(weir.wait(), 0)
+
+    def test_nobody_is_disturbed_by_a_signal_without_a_meaning(self):
+        for number, before in ((signal.SIGUSR2, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_IGN)):
+            with self.subTest(number=number), \
+                    serve(preexec_fn=lambda: signal.signal(number, before)) as weir:
+                client = self.half_a_request(weir)
+                weir.signal(number)
+                client.sendall(GET[10:])
+                self.assertIn(b"200 OK\r\n", receive(client, 30))
 
     def test_idle_connections_are_closed_by_the_first_signal(self):
         with serve("--drain-timeout", "0") as weir:
@@ -271,6 +301,17 @@ class Signals(unittest.TestCase):
             with connect(address) as client:
                 client.sendall(b"x")
                 self.assertEqual(receive(client, 1), b"x")
+
+    def test_the_limit_of_descriptors_is_raised_and_one_that_is_low_is_told(self):
+        for hard, is_low in ((80, True), (300, False)):
+            def lower(hard=hard):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
+
+            with self.subTest(hard=hard), serve(preexec_fn=lower) as weir:
+                weir.listening()
+                self.assertEqual(resource.prlimit(weir.process.pid, resource.RLIMIT_NOFILE),
+                                 (hard, hard))
+                self.assertEqual(weir.log[0].startswith(f"weir: only {hard} descriptors"), is_low)
 
     def test_closed_standard_streams_are_given_to_nobody(self):
         for closed in ([2], [1, 2], [0, 1, 2]):
