@@ -1,11 +1,11 @@
 #include "engine/options.h"
 
+#include "engine/cpulist.h"
 #include "engine/handoff.h"
 #include "engine/stack.h"
 #include "engine/why.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -27,9 +27,13 @@
 #define CHILDREN_MAX 4096
 #define PROCESSES_MAX 256
 
-/* Descriptors that are not connections: sets, eventfds, listeners, files, and a margin. */
-#define DESCRIPTORS_ASIDE 64
+/* Descriptors that are not connections: the standard streams, sets, eventfds; and listeners. */
+#define DESCRIPTORS_ASIDE 6
 #define DESCRIPTORS_PER_WORKER 2
+#define DESCRIPTORS_PER_ACCEPTOR 3
+
+/* And a margin for files of the program's and weir_poll: this, where there is plenty, or an eighth. */
+#define DESCRIPTORS_SPARE 55
 
 /* Fields that the first version ended with. */
 #define SIZE_V1 sizeof(struct weir_options)
@@ -177,35 +181,55 @@ static int check_concurrency(struct reading *reading)
     return 0;
 }
 
-static uint32_t usable_cpus(void)
+/* What the server itself needs. */
+static rlim_t own_descriptors(const struct weir_options *options)
 {
-    cpu_set_t cpus;
+    bool pool = options->concurrency == WEIR_POOL || options->concurrency == WEIR_PREFORK;
 
-    if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
-        return 1;
-    return (uint32_t)CPU_COUNT(&cpus);
+    return DESCRIPTORS_ASIDE + (pool ? options->workers : 1) * DESCRIPTORS_PER_WORKER +
+           options->acceptors * (DESCRIPTORS_PER_ACCEPTOR + options_listens(options));
 }
 
-static uint32_t usable_descriptors(const struct weir_options *options)
+/* So many connections that limit allows. */
+static uint32_t room_in(rlim_t limit, const struct weir_options *options)
 {
-    size_t aside = DESCRIPTORS_ASIDE + options->workers * DESCRIPTORS_PER_WORKER +
-                   options_listens(options) * options->acceptors;
-    struct rlimit limit;
+    rlim_t own = own_descriptors(options);
+    rlim_t room = limit > own ? limit - own : 0;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
-        limit.rlim_cur > INT32_MAX)
+    if (limit > INT32_MAX)
         return INT32_MAX;
-    return limit.rlim_cur > aside ? (uint32_t)(limit.rlim_cur - aside) : 1;
+    return (uint32_t)(room - (room / 8 < DESCRIPTORS_SPARE ? room / 8 : DESCRIPTORS_SPARE));
 }
 
 /* Each of a pool may have a handler that waits. */
-static uint32_t usable_connections(const struct weir_options *options)
+static uint32_t usable_connections(const struct weir_options *options, rlim_t limit)
 {
     bool on_fibers = options->concurrency == WEIR_POOL || options->concurrency == WEIR_PREFORK;
     size_t stacks = on_fibers ? stack_count_max() : SIZE_MAX;
-    uint32_t descriptors = usable_descriptors(options);
+    uint32_t descriptors = room_in(limit, options);
 
     return stacks < descriptors ? (uint32_t)stacks : descriptors;
+}
+
+/* The table of connections is as large as the hard limit is now: beyond, a client could not be kept. */
+static int complete_max_connections(struct reading *reading)
+{
+    struct weir_options *options = reading->options;
+    struct rlimit limit = { .rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY };
+    uint32_t most;
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    most = room_in(limit.rlim_max, options);
+    if (room_in(limit.rlim_cur, options) == 0)
+        return why_set(reading->why, reading->why_size, -EMFILE, "Too many open files: the limit of "
+                       "descriptors (ulimit -n) is %llu, and the server itself takes %llu",
+                       (unsigned long long)limit.rlim_cur,
+                       (unsigned long long)own_descriptors(options));
+    if (options->max_connections == 0)
+        options->max_connections = usable_connections(options, limit.rlim_cur);
+    if (options->max_connections > most)
+        options->max_connections = most;
+    return 0;
 }
 
 static uint32_t share_of(uint32_t cpus, uint32_t processes)
@@ -213,9 +237,10 @@ static uint32_t share_of(uint32_t cpus, uint32_t processes)
     return cpus > processes ? cpus / processes : 1;
 }
 
-static void complete(struct weir_options *options)
+static int complete(struct reading *reading)
 {
-    uint32_t cpus = usable_cpus();
+    struct weir_options *options = reading->options;
+    uint32_t cpus = cpulist_count_allowed();
 
     if (options->processes == 0)
         options->processes = cpus < PROCESSES_MAX ? cpus : PROCESSES_MAX;
@@ -226,8 +251,6 @@ static void complete(struct weir_options *options)
         options->workers = HANDOFF_WORKERS_MAX;
     if (options->acceptors == 0)
         options->acceptors = 1;
-    if (options->max_connections == 0)
-        options->max_connections = usable_connections(options);
     if (options->rbufsize == 0)
         options->rbufsize = RBUFSIZE_DEFAULT;
     if (options->wbufsize == 0)
@@ -238,6 +261,7 @@ static void complete(struct weir_options *options)
         options->poll_interval_ms = POLL_INTERVAL_DEFAULT_MS;
     if (options->max_children == 0)
         options->max_children = CHILDREN_DEFAULT;
+    return complete_max_connections(reading);
 }
 
 int options_read(const struct weir_options *in, struct weir_options *ret, char *why,
@@ -257,7 +281,7 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
     if (r == 0)
         r = check_concurrency(&reading);
     if (r == 0)
-        complete(ret);
+        r = complete(&reading);
     return r;
 }
 

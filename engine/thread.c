@@ -1,6 +1,8 @@
 #include "engine/thread.h"
 
-#include <sched.h>
+#include "engine/cpulist.h"
+
+#include <errno.h>
 #include <signal.h>
 
 /* What an instruction raises in its own thread. */
@@ -27,19 +29,28 @@ static int start(pthread_t *ret_thread, pthread_attr_t *attr, void *(*main)(void
     return -r;
 }
 
+static int bind_to(pthread_attr_t *attr, int cpu)
+{
+    size_t size;
+    cpu_set_t *set = cpulist_set_of(cpu, &size);
+    int r;
+
+    if (!set)
+        return -ENOMEM;
+    r = pthread_attr_setaffinity_np(attr, size, set);
+    CPU_FREE(set);
+    return -r;
+}
+
 int thread_start(pthread_t *ret_thread, int cpu, void *(*main)(void *arg), void *arg)
 {
     pthread_attr_t attr;
-    cpu_set_t cpus;
     int r;
 
     pthread_attr_init(&attr);
-    if (cpu >= 0) {
-        CPU_ZERO(&cpus);
-        CPU_SET(cpu, &cpus);
-        pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
-    }
-    r = start(ret_thread, &attr, main, arg);
+    r = cpu >= 0 ? bind_to(&attr, cpu) : 0;
+    if (r == 0)
+        r = start(ret_thread, &attr, main, arg);
     pthread_attr_destroy(&attr);
     return r;
 }

@@ -290,7 +290,8 @@ struct weir_options {
                                        sheds load: docs/operations.md */
     uint32_t max_connections;       /* 0: what RLIMIT_NOFILE allows (and, before Linux 6.13, where a
                                        stack takes two mappings, vm.max_map_count). Beyond it
-                                       accepting pauses, and idle connections make room: WEIR_KEEP */
+                                       accepting pauses, and idle connections make room: WEIR_KEEP.
+                                       Never more than its hard limit at the creating allows */
 
     /*
      * What has come when one of these passes is taken all the same, however late a busy machine,

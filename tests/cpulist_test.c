@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -96,7 +97,7 @@ static void what_is_not_a_list_is_refused(void **state)
 {
     static const char *const wrong[] = {
         ",", "0,", ",0", "0,,0", "-", "-0", "0-", "0-0-0", "1-0", " 0", "0 ", "0x1", "a", "+0",
-        "0;0", "1024", "99999999999999999999", "0-99999999999999999999",
+        "0;0", "65536", "99999999999999999999", "0-99999999999999999999",
     };
 
     (void)state;
@@ -141,6 +142,55 @@ static void the_sentence_may_be_unwanted(void **state)
     assert_int_equal(cpu, UNTOUCHED);
 }
 
+/* A kernel that counts more CPUs than cpu_set_t holds, of which we may use 0 and 1500. */
+static bool large;
+
+int __real_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
+int __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
+
+int __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
+{
+    if (!large)
+        return __real_sched_getaffinity(pid, size, set);
+    if (size < CPU_ALLOC_SIZE(2048)) {
+        errno = EINVAL;
+        return -1;
+    }
+    CPU_ZERO_S(size, set);
+    CPU_SET_S(0, size, set);
+    CPU_SET_S(1500, size, set);
+    return 0;
+}
+
+static void a_large_machine_has_all_of_its_cpus(void **state)
+{
+    int cpus[2];
+
+    (void)state;
+    large = true;
+    assert_int_equal(cpulist_count_allowed(), 2);
+    assert_int_equal(cpulist_parse("1500,0", cpus, 2, why, sizeof(why)), 2);
+    assert_int_equal(cpus[0], 1500);
+    assert_int_equal(cpus[1], 0);
+    assert_refused("1501", 4, "1501: this process may not run on CPU 1501");
+    large = false;
+    assert_refused("1500", 4, "1500: this process may not run on CPU 1500");
+}
+
+static void a_set_holds_its_cpu_alone_however_high(void **state)
+{
+    (void)state;
+    for (int cpu = 0; cpu < 5000; cpu += 999) {
+        size_t size;
+        cpu_set_t *set = cpulist_set_of(cpu, &size);
+
+        assert_non_null(set);
+        assert_true(CPU_ISSET_S((size_t)cpu, size, set));
+        assert_int_equal(CPU_COUNT_S(size, set), 1);
+        CPU_FREE(set);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +201,8 @@ int main(void)
         cmocka_unit_test(a_cpu_outside_the_affinity_mask_is_refused),
         cmocka_unit_test(more_cpus_than_there_is_room_for_are_refused),
         cmocka_unit_test(the_sentence_may_be_unwanted),
+        cmocka_unit_test(a_large_machine_has_all_of_its_cpus),
+        cmocka_unit_test(a_set_holds_its_cpu_alone_however_high),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int handle(struct weir_request *req)
@@ -97,6 +98,7 @@ static void where_stacks_take_mappings_these_limit_the_connections(void **state)
     struct rlimit before;
     struct rlimit most;
     uint32_t stacks;
+    uint32_t asked;
     FILE *file;
 
     (void)state;
@@ -115,8 +117,44 @@ static void where_stacks_take_mappings_these_limit_the_connections(void **state)
         assert_int_equal(default_connections(WEIR_POOL, true), stacks);
         assert_true(default_connections(WEIR_THREAD, true) > stacks);
     }
-    assert_int_equal(accepted(OPTIONS(.max_connections = 1000000)).max_connections, 1000000);
+    asked = accepted(OPTIONS(.max_connections = 1000000)).max_connections;
+    old_kernel = true;
+    assert_int_equal(accepted(OPTIONS(.max_connections = 1000000)).max_connections, asked);
+    old_kernel = false;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
+static void limit_descriptors(rlim_t soft, rlim_t hard)
+{
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &(const struct rlimit){ soft, hard }), 0);
+}
+
+/* In a child, since a hard limit that is lowered stays so. */
+static void connections_are_as_many_as_descriptors_allow(void **state)
+{
+    int status;
+    pid_t child;
+
+    (void)state;
+    child = fork();
+    if (child == 0) {
+        limit_descriptors(1024, 2000);
+        assert_int_equal(accepted(OPTIONS(.workers = 2)).max_connections, 955);
+        assert_int_equal(accepted(OPTIONS(.workers = 2, .max_connections = 1000)).max_connections,
+                         1000);
+        assert_int_equal(accepted(OPTIONS(.workers = 2, .max_connections = 5000)).max_connections,
+                         1931);
+        limit_descriptors(54, 54);
+        assert_int_equal(accepted(OPTIONS(.workers = 2)).max_connections, 35);
+        limit_descriptors(15, 54);
+        assert_int_equal(accepted(OPTIONS(.workers = 2)).max_connections, 1);
+        limit_descriptors(14, 54);
+        assert_refused_with(OPTIONS(.workers = 2), -EMFILE, "Too many open files: the limit of "
+                       "descriptors (ulimit -n) is 14, and the server itself takes 14");
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
 }
 
 static void what_was_said_is_kept(void **state)
@@ -311,6 +349,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(zeros_become_defaults),
         cmocka_unit_test(where_stacks_take_mappings_these_limit_the_connections),
+        cmocka_unit_test(connections_are_as_many_as_descriptors_allow),
         cmocka_unit_test(what_was_said_is_kept),
         cmocka_unit_test(options_without_their_size_are_refused),
         cmocka_unit_test(a_newer_callers_unused_option_does_no_harm),

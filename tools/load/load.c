@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "engine/cpulist.h"
 #include "tools/load/load_lane.h"
 
 enum {
@@ -338,15 +339,18 @@ static void *lane_run(void *arg)
 static void prepare_thread(const struct lane *lane)
 {
     const struct load_options *options = lane->options;
-    cpu_set_t cpu;
+    cpu_set_t *cpu;
+    size_t size;
 
     if (options->rate > 0)
         prctl(PR_SET_TIMERSLACK, 1ul);
     if (options->cpus_len == 0)
         return;
-    CPU_ZERO(&cpu);
-    CPU_SET((size_t)options->cpus[lane->number % options->cpus_len], &cpu);
-    pthread_setaffinity_np(pthread_self(), sizeof(cpu), &cpu);
+    cpu = cpulist_set_of(options->cpus[lane->number % options->cpus_len], &size);
+    if (!cpu)
+        return;
+    pthread_setaffinity_np(pthread_self(), size, cpu);
+    CPU_FREE(cpu);
 }
 
 static void *lane_main(void *arg)
