@@ -5,6 +5,7 @@
 #include "engine/log.h"
 #include "engine/room.h"
 #include "engine/sys.h"
+#include "engine/why.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -326,7 +327,7 @@ static void rest_for_shortage(struct acceptor *acceptor, const struct listening 
     tally_add(&acceptor->tally, TALLY_ACCEPT_ERRORS, 1);
     if (!acceptor->complained)
         log_line(LOG_SHORTAGE, "%s: accepting pauses: %s", listening->listener.uri,
-                 strerror(-error));
+                 why_error(error));
     acceptor->complained = true;
     room_make(&acceptor->pool->crew);
     rest(acceptor, clock_ms() + REST_MS);

@@ -4,6 +4,7 @@
 #include "engine/server.h"
 
 #include "engine/cpulist.h"
+#include "engine/kernel.h"
 #include "engine/log.h"
 #include "engine/misuse.h"
 #include "engine/process.h"
@@ -56,7 +57,7 @@ static void default_handle_error(struct weir_server *server, const struct weir_f
         tell_of_child(failure->error);
     else
         log_line(LOG_FAILURE, "request from %s: %s of handler '%s' failed: %s", failure->peer,
-                 phases[failure->phase], failure->handler, strerror(-failure->error));
+                 phases[failure->phase], failure->handler, why_error(failure->error));
 }
 
 static int parse_cpus(struct weir_server *server)
@@ -313,7 +314,9 @@ static int build(struct weir_server *server)
 
     if (r < 0)
         return SERVER_REFUSE(r, "the server: %s", strerror(-r));
-    r = parse_cpus(server);
+    r = kernel_check(server_why, sizeof(server_why));
+    if (r == 0)
+        r = parse_cpus(server);
 
     if (r == 0)
         r = parse_owner(server);

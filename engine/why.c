@@ -1,5 +1,6 @@
 #include "engine/why.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,6 +16,13 @@ static void keep_one_line(char *why)
     for (; *why != '\0'; why++)
         if (is_control(*why))
             *why = '?';
+}
+
+const char *why_error(int error)
+{
+    if (error == -ENOSPC)
+        return "No space left on device (if it is no disk's: raise fs.epoll.max_user_watches)";
+    return strerror(-error);
 }
 
 int why_set(char *why, size_t why_size, int error, const char *format, ...)

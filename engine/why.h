@@ -29,4 +29,7 @@ struct why_subject {
 int why_refuse(const struct why_subject *subject, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* An error in words, with what there is to be done where these mislead. */
+const char *why_error(int error);
+
 #endif
