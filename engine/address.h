@@ -40,10 +40,10 @@ struct address {
 };
 
 /*
- * address_parse resolves names with getaddrinfo and takes the first address it gives. "localhost" is
- * both loopback addresses, whatever the resolver has to say about it.
- * Returns 0, or -errno and the reason in why: -EINVAL the text is wrong, -ENOENT no such host,
- * -EAGAIN the resolver doesn't answer now, -ENOMEM.
+ * address_parse resolves names with getaddrinfo and takes the first address it gives. "localhost"
+ * is both loopback addresses, whatever the resolver has to say about it. Returns 0, or -errno and
+ * the reason in why: -EINVAL the text is wrong, -ENOENT no such host, -EAGAIN the resolver doesn't
+ * answer now, -ENOMEM.
  */
 int address_parse(const char *uri, struct address *ret, char *why, size_t why_size);
 

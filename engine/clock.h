@@ -31,8 +31,9 @@ static inline uint64_t clock_earlier(uint64_t a, uint64_t b)
 }
 
 /*
- * What has passed since then; 0 if that is later than now. Of two moments that were not read one after
- * the other either may be the earlier one: a turn's time is older than what began in the turn.
+ * What has passed since then; 0 if that is later than now. Of two moments that were not read one
+ * after the other either may be the earlier one: a turn's time is older than what began in the
+ * turn.
  */
 static inline uint64_t clock_since(uint64_t then, uint64_t now)
 {

@@ -1,6 +1,6 @@
 /*
- * cpulist.h - lists of CPUs as people write them: "0,2-3", as for taskset -c; and sets of them, which
- * may be larger than the C library's cpu_set_t, of 1,024.
+ * cpulist.h - lists of CPUs as people write them: "0,2-3", as for taskset -c; and sets of them,
+ * which may be larger than the C library's cpu_set_t, of 1,024.
  *
  * Threads: any. Blocks: never.
  */

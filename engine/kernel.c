@@ -7,12 +7,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* An argument that every call below refuses by itself, without having done anything. */
+/* A first argument that every call below refuses by itself, without having done anything. */
 #define WRONG (-1)
 
-/* The calls that serve, and one more argument: 2 is a command, a flag or an address, all the same. */
+/* And a second one, which is a command to some, and looked at by none before the first. */
 #define OTHER 2
 
+/* The calls that serve. */
 static const struct call {
     const char *name;
     long number;
@@ -33,7 +34,9 @@ static const struct call {
     { "getsockopt", SYS_getsockopt, EBADF },
 };
 
-/* A kernel may look at other arguments first; only these errors are a policy's, or an old kernel's. */
+/*
+ * A kernel may look at other arguments first; only these errors are a policy's, or an old kernel's.
+ */
 static int refusal(const struct call *call)
 {
     if (syscall(call->number, WRONG, OTHER, 0, 0, 0, 0) >= 0 || errno == call->error)
@@ -47,8 +50,8 @@ int kernel_check(char *why, size_t why_size)
         int r = refusal(&calls[i]);
 
         if (r < 0)
-            return why_set(why, why_size, r, "the system call %s is refused here, by a sandbox or an old "
-                           "kernel, and nobody can be served without it: %s", calls[i].name,
+            return why_set(why, why_size, r, "the system call %s is refused here, by a sandbox or "
+                           "an old kernel, and nobody can be served without it: %s", calls[i].name,
                            strerrordesc_np(-r));
     }
     return 0;

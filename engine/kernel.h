@@ -1,8 +1,8 @@
 /*
  * kernel.h - whether the kernel, and whatever guards it, let a server do its work.
  *
- * Sandboxes refuse system calls, and kernels lack the young ones. What opening a server doesn't need
- * would only be missed with the first client, and then for each one anew.
+ * Sandboxes refuse system calls, and kernels lack the young ones. What opening a server doesn't
+ * need would only be missed with the first client, and then for each one anew.
  *
  * Threads: any. Owns: nothing. Blocks: never.
  */

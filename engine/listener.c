@@ -216,8 +216,8 @@ static int refuse_mode(const struct attempt *attempt, int error)
     unsigned mode = attempt->options->mode;
 
     if (error == -EOPNOTSUPP)
-        return why_refuse(attempt->uri, error, "unix_mode: before Linux 6.6 it takes /proc to give %04o "
-                          "more permissions than the umask leaves", mode);
+        return why_refuse(attempt->uri, error, "unix_mode: before Linux 6.6 it takes /proc to give "
+                          "%04o more permissions than the umask leaves", mode);
     return why_refuse(attempt->uri, error, "unix_mode: the permissions cannot be set to %04o: %s",
                       mode, strerrordesc_np(-error));
 }
@@ -293,7 +293,8 @@ static int refuse_socket(const struct why_subject *uri, int family, int error)
     if (family == AF_INET6 && error == -EAFNOSUPPORT)
         return why_refuse(uri, error, "this machine has no IPv6");
     if (family != AF_UNIX && address_family_is_missing(error))
-        return why_refuse(uri, error, "a policy on this machine keeps this program from IPv%d sockets: %s",
+        return why_refuse(uri, error, "a policy on this machine keeps this program from IPv%d "
+                          "sockets: %s",
                           family == AF_INET6 ? 6 : 4, strerrordesc_np(-error));
     return why_refuse(uri, error, "no socket can be had: %s", strerrordesc_np(-error));
 }

@@ -32,7 +32,7 @@
 #define DESCRIPTORS_PER_WORKER 2
 #define DESCRIPTORS_PER_ACCEPTOR 3
 
-/* And a margin for files of the program's and weir_poll: this, where there is plenty, or an eighth. */
+/* And a margin for files of the program's and for weir_poll: this, or an eighth of what is left. */
 #define DESCRIPTORS_SPARE 55
 
 /* Fields that the first version ended with. */
@@ -211,7 +211,7 @@ static uint32_t usable_connections(const struct weir_options *options, rlim_t li
     return stacks < descriptors ? (uint32_t)stacks : descriptors;
 }
 
-/* The table of connections is as large as the hard limit is now: beyond, a client could not be kept. */
+/* The table of connections is as large as the hard limit is now: beyond, nobody can be kept. */
 static int complete_max_connections(struct reading *reading)
 {
     struct weir_options *options = reading->options;

@@ -141,8 +141,8 @@ LEAF ssize_t sys_pread(int fd, void *buf, size_t len, off_t offset)
 }
 
 /*
- * A new descriptor of ours, or -errno. Where a program was started without its standard streams, the numbers
- * are free, and what somebody prints would go to a client, or count up an eventfd.
+ * A new descriptor of ours, or -errno. Where a program was started without its standard streams,
+ * the numbers are free, and what somebody prints would go to a client, or count up an eventfd.
  */
 static int beside_standard_streams(int fd)
 {

@@ -376,8 +376,8 @@ struct weir_options {
 
 /*
  * weir_server_create checks the options, binds and listens (unless defer is set). Nothing runs
- * yet, and no thread exists; clients that connect wait in the backlog. What it and the server open is
- * numbered above the standard streams, even where the program was started without them.
+ * yet, and no thread exists; clients that connect wait in the backlog. What it and the server open
+ * is numbered above the standard streams, even where the program was started without them.
  * Threads: any. Parks: no (it resolves names: getaddrinfo may block).
  * Returns 0, or -errno with the reason as a sentence in weir_why(): -EINVAL an option or address
  * is wrong, -E2BIG an option this version does not know is set, -EADDRINUSE and other errors of
@@ -571,10 +571,10 @@ void weir_server_cancel(struct weir_server *server);
 int weir_server_destroy(struct weir_server *server);
 
 /*
- * weir_server_address writes the i-th listening address as a URI, a port 0 resolved (in the order of
- * the listeners; those of a name that has several, one after another), into
- * buf (always terminated; WEIR_ADDRESS_SIZE is enough). Returns its length, -ERANGE when there
- * is no i-th one (or it is not bound yet), -ENOSPC. Threads: any.
+ * weir_server_address writes the i-th listening address as a URI, a port 0 resolved (in the order
+ * of the listeners; those of a name that has several, one after another), into buf (always
+ * terminated; WEIR_ADDRESS_SIZE is enough). Returns its length, -ERANGE when there is no i-th one
+ * (or it is not bound yet), -ENOSPC. Threads: any.
  */
 #define WEIR_ADDRESS_SIZE 160
 int weir_server_address(struct weir_server *server, size_t i, char *buf, size_t size);
@@ -744,9 +744,10 @@ int weir_flush(struct weir_request *req);
 /*
  * weir_sendfile sends len bytes of a file from offset, behind what was written before, without
  * copying them through user space, where the file system and the kernel know how; else it copies.
- * Returns the bytes sent: fewer than len only if the file ends, be it because it was cut meanwhile. Errors
- * are those of weir_write, and those of reading the file (pread(2): -EBADF, -EIO, -ESPIPE of a pipe or
- * a socket, which have no offset) and -ENOMEM, after which writing goes on behind what has been sent.
+ * Returns the bytes sent: fewer than len only if the file ends, be it because it was cut meanwhile.
+ * Errors are those of weir_write, and those of reading the file (pread(2): -EBADF, -EIO, -ESPIPE of
+ * a pipe or a socket, which have no offset) and -ENOMEM, after which writing goes on behind what
+ * has been sent.
  */
 ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len);
 
@@ -817,9 +818,9 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
 /*
  * weir_connect opens a stream to another server ("tcp://host:port", "unix:///path", "unix:@name";
  * names are resolved by an offload thread, and each address is tried, however many there are) and
- * gives it as a request of its own: every call above works on it and parks the same fiber. timeout_ms
- * bounds the connecting in all (0: read_timeout_ms; if that is none, each address has the kernel's
- * patience, some two minutes). It is closed by weir_hangup, or when handle() returns: what
+ * gives it as a request of its own: every call above works on it and parks the same fiber.
+ * timeout_ms bounds the connecting in all (0: read_timeout_ms; if that is none, each address has
+ * the kernel's patience, some two minutes). It is closed by weir_hangup, or when handle() returns: what
  * was written and not sent yet leaves first, for which a peer that takes nothing is given
  * write_timeout_ms (0: five seconds), and one whose reads have failed no time at all.
  * Returns 0, -ETIMEDOUT, -ECONNREFUSED and other errors of connect(2), -EINVAL a bad address.

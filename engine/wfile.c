@@ -93,8 +93,8 @@ static void set_deadline(const struct weir_request *req, struct writing *writing
 }
 
 /*
- * Before the kernel is given more. A peer that takes as fast as we write neither keeps the worker nor
- * outruns a deadline.
+ * Before the kernel is given more. A peer that takes as fast as we write neither keeps the worker
+ * nor outruns a deadline.
  */
 static int give_way(struct weir_request *req, struct writing *writing)
 {
@@ -450,7 +450,9 @@ static int copy_with(struct weir_request *req, struct sending *file, char *buf)
     return 0;
 }
 
-/* Not every file system has sendfile(2), nor every sandbox. What is wrong with the file shows, too. */
+/*
+ * Not every file system has sendfile(2), nor every sandbox. What is wrong with the file shows, too.
+ */
 static int copy_rest(struct weir_request *req, struct sending *file)
 {
     char *buf = malloc(SENDFILE_SPAN);

@@ -124,8 +124,9 @@ static void names_are_resolved(void **state)
 }
 
 /*
- * A resolver with a host "many", which has more addresses than one: 127.0.0.2 and so on, at the last of
- * which, 127.0.0.1, the back is. And one without patience: at 127.0.0.2 it has run out at once.
+ * A resolver with a host "many", which has more addresses than one: 127.0.0.2 and so on, at the
+ * last of which, 127.0.0.1, the back is. And one without patience: at 127.0.0.2 it has run out at
+ * once.
  */
 #define MANY 9
 

@@ -13,9 +13,12 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -159,6 +162,44 @@ static void runs_add_up(void **state)
     child_end(&server);
 }
 
+/* A kernel before 5.11, if a test wants it so. */
+static atomic_bool old_kernel;
+
+int __real_epoll_pwait2(int fd, struct epoll_event *events, int max, const struct timespec *timeout,
+                        const sigset_t *mask);
+int __wrap_epoll_pwait2(int fd, struct epoll_event *events, int max, const struct timespec *timeout,
+                        const sigset_t *mask);
+
+int __wrap_epoll_pwait2(int fd, struct epoll_event *events, int max, const struct timespec *timeout,
+                        const sigset_t *mask)
+{
+    /* relaxed: it was set before the lanes' threads began. pairs: none */
+    if (!atomic_load_explicit(&old_kernel, memory_order_relaxed))
+        return __real_epoll_pwait2(fd, events, max, timeout, mask);
+    errno = ENOSYS;
+    return -1;
+}
+
+static void an_older_kernel_will_do(void **state)
+{
+    struct load_result result;
+    struct child server;
+
+    (void)state;
+    atomic_store_explicit(&old_kernel, true, memory_order_relaxed);   /* pairs: none */
+    assert_int_equal(child_start_bare_loop(&server, CHILD_ANY_CPU, BARE_LOOP_LINE, 1), 0);
+    result = run_once(&(struct load_options){
+        .mode = LOAD_LINE, .address = server.address, .connections = 10, .threads = 2,
+    });
+    assert_all_right(&result, 10);
+    result = run_until(&(struct load_options){
+        .mode = LOAD_LINE, .address = server.address, .connections = 3, .rate = 1000,
+    }, 101);
+    assert_all_right(&result, 101);
+    child_end(&server);
+    atomic_store_explicit(&old_kernel, false, memory_order_relaxed);  /* pairs: none */
+}
+
 enum { LINES = 3 };
 
 static void *serve_three_lines(void *arg)
@@ -266,8 +307,8 @@ static void *serve_a_line(void *arg)
 }
 
 /*
- * Each arrival opens a connection here, in the turn that looks for those that wait in vain, and that
- * looked at the clock before.
+ * Each arrival opens a connection here, in the turn that looks for those that wait in vain, and
+ * that looked at the clock before.
  */
 static void a_connection_that_was_opened_just_now_has_time(void **state)
 {
@@ -863,6 +904,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kept_connection_is_asked_on_every_thread),
         cmocka_unit_test(runs_add_up),
+        cmocka_unit_test(an_older_kernel_will_do),
         cmocka_unit_test(a_connection_gets_all_its_requests_and_ends),
         cmocka_unit_test(a_connection_that_ends_too_soon_is_an_error),
         cmocka_unit_test(pipelined_requests_are_each_answered),

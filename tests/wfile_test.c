@@ -414,8 +414,9 @@ static void input_that_nobody_reads_costs_nothing_of_the_answer(void **state)
 #define FILE_LEN (8 * MIB)
 
 /*
- * What the kernel is to do otherwise (BUILD wraps these calls): after so many calls, which are right
- * still, if for a MiB at most, it refuses, or the file is cut first. Set while no server is running.
+ * What the kernel is to do otherwise (BUILD wraps these calls): after so many calls, which are
+ * right still, if for a MiB at most, it refuses, or the file is cut first. Set while no server is
+ * running.
  */
 struct hook {
     unsigned calls;

@@ -56,8 +56,9 @@ static const struct command {
 };
 
 /*
- * Whoever was started without a standard stream has its number free, and would print into whatever it
- * opens next. Where there is no /dev, a descriptor that can't be used at all is as good as a closed one.
+ * Whoever was started without a standard stream has its number free, and would print into whatever
+ * it opens next. Where there is no /dev, a descriptor that can't be used at all is as good as a
+ * closed one.
  */
 static void keep_standard_numbers(void)
 {

@@ -211,8 +211,9 @@ static int run(struct attendant *attendant, struct weir_server *server)
 }
 
 /*
- * A descriptor is a client, and the usual soft limit, 1,024, is for programs that call select(2). Where
- * the hard one isn't much more, clients will soon have to wait: that is better said than found out.
+ * A descriptor is a client, and the usual soft limit, 1,024, is for programs that call select(2).
+ * Where the hard one isn't much more, clients will soon have to wait: that is better said than
+ * found out.
  */
 static void raise_limit(void)
 {

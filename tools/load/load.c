@@ -259,6 +259,26 @@ static struct timespec span(uint64_t from_ns, uint64_t to_ns)
     };
 }
 
+/* A millisecond at most too late, which is better than too early, and again, and again. */
+static int wait_in_ms(const struct lane *lane, struct epoll_event *events,
+                      const struct timespec *timeout)
+{
+    int64_t ms = timeout ? timeout->tv_sec * 1000 + (timeout->tv_nsec + 999999) / 1000000 : -1;
+
+    return epoll_wait(lane->epoll_fd, events, LANE_EVENTS_MAX, ms < INT_MAX ? (int)ms : INT_MAX);
+}
+
+/* Linux has nanoseconds since 5.11, and sandboxes don't all know the call. */
+static int wait_in_ns(const struct lane *lane, struct epoll_event *events,
+                      const struct timespec *timeout)
+{
+    int n = epoll_pwait2(lane->epoll_fd, events, LANE_EVENTS_MAX, timeout, NULL);
+
+    if (n < 0 && (errno == ENOSYS || errno == EPERM))
+        n = wait_in_ms(lane, events, timeout);
+    return n;
+}
+
 int lane_wait(struct lane *lane, struct epoll_event *events, uint64_t now_ns, uint64_t until_ns)
 {
     struct timespec timeout;
@@ -271,8 +291,7 @@ int lane_wait(struct lane *lane, struct epoll_event *events, uint64_t now_ns, ui
     if (pace_next_ns(&lane->reports) < until_ns)
         until_ns = pace_next_ns(&lane->reports);
     timeout = span(now_ns, until_ns);
-    n = epoll_pwait2(lane->epoll_fd, events, LANE_EVENTS_MAX,
-                     until_ns == LANE_NEVER ? NULL : &timeout, NULL);
+    n = wait_in_ns(lane, events, until_ns == LANE_NEVER ? NULL : &timeout);
     if (n < 0)
         return errno == EINTR ? 0 : -errno;
     return take_stop(lane, events, n);
