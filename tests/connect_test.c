@@ -148,7 +148,7 @@ int __wrap_getaddrinfo(const char *node, const char *service, const struct addri
     if (hints && hints->ai_flags & AI_NUMERICHOST)
         return EAI_NONAME;
     for (int i = 0; i < MANY && r == 0; i++) {
-        char number[16];
+        char number[32];
 
         snprintf(number, sizeof(number), "127.0.0.%d", i == MANY - 1 ? 1 : i + 2);
         r = __real_getaddrinfo(number, service, hints, link);
