@@ -4,6 +4,7 @@
  */
 #include "tests/support.h"
 
+#include "engine/compiler.h"
 #include "engine/misuse.h"
 
 #include <errno.h>
@@ -257,7 +258,8 @@ static void what_would_park_another_handler_is_told_all_the_same(void **state)
 
     (void)state;
     for (size_t i = 0; i < 2 * sizeof(calls) / sizeof(calls[0]); i++) {
-        workers = i % 2 + 1;
+        /* On two it is a race besides, as ThreadSanitizer would say first. */
+        workers = WEIR_TSAN ? 1 : i % 2 + 1;
         expect_last_words(call_on_another, calls[i / 2],
                           "weir: a call that has to wait, on a request of handler 'naive' was made "
                           "by handler 'naive'" ALONE);
