@@ -291,8 +291,9 @@ static void leave_home(struct connection *conn)
 static void discard_input(const struct connection *conn)
 {
     bool may_have_input = !conn->drained || connection_alerted(conn);
+    bool is_tcp = conn->family != AF_UNIX && conn->family != AF_UNSPEC;
 
-    if (conn->family != AF_UNIX && may_have_input)
+    if (is_tcp && may_have_input)
         sys_discard(conn->fd, DISCARD_MAX);
 }
 
@@ -305,14 +306,22 @@ void connection_forget(struct connection_table *table, struct connection *conn)
     let_die(table, conn);
 }
 
-void connection_close(struct connection_table *table, struct connection *conn)
+void connection_end_output(struct connection_table *table, struct connection *conn)
 {
-    take_out_of_table(table, conn);
     /* Before the peer learns that it is over: it may come back at once. */
     if (conn->guest)
         crowd_leave(table->crowd, conn->guest);
-    if (conn->family != AF_UNSPEC) {
+    conn->guest = NULL;
+    conn->ended = true;
+    if (conn->family != AF_UNSPEC)
         sys_shutdown_write(conn->fd);
+}
+
+void connection_close(struct connection_table *table, struct connection *conn)
+{
+    take_out_of_table(table, conn);
+    if (WEIR_LIKELY(!conn->ended)) {
+        connection_end_output(table, conn);
         discard_input(conn);
     }
     sys_close(conn->fd);

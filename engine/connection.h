@@ -98,6 +98,7 @@ struct connection {
     struct in6_addr peer_host;      /* AF_INET: its first four bytes */
     uint32_t peer_scope;
     uint16_t peer_port;     /* in network order; a Unix peer's name is asked for anew */
+    bool ended;             /* connection_end_output has been called */
     _Alignas(max_align_t) unsigned char user_state[];
 };
 
@@ -160,6 +161,9 @@ struct connection *connection_create_opened(struct connection_table *table, int 
 struct connection *connection_create_socket(struct connection_table *table, int fd,
                                             const struct weir_handler *handler,
                                             const char *listen, struct receiver *receiver);
+
+/* Says FIN, and lets its address go; the close is to come. The owner, state RUNNING. */
+void connection_end_output(struct connection_table *table, struct connection *conn);
 
 /* Closes and lets go. The owner, state RUNNING. Says FIN even if a duplicate of fd is about. */
 void connection_close(struct connection_table *table, struct connection *conn);

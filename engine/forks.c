@@ -433,6 +433,7 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
         .config = *config,
         .spare_fd = -1,
     };
+    forks->config.rest.lingers = true;
     r = open_seats(forks);
     if (r < 0) {
         free(forks->seats);

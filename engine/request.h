@@ -60,6 +60,7 @@ struct wfile {
     char *data;
     size_t size;                /* of the block */
     size_t len;
+    size_t sent;                /* bytes, since the connection was begun or kept */
     int error;                  /* sticky */
     bool is_reply;              /* to a datagram: nothing is sent before the handler is done */
 };
@@ -183,6 +184,9 @@ void wfile_push(struct weir_request *req);
 
 /* weir_flush that gives up when deadline_ms has passed. */
 int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms);
+
+/* Before the close of one that is not kept, while its peer may lose what was sent. May wait. */
+void request_linger(struct weir_request *req);
 
 /* Gives away what is gathered. NULL: nothing. */
 char *wfile_take(struct weir_request *req, size_t *ret_len, size_t *ret_size);

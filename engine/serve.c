@@ -295,6 +295,12 @@ static bool keeps_its_place(struct weir_request *req)
     return !conn->unplaced;
 }
 
+static void end(struct weir_request *req, int status)
+{
+    finish(req, status);
+    request_linger(req);
+}
+
 static void serve_accepted(struct weir_request *req)
 {
     struct connection *conn = req->conn;
@@ -315,7 +321,7 @@ static void serve_accepted(struct weir_request *req)
     if (conn->kept)
         return;
     if (conn->began)
-        finish(req, status);
+        end(req, status);
     else if (status < 0)
         tell_error(req, WEIR_PHASE_SETUP, status);
 }

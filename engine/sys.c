@@ -5,12 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -352,24 +354,35 @@ LEAF int sys_socket_error(int fd)
     return -error;
 }
 
-LEAF void sys_discard(int fd, size_t len)
+LEAF bool sys_has_unsent(int fd)
+{
+    int len;
+
+    return ioctl(fd, SIOCOUTQ, &len) == 0 && len > 0;
+}
+
+LEAF ssize_t sys_discard(int fd, size_t len)
 {
     /*
      * tcp(7): with MSG_TRUNC, received bytes are dropped and not copied anywhere. The kernel would
      * take NULL as well; but memcheck, which does not know that, wants it to be somewhere.
      */
     static char nowhere[64 << 10];
+    size_t done = 0;
 
-    while (len > 0) {
-        size_t span = len < sizeof(nowhere) ? len : sizeof(nowhere);
+    while (done < len) {
+        size_t span = len - done < sizeof(nowhere) ? len - done : sizeof(nowhere);
         long n = syscall(SYS_recvfrom, fd, nowhere, span, MSG_TRUNC | MSG_DONTWAIT, NULL, NULL);
 
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < (long)span)
+        if (n < 0 && done == 0)
+            return -errno;
+        if (n <= 0)
             break;
-        len -= span;
+        done += (size_t)n;
     }
+    return (ssize_t)done;
 }
 
 LEAF int sys_shutdown_write(int fd)

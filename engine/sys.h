@@ -133,8 +133,11 @@ int sys_connect(int fd, const struct sockaddr *addr, socklen_t len);
 /* What has happened to the socket meanwhile: 0 or -errno. Asking clears it. */
 int sys_socket_error(int fd);
 
-/* Throws away what a TCP socket has received, len bytes at most. */
-void sys_discard(int fd, size_t len);
+/* Throws away what a TCP socket has received, len bytes at most: how many; 0: the end; -errno. */
+ssize_t sys_discard(int fd, size_t len);
+
+/* Is there something that a TCP peer has not acknowledged yet? */
+bool sys_has_unsent(int fd);
 
 /* The peer of a connected stream socket: 0, -EPROTOTYPE: of another type, or -errno. */
 int sys_stream_peer(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_len);

@@ -156,6 +156,7 @@ int threads_create(const struct mixin_config *config, struct mixin **ret)
         .crew = config->crew,
         .rest = config->rest,
     };
+    threads->rest.lingers = true;
     pthread_mutex_init(&threads->lock, NULL);
     pthread_cond_init(&threads->gone, NULL);
     *ret = &threads->mixin;

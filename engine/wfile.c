@@ -128,6 +128,7 @@ static void count_sent(struct weir_request *req, size_t n)
 {
     tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, n);
     req->task->streak += (unsigned)(n / (SEND_MAX / TASK_STREAK_MAX));
+    req->wfile.sent += n;
 }
 
 /* What a send took; 0: nothing, but it is to be tried again; or -errno. */

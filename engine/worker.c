@@ -143,7 +143,9 @@ static void close_connection(struct worker *worker, struct connection *conn)
         return;
     }
     /* First, so that it's counted once weir_server_close has seen that nobody is left. */
-    tally_add(&worker->tally, conn->starved && !conn->began ? TALLY_REFUSED : TALLY_CLOSED, 1);
+    if (WEIR_LIKELY(!conn->ended))
+        tally_add(&worker->tally,
+                  conn->starved && !conn->began ? TALLY_REFUSED : TALLY_CLOSED, 1);
     if (WEIR_LIKELY(!packet)) {
         connection_close(&worker->crew->table, conn);
         return;

@@ -95,6 +95,7 @@ struct worker_rest {
     uint32_t silence_timeout_ms;/* ... and one whose client has not spoken first; 0: never */
     int stop_fd;                /* once readable, nothing is kept any more; -1: there is none */
     uint32_t drain_timeout_ms;  /* so long after that, what waits is cancelled; 0: never */
+    bool lingers;               /* nobody else needs the thread: see linger.c */
 };
 
 void worker_serve_alone(struct worker *worker, struct connection *conn,

@@ -21,7 +21,7 @@
 
 enum {
     BODY_LIMIT_DEFAULT = 1024 * 1024,
-    LINGER_MAX = 256 * 1024,    /* bytes taken from a refused peer so that it gets to our answer */
+    LINGER_MAX = 64 << 20,      /* bytes taken from a refused peer so that it gets to our answer */
     ALLOW_MAX = 128,
 };
 
