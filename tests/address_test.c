@@ -9,10 +9,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define PATH_MAX_UNIX 107
 
@@ -167,8 +167,8 @@ static void a_family_that_a_policy_refuses_is_as_good_as_missing(void **state)
 static void a_port_may_be_the_name_of_a_service(void **state)
 {
     (void)state;
-    if (access("/etc/services", R_OK) != 0)
-        skip();
+    if (!getservbyname("http", "tcp"))
+        skip();     /* a system without the list of them */
     assert_int_equal(ntohs(parsed("tcp://127.0.0.1:http").in.sin_port), 80);
 }
 
@@ -228,8 +228,8 @@ static void a_datagram_address_is_taken_apart_as_its_stream_is(void **state)
 static void a_service_is_looked_up_for_its_transport(void **state)
 {
     (void)state;
-    if (access("/etc/services", R_OK) != 0)
-        skip();
+    if (!getservbyname("domain", "udp") || !getservbyname("tftp", "udp"))
+        skip();     /* a system without the list of them */
     assert_int_equal(ntohs(parsed("udp://127.0.0.1:domain").in.sin_port), 53);
     assert_int_equal(ntohs(parsed("udp://127.0.0.1:tftp").in.sin_port), 69);
     assert_refused("tcp://127.0.0.1:tftp", -EINVAL,

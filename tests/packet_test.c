@@ -19,9 +19,25 @@ static int server;
 static struct sockaddr_un name;
 static socklen_t name_len;
 
+#define PLENTY 1000000
+
+static unsigned memory_left;    /* for so many packets */
+
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    if (memory_left == 0)
+        return NULL;
+    memory_left--;
+    return __real_aligned_alloc(alignment, size);
+}
+
 static int begin(void **state)
 {
     (void)state;
+    memory_left = PLENTY;
     packet_buffers_init(&blocks, &format);
     tray = packet_tray_create(&format, &blocks);
     server = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -104,19 +120,17 @@ static void what_there_is_no_room_for_is_cut(void **state)
 /* Who receives into it knows that a batch below the usual doesn't mean that no more waits. */
 static void a_tray_that_lacks_memory_receives_less_and_says_so(void **state)
 {
-    size_t size = blocks.size;
     int fd = client(true);
 
     (void)state;
-    buffers_put(&blocks, buffers_make(&blocks));
-    blocks.size = SIZE_MAX / 2;
+    memory_left = 1;
     for (int i = 0; i < 3; i++)
         say(fd, "x");
     for (int i = 0; i < 3; i++) {
         assert_int_equal(packet_tray_receive(tray, server, 2), 1);
         assert_true(packet_tray_was_short(tray));
     }
-    blocks.size = size;
+    memory_left = PLENTY;
     assert_int_equal(packet_tray_receive(tray, server, 2), -EAGAIN);
     assert_false(packet_tray_was_short(tray));
     close(fd);

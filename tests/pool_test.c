@@ -449,14 +449,19 @@ static void a_connection_without_memory_for_a_stack_is_refused(void **state)
     weir_server_destroy(server);
 }
 
-enum { BURST = 200, IDLE_STACKS = 64, PAGE = 4096 };
+enum { BURST = 200, IDLE_STACKS = 64 };
+
+static size_t page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
 
 static _Atomic uintptr_t pages[BURST];     /* one of each handler's stack */
 static atomic_size_t pages_len;
 
 static int note_page(struct weir_request *req)
 {
-    uintptr_t page = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)(PAGE - 1);
+    uintptr_t page = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)(page_size() - 1);
     char *line;
 
     atomic_store(&pages[atomic_fetch_add(&pages_len, 1)], page);
@@ -470,7 +475,8 @@ static size_t resident_pages(void)
     for (size_t i = 0; i < BURST; i++) {
         unsigned char resident;
 
-        assert_int_equal(mincore((void *)atomic_load(&pages[i]), PAGE, &resident), 0);
+        assert_int_equal(mincore((void *)atomic_load(&pages[i]), page_size(),
+                                 &resident), 0);
         count += resident & 1;
     }
     return count;

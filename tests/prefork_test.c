@@ -452,22 +452,40 @@ static void datagrams_are_answered(void **state)
 
 /* ------------------------------------------------------------------ the parent's end -- */
 
-/* A program that serves until it is killed. */
-static pid_t start_program(void)
+static pid_t program;       /* 0: there is none */
+
+/* A program that serves until it is killed, by the test or by what follows a test that failed. */
+static void start_program(void)
 {
     struct weir_server *server;
-    pid_t pid;
 
     fflush(NULL);
-    pid = fork();
-    if (pid != 0)
-        return pid;
+    program = fork();
+    assert_true(program >= 0);
+    if (program != 0)
+        return;
     if (weir_server_create(&server, OPTIONS(.processes = 2, .workers = 2)) < 0)
         _exit(1);
     weir_server_address(server, 0, board->address, sizeof(board->address));
     board->addressed = true;
     weir_serve_forever(server);
     _exit(2);
+}
+
+static void kill_program(void)
+{
+    int status;
+
+    kill(program, SIGKILL);
+    assert_int_equal(waitpid(program, &status, 0), program);
+    program = 0;
+}
+
+static int end_program(void **state)
+{
+    if (program > 0)
+        kill_program();
+    return end(state);
 }
 
 /* To the program's server, or -errno. */
@@ -496,12 +514,11 @@ static bool nobody_listens(void)
 
 static void children_end_with_their_parent(void **state)
 {
-    pid_t pid = start_program();
     int blocked;
     int kept;
-    int status;
 
     (void)state;
+    start_program();
     SUPPORT_UNTIL(board->addressed);
     kept = reach();
     support_say(kept, "keep\n");
@@ -509,8 +526,7 @@ static void children_end_with_their_parent(void **state)
     blocked = reach();
     support_say(blocked, "gate\n");
     SUPPORT_UNTIL(board->inside == 1);
-    kill(pid, SIGKILL);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
+    kill_program();
     SUPPORT_UNTIL(nobody_listens());
     support_expect_end(kept);
     /* Even who blocks, after a while. */
@@ -585,7 +601,7 @@ static void rules_are_replaced_while_children_are_forked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(children_end_with_their_parent),
+        cmocka_unit_test_setup_teardown(children_end_with_their_parent, begin, end_program),
         TEST(children_take_turns_at_the_clients),
         TEST(who_has_no_room_leaves_clients_to_the_others),
         TEST(counts_are_summed_and_outlive_the_children),

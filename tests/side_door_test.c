@@ -333,15 +333,42 @@ static uint64_t accepted_by_workers(struct weir_server *server)
 
 enum { CROWD = 100 };
 
-/* All of them connect, and then all of them ask: the acceptor finds many at once. */
+static _Atomic bool holding;
+static _Atomic unsigned held, let_in;
+
+/* Whoever accepts stays at the gate until the crowd is there. */
+static int hold_at_gate(struct weir_server *server, const struct weir_peer *peer)
+{
+    (void)server;
+    (void)peer;
+    if (holding) {
+        held++;
+        gate_pass(&gate);
+        let_in++;
+    }
+    return 1;
+}
+
+#define RUSHED OPTIONS(.workers = 2, .verify_request = hold_at_gate)
+
+/* All of them have connected and asked when the first is let in: so many are found at once. */
 static void come_in_a_crowd(struct weir_server *server)
 {
     int clients[CROWD];
 
-    for (int i = 0; i < CROWD; i++)
+    gate_init(&gate);
+    held = let_in = 0;
+    holding = true;
+    clients[0] = support_ask(server, 0, "word\n");
+    SUPPORT_UNTIL(held > 0);
+    for (int i = 1; i < CROWD; i++)
         clients[i] = support_ask(server, 0, "word\n");
+    holding = false;
+    gate_open(&gate);
     for (int i = 0; i < CROWD; i++)
         support_expect_last(clients[i], "word\n");
+    SUPPORT_UNTIL(let_in == held);
+    gate_fini(&gate);
 }
 
 /* Whether a crowd is a rush is also a matter of who else has the CPU. */
@@ -361,7 +388,7 @@ static unsigned rush(struct weir_server *server)
 
 static void in_a_rush_workers_accept_and_all_are_counted(void **state)
 {
-    struct weir_server *server = support_start(OPTIONS(.workers = 2));
+    struct weir_server *server = support_start(RUSHED);
     unsigned crowds = rush(server);
     struct weir_stats stats;
 
@@ -377,7 +404,7 @@ static void in_a_rush_workers_accept_and_all_are_counted(void **state)
 
 static void at_rest_the_acceptor_accepts_again(void **state)
 {
-    struct weir_server *server = support_start(OPTIONS(.workers = 2));
+    struct weir_server *server = support_start(RUSHED);
     const struct tally *tally = &server->acceptors[0].tally;
     uint64_t before;
 
@@ -391,7 +418,7 @@ static void at_rest_the_acceptor_accepts_again(void **state)
 
 static void after_a_shutdown_nobody_accepts_until_it_serves_again(void **state)
 {
-    struct weir_server *server = support_start(OPTIONS(.workers = 2));
+    struct weir_server *server = support_start(RUSHED);
     uint64_t before;
     int client;
 
@@ -413,7 +440,7 @@ static void a_close_in_a_rush_refuses_who_comes_later(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++) {
-        struct weir_server *server = support_start(OPTIONS(.workers = 2));
+        struct weir_server *server = support_start(RUSHED);
         size_t before;
 
         rush(server);
