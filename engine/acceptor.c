@@ -8,6 +8,7 @@
 #include "engine/why.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,9 @@
 
 /* A socket that could not be received from is spoken of again if it could for so long. */
 #define QUIET_MS 1000
+
+/* When a server closes it lets in so many of each listener's backlog: what net.core.somaxconn is. */
+#define WAITING_MAX 4096
 
 /* Tokens: below 2^32, where no connection's is. Listeners count on from the last. */
 enum {
@@ -379,6 +383,49 @@ int acceptor_admit_one(struct acceptor *acceptor, size_t i)
     if (r > 0)
         handoff_call(&acceptor->pool->crew.handoff, 1);
     return 1;
+}
+
+/* The next client of a listener that closes: 1; 0: it has said nothing yet, and is let go. */
+static int accept_if_asked(struct acceptor *acceptor, const struct listening *listening)
+{
+    struct sockaddr_storage peer;
+    struct accepted accepted = {
+        .peer = (const struct sockaddr *)&peer, .peer_len = sizeof(peer),
+        .handler = listening->handler, .listen = listening->listener.uri, .stop_fd = -1,
+    };
+
+    accepted.fd = sys_accept(listening->listener.fd, &peer, &accepted.peer_len);
+    if (accepted.fd < 0)
+        return accepted.fd;
+    if (sys_poll_one(accepted.fd, POLLIN, 0) > 0)
+        return admit(acceptor, &accepted);
+    sys_close(accepted.fd);
+    return 0;
+}
+
+static unsigned admit_waiting(struct acceptor *acceptor, const struct listening *listening)
+{
+    unsigned admitted = 0;
+
+    for (unsigned i = 0; i < WAITING_MAX && !acceptor_is_full(acceptor); i++) {
+        int r = accept_if_asked(acceptor, listening);
+
+        if (r < 0)
+            break;
+        admitted += (unsigned)r;
+    }
+    return admitted;
+}
+
+void acceptor_admit_waiting(struct acceptor *acceptor)
+{
+    unsigned admitted = 0;
+
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        if (acceptor->listening[i].listener.type == SOCK_STREAM)
+            admitted += admit_waiting(acceptor, &acceptor->listening[i]);
+    if (admitted > 0)
+        handoff_call(&acceptor->pool->crew.handoff, admitted);
 }
 
 static bool stopping(const struct acceptor *acceptor)

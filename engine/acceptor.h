@@ -102,6 +102,12 @@ int acceptor_admit_one(struct acceptor *acceptor, size_t i);
 bool acceptor_is_full(const struct acceptor *acceptor);
 
 /*
+ * The same with those who wait in the backlogs and have asked, as far as there is room: a listener
+ * that is closed resets them. It ends however many come meanwhile.
+ */
+void acceptor_admit_waiting(struct acceptor *acceptor);
+
+/*
  * Accepts until it is stopped. What it takes is there once acceptor_prepare has returned 0, not
  * -errno; acceptor_give_up: there will be no run after all.
  */

@@ -2,6 +2,7 @@
 #include "engine/server.h"
 
 #include "engine/clock.h"
+#include "engine/reclaim.h"
 #include "engine/sys.h"
 #include "engine/thread.h"
 
@@ -76,7 +77,6 @@ static void end_connections(struct weir_server *server)
 {
     const struct weir_options *options = &server->options;
 
-    pool_drain(server->pool);
     if (options->daemon_threads)
         weir_server_cancel(server);
     else if (options->block_on_close != WEIR_NO)
@@ -124,6 +124,27 @@ static void let_go(struct weir_server *server)
     server_change_state(server, CLOSED);
 }
 
+/*
+ * Where it costs nobody's time to give a client to who serves it, and it isn't cancelled at once.
+ * Who has accepted one by one has not asked for the others.
+ */
+static bool lets_in_who_waits(const struct weir_server *server)
+{
+    enum weir_concurrency how = server->options.concurrency;
+
+    return server_state(server) == STOPPED && (how == WEIR_POOL || how == WEIR_THREAD) &&
+           !server->options.daemon_threads;
+}
+
+/* Those that have asked: a listener that is closed resets them. */
+static void let_in_who_waits(struct weir_server *server)
+{
+    reclaim_thread_init();
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_admit_waiting(&server->acceptors[i]);
+    reclaim_thread_fini();
+}
+
 int weir_server_close(struct weir_server *server)
 {
     int r;
@@ -149,6 +170,9 @@ int weir_server_close(struct weir_server *server)
                              "shut it down first");
     if (server->has_doorman)
         doorman_leave(&server->doorman);
+    pool_drain(server->pool);
+    if (lets_in_who_waits(server))
+        let_in_who_waits(server);
     for (size_t i = 0; i < server->acceptors_len; i++)
         acceptor_close_listeners(&server->acceptors[i]);
     end_connections(server);

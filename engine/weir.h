@@ -529,7 +529,9 @@ int weir_server_fileno(struct weir_server *server);
 int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler);
 
 /*
- * weir_server_close closes the listeners, then treats the connections by the close policy:
+ * weir_server_close closes the listeners, and treats the connections by the close policy. Who has
+ * connected and asked, and waits to be accepted, is let in before, not reset: where the server has
+ * served, is WEIR_POOL or WEIR_THREAD, has room, and is without daemon_threads. The policy:
  *
  *   daemon_threads  block_on_close   kept idle connections are closed, and ...
  *   false           yes (default)    queued and running handlers finish; waits for them,

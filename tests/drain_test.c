@@ -330,6 +330,24 @@ static void half_a_request_is_answered_when_its_other_half_comes(void **state)
     support_expect_last(fd, "half a line\n");
 }
 
+/* Nobody accepts any more. Of those in the backlog, who has asked is served, as one would expect. */
+static void who_waits_to_be_accepted_and_has_asked_is_answered(void **state)
+{
+    struct weir_server *server = start(CREATE(&keeps, .user = NULL));
+    int asked[20];
+    int silent;
+
+    (void)state;
+    assert_int_equal(weir_server_shutdown(server), 0);
+    silent = support_connect(server, 0);
+    for (int i = 0; i < 20; i++)
+        asked[i] = support_ask(server, 0, "one\n");
+    expect_end(server);
+    for (int i = 0; i < 20; i++)
+        support_expect_last(asked[i], "one\n");
+    support_expect_last(silent, "");
+}
+
 /* A client that has connected, says nothing, and is the server's only one. */
 static int come_silently(struct weir_server *server)
 {
@@ -453,12 +471,19 @@ static void a_handler_that_begins_at_once_is_waited_for(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { UNDER_EACH };
-    const struct CMUnitTest pool[] = { TEST(a_drain_ends_on_a_workers_own_stack_too) };
+    const struct CMUnitTest handing[] = {
+        TEST(who_waits_to_be_accepted_and_has_asked_is_answered),
+    };
+    const struct CMUnitTest pool[] = {
+        TEST(a_drain_ends_on_a_workers_own_stack_too),
+    };
     int failed = 0;
 
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
         way = &ways[i];
         failed += cmocka_run_group_tests_name(way->name, tests, NULL, NULL);
+        if (way->concurrency == WEIR_POOL || way->concurrency == WEIR_THREAD)
+            failed += cmocka_run_group_tests_name(way->name, handing, NULL, NULL);
         if (way->concurrency == WEIR_POOL)
             failed += cmocka_run_group_tests_name(way->name, pool, NULL, NULL);
     }
