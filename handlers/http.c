@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "handlers/http_body.h"
+#include "handlers/http_grammar.h"
 #include "handlers/http_parse.h"
 #include "handlers/http_reply.h"
 

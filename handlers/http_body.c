@@ -8,6 +8,8 @@
 
 #include <errno.h>
 
+#include "handlers/http_grammar.h"
+
 enum {
     SKIP_MAX = 64 * 1024,       /* bytes read only to keep a connection; opening one costs less */
     OVERHEAD_MAX = 8 * 1024,    /* bytes that a peer may have us skip in chunked framing */

@@ -16,89 +16,9 @@
 #include <http_parser.h>
 #include <string.h>
 
+#include "handlers/http_grammar.h"
+
 static_assert(HTTP_HEAD_MAX <= UINT16_MAX, "fields are 16-bit offsets");
-
-/* ------------------------------------------------------------------ bytes ------------- */
-
-enum {
-    TOKEN = 1,                      /* may be in a method or field name */
-    TARGET = 2,                     /* may be in a request target: visible, and no fragment */
-    HOST = 4,                       /* may be in a Host value: RFC 3986's host and port */
-};
-
-#define ALNUM (TOKEN | TARGET | HOST)
-
-static const unsigned char classes[256] = {
-    ['0' ... '9'] = ALNUM, ['A' ... 'Z'] = ALNUM, ['a' ... 'z'] = ALNUM,
-    ['!'] = ALNUM, ['$'] = ALNUM, ['%'] = ALNUM, ['&'] = ALNUM, ['\''] = ALNUM, ['*'] = ALNUM,
-    ['+'] = ALNUM, ['-'] = ALNUM, ['.'] = ALNUM, ['_'] = ALNUM, ['~'] = ALNUM,
-    ['#'] = TOKEN, ['^'] = TOKEN | TARGET, ['`'] = TOKEN | TARGET, ['|'] = TOKEN | TARGET,
-    ['('] = TARGET | HOST, [')'] = TARGET | HOST, [','] = TARGET | HOST, [':'] = TARGET | HOST,
-    [';'] = TARGET | HOST, ['='] = TARGET | HOST, ['['] = TARGET | HOST, [']'] = TARGET | HOST,
-    ['"'] = TARGET, ['/'] = TARGET, ['<'] = TARGET, ['>'] = TARGET, ['?'] = TARGET,
-    ['@'] = TARGET, ['\\'] = TARGET, ['{'] = TARGET, ['}'] = TARGET,
-};
-
-static bool all_are(const char *text, size_t len, unsigned int class)
-{
-    for (size_t i = 0; i < len; i++)
-        if (!(classes[(unsigned char)text[i]] & class))
-            return false;
-    return true;
-}
-
-bool http_is_token(const char *text, size_t len)
-{
-    return len > 0 && all_are(text, len, TOKEN);
-}
-
-/* Not 0 if one of eight bytes is less than ' ', or DEL. */
-static uint64_t controls(uint64_t bytes)
-{
-    const uint64_t each = UINT64_MAX / 255, top = each << 7, del = bytes ^ each * 127;
-
-    return (((bytes - each * ' ') & ~bytes) | ((del - each) & ~del)) & top;
-}
-
-/* The same of eight or more; the last eight may overlap those before. */
-static bool has_control_in(const char *text, size_t len)
-{
-    uint64_t bytes, found = 0;
-
-    for (size_t i = 0; i < len - sizeof(bytes); i += sizeof(bytes)) {
-        memcpy(&bytes, text + i, sizeof(bytes));
-        found |= controls(bytes);
-    }
-    memcpy(&bytes, text + len - sizeof(bytes), sizeof(bytes));
-    return (found | controls(bytes)) != 0;
-}
-
-bool http_is_value(const char *text, size_t len)
-{
-    if (len >= sizeof(uint64_t) && !has_control_in(text, len))
-        return true;
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)text[i];
-
-        if ((c < ' ' && c != '\t') || c == 127)
-            return false;
-    }
-    return true;
-}
-
-bool http_name_equal(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-    if (a_len != b_len)
-        return false;
-    for (size_t i = 0; i < a_len; i++) {
-        unsigned char x = (unsigned char)a[i], y = (unsigned char)b[i];
-
-        /* Token characters that differ in this bit alone are letters, but for ^ ~ and ` @. */
-        if (x != y && ((x ^ y) != 0x20 || (x | 0x20) < 'a' || (x | 0x20) > 'z'))
-            return false;
-    }
-    return true;
-}
 
 /* ------------------------------------------------------------------ lines ------------- */
 
@@ -203,7 +123,7 @@ static int on_header_field(http_parser *parser, const char *at, size_t len)
 
 static int read_host(struct reading *r, const char *value, size_t len)
 {
-    if (r->host || !all_are(value, len, HOST))
+    if (r->host || !http_all_are(value, len, HTTP_HOST))
         return refuse(r, HTTP_STATUS_BAD_REQUEST);
     r->host = true;
     return 0;
@@ -310,7 +230,7 @@ static int check_request_line(const struct reading *r, const http_parser *parser
 
     if (r->target != r->data + strlen(r->head->method) + 1 ||
             strncmp(version, " HTTP/", 6) != 0 ||
-            !all_are(r->target, r->target_len, TARGET))
+            !http_all_are(r->target, r->target_len, HTTP_TARGET))
         return HTTP_STATUS_BAD_REQUEST;
     if (parser->http_major != 1)
         return HTTP_STATUS_HTTP_VERSION_NOT_SUPPORTED;
@@ -392,12 +312,6 @@ static int parse_by_library(struct http_head *ret_head, const char *data, size_t
  *
  * The last byte of a head is in none of the classes, so it ends every walk.
  */
-static const char *skip(const char *at, unsigned int class)
-{
-    while (classes[(unsigned char)*at] & class)
-        at++;
-    return at;
-}
 
 /* Whether the library, or we, would have to look at the value. May say yes of other names, too. */
 static bool has_meaning(const char *name, size_t len)
@@ -418,7 +332,7 @@ static bool is_space(char c)
 static const char *take_field(struct http_head *head, const char *data, const char *at,
                               const char *end, bool *host)
 {
-    const char *colon = skip(at, TOKEN), *value = colon + 1, *cr;
+    const char *colon = http_skip(at, HTTP_TOKEN), *value = colon + 1, *cr;
     size_t len = (size_t)(colon - at);
 
     if (len == 0 || *colon != ':' || head->fields_len == HTTP_FIELDS_MAX)
@@ -429,7 +343,7 @@ static const char *take_field(struct http_head *head, const char *data, const ch
     if (!cr || cr == value || is_space(cr[-1]) || !http_is_value(value, (size_t)(cr - value)))
         return NULL;
     if (http_name_equal(at, len, "Host", 4)) {
-        if (*host || skip(value, HOST) != cr)
+        if (*host || http_skip(value, HTTP_HOST) != cr)
             return NULL;
         *host = true;
     } else if (has_meaning(at, len) && (!http_name_equal(at, len, "Connection", 10) ||
@@ -452,7 +366,7 @@ static const char *take_request_line(struct http_head *head, const char *data, s
 
     if ((!get && (len <= 5 || memcmp(data, "HEAD ", 5) != 0)) || *path != '/')
         return NULL;
-    end = skip(path, TARGET);
+    end = http_skip(path, HTTP_TARGET);
     if ((size_t)(data + len - end) < sizeof(version) || memcmp(end, version, 11) != 0)
         return NULL;
     mark = memchr(path, '?', (size_t)(end - path));
@@ -488,43 +402,4 @@ int http_parse_head(struct http_head *ret_head, const char *data, size_t len)
         return 0;
     *ret_head = (struct http_head){ .fields = fields };
     return parse_by_library(ret_head, data, len);
-}
-
-/* ------------------------------------------------------------------ chunks ------------ */
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
-        return (c | 0x20) - 'a' + 10;
-    return -1;
-}
-
-int http_parse_chunk(const char *line, size_t len, uint64_t *ret_size, size_t *ret_extension)
-{
-    uint64_t size = 0;
-    size_t i = 0;
-
-    if (len < 3 || line[len - 1] != '\n' || line[len - 2] != '\r')
-        return HTTP_STATUS_BAD_REQUEST;
-    len -= 2;
-    /* 15 digits cannot overflow, nor can the sums of what they announce. */
-    for (; i < len && i < 15 && hex_digit(line[i]) >= 0; i++)
-        size = size << 4 | (uint64_t)hex_digit(line[i]);
-    if (i == 0)
-        return HTTP_STATUS_BAD_REQUEST;
-    if (i < len && (line[i] != ';' || !http_is_value(line + i, len - i)))
-        return HTTP_STATUS_BAD_REQUEST;
-    *ret_size = size;
-    *ret_extension = len - i;
-    return 0;
-}
-
-bool http_is_trailer(const char *line, size_t len)
-{
-    const char *colon = memchr(line, ':', len);
-
-    return colon && http_is_token(line, (size_t)(colon - line)) &&
-        http_is_value(colon + 1, len - (size_t)(colon - line) - 1);
 }

@@ -24,7 +24,6 @@ enum {
     HTTP_FIELDS_MAX = 100,          /* header fields of a request: else 431 */
     HTTP_FIELDS_SIZE_MAX = 32768,   /* bytes of all of them and the empty line: else 431 */
     HTTP_HEAD_MAX = 2 + HTTP_LINE_MAX + HTTP_FIELDS_SIZE_MAX,
-    HTTP_CHUNK_LINE_MAX = 256,      /* bytes of a chunk's size line, its extension included */
 };
 
 /* How far a head has arrived. Zero is the start. */
@@ -69,23 +68,5 @@ struct http_head {
  * 417 (an expectation other than 100-continue), 501 (method or transfer coding), 505.
  */
 int http_parse_head(struct http_head *ret_head, const char *data, size_t len);
-
-/*
- * http_parse_chunk reads a chunk's size line with its CRLF. Extensions are skipped, their
- * length is given so that the caller can bound what it is made to skip. Returns 0 or 400.
- */
-int http_parse_chunk(const char *line, size_t len, uint64_t *ret_size, size_t *ret_extension);
-
-/* http_is_trailer tells whether a line without its CRLF is a field. */
-bool http_is_trailer(const char *line, size_t len);
-
-/* http_is_token tells whether text is a method or field name: not empty, no separator in it. */
-bool http_is_token(const char *text, size_t len);
-
-/* http_is_value tells whether text can be a field's value: no control character but the tab. */
-bool http_is_value(const char *text, size_t len);
-
-/* http_name_equal compares two names, ignoring the case of ASCII letters. */
-bool http_name_equal(const char *a, size_t a_len, const char *b, size_t b_len);
 
 #endif
