@@ -17,7 +17,7 @@
 
 #include "handlers/http_body.h"
 #include "handlers/http_grammar.h"
-#include "handlers/http_parse.h"
+#include "handlers/http_request.h"
 #include "handlers/http_reply.h"
 
 enum {
@@ -374,7 +374,7 @@ static int exchange_init(struct weir_http *ex, struct weir_request *req, struct 
     ex->req = req;
     ex->site = weir_handler_data(req);
     ex->head.fields = fields;
-    status = n < 0 ? (int)n : http_parse_head(&ex->head, ex->text, len);
+    status = n < 0 ? (int)n : http_read_head(&ex->head, ex->text, len);
     if (status != 0)
         return status;
     ex->copy = NULL;

@@ -14,7 +14,7 @@
 #include <sys/types.h>
 #include <weir/weir.h>
 
-#include "handlers/http_parse.h"
+#include "handlers/http_request.h"
 
 struct http_body_reader {
     struct weir_request *req;

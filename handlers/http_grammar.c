@@ -3,37 +3,39 @@
  */
 #include "handlers/http_grammar.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 /* ------------------------------------------------------------------ bytes ------------- */
 
 #define TOKEN HTTP_TOKEN
-#define TARGET HTTP_TARGET
-#define HOST HTTP_HOST
-#define ALNUM (TOKEN | TARGET | HOST)
+#define NAME HTTP_NAME
+#define PATH HTTP_PATH
+#define QUERY HTTP_QUERY
+#define URI (PATH | QUERY)
+#define ALNUM (TOKEN | NAME | URI)
 
+/*
+ * Of what RFC 3986 has in no path and no query, browsers send | [ ] in both, and { } \ ^ ` in a query,
+ * as somebody typed them. So these are let through there, and only there.
+ */
 const unsigned char http_classes[256] = {
     ['0' ... '9'] = ALNUM, ['A' ... 'Z'] = ALNUM, ['a' ... 'z'] = ALNUM,
-    ['!'] = ALNUM, ['$'] = ALNUM, ['%'] = ALNUM, ['&'] = ALNUM, ['\''] = ALNUM, ['*'] = ALNUM,
-    ['+'] = ALNUM, ['-'] = ALNUM, ['.'] = ALNUM, ['_'] = ALNUM, ['~'] = ALNUM,
-    ['#'] = TOKEN, ['^'] = TOKEN | TARGET, ['`'] = TOKEN | TARGET, ['|'] = TOKEN | TARGET,
-    ['('] = TARGET | HOST, [')'] = TARGET | HOST, [','] = TARGET | HOST, [':'] = TARGET | HOST,
-    [';'] = TARGET | HOST, ['='] = TARGET | HOST, ['['] = TARGET | HOST, [']'] = TARGET | HOST,
-    ['"'] = TARGET, ['/'] = TARGET, ['<'] = TARGET, ['>'] = TARGET, ['?'] = TARGET,
-    ['@'] = TARGET, ['\\'] = TARGET, ['{'] = TARGET, ['}'] = TARGET,
+    ['!'] = ALNUM, ['$'] = ALNUM, ['&'] = ALNUM, ['\''] = ALNUM, ['*'] = ALNUM, ['+'] = ALNUM,
+    ['-'] = ALNUM, ['.'] = ALNUM, ['_'] = ALNUM, ['~'] = ALNUM,
+    ['('] = NAME | URI, [')'] = NAME | URI, [','] = NAME | URI, [';'] = NAME | URI,
+    ['='] = NAME | URI,
+    ['%'] = TOKEN | URI, ['/'] = URI, [':'] = URI, ['@'] = URI, ['['] = URI, [']'] = URI,
+    ['?'] = QUERY, ['\\'] = QUERY, ['{'] = QUERY, ['}'] = QUERY,
+    ['^'] = TOKEN | QUERY, ['`'] = TOKEN | QUERY, ['|'] = TOKEN | URI, ['#'] = TOKEN,
 };
-
-bool http_all_are(const char *text, size_t len, unsigned int class)
-{
-    for (size_t i = 0; i < len; i++)
-        if (!(http_classes[(unsigned char)text[i]] & class))
-            return false;
-    return true;
-}
 
 bool http_is_token(const char *text, size_t len)
 {
-    return len > 0 && http_all_are(text, len, TOKEN);
+    for (size_t i = 0; i < len; i++)
+        if (!(http_classes[(unsigned char)text[i]] & TOKEN))
+            return false;
+    return len > 0;
 }
 
 /* Not 0 if one of eight bytes is less than ' ', or DEL. */
@@ -84,7 +86,42 @@ bool http_name_equal(const char *a, size_t a_len, const char *b, size_t b_len)
     return true;
 }
 
-/* ------------------------------------------------------------------ chunks ------------ */
+bool http_has_odd_byte(const char *text, size_t len, bool request_line)
+{
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        if (c >= ' ' && c != 127 && (c < 128 || !request_line))
+            continue;
+        if (c == '\t' && !request_line)
+            continue;
+        if (c != '\r')
+            return true;
+        if (i + 1 < len && text[++i] != '\n')
+            return true;
+    }
+    return false;
+}
+
+const char *http_list_next(const char *at, const char *end, const char **ret, size_t *ret_len)
+{
+    const char *comma;
+
+    while (at < end && (*at == ',' || http_is_space(*at)))
+        at++;
+    if (at == end)
+        return NULL;
+    *ret = at;
+    comma = memchr(at, ',', (size_t)(end - at));
+    end = comma ? comma : end;
+    at = end;
+    while (http_is_space(end[-1]))
+        end--;
+    *ret_len = (size_t)(end - *ret);
+    return at;
+}
+
+/* ------------------------------------------------------------------ hosts ------------- */
 
 static int hex_digit(char c)
 {
@@ -95,23 +132,89 @@ static int hex_digit(char c)
     return -1;
 }
 
+static const char *skip_name(const char *at)
+{
+    for (;;) {
+        at = http_skip(at, NAME);
+        if (*at != '%' || hex_digit(at[1]) < 0 || hex_digit(at[2]) < 0)
+            return at;
+        at += 3;
+    }
+}
+
+/* What may come after IPv6: "v1.x". */
+static bool is_future(const char *text, const char *end)
+{
+    const char *at = text + 1;
+
+    if ((*text | 0x20) != 'v')
+        return false;
+    while (hex_digit(*at) >= 0)
+        at++;
+    if (at == text + 1 || *at != '.' || at + 1 == end)
+        return false;
+    for (at++; at < end; at++)
+        if (*at != ':' && !(http_classes[(unsigned char)*at] & NAME))
+            return false;
+    return true;
+}
+
+/* "[::1]": returns what follows it, or NULL. */
+static const char *skip_literal(const char *at, const char *end)
+{
+    const char *close = memchr(at, ']', (size_t)(end - at));
+    struct in6_addr address;
+    char text[INET6_ADDRSTRLEN];
+    size_t len;
+
+    if (!close)
+        return NULL;
+    at++;
+    len = (size_t)(close - at);
+    if (is_future(at, close))
+        return close + 1;
+    if (len >= sizeof(text))
+        return NULL;
+    *(char *)mempcpy(text, at, len) = '\0';
+    return inet_pton(AF_INET6, text, &address) == 1 ? close + 1 : NULL;
+}
+
+bool http_is_host(const char *text, size_t len)
+{
+    const char *end = text + len;
+    const char *at = *text == '[' ? skip_literal(text, end) : skip_name(text);
+
+    if (!at)
+        return false;
+    if (*at == ':' && at > text && at < end)
+        do
+            at++;
+        while (*at >= '0' && *at <= '9');
+    return at == end;
+}
+
+/* ------------------------------------------------------------------ chunks ------------ */
+
 int http_parse_chunk(const char *line, size_t len, uint64_t *ret_size, size_t *ret_extension)
 {
     uint64_t size = 0;
-    size_t i = 0;
+    size_t i = 0, digits;
 
     if (len < 3 || line[len - 1] != '\n' || line[len - 2] != '\r')
         return 400;
     len -= 2;
-    /* 15 digits cannot overflow, nor can the sums of what they announce. */
-    for (; i < len && i < 15 && hex_digit(line[i]) >= 0; i++)
+    /* 15 digits behind the zeros cannot overflow, nor can the sums of what they announce. */
+    for (; i < len && size >> 56 == 0 && hex_digit(line[i]) >= 0; i++)
         size = size << 4 | (uint64_t)hex_digit(line[i]);
-    if (i == 0)
+    digits = i;
+    if (digits == 0)
         return 400;
-    if (i < len && (line[i] != ';' || !http_is_value(line + i, len - i)))
+    while (i < len && http_is_space(line[i]))
+        i++;
+    if (digits < len && (line[i] != ';' || !http_is_value(line + i, len - i)))
         return 400;
     *ret_size = size;
-    *ret_extension = len - i;
+    *ret_extension = len - digits;
     return 0;
 }
 

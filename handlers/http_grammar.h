@@ -20,8 +20,9 @@ enum {
 /* Classes of bytes. */
 enum {
     HTTP_TOKEN = 1,                 /* may be in a method or field name */
-    HTTP_TARGET = 2,                /* may be in a request target: visible, and no fragment */
-    HTTP_HOST = 4,                  /* may be in a Host value: RFC 3986's host and port */
+    HTTP_PATH = 2,                  /* may be in a target before its query */
+    HTTP_QUERY = 4,                 /* may be in a query */
+    HTTP_NAME = 8,                  /* may be in a host's name as it is: not the '%' */
 };
 
 extern const unsigned char http_classes[256];
@@ -34,8 +35,30 @@ static inline const char *http_skip(const char *at, unsigned int class)
     return at;
 }
 
-/* http_all_are tells whether each byte is of the class. */
-bool http_all_are(const char *text, size_t len, unsigned int class);
+static inline bool http_is_space(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/*
+ * http_has_odd_byte tells whether these bytes spoil the line that they are in, whatever else is in
+ * it: a control character but the tab, a CR or an LF alone (a CR may be the last); and, in a
+ * request line, a tab or a byte from 128 up.
+ */
+bool http_has_odd_byte(const char *text, size_t len, bool request_line);
+
+/*
+ * http_is_host tells whether text is empty or a host, perhaps with a port: the value of a Host
+ * field, RFC 3986's host, and the port of RFC 9110. A byte that can't be in one must follow it.
+ */
+bool http_is_host(const char *text, size_t len);
+
+/*
+ * http_list_next gives the next element of a comma-separated list without the white space around
+ * it. Elements that are empty count for nothing (RFC 9110, 5.6.1.2). Returns where to go on, or
+ * NULL: there was none.
+ */
+const char *http_list_next(const char *at, const char *end, const char **ret, size_t *ret_len);
 
 /*
  * http_parse_chunk reads a chunk's size line with its CRLF. Extensions are skipped, their
