@@ -23,7 +23,7 @@
 enum {
     BODY_LIMIT_DEFAULT = 1024 * 1024,
     LINGER_MAX = 64 << 20,      /* bytes taken from a refused peer so that it gets to our answer */
-    ALLOW_MAX = 128,
+    ALLOW_MAX = 512,            /* the methods that the parser knows come to 280 */
 };
 
 enum reply_state { REPLY_NONE, REPLY_STREAMING, REPLY_DONE };
@@ -40,7 +40,7 @@ struct weir_http {
     size_t added_len;
     enum reply_state state;
     int error;                  /* the last that the connection gave the callback */
-    bool head_only;             /* HEAD: a reply's body is left out */
+    bool bodiless;              /* HEAD, or a status that says so: a reply's body is left out */
     bool keep;                  /* the connection, after this exchange */
 };
 
@@ -81,11 +81,24 @@ static void linger(struct weir_request *req)
     }
 }
 
+/* Whether what has come of a request begins as one for a head alone does. */
+static bool asks_for_head(struct weir_request *req)
+{
+    char *data;
+    ssize_t n = weir_peek(req, &data, 0);
+
+    if (n >= 2 && data[0] == '\r') {
+        data += 2;
+        n -= 2;
+    }
+    return n >= 5 && memcmp(data, "HEAD ", 5) == 0;
+}
+
 /* Answers what is not a request, of which no more can be understood. Returns what handle does. */
 static int refuse(struct weir_request *req, int status)
 {
     struct http_reply reply = { .status = status, .connection = HTTP_CONNECTION_CLOSE };
-    int r = http_reply_page(req, &reply, false);
+    int r = http_reply_page(req, &reply, asks_for_head(req));
 
     if (r < 0)
         return quiet(r);
@@ -115,6 +128,13 @@ char *weir_http_path(struct weir_http *ex)
 char *weir_http_query(struct weir_http *ex)
 {
     return ex->head.query ? terminated(ex, ex->head.query, ex->head.query_len) : NULL;
+}
+
+char *weir_http_authority(struct weir_http *ex)
+{
+    if (ex->head.authority == 0)
+        return weir_http_header(ex, "Host");
+    return terminated(ex, ex->head.authority, ex->head.authority_len);
 }
 
 static char *field_value(struct weir_http *ex, const struct http_field *field)
@@ -202,9 +222,17 @@ static enum http_connection settle_connection(struct weir_http *ex)
     return ex->head.one_one ? HTTP_CONNECTION_DEFAULT : HTTP_CONNECTION_KEEP;
 }
 
-static bool has_body(int status)
+/* What the status says of the body, whatever the callback gave. */
+static void settle_body(struct weir_http *ex, struct http_reply *reply)
 {
-    return status != 204 && status != 304;
+    if (reply->status == 204 || reply->status == 304) {
+        reply->framing = HTTP_FRAMING_NONE;
+        ex->bodiless = true;
+    } else if (reply->status == 205) {
+        reply->framing = HTTP_FRAMING_LENGTH;   /* its end must be told, since it has no exception */
+        reply->length = 0;
+        ex->bodiless = true;
+    }
 }
 
 /* Begins the reply with the head and as much of its body as is at hand. */
@@ -216,17 +244,14 @@ static int begin(struct weir_http *ex, struct http_reply *reply, const void *bod
     if (reply->status < 200 || reply->status > 599 ||
             !http_is_value(reply->type, reply->type_len))
         return -EINVAL;
-    if (!has_body(reply->status))
-        reply->framing = HTTP_FRAMING_NONE;
+    settle_body(ex, reply);
     if (reply->framing == HTTP_FRAMING_CLOSE)
         ex->keep = false;
     reply->connection = settle_connection(ex);
     reply->added = ex->added;
     reply->added_len = ex->added_len;
     ex->state = REPLY_DONE;
-    if (ex->head_only || reply->framing == HTTP_FRAMING_NONE)
-        len = 0;
-    return (int)noted(ex, http_reply_write(ex->req, reply, body, len));
+    return (int)noted(ex, http_reply_write(ex->req, reply, body, ex->bodiless ? 0 : len));
 }
 
 int weir_http_reply(struct weir_http *ex, int status, const char *type,
@@ -246,7 +271,7 @@ int weir_http_reply_file(struct weir_http *ex, int status, const char *type,
     int r = begin(ex, &reply, NULL, 0);
     ssize_t n;
 
-    if (r < 0 || ex->head_only || reply.framing == HTTP_FRAMING_NONE)
+    if (r < 0 || ex->bodiless)
         return r;
     n = noted(ex, weir_sendfile(ex->req, file_fd, offset, len));
     if (n >= 0 && (size_t)n == len)
@@ -264,8 +289,6 @@ int weir_http_begin(struct weir_http *ex, int status, const char *type)
 
     if (r == 0)
         ex->state = REPLY_STREAMING;
-    if (r == 0 && reply.framing == HTTP_FRAMING_NONE)
-        ex->head_only = true;
     return r;
 }
 
@@ -275,7 +298,7 @@ int weir_http_write(struct weir_http *ex, const void *buf, size_t len)
 
     if (ex->state != REPLY_STREAMING)
         return -EINVAL;
-    if (ex->head_only || len == 0)
+    if (ex->bodiless || len == 0)
         return 0;               /* an empty chunk would be the last one */
     if (ex->head.one_one)
         n = http_reply_chunk(ex->req, buf, len);
@@ -287,7 +310,7 @@ int weir_http_write(struct weir_http *ex, const void *buf, size_t len)
 static int end_stream(struct weir_http *ex)
 {
     ex->state = REPLY_DONE;
-    if (!ex->head.one_one || ex->head_only)
+    if (!ex->head.one_one || ex->bodiless)
         return 0;
     return (int)noted(ex, http_reply_chunk(ex->req, NULL, 0));
 }
@@ -300,7 +323,7 @@ static int reply_page(struct weir_http *ex, int status)
         .added = ex->added, .added_len = ex->added_len };
 
     ex->state = REPLY_DONE;
-    return (int)noted(ex, http_reply_page(ex->req, &reply, ex->head_only));
+    return (int)noted(ex, http_reply_page(ex->req, &reply, ex->bodiless));
 }
 
 /* ------------------------------------------------------------------ routes ------------ */
@@ -317,7 +340,27 @@ static bool path_fits(const struct weir_http_route *route, const char *path)
 static bool method_fits(const struct weir_http *ex, const struct weir_http_route *route)
 {
     return !route->method || strcmp(route->method, ex->head.method) == 0 ||
-        (ex->head_only && strcmp(route->method, "GET") == 0);
+        (ex->bodiless && strcmp(route->method, "GET") == 0);
+}
+
+static bool is_listed(const char *list, const char *method)
+{
+    size_t len = strlen(method);
+
+    for (const char *at = list; (at = strstr(at, method)); at += len)
+        if ((at == list || at[-1] == ' ') && (at[len] == ',' || at[len] == '\0'))
+            return true;
+    return false;
+}
+
+/* Adds a method to the list, which ends at `end`, unless it is there. Returns where it ends. */
+static char *list_method(char *list, char *end, const char *method)
+{
+    if (is_listed(list, method) || (size_t)(list + ALLOW_MAX - end) < strlen(method) + 3)
+        return end;
+    if (end > list)
+        end = stpcpy(end, ", ");
+    return stpcpy(end, method);
 }
 
 /*
@@ -331,17 +374,12 @@ static bool allow_methods(struct weir_http *ex, const char *path)
 
     for (size_t i = 0; i < ex->site->routes_len; i++) {
         const struct weir_http_route *route = &ex->site->routes[i];
-        const char *text = route->method;
 
         if (!path_fits(route, path))
             continue;
-        if (strcmp(text, "GET") == 0)
-            text = "GET, HEAD";
-        if ((size_t)(allow + sizeof(allow) - end) < strlen(text) + 3)
-            break;
-        if (end > allow)
-            end = stpcpy(end, ", ");
-        end = stpcpy(end, text);
+        end = list_method(allow, end, route->method);
+        if (strcmp(route->method, "GET") == 0)
+            end = list_method(allow, end, "HEAD");
     }
     return end > allow && weir_http_add_header(ex, "Allow", allow) == 0;
 }
@@ -389,7 +427,7 @@ static int exchange_init(struct weir_http *ex, struct weir_request *req, struct 
     ex->added_len = 0;
     ex->state = REPLY_NONE;
     ex->error = 0;
-    ex->head_only = strcmp(ex->head.method, "HEAD") == 0;
+    ex->bodiless = strcmp(ex->head.method, "HEAD") == 0;
     ex->keep = ex->head.keep;
     return 0;
 }

@@ -72,6 +72,14 @@ const char *weir_http_method(const struct weir_http *ex);   /* "GET" */
 char *weir_http_path(struct weir_http *ex);                 /* "/a/b", or "*" */
 char *weir_http_query(struct weir_http *ex);                /* what follows '?'; NULL: no '?' */
 
+/*
+ * weir_http_authority is the host that was asked, and perhaps its port: "example.org:8080". If the
+ * target was a whole URI, its authority counts, and is what the Host field says, too, whatever came
+ * as that; else it is the Host field's value, which can be empty. NULL: HTTP/1.0 without either.
+ * It is a host by its grammar, but any: whether it is one of yours is for you to compare.
+ */
+char *weir_http_authority(struct weir_http *ex);
+
 /* weir_http_header is the value of the first field of that name, in any case; NULL: none. */
 char *weir_http_header(struct weir_http *ex, const char *name);
 
@@ -106,7 +114,7 @@ int weir_http_add_header(struct weir_http *ex, const char *name, const char *val
 
 /*
  * weir_http_reply sends the whole reply; type is the Content-Type, NULL for none. To a HEAD
- * request, and with 204 and 304, the body is left out. Parks when the buffer is full.
+ * request, and with 204, 205 and 304, the body is left out. Parks when the buffer is full.
  * Returns 0; -EALREADY a reply has begun, -EINVAL a status outside 200 to 599 or a bad type;
  * or an error of weir_writev.
  */
