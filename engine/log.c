@@ -87,7 +87,7 @@ static void sum_up_locked(uint64_t now_ms)
 
         if (period->left_out == 0 || now_ms < period->until_ms)
             continue;
-        say_locked("weir: left out: %llu more lines about %s\n", period->left_out,
+        say_locked("weir: left out: %llu more about %s\n", period->left_out,
                    limits[kind].about);
         *period = (struct period){ 0 };
     }
@@ -95,8 +95,7 @@ static void sum_up_locked(uint64_t now_ms)
         uint64_t count = lost;
 
         lost = 0;
-        say_locked("weir: left out: %llu lines for which standard error had no room%s\n", count,
-                   "");
+        say_locked("weir: left out: %llu for which standard error had no room%s\n", count, "");
     }
 }
 
