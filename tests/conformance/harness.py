@@ -135,7 +135,8 @@ class BackEnd:
         self._others = []
         self._temporary = tempfile.TemporaryDirectory(prefix="conf")
         os.chmod(self._temporary.name, 0o755)
-        self._stderr = open(self.path("stderr"), "w+b", 0)
+        # It appends, since who reads moves where it would write: the offset is of both.
+        self._stderr = open(self.path("stderr"), "a+b", 0)
         self._seen = 0              # bytes of stderr that somebody has looked at
         self.process = subprocess.Popen(PROGRAMS[kind], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=self._stderr, **popen)
@@ -273,6 +274,11 @@ class BackEnd:
         """Asks it to exit; its status."""
         self.process.stdin.close()
         return self.wait()
+
+    def last_words(self):
+        """Has it exit; all the lines that it has said on standard error."""
+        equal(self.exit(), 0, "the exit status")
+        return self.stderr().splitlines()
 
     def wait(self):
         try:

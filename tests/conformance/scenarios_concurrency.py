@@ -51,6 +51,14 @@ def at_once_or_in_turn(b):
         overlap(b)
 
 
+FULL = ": full: "
+
+
+def complaints(b):
+    """What it has said, its end included: weir says that it is full, if others wait."""
+    return {line.partition(FULL)[1] or line for line in b.last_words()}
+
+
 def no_more_than_workers(b):
     # On a stack of its worker's, a handler that waits keeps that worker.
     settings = {} if b.is_python else {"workers": 2, "stack": "thread"}
@@ -93,6 +101,7 @@ def pool_is_bounded(b):
             equal(client.line(), "in")
         for client in clients:
             end(client)
+    equal(complaints(b), {FULL} if b.is_weir else set(), "what it said")
 
 
 @behaviour(41, "Clients beyond max_per_address are refused: they see the end, and are counted",
@@ -144,6 +153,7 @@ def max_children(b):
             running = [pid for pid, state in b.children().items() if state != "Z"]
             true(len(running) <= 2, f"there are {len(running)} children")
             end(client)
+    equal(complaints(b), {FULL} if b.is_weir else set(), "what it said")
 
 
 @behaviour(44, "shutdown while there are max_children",
@@ -188,6 +198,9 @@ def children_are_reaped(b, foreign_status, **settings):
 def children_reaped(b):
     children_are_reaped(b, 7)
     children_are_reaped(b, -1 if b.is_python else 7, max_children=1)
+    # The next client may come before the last one's child has ended.
+    said = complaints(b)
+    true(said <= {FULL}, f"it said {said}")
 
 
 def stop(b):
@@ -226,7 +239,7 @@ def child_status(b):
         if b.is_weir:
             b.wait_for_event("handle_error", 2)
             equal(errors(server), ["EIO", "ECHILD"])
-            true("signal 11" in b.stderr(), "it does not say which signal")
+            eventually(lambda: "signal 11" in b.stderr(), "it does not say which signal")
 
 
 @behaviour(47, "For want of a child or thread a client sees the end, and the next one is served",
