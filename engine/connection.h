@@ -69,6 +69,9 @@ enum connection_next {
 /* Of idle_since_ms: no timeout ends it. */
 #define CONNECTION_MAY_REST (UINT64_C(1) << 63)
 
+/* ... Its client has not spoken yet. */
+#define CONNECTION_IS_SILENT (UINT64_C(1) << 62)
+
 struct connection {
     /* What every event needs, in one cache line. */
     _Alignas(WEIR_CACHE_LINE) _Atomic uint32_t state;   /* a connection_state and marks */

@@ -16,21 +16,31 @@ void housekeeping_init(struct housekeeping *housekeeping, const struct housekeep
 
 /* ------------------------------------------------------------------ the sweep --------- */
 
+/* Who has rested since before then has for too long. */
+struct limits {
+    uint64_t idle_ms;
+    uint64_t silent_ms;
+};
+
 static bool idle_for_too_long(struct connection *conn, void *arg)
 {
-    const uint64_t *limit_ms = arg;
+    const struct limits *limits = arg;
     /* relaxed: a hint; connection_claim decides. pairs: serve.c's serve_accepted() */
     uint64_t since_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
 
-    return since_ms != 0 && since_ms < *limit_ms;
+    if (since_ms & CONNECTION_IS_SILENT)
+        return (since_ms & ~CONNECTION_IS_SILENT) < limits->silent_ms;
+    return since_ms != 0 && since_ms < limits->idle_ms;
 }
 
 static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
 {
     struct crew *crew = &housekeeping->pool->crew;
-    uint64_t timeout_ms = (uint64_t)housekeeping->config->rest_timeout_ms + CLOCK_COARSE_LAG_MS;
-    uint64_t interval_ms = housekeeping->config->sweep_every_ms;
-    uint64_t limit_ms = clock_since(timeout_ms, now_ms);
+    const struct housekeeping_config *config = housekeeping->config;
+    uint64_t rest_ms = (uint64_t)config->rest_timeout_ms + CLOCK_COARSE_LAG_MS;
+    uint64_t silence_ms = (uint64_t)config->silence_timeout_ms + CLOCK_COARSE_LAG_MS;
+    uint64_t interval_ms = config->sweep_every_ms;
+    struct limits limits = { clock_since(rest_ms, now_ms), clock_since(silence_ms, now_ms) };
 
     if (interval_ms < SWEEP_MIN_MS)
         interval_ms = SWEEP_MIN_MS;
@@ -38,7 +48,7 @@ static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
         interval_ms = SWEEP_MAX_MS;
     housekeeping->sweep_at_ms = now_ms + interval_ms;
     if (connection_table_open(&crew->table) > 0)
-        crew_queue_idle(crew, idle_for_too_long, &limit_ms);
+        crew_queue_idle(crew, idle_for_too_long, &limits);
 }
 
 /* ------------------------------------------------------------------ the tick ---------- */

@@ -36,7 +36,6 @@ struct service {
     uint32_t write_timeout_ms;
     uint32_t request_timeout_ms;
     uint32_t idle_timeout_ms;
-    uint32_t silence_lead_ms;   /* whose client has not spoken yet rests so much shorter */
     bool unbuffered;            /* wfile writes through */
     bool reply_always;          /* to datagrams: what is empty or of a failed handler, too */
 };

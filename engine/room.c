@@ -13,13 +13,34 @@
 /* ... after one that has found nobody. */
 #define PAUSE_IN_VAIN_NS 50000000
 
+/*
+ * Who has rested for less makes no room. A client that has connected and not spoken yet is given the
+ * time that its bytes may take to come, on a busy machine or from far away.
+ */
+#define FRESH_MS 100
+#define SILENT_MS 1000
+
 /* The longest idle of those that were seen, the longest first. */
 struct longest {
+    uint64_t now_ms;
     size_t idle;                            /* seen at all */
     unsigned len;
     struct connection *conns[BATCH];
     uint64_t since_ms[BATCH];
 };
+
+/* Since when it has rested, for everybody the same; CLOCK_NEVER: not long enough. */
+static uint64_t rests_since_ms(const struct longest *longest, const struct connection *conn)
+{
+    /* relaxed: a hint; connection_claim decides. pairs: serve.c's note_rest() */
+    uint64_t noted_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
+    uint64_t since_ms = noted_ms & ~(CONNECTION_MAY_REST | CONNECTION_IS_SILENT);
+    bool is_silent = noted_ms & CONNECTION_IS_SILENT;
+
+    if (longest->now_ms < since_ms + (is_silent ? SILENT_MS : FRESH_MS))
+        return CLOCK_NEVER;
+    return since_ms;
+}
 
 static void consider(struct connection *conn, void *arg)
 {
@@ -30,9 +51,9 @@ static void consider(struct connection *conn, void *arg)
     if (conn->kind != CONNECTION_ACCEPTED || connection_state(conn) != CONNECTION_IDLE)
         return;
     longest->idle++;
-    /* relaxed: a hint; connection_claim decides. pairs: serve.c's note_rest() */
-    since_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
-    since_ms &= ~CONNECTION_MAY_REST;
+    since_ms = rests_since_ms(longest, conn);
+    if (since_ms == CLOCK_NEVER)
+        return;
     if (longest->len == BATCH && since_ms >= longest->since_ms[BATCH - 1])
         return;
     at = longest->len < BATCH ? longest->len++ : BATCH - 1;
@@ -86,8 +107,8 @@ static void rest_from_walking(struct crew *crew, uint64_t began_ns, bool in_vain
 
 unsigned room_make(struct crew *crew)
 {
-    struct longest longest = { .len = 0 };
     uint64_t now_ns = clock_ns();
+    struct longest longest = { .now_ms = now_ns / 1000000 };
     unsigned ended;
 
     if (crew->drain_fd >= 0 || !may_walk(crew, now_ns))

@@ -10,9 +10,6 @@
 
 #include <errno.h>
 
-/* Who has rested for less makes no room yet. */
-#define FRESH_MS 100
-
 /* A reply that its receiver has no room for is tried again so often ... */
 #define RETRY_MIN_MS 1
 #define RETRY_MAX_MS 32
@@ -250,14 +247,14 @@ static int serve_input(struct weir_request *req, bool was_kept)
     return handle_while_there_is_input(req);
 }
 
-/* Since when it rests, for a sweep that has one limit. */
+/* Since when it rests, and which limit that has. */
 static uint64_t rests_since_ms(const struct weir_request *req)
 {
     uint64_t now_ms = clock_coarse_ms();
 
-    if (req->conn->began)
-        return req->service->idle_timeout_ms > 0 ? now_ms : now_ms | CONNECTION_MAY_REST;
-    return now_ms > req->service->silence_lead_ms ? now_ms - req->service->silence_lead_ms : 1;
+    if (!req->conn->began)
+        return now_ms | CONNECTION_IS_SILENT;
+    return req->service->idle_timeout_ms > 0 ? now_ms : now_ms | CONNECTION_MAY_REST;
 }
 
 static void note_rest(const struct weir_request *req)
@@ -276,25 +273,6 @@ static void starve(struct weir_request *req)
         tell_error(req, WEIR_PHASE_PROCESS, -ENOMEM);
 }
 
-/*
- * Others wait for its place, but it has hardly begun to rest: a client that has just connected is about
- * to ask. How long it rests already stays as it is, so that it is not spared for ever.
- */
-static bool keeps_its_place(struct weir_request *req)
-{
-    struct connection *conn = req->conn;
-    /* relaxed: ours now, and it is as old as the claim. pairs: note_rest() */
-    uint64_t since_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
-
-    since_ms &= ~CONNECTION_MAY_REST;
-    if (!conn->began)
-        since_ms += req->service->silence_lead_ms;
-    conn->unplaced = clock_coarse_ms() >= since_ms + FRESH_MS;
-    if (conn->unplaced)
-        tally_add(&req->task->worker->tally, TALLY_MADE_ROOM, 1);
-    return !conn->unplaced;
-}
-
 static void end(struct weir_request *req, int status)
 {
     finish(req, status);
@@ -305,7 +283,6 @@ static void serve_accepted(struct weir_request *req)
 {
     struct connection *conn = req->conn;
     bool was_kept = conn->kept;
-    bool stays = false;
     int status;
 
     conn->kept = false;
@@ -314,13 +291,11 @@ static void serve_accepted(struct weir_request *req)
         return;
     }
     if (WEIR_UNLIKELY(conn->unplaced))
-        stays = keeps_its_place(req);
+        tally_add(&req->task->worker->tally, TALLY_MADE_ROOM, 1);
     status = serve_input(req, was_kept);
-    if (conn->kept && !stays)
-        note_rest(req);
     if (conn->kept)
-        return;
-    if (conn->began)
+        note_rest(req);
+    else if (conn->began)
         end(req, status);
     else if (status < 0)
         tell_error(req, WEIR_PHASE_SETUP, status);

@@ -123,6 +123,7 @@ void server_fill_in_shared(struct weir_server *server)
             .server = server,
             .poll_interval_ms = options->poll_interval_ms,
             .rest_timeout_ms = rest_timeout_ms,
+            .silence_timeout_ms = silence_timeout_ms,
             .sweep_every_ms = silence_timeout_ms / 8,
             .service_actions = options->service_actions,
         },
@@ -138,7 +139,6 @@ void server_fill_in_shared(struct weir_server *server)
         .write_timeout_ms = options->write_timeout_ms,
         .request_timeout_ms = options->request_timeout_ms,
         .idle_timeout_ms = options->idle_timeout_ms,
-        .silence_lead_ms = rest_timeout_ms - silence_timeout_ms,
         .unbuffered = options->wbufsize == WEIR_UNBUFFERED,
         .reply_always = options->reply_always,
     };

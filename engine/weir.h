@@ -116,8 +116,8 @@ enum {
      * connection holds no fiber, no stack and no buffer. State from weir_state() stays.
      * While a server of a pool is full (max_connections) or short of descriptors or memory, and
      * others wait, connections that rest so, or whose client is to speak first and hasn't
-     * (client_first), end to make room, the longest idle ones first; a request that has just come
-     * is still served. (WEIR_SERIAL, _THREAD and _FORK end them after
+     * (client_first) for a second, end to make room, the longest idle ones first; a request that has
+     * just come is still served. (WEIR_SERIAL, _THREAD and _FORK end them after
      * idle_timeout_ms only.)
      */
     WEIR_KEEP = 1,

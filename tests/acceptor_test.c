@@ -285,15 +285,19 @@ static void idle_connections_make_room_for_others(void **state)
                                                    .concurrency = WEIR_PREFORK, .workers = 2));
 }
 
+static const struct weir_handler silent = {
+    .name = "silent", .handle = answer_line, .client_first = true,
+};
+
+/* Who is silent may be so for less time than who is idle. */
+#define SILENT_OPTIONS(max) \
+    WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &silent, .max_connections = (max), \
+                 .idle_timeout_ms = 75000, .request_timeout_ms = 60000)
+
 /* False: it took so long that they may have been taken for silent ones. */
 static bool fresh_clients_are_all_served(void)
 {
-    const struct weir_handler silent = {
-        .name = "silent", .handle = answer_line, .client_first = true,
-    };
-    struct weir_server *server = support_start(WEIR_OPTIONS(
-        .listen = "tcp://127.0.0.1:0", .handler = &silent, .max_connections = ROOM,
-        .idle_timeout_ms = 75000, .request_timeout_ms = 60000));
+    struct weir_server *server = support_start(SILENT_OPTIONS(ROOM));
     uint64_t began_ms = support_now_ms();
     int clients[2 * ROOM];
     bool at_once;
@@ -303,7 +307,7 @@ static bool fresh_clients_are_all_served(void)
     SUPPORT_AWAIT(server, full, >= 2);
     for (int i = 0; i < 2 * ROOM; i++)
         support_say(clients[i], "in\n");
-    at_once = support_now_ms() - began_ms < 80;
+    at_once = support_now_ms() - began_ms < 900;
     for (int i = 0; i < 2 * ROOM && at_once; i++)
         support_expect(clients[i], "in\n");
     for (int i = 0; i < 2 * ROOM; i++)
@@ -319,6 +323,37 @@ static void clients_that_have_just_connected_keep_their_places(void **state)
     (void)state;
     while (!fresh_clients_are_all_served())
         support_be_patient(&patience, "a quick moment", __FILE__, __LINE__);
+}
+
+/* However soon the others are to be done with, they have come later. */
+static void who_has_been_idle_longer_goes_before_who_has_not_spoken(void **state)
+{
+    struct weir_server *server = support_start(SILENT_OPTIONS(6));
+    int clients[7];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        clients[i] = support_connect(server, 0);
+        support_say(clients[i], "in\n");
+        support_expect(clients[i], "in\n");
+    }
+    SUPPORT_AWAIT(server, idle, == 3);
+    for (int i = 3; i < 6; i++) {
+        clients[i] = support_connect(server, 0);
+        SUPPORT_AWAIT(server, idle, == (uint64_t)i + 1);
+    }
+    clients[6] = support_connect(server, 0);
+    support_say(clients[6], "in\n");
+    support_expect(clients[6], "in\n");
+    support_expect_end(clients[0]);
+    assert_int_equal(support_stats(server).made_room, 1);
+    for (int i = 3; i < 6; i++) {
+        support_say(clients[i], "in\n");
+        support_expect(clients[i], "in\n");
+    }
+    for (int i = 0; i < 7; i++)
+        close(clients[i]);
+    weir_server_destroy(server);
 }
 
 /* Nobody is sent away while nobody waits: that there is no room left is nothing by itself. */
@@ -653,6 +688,7 @@ int main(void)
         cmocka_unit_test(a_connection_without_memory_is_refused),
         cmocka_unit_test(idle_connections_make_room_for_others),
         cmocka_unit_test(clients_that_have_just_connected_keep_their_places),
+        cmocka_unit_test(who_has_been_idle_longer_goes_before_who_has_not_spoken),
         cmocka_unit_test(a_full_server_keeps_its_idle_connections_until_somebody_waits),
         cmocka_unit_test(connections_at_work_make_no_room),
         cmocka_unit_test(without_descriptors_idle_connections_make_room),
