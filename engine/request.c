@@ -41,7 +41,7 @@ uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms
 
 int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms)
 {
-    /* Each wait ends with a look: nobody who is late waits again, or a trickle outran the deadline. */
+    /* A wait that is late ends with a look, and is the last: else a trickle outran the deadline. */
     if (deadline_ms != 0 && clock_coarse_ms() >= deadline_ms)
         return -ETIMEDOUT;
     return task_wait(req->task, req->conn, events, deadline_ms);

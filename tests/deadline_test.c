@@ -148,7 +148,8 @@ static bool plays(const struct scene *scene, uint32_t timeout_ms)
         support_say(fds[i], scene->first);
     for (unsigned i = 0; i < way->clients && *scene->answer; i++)
         support_expect(fds[i], scene->answer);
-    SUPPORT_UNTIL(atomic_load(waiting) >= way->clients || support_now_ms() >= began_ms + timeout_ms);
+    SUPPORT_UNTIL(atomic_load(waiting) >= way->clients ||
+                  support_now_ms() >= began_ms + timeout_ms);
     stop_all();
     stopped_in_time = support_now_ms() < began_ms + timeout_ms;
     for (unsigned i = 0; i < way->clients; i++) {
