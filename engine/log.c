@@ -282,6 +282,18 @@ void log_open(void)
     pthread_mutex_unlock(&lock);
 }
 
+/* False: it is stuck in a write, and goes on for who opens next. No other is made meanwhile. */
+static bool end_writer_locked(void)
+{
+    bool ended;
+
+    ending = true;
+    pthread_cond_signal(&news);
+    ended = wait_until_written_locked();
+    ending = false;
+    return ended;
+}
+
 void log_close(void)
 {
     bool ended = false;
@@ -289,16 +301,16 @@ void log_close(void)
 
     pthread_mutex_lock(&lock);
     if (--users == 0 && running) {
-        ending = true;
-        pthread_cond_signal(&news);
-        ended = wait_until_written_locked();
-        ending = false;
+        /* Somebody else may be ending it, who has closed before we opened: one of us joins it. */
+        if (ending)
+            wait_until_written_locked();
+        else
+            ended = end_writer_locked();
     }
     if (users == 0)
         memset(periods, 0, sizeof(periods));
     thread = writer;
     pthread_mutex_unlock(&lock);
-    /* Else it is stuck in a write, and goes on for who opens next. */
     if (ended)
         pthread_join(thread, NULL);
 }
