@@ -62,7 +62,8 @@ struct weir_server {
     _Atomic uint64_t submitted;     /* by weir_submit_fd */
     _Atomic enum server_state state;/* written under the lock, read by weir_server_stop too */
     enum opening opening;
-    pid_t served_by;                /* the process that serves or opens it, or tried to; 0: none */
+    _Atomic pid_t served_by;        /* the process that serves or opens it, or tried to; 0: none;
+                                       written under the lock, which is held for ever in a copy */
     uint32_t forks;                 /* process_forks() when it was made */
     uint64_t servings;              /* how often it has begun to serve */
     bool checked;                   /* WEIR_CHECK=1 */
@@ -103,6 +104,7 @@ bool server_is_busy_locked(const struct weir_server *server);
 bool server_called_from_handler(const struct weir_server *server);
 bool server_called_from_hook(const struct weir_server *server);
 bool server_called_from_offload(const struct weir_server *server);
+pid_t server_served_by(const struct weir_server *server);
 bool server_is_anothers(const struct weir_server *server);  /* this process has but a copy */
 int server_claim_locked(struct weir_server *server);        /* -ESRCH: it is another process's */
 int server_check_accepts(const struct weir_server *server); /* -EOPNOTSUPP: its children do */

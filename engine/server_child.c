@@ -14,7 +14,8 @@ static void begin_as_child(struct weir_server *server)
     /* Another thread may have held it. */
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);
-    server->served_by = process_self();
+    /* relaxed: there is one thread. pairs: none */
+    atomic_store_explicit(&server->served_by, process_self(), memory_order_relaxed);
     if (server->has_doorman)
         doorman_fini(&server->doorman);
     server->has_doorman = false;

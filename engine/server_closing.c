@@ -215,7 +215,7 @@ static int check_destroyable(struct weir_server *server)
 static int destroy_copy(struct weir_server *server)
 {
     let_go(server);
-    if (server->served_by == 0)
+    if (server_served_by(server) == 0)
         server_free(server);
     return 0;
 }

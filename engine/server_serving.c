@@ -51,19 +51,28 @@ bool server_called_from_offload(const struct weir_server *server)
     return offload_self() == server->offload;
 }
 
+pid_t server_served_by(const struct weir_server *server)
+{
+    /* relaxed: a process's number, and nothing behind it. pairs: server_claim_locked() */
+    return atomic_load_explicit(&server->served_by, memory_order_relaxed);
+}
+
 /* A copy that nobody has served yet may be the one that another process is going to serve. */
 bool server_is_anothers(const struct weir_server *server)
 {
-    if (server->served_by != 0)
-        return server->served_by != process_self();
+    pid_t served_by = server_served_by(server);
+
+    if (served_by != 0)
+        return served_by != process_self();
     return server->forks != process_forks();
 }
 
 int server_claim_locked(struct weir_server *server)
 {
-    if (server->served_by == 0)
-        server->served_by = process_self();
-    return server->served_by == process_self() ? 0 : -ESRCH;
+    if (server_served_by(server) == 0)
+        /* relaxed: as above. pairs: server_served_by() */
+        atomic_store_explicit(&server->served_by, process_self(), memory_order_relaxed);
+    return server_served_by(server) == process_self() ? 0 : -ESRCH;
 }
 
 bool server_is_closed_locked(const struct weir_server *server)
