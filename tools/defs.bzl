@@ -44,8 +44,8 @@ def weir_cc_binary(name, copts = [], **kwargs):
     """A C program."""
     native.cc_binary(name = name, copts = _C + copts, **kwargs)
 
-def weir_cc_test(name, copts = [], deps = [], size = "small", **kwargs):
-    """A cmocka program. A small one has a minute, which the sanitizers need at times."""
+def weir_cc_test(name, copts = [], deps = [], size = "medium", **kwargs):
+    """A cmocka program. A minute would do, but not for a sanitizer on a machine that is busy."""
     native.cc_test(
         name = name,
         size = size,
@@ -54,7 +54,7 @@ def weir_cc_test(name, copts = [], deps = [], size = "small", **kwargs):
         **kwargs
     )
 
-def weir_cxx_test(name, copts = [], deps = [], size = "small", **kwargs):
+def weir_cxx_test(name, copts = [], deps = [], size = "medium", **kwargs):
     """A cmocka program in C++."""
     native.cc_test(
         name = name,
