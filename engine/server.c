@@ -29,7 +29,7 @@ const char *weir_why(void)
 static void tell_of_child(int error)
 {
     if (error == -ECHILD)
-        log_line(LOG_CHILD, "a child process has ended before its time: another takes its place");
+        log_line(LOG_CHILD, "a child process has ended before its time");
     else
         log_line(LOG_CHILD, "a child process can't be had yet: %s", strerror(-error));
 }
