@@ -142,6 +142,53 @@ int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
     return 0;
 }
 
+static bool holds_one(const struct acceptor *acceptor)
+{
+    return acceptor->held.accepted.handler != NULL;
+}
+
+/* Nobody can be had who serves it. */
+static void refuse(struct acceptor *acceptor, struct accepted *accepted, int error)
+{
+    admission_tell(&acceptor->config->admission, WEIR_PHASE_PROCESS, error, accepted->peer,
+                   accepted->peer_len, accepted->handler->name);
+    accepted_leave_crowd(accepted, acceptor->pool->crew.table.crowd);
+    accepted_refuse(accepted, &acceptor->tally);
+}
+
+/* Nobody is held any more: while it's tried, too, for a child of another acceptor's closes who is. */
+static struct held take_held(struct acceptor *acceptor)
+{
+    struct held held = acceptor->held;
+
+    acceptor->held.accepted.handler = NULL;
+    return held;
+}
+
+static struct accepted *held_client(struct held *held)
+{
+    if (!held->accepted.packet)
+        held->accepted.peer = (const struct sockaddr *)&held->peer;
+    return &held->accepted;
+}
+
+static void refuse_held(struct acceptor *acceptor)
+{
+    struct held held = take_held(acceptor);
+
+    if (held.accepted.handler)
+        refuse(acceptor, held_client(&held), -EAGAIN);
+}
+
+void acceptor_leave_held(struct acceptor *acceptor)
+{
+    struct accepted *accepted = &acceptor->held.accepted;
+
+    if (holds_one(acceptor))
+        accepted_drop(accepted);
+    accepted->handler = NULL;
+}
+
 static void close_all(struct acceptor *acceptor, int type)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++) {
@@ -159,6 +206,7 @@ static void close_all(struct acceptor *acceptor, int type)
 
 void acceptor_close_listeners(struct acceptor *acceptor)
 {
+    refuse_held(acceptor);
     close_all(acceptor, SOCK_STREAM);
 }
 
@@ -180,6 +228,7 @@ void acceptor_leave_to_parent(struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++)
         sys_close(acceptor->listening[i].listener.fd);
+    acceptor_leave_held(acceptor);
     sys_close(acceptor->epoll_fd);
 }
 
@@ -209,24 +258,48 @@ static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
 
     if (r == -ENOMEM)
         tally_add(&acceptor->tally, TALLY_NO_MEMORY, 1);
-    if (r < 0)
-        admission_tell(&acceptor->config->admission, WEIR_PHASE_PROCESS, r, accepted->peer,
-                       accepted->peer_len, accepted->handler->name);
     return r;
 }
 
-/* It is served, or about to be: true; or refused. */
+static void hold(struct acceptor *acceptor, const struct accepted *accepted)
+{
+    acceptor->held.accepted = *accepted;
+    if (!accepted->packet)
+        memcpy(&acceptor->held.peer, accepted->peer, accepted->peer_len);
+}
+
+/* It is served, or about to be: true; or held or refused. */
+static bool serve_or_hold(struct acceptor *acceptor, struct accepted *accepted)
+{
+    int r = pass_on(acceptor, accepted);
+
+    if (r == 0)
+        return true;
+    /* Outside of a run nobody would come back to it. */
+    if (r == -EAGAIN && accepted->stop_fd >= 0) {
+        hold(acceptor, accepted);
+        return false;
+    }
+    refuse(acceptor, accepted, r);
+    return false;
+}
+
 static bool admit(struct acceptor *acceptor, struct accepted *accepted)
 {
     tally_add(&acceptor->tally, TALLY_ACCEPTED, 1);
     if (accepted_is_welcome(accepted, &acceptor->config->admission, &acceptor->tally) &&
-        enters_crowd(acceptor, accepted)) {
-        if (pass_on(acceptor, accepted) == 0)
-            return true;
-        accepted_leave_crowd(accepted, acceptor->pool->crew.table.crowd);
-    }
+        enters_crowd(acceptor, accepted))
+        return serve_or_hold(acceptor, accepted);
     accepted_refuse(accepted, &acceptor->tally);
     return false;
+}
+
+static void admit_held(struct acceptor *acceptor, int stop_fd)
+{
+    struct held held = take_held(acceptor);
+
+    held.accepted.stop_fd = stop_fd;
+    serve_or_hold(acceptor, held_client(&held));
 }
 
 /* The next datagram of a socket, where no worker of a pool receives it. */
@@ -258,8 +331,8 @@ static int receive_one(struct acceptor *acceptor, const struct listening *listen
 }
 
 /*
- * The next client of a listener: 1 it was admitted, 0 refused, or -errno of accept(2), or what it
- * would take to serve it can't be had.
+ * The next client of a listener: 1 it was admitted, 0 refused or held, or -errno of accept(2), or
+ * what it would take to serve it can't be had.
  */
 static int accept_one(struct acceptor *acceptor, const struct listening *listening, int stop_fd)
 {
@@ -325,16 +398,30 @@ static void rest_while_full(struct acceptor *acceptor, const struct listening *l
     rest_for_room(acceptor, next_try_ms(acceptor));
 }
 
-static void rest_for_shortage(struct acceptor *acceptor, const struct listening *listening,
-                              int error)
+static void rest_for_want_of(struct acceptor *acceptor, const char *listen, const char *what)
 {
     tally_add(&acceptor->tally, TALLY_ACCEPT_ERRORS, 1);
     if (!acceptor->complained)
-        log_line(LOG_SHORTAGE, "%s: accepting pauses: %s", listening->listener.uri,
-                 why_error(error));
+        log_line(LOG_SHORTAGE, "%s: accepting pauses: %s", listen, what);
     acceptor->complained = true;
     room_make(&acceptor->pool->crew);
     rest(acceptor, clock_ms() + REST_MS);
+}
+
+static void rest_for_shortage(struct acceptor *acceptor, const struct listening *listening,
+                              int error)
+{
+    rest_for_want_of(acceptor, listening->listener.uri, why_error(error));
+}
+
+static void rest_for_somebody(struct acceptor *acceptor)
+{
+    rest_for_want_of(acceptor, acceptor->held.accepted.listen,
+                     acceptor->config->mixin->reap
+                     ? "no child can be had: raise RLIMIT_NPROC (ulimit -u), the cgroup's pids.max "
+                       "or its memory, or lower max_children"
+                     : "no thread can be had: raise RLIMIT_NPROC (ulimit -u), the cgroup's "
+                       "pids.max or its memory, or lower max_connections");
 }
 
 /* Nothing more from this listener: there is no more, or for the time being it can't be had. */
@@ -361,6 +448,10 @@ static unsigned accept_batch(struct acceptor *acceptor, struct listening *listen
 
         if (r < 0) {
             break_off(acceptor, listening, r);
+            return admitted;
+        }
+        if (holds_one(acceptor)) {
+            rest_for_somebody(acceptor);
             return admitted;
         }
         acceptor->complained = false;
@@ -421,6 +512,8 @@ void acceptor_admit_waiting(struct acceptor *acceptor)
 {
     unsigned admitted = 0;
 
+    if (holds_one(acceptor))
+        admit_held(acceptor, -1);
     for (size_t i = 0; i < acceptor->listening_len; i++)
         if (acceptor->listening[i].listener.type == SOCK_STREAM)
             admitted += admit_waiting(acceptor, &acceptor->listening[i]);
@@ -567,6 +660,12 @@ static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)
     if (now_ms < acceptor->rest_until_ms)
         return;
     acceptor->rest_until_ms = 0;
+    if (holds_one(acceptor))
+        admit_held(acceptor, acceptor->stop_fd);
+    if (holds_one(acceptor)) {
+        rest_for_somebody(acceptor);
+        return;
+    }
     for (size_t i = 0; i < acceptor->listening_len && acceptor->rest_until_ms == 0; i++)
         /* Without a pool a whole connection may have been served since the last look. */
         if (acceptor->listening[i].ready && !stopping(acceptor))
@@ -579,6 +678,8 @@ static bool accepts_now(const struct acceptor *acceptor)
 {
     if (acceptor->rest_until_ms != 0)
         return false;
+    if (holds_one(acceptor))
+        return true;
     for (size_t i = 0; i < acceptor->listening_len; i++)
         if (acceptor->listening[i].ready)
             return true;
@@ -669,7 +770,9 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
         acceptor->config->mixin->reap(acceptor->config->mixin);
         break;
     case TOKEN_ROOM:
-        acceptor->rest_until_ms = 0;
+        /* Where no thread can be had each attempt opens a connection and closes it. */
+        if (!holds_one(acceptor))
+            acceptor->rest_until_ms = 0;
         each_receiver(acceptor, receiver_kick);
         break;
     case TOKEN_WATCH:

@@ -4,9 +4,10 @@
  * Edge-triggered: a listener that is ready stays marked so until accept says that there is no
  * more. It is served in bounded batches, in turn with the others. When descriptors, memory
  * or max_connections are used up it stays marked and rests, until a connection is closed or a
- * moment has passed: the kernel's backlog holds the clients back. A datagram socket belongs to the
- * pool while it serves (see receiver.h), which is told to look again when it could not receive; else
- * it is ready as a listener is.
+ * moment has passed: the kernel's backlog holds the clients back. So it rests, too, when the mixin
+ * can have nobody to serve a client: that one is held meanwhile, and is the next. A datagram socket
+ * belongs to the pool while it serves (see receiver.h), which is told to look again when it could not
+ * receive; else it is ready as a listener is.
  *
  * Threads: init, fini, open and close by the server; run by the accepting thread; stop from any,
  *          and from signal handlers.
@@ -52,6 +53,12 @@ struct acceptor_config {
     struct housekeeping_config housekeeping;
 };
 
+/* Accepted, while the mixin can't have a thread or child for it. */
+struct held {
+    struct accepted accepted;   /* its handler is NULL: nobody is held */
+    struct sockaddr_storage peer;
+};
+
 struct acceptor {
     const struct acceptor_config *config;
     struct pool *pool;
@@ -65,6 +72,7 @@ struct acceptor {
     struct packet_tray *tray;   /* where it receives datagrams itself; NULL: it never has */
     struct buffers packets;
     struct housekeeping housekeeping;   /* the first one's */
+    struct held held;           /* the running thread's; else the server's, as its listeners are */
     uint64_t rest_until_ms;     /* nothing is accepted before; 0: now */
     bool complained;            /* of this shortage */
     _Atomic bool stopping;
@@ -81,14 +89,17 @@ int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
                  const struct weir_handler *handler);
 
 /*
- * Closes what listens; and the datagram sockets, once no reply is to leave by them and no worker
- * runs.
+ * Closes what listens, and refuses who is held; and the datagram sockets, once no reply is to leave
+ * by them and no worker runs.
  */
 void acceptor_close_listeners(struct acceptor *acceptor);
 void acceptor_close_sockets(struct acceptor *acceptor);
 
 /* Closes and forgets them. Nothing has been accepted yet. */
 void acceptor_drop_listeners(struct acceptor *acceptor);
+
+/* In another process, which has it, too: closes the descriptor of who is held, and says nothing. */
+void acceptor_leave_held(struct acceptor *acceptor);
 
 /* In a forked child: closes its descriptors of everything that accepts, and nothing else. */
 void acceptor_leave_to_parent(struct acceptor *acceptor);
@@ -102,8 +113,8 @@ int acceptor_admit_one(struct acceptor *acceptor, size_t i);
 bool acceptor_is_full(const struct acceptor *acceptor);
 
 /*
- * The same with those who wait in the backlogs and have asked, as far as there is room: a listener
- * that is closed resets them. It ends however many come meanwhile.
+ * The same with who is held, and with those who wait in the backlogs and have asked, as far as there
+ * is room: a listener that is closed resets them. It ends however many come meanwhile.
  */
 void acceptor_admit_waiting(struct acceptor *acceptor);
 

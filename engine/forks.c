@@ -200,8 +200,9 @@ static int fork_locked(struct forks *forks, const struct accepted *accepted)
         pthread_mutex_unlock(&forks->lock);
         child_main(forks, worker, accepted);
     }
+    /* Memory comes again as processes do. */
     if (pid < 0)
-        return -errno;
+        return errno == ENOMEM ? -EAGAIN : -errno;
     seat_child_locked(forks, i, pid, accepted);
     return 0;
 }

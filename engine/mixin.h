@@ -27,8 +27,8 @@ struct mixin {
     /* Before something is accepted: 0, or -errno: process could not see to it. NULL: it can. */
     int (*prepare)(struct mixin *mixin);
     /*
-     * 0, or -errno: then the descriptor, or the datagram, is still the caller's. NULL: nothing is
-     * accepted here.
+     * 0, or -errno: then the descriptor, or the datagram, is still the caller's. -EAGAIN: nobody can
+     * be had who serves it, but later perhaps. NULL: nothing is accepted here.
      */
     int (*process)(struct mixin *mixin, const struct accepted *accepted);
     /* Looks after children that are done with their connections, or have ended. NULL: none has. */

@@ -235,7 +235,9 @@ struct weir_peer {
 enum weir_phase {
     WEIR_PHASE_VERIFY, WEIR_PHASE_SETUP, WEIR_PHASE_HANDLE, WEIR_PHASE_FINISH,
     /*
-     * No stack or memory (-ENOMEM), thread or child could be had (its error): the client is refused.
+     * No stack or memory could be had (-ENOMEM), or for weir_handle_request no thread or child
+     * (-EAGAIN): the client is refused. While WEIR_THREAD or WEIR_FORK serves and can have none,
+     * clients wait, and nobody is told but by a line on standard error.
      * Or a child died (-ECHILD, or with WEIR_PREFORK the reason why it could not serve). Told in the
      * parent, where there is one.
      * With WEIR_PREFORK it is about no client: peer and handler are "".
@@ -591,7 +593,7 @@ void *weir_server_user(struct weir_server *server);
 /* What a server has done and is doing; the counts are consistent one by one, not together. */
 struct weir_stats {
     uint64_t accepted;      /* connections taken from the kernel, or by weir_submit_fd */
-    uint64_t refused;       /* by rules, verify_request, max_per_address; no memory, no thread */
+    uint64_t refused;       /* by rules, verify_request, max_per_address; no memory, nobody to serve */
     uint64_t handled;       /* calls of handle() that returned */
     uint64_t closed;        /* connections ended */
     uint64_t active;        /* open now; = idle + parked + queued + running */
@@ -603,7 +605,7 @@ struct weir_stats {
     uint64_t setup_errors, handle_errors, finish_errors, verify_errors;
     uint64_t timeouts;      /* read, write, idle and request deadlines that passed */
     uint64_t cancelled;     /* handlers whose call returned -ECANCELED */
-    uint64_t accept_errors; /* accept(2) or recvmmsg(2) failing: descriptors or memory ran out */
+    uint64_t accept_errors; /* what serving takes ran out: descriptors, memory, processes */
     uint64_t bytes_in, bytes_out;
     uint64_t busy_ns;       /* summed over the workers: time not asleep */
     uint64_t wakeups;       /* a sleeping worker was woken by another thread */

@@ -934,21 +934,52 @@ static struct rlimit take_all_processes(void)
     return before;
 }
 
-static void a_client_for_whom_nobody_can_be_had_is_closed(void **state)
+static void clients_for_whom_nobody_can_be_had_wait(void **state)
+{
+    struct weir_server *server;
+    struct capture capture;
+    struct rlimit before;
+    char text[1000];
+    int clients[5];
+
+    (void)state;
+    capture_begin(&capture);
+    server = START(DEFAULTS);
+    before = take_all_processes();
+    for (int i = 0; i < 5; i++)
+        clients[i] = support_ask(server, 0, "x\n");
+    /* It has tried again and again. */
+    SUPPORT_AWAIT(server, accept_errors, >= 3);
+    assert_int_equal(support_stats(server).accepted, 1);
+    assert_int_equal(submit(server, "x\n"), -EAGAIN);
+    SUPPORT_AWAIT(server, active, == 0);
+    setrlimit(RLIMIT_NPROC, &before);
+    for (int i = 0; i < 5; i++) {
+        support_half_close(clients[i]);
+        support_expect_last(clients[i], "1 x\n");
+    }
+    assert_int_equal(support_stats(server).refused, 0);
+    assert_int_equal(told_error, 0);
+    finish(server);
+    capture_end(&capture, text, sizeof(text));
+    assert_non_null(strstr(text, "RLIMIT_NPROC"));
+    assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
+}
+
+static void one_who_waits_for_somebody_is_let_go_at_the_end(void **state)
 {
     struct weir_server *server = START(DEFAULTS);
     struct rlimit before = take_all_processes();
+    int client = support_ask(server, 0, "x\n");
 
     (void)state;
-    support_expect_last(support_ask(server, 0, "x\n"), "");
-    assert_int_equal(told_phase, WEIR_PHASE_PROCESS);
-    assert_int_equal(told_error, -EAGAIN);
-    assert_int_equal(support_stats(server).refused, 1);
-    assert_int_equal(submit(server, "x\n"), -EAGAIN);
-    assert_int_equal(support_stats(server).active, 0);
-    setrlimit(RLIMIT_NPROC, &before);
-    support_talk(server, 0, "x\n", "1 x\n");
+    SUPPORT_AWAIT(server, accept_errors, >= 1);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    assert_int_equal(support_stats(server).refused, 0);
     finish(server);
+    support_expect_last(client, "");
+    assert_int_equal(told_error, -EAGAIN);
+    setrlimit(RLIMIT_NPROC, &before);
 }
 
 static void one_who_is_served_on_request_too(void **state)
@@ -1046,7 +1077,8 @@ static void a_child_that_can_not_be_replaced_is_replaced_later(void **state)
 static int run_at_the_limit(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_client_for_whom_nobody_can_be_had_is_closed),
+        TEST(clients_for_whom_nobody_can_be_had_wait),
+        TEST(one_who_waits_for_somebody_is_let_go_at_the_end),
         TEST(one_who_is_served_on_request_too),
     };
     const struct CMUnitTest prefork[] = {
