@@ -754,6 +754,14 @@ static void each_receiver(struct acceptor *acceptor, void (*fn)(struct receiver 
             fn(acceptor->listening[i].receiver);
 }
 
+/* The kernel has called one process for each client, and only that. */
+static void look_at_shared(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        if (acceptor->config->shared && acceptor->listening[i].listener.type == SOCK_STREAM)
+            acceptor->listening[i].ready = true;
+}
+
 static void note_event(struct acceptor *acceptor, uint64_t token)
 {
     uint64_t tokens = 0;
@@ -765,6 +773,7 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
         break;
     case TOKEN_CALL:
         note_failures(acceptor, clock_ms());
+        look_at_shared(acceptor);
         break;
     case TOKEN_ENDED:
         acceptor->config->mixin->reap(acceptor->config->mixin);
@@ -859,4 +868,9 @@ void acceptor_stop(struct acceptor *acceptor)
     /* release: before the wake-up that follows. pairs: stopping() */
     atomic_store_explicit(&acceptor->stopping, true, memory_order_release);
     sys_eventfd_signal(acceptor->stop_fd);
+}
+
+void acceptor_look(struct acceptor *acceptor)
+{
+    sys_eventfd_signal(acceptor->call_fd);
 }

@@ -66,7 +66,7 @@ struct acceptor {
     const struct acceptor *outer;   /* in whose hook or handler it runs, on the same thread */
     int epoll_fd;
     int stop_fd;                /* eventfd */
-    int call_fd;                /* eventfd: a worker has shut a side door */
+    int call_fd;                /* eventfd: a worker has shut a side door, or acceptor_look */
     struct listening *listening;
     size_t listening_len;
     struct packet_tray *tray;   /* where it receives datagrams itself; NULL: it never has */
@@ -128,6 +128,9 @@ void acceptor_run(struct acceptor *acceptor);
 
 /* Makes the run that is on, or the next one, return. */
 void acceptor_stop(struct acceptor *acceptor);
+
+/* Where listeners are shared: a process that was called for a client may have died. Any thread. */
+void acceptor_look(struct acceptor *acceptor);
 
 /* Before a run: takes a stop back that nobody has obeyed yet. */
 void acceptor_forget_stop(struct acceptor *acceptor);

@@ -62,6 +62,7 @@ struct child_calls {
     void (*drain)(struct weir_server *server);  /* until nothing is left open */
     /* On another thread, once it has become one. */
     void (*stop)(struct weir_server *server);
+    void (*look)(struct weir_server *server);   /* at all listeners: somebody may wait there */
     void (*cancel)(struct weir_server *server);
     void (*stats)(struct weir_server *server, struct weir_stats *ret_stats);
 };

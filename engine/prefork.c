@@ -51,6 +51,7 @@ _Static_assert(sizeof(struct weir_stats) % sizeof(uint64_t) == 0, "statistics ar
 /* What a child and its parent share. */
 struct page {
     _Atomic bool stop;              /* the order: accept nothing more, and end */
+    _Atomic bool look;              /* the order: who has died may have left a client */
     _Atomic bool accepts;           /* it has begun to */
     _Atomic bool stopped;           /* nothing is accepted any more */
     _Atomic int error;              /* why it could not serve, -errno; 0: it could */
@@ -197,6 +198,9 @@ static bool read_page(const struct prefork *prefork, const struct child *child)
     asked = atomic_load_explicit(&page->asked, memory_order_relaxed);
     if (asked != atomic_load_explicit(&page->answered, memory_order_relaxed))
         answer(prefork, page, asked);
+    /* relaxed: as above. pairs: have_all_look_locked() */
+    if (atomic_exchange_explicit(&page->look, false, memory_order_relaxed))
+        prefork->config.child_calls->look(prefork->config.server);
     return atomic_load_explicit(&page->stop, memory_order_relaxed);
 }
 
@@ -529,6 +533,16 @@ static void note_death(struct prefork *prefork, const struct child *child, int s
     mixin_tell_death(&prefork->config, child->pid, status, reason_of(child), "", "");
 }
 
+/* It may have been called for a client that it has not accepted, and nobody else was. */
+static void have_all_look_locked(struct prefork *prefork)
+{
+    for (struct child *child = prefork->children; child; child = child->next) {
+        /* relaxed: the signal that follows orders it. pairs: read_page() */
+        atomic_store_explicit(&child->page->look, true, memory_order_relaxed);
+        sys_eventfd_signal(child->order_fd);
+    }
+}
+
 static void reap_child(struct prefork *prefork, struct child *child)
 {
     int status = 0;
@@ -541,6 +555,7 @@ static void reap_child(struct prefork *prefork, struct child *child)
         unlink_child_locked(prefork, child);
         /* By name: children that were forked meanwhile may have it open too. */
         sys_epoll_ctl(prefork->mixin.ended_fd, EPOLL_CTL_DEL, child->pidfd, 0, 0);
+        have_all_look_locked(prefork);
     }
     pthread_mutex_unlock(&prefork->lock);
     if (!ended)

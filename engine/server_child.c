@@ -97,6 +97,11 @@ static void stop_accepting(struct weir_server *server)
     acceptor_stop(&server->acceptors[0]);
 }
 
+static void look_for_clients(struct weir_server *server)
+{
+    acceptor_look(&server->acceptors[0]);
+}
+
 static void cancel_pool(struct weir_server *server)
 {
     pool_cancel(server->pool);
@@ -109,5 +114,6 @@ static void read_stats(struct weir_server *server, struct weir_stats *ret_stats)
 
 const struct child_calls server_child_calls = {
     .become = become_pool, .begin = server_begin_serving, .accept = server_serve,
-    .drain = drain_and_close, .stop = stop_accepting, .cancel = cancel_pool, .stats = read_stats,
+    .drain = drain_and_close, .stop = stop_accepting, .look = look_for_clients,
+    .cancel = cancel_pool, .stats = read_stats,
 };

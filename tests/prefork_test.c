@@ -24,12 +24,25 @@ static struct board {
     _Atomic int inside;             /* handlers that are at the gate now */
     char address[WEIR_ADDRESS_SIZE];
     _Atomic bool addressed;         /* it is written */
+    _Atomic pid_t survivor;         /* all others die when they are to accept; 0: nobody does */
 } *board;
 
 static struct gate gate;            /* an eventfd: children share it */
 static _Atomic int told;            /* how often handle_error was told of a child's death */
 static _Atomic int services;
 static _Atomic int errors;          /* of handle_error, about something else */
+
+int __real_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
+int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
+
+int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
+{
+    pid_t survivor = board->survivor;
+
+    if (survivor != 0 && survivor != getpid())
+        raise(SIGKILL);
+    return __real_accept4(fd, address, len, flags);
+}
 
 static int begin(void **state)
 {
@@ -182,6 +195,19 @@ static void who_has_no_room_leaves_clients_to_the_others(void **state)
     gate_open(&gate);
     for (int i = 0; i < 5; i++)
         support_expect_last(fds[i], "passed\n");
+    finish(server);
+}
+
+static void a_client_for_whom_the_dead_was_called_is_served_by_another(void **state)
+{
+    struct weir_server *server = START(.processes = 2);
+    pid_t survivor = child_of(server);
+
+    (void)state;
+    board->survivor = survivor;
+    while (told < 2)
+        assert_int_equal(child_of(server), survivor);
+    board->survivor = 0;
     finish(server);
 }
 
@@ -604,6 +630,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(children_end_with_their_parent, begin, end_program),
         TEST(children_take_turns_at_the_clients),
         TEST(who_has_no_room_leaves_clients_to_the_others),
+        TEST(a_client_for_whom_the_dead_was_called_is_served_by_another),
         TEST(counts_are_summed_and_outlive_the_children),
         TEST(what_has_to_be_accepted_here_is_refused),
         TEST(workers_of_children_are_bound_to_the_cpus_in_turn),
