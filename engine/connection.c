@@ -290,10 +290,9 @@ static void leave_home(struct connection *conn)
  */
 static void discard_input(const struct connection *conn)
 {
-    bool may_have_input = !conn->drained || connection_alerted(conn);
     bool is_tcp = conn->family != AF_UNIX && conn->family != AF_UNSPEC;
 
-    if (is_tcp && may_have_input)
+    if (is_tcp && connection_may_have_input(conn))
         sys_discard(conn->fd, DISCARD_MAX);
 }
 
@@ -378,6 +377,14 @@ bool connection_alerted(const struct connection *conn)
 {
     /* relaxed: the mark stays, and an edge wakes us for whatever comes later. pairs: none */
     return atomic_load_explicit(&conn->state, memory_order_relaxed) & ALERT;
+}
+
+bool connection_may_have_input(const struct connection *conn)
+{
+    /* relaxed: a look at what has come so far; more may come behind any look. pairs: none */
+    uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
+
+    return !conn->drained || (word & (READY | ALERT));
 }
 
 void connection_start(struct connection *conn)

@@ -82,11 +82,12 @@ struct connection {
     sa_family_t family;
     bool drained;           /* the socket had no more at the last read, and no edge came since */
     uint8_t kind;           /* enum connection_kind */
-    bool began;             /* setup() has run */
     bool kept;              /* handle() returned WEIR_KEEP: IDLE is next */
+    bool began : 1;         /* setup() has run */
     bool expired : 1;       /* idle for too long: it ends, unless there is input after all */
     bool unplaced : 1;      /* others wait for its place: it ends once what has arrived is served */
     bool starved : 1;       /* no memory for a fiber: what has begun ends, what hasn't is refused */
+    uint16_t sent;          /* bytes, until it rested last; UINT16_MAX: or more */
     const struct weir_handler *handler;
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
     _Atomic uint64_t idle_since_ms; /* who looks for long idle ones reads it */
@@ -195,6 +196,9 @@ enum connection_state connection_state(const struct connection *conn);
 
 /* A peer that hung up or sent urgent data: a short read no longer means that all was read. */
 bool connection_alerted(const struct connection *conn);
+
+/* More may have come since the last read, as far as is known without asking the kernel. The owner. */
+bool connection_may_have_input(const struct connection *conn);
 
 /* The peer, from what was noted at accept. */
 void connection_peer(const struct connection *conn, struct sockaddr_storage *ret,

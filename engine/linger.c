@@ -24,12 +24,15 @@
 /* No event tells that the peer's kernel has everything: looked at after 1 ms, 2 ms, ... */
 #define LOOK_MAX_MS 64
 
-/* So many bytes leave at once, whatever room the peer has: ten segments (RFC 6928). */
+/*
+ * So many bytes leave at once: ten segments (RFC 6928). All but the smallest machines have room for
+ * them, and to ask for each short answer whether it has arrived would cost more than those would gain.
+ */
 #define FIRST_WINDOW 14600
 
 struct lingering {
     struct weir_request *req;
-    bool much;                  /* was sent: some of it may still be here */
+    bool much;                  /* was sent, to this call or before: some may still be here */
     size_t discarded;
     uint64_t heard_ms;          /* when something was thrown away; 0: nothing was */
 };
@@ -46,7 +49,7 @@ static bool may_lose(const struct weir_request *req)
 
     if (req->rfile.eof || req->rfile.error || req->wfile.error || conn->family == AF_UNIX)
         return false;
-    return req->wfile.sent > FIRST_WINDOW || !conn->drained || connection_alerted(conn);
+    return req->wfile.sent > FIRST_WINDOW || connection_may_have_input(conn);
 }
 
 /* Throws away what is there. False: nothing more will come, or too much has. */

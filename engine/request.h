@@ -59,7 +59,7 @@ struct wfile {
     char *data;
     size_t size;                /* of the block */
     size_t len;
-    size_t sent;                /* bytes, since the connection was begun or kept */
+    size_t sent;                /* bytes, since the connection was begun: see connection.h's */
     int error;                  /* sticky */
     bool is_reply;              /* to a datagram: nothing is sent before the handler is done */
 };

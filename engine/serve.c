@@ -259,6 +259,8 @@ static uint64_t rests_since_ms(const struct weir_request *req)
 
 static void note_rest(const struct weir_request *req)
 {
+    /* Its peer may not have all of it even when the connection ends. */
+    req->conn->sent = req->wfile.sent < UINT16_MAX ? (uint16_t)req->wfile.sent : UINT16_MAX;
     /* relaxed: neither is exact. pairs: housekeeping.c's idle_for_too_long(), room.c's consider() */
     atomic_store_explicit(&req->conn->idle_since_ms, rests_since_ms(req), memory_order_relaxed);
 }
@@ -388,7 +390,7 @@ static void init(struct weir_request *req, struct task *task)
     req->task = task;
     req->conn = task->conn;
     req->rfile = (struct rfile){ 0 };
-    req->wfile = (struct wfile){ 0 };
+    req->wfile = (struct wfile){ .sent = task->conn->sent };
     req->deadline_ms = 0;
     req->opened = NULL;
     req->next_opened = NULL;

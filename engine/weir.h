@@ -138,10 +138,10 @@ enum weir_stack {
  * handle   until it returns something other than WEIR_KEEP. 0: done. Negative errno:
  *          handle_error is told. Either way what was written is flushed and the connection closed.
  *          What its peer sends and nobody has read costs the peer nothing of the answer: if there
- *          is input left, or much of the answer (14 KiB and more) has not reached the peer's kernel
- *          yet, our side alone is ended, and what comes is thrown away, until it has and the peer
- *          is quiet; for 2 seconds and 64 MiB at most. Not where that would hold up others, under
- *          WEIR_SERIAL and with WEIR_STACK_THREAD in the pool.
+ *          is input left, or much was answered (14 KiB and more, be it in calls before) and has not
+ *          all reached the peer's kernel yet, our side alone is ended, and what comes is thrown
+ *          away, until it has and the peer is quiet; for 2 seconds and 64 MiB at most. Not where
+ *          that would hold up others, under WEIR_SERIAL and with WEIR_STACK_THREAD in the pool.
  * finish   once, if setup succeeded; status is what handle returned. A negative return is
  *          told to handle_error (in place of handle's, as in Python).
  *

@@ -6,6 +6,7 @@
 #include "tests/stream.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,15 +16,24 @@
 /* More than a client has room for that does not read, and less than the server's socket has. */
 #define HELD (MIB / 2)
 
-static int answer_what_the_socket_holds(struct weir_request *req)
+static atomic_bool all_is_said;
+
+static int answer_with_much(struct weir_request *req, int result)
 {
-    char *line, *data = malloc(HELD);
+    char *data = malloc(HELD);
 
     memset(data, 'a', HELD);
-    weir_readline(req, &line, 100);
     weir_write(req, data, HELD);
     free(data);
-    return 0;
+    return result;
+}
+
+static int answer_what_the_socket_holds(struct weir_request *req)
+{
+    char *line;
+
+    weir_readline(req, &line, 100);
+    return answer_with_much(req, 0);
 }
 
 static int refuse_at_once(struct weir_request *req)
@@ -31,6 +41,34 @@ static int refuse_at_once(struct weir_request *req)
     char *line;
 
     weir_readline(req, &line, 100);
+    return weir_write(req, "no\n", 3) < 0 ? -EIO : 0;
+}
+
+/* Much, and little at the next call, which is the last. */
+static int answer_twice(struct weir_request *req)
+{
+    char *line;
+
+    weir_readline(req, &line, 100);
+    if (*line == 'm')
+        return answer_with_much(req, WEIR_KEEP);
+    return weir_write(req, "x", 1) < 0 ? -EIO : 0;
+}
+
+/* Of three lines it reads two, waits for each, and knows nothing of the third. */
+static int read_two_lines(struct weir_request *req)
+{
+    char *line;
+
+    weir_readline(req, &line, 100);
+    note("one,");
+    weir_readline(req, &line, 100);
+    note("two");
+    /* relaxed: it is only waited for. pairs: none */
+    while (!atomic_load_explicit(&all_is_said, memory_order_relaxed))
+        weir_sleep(req, 1);
+    /* Events have been looked at since. */
+    weir_sleep(req, 1);
     return weir_write(req, "no\n", 3) < 0 ? -EIO : 0;
 }
 
@@ -55,6 +93,50 @@ static void input_that_comes_behind_the_end_costs_nothing_of_the_answer(void **s
     fd = client_that_is_answered(server);
     support_say(fd, "x");
     assert_int_equal(support_read_all(fd, answer, sizeof(answer)), HELD);
+    close(fd);
+}
+
+/* The last answer is short, but one before it is still to leave. */
+static void nor_of_an_answer_that_was_given_before(void **state)
+{
+    static char answer[HELD + 2];
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(answer_twice);
+    fd = support_ask(server, 0, "much\n");
+    SUPPORT_AWAIT(server, handled, == 1);
+    SUPPORT_AWAIT(server, idle, == 1);
+    support_say(fd, "end\n");
+    SUPPORT_AWAIT(server, closed, == 1);
+    support_say(fd, "x");
+    assert_int_equal(support_read_all(fd, answer, sizeof(answer)), HELD + 1);
+    close(fd);
+}
+
+/* What the last read left nothing of, but an event has told of since, is no reason for a reset. */
+static void input_that_an_event_has_told_of_is_not_left(void **state)
+{
+    struct weir_server *server;
+    char byte;
+    int fd;
+
+    (void)state;
+    if (way->dispatch == WEIR_DISPATCH_ACCEPTOR)
+        return; /* nothing tells when it has passed the event on */
+    /* relaxed: no server runs yet. pairs: none */
+    atomic_store_explicit(&all_is_said, false, memory_order_relaxed);
+    server = STREAM_SERVE(read_two_lines);
+    fd = support_ask(server, 0, "1\n");
+    notes_expect("one,");
+    support_say(fd, "2\n");
+    notes_expect("one,two");
+    support_say(fd, "3\n");
+    /* relaxed: it is only waited for. pairs: none */
+    atomic_store_explicit(&all_is_said, true, memory_order_relaxed);
+    support_expect(fd, "no\n");
+    assert_int_equal(recv(fd, &byte, 1, 0), 0);
     close(fd);
 }
 
@@ -96,6 +178,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STREAM_TEST(input_that_comes_behind_the_end_costs_nothing_of_the_answer),
+        STREAM_TEST(nor_of_an_answer_that_was_given_before),
+        STREAM_TEST(input_that_an_event_has_told_of_is_not_left),
         STREAM_TEST(who_sends_much_that_nobody_wants_still_gets_the_answer),
         STREAM_TEST(who_does_not_take_the_answer_does_not_hold_the_server_up),
     };
