@@ -8,6 +8,7 @@
  * may be a stranger. What was left out is counted, and told later.
  *
  * Threads: any; log_now also signal handlers. After fork(2) a child begins anew, with an empty ring.
+ * Owns:    the ring, and the thread.
  * Blocks:  log_close and log_flush, for a second at most.
  */
 #ifndef WEIR_LOG_H

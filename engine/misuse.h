@@ -7,6 +7,7 @@
  * assertions, and where the environment says WEIR_CHECK=1.
  *
  * Threads: any.
+ * Owns:    the set of requests that may be used, known by their addresses.
  * Blocks:  never, but to write the last line.
  */
 #ifndef WEIR_MISUSE_H
@@ -20,7 +21,7 @@ extern bool misuse_is_looked_for;
 /* Reads the environment. Returns whether it says WEIR_CHECK=1. */
 bool misuse_read_environment(void);
 
-/* While it is looked for: requests that may be used, known by their addresses. */
+/* While it is looked for: from when, and until when, a request may be used. */
 void misuse_note_begin(const void *req);
 void misuse_note_end(const void *req);
 bool misuse_has_ended(const void *req);

@@ -1,7 +1,9 @@
 /*
  * process.h - a program that forks: what its children find, and how a copy of a server is known.
  *
- * Threads: any. Blocks: process_fork, as reclaim_before_fork does.
+ * Threads: any.
+ * Owns:    the handlers of pthread_atfork that are made here, and the count of forks.
+ * Blocks:  process_fork, as reclaim_before_fork does.
  */
 #ifndef WEIR_PROCESS_H
 #define WEIR_PROCESS_H

@@ -6,6 +6,8 @@
  * a tenth of the time.
  *
  * Threads: any, between reclaim_thread_init and _fini.
+ * Owns:    nothing: what it claims belongs to the ready queue.
+ * Blocks:  never.
  */
 #ifndef WEIR_ROOM_H
 #define WEIR_ROOM_H
