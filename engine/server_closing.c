@@ -32,6 +32,7 @@ int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
     struct crew *crew = &server->pool->crew;
     struct connection_table *table = &crew->table;
     uint64_t kill_at_ms = CLOCK_NEVER;
+    bool late = false;
     struct pollfd fds[] = {
         { .fd = table->room_fd, .events = POLLIN },
         { .fd = server->mixin ? server->mixin->ended_fd : -1, .events = POLLIN },
@@ -40,13 +41,16 @@ int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
 
     for (;;) {
         uint64_t now_ms = clock_ms();
+        bool looked_late = late;
 
         connection_table_want_room(table, 1);
         if (connection_table_open(table) == 0)
             return 0;
-        if (now_ms >= until_ms)
+        /* We may have been held: who has ended meanwhile is seen to before anybody is late. */
+        late = now_ms >= clock_earlier(until_ms, kill_at_ms) && !looked_late;
+        if (looked_late && now_ms >= until_ms)
             return -ETIMEDOUT;
-        if (now_ms >= kill_at_ms) {
+        if (looked_late && now_ms >= kill_at_ms) {
             server->mixin->kill(server->mixin);
             kill_at_ms = CLOCK_NEVER;
         }

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -22,6 +23,9 @@
 #include <unistd.h>
 
 #define CLIENTS 8
+
+/* So long a server waits for children that it has cancelled. */
+#define CANCELLED_MS 2000
 
 /* What handlers in children tell the test. */
 static struct board {
@@ -280,6 +284,54 @@ static void who_blocks_is_killed_once_cancelled(void **state)
     support_expect_last(fd, "");
 }
 
+/* The next wait of so many milliseconds at most is over before the child ends, and is told late. */
+static _Atomic int held_ms;
+
+static bool is_to_be_held(int timeout_ms)
+{
+    return held_ms > 0 && timeout_ms > 0 && timeout_ms <= held_ms && getpid() != board->pid;
+}
+
+int __real_poll(struct pollfd *fds, nfds_t len, int timeout_ms);
+int __wrap_poll(struct pollfd *fds, nfds_t len, int timeout_ms);
+
+int __wrap_poll(struct pollfd *fds, nfds_t len, int timeout_ms)
+{
+    siginfo_t ended;
+
+    if (!is_to_be_held(timeout_ms))
+        return __real_poll(fds, len, timeout_ms);
+    for (nfds_t i = 0; i < len; i++)
+        fds[i].revents = 0;
+    __real_poll(NULL, 0, held_ms + 1);
+    held_ms = 0;
+    gate_open(&gate);
+    waitid(P_PID, (id_t)board->pid, &ended, WEXITED | WNOWAIT);
+    return 0;
+}
+
+/* The server is held, with its whole process, say, while its time to wait for the child passes. */
+static void who_has_ended_is_not_killed_however_late_the_server_looks(void **state)
+{
+    struct weir_server *server = support_start(OPTIONS(.user = NULL));
+    int fd = support_ask(server, 0, "gate\n");
+    struct capture capture;
+    char text[600];
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    weir_server_cancel(server);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    capture_begin(&capture);
+    held_ms = CANCELLED_MS;
+    assert_int_equal(weir_server_close(server), 0);
+    assert_int_equal(held_ms, 0);
+    weir_server_destroy(server);
+    capture_end(&capture, text, sizeof(text));
+    assert_null(strstr(text, "is killed"));
+    close(fd);
+}
+
 /* ------------------------------------------------------------------ who can't start --- */
 
 static void if_none_can_start_the_server_does_not(void **state)
@@ -326,7 +378,8 @@ static void who_can_not_start_later_says_why(void **state)
         TEST(children_may_be_reaped_by_the_program), \
         TEST(who_blocks_is_killed_after_the_drain), \
         TEST(who_is_stopped_is_killed_after_the_drain), \
-        TEST(who_blocks_is_killed_once_cancelled)
+        TEST(who_blocks_is_killed_once_cancelled), \
+        TEST(who_has_ended_is_not_killed_however_late_the_server_looks)
 
 /* In a process of its own. */
 static int run_without_pidfd_open(int error)
