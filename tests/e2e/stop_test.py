@@ -13,6 +13,12 @@ from weir_process import main, receive, serve
 REQUEST = b"GET / HTTP/1.1\r\nHost: weir\r\n\r\n"
 ANSWERED = b"HTTP/1.1 200"
 
+# What each handler is sent without a pause, and how its answer begins.
+ASKED = {"hello": (REQUEST, ANSWERED), "upper": (b"x" * 31 + b"\n", b"X" * 31)}
+
+# At a time: so much that a server never finds its client's input at an end.
+BLOCK = 1 << 18
+
 WAYS = [
     ("--workers", "2"),
     ("--workers", "2", "--dispatch", "acceptor"),
@@ -26,18 +32,20 @@ WAYS = [
 class Pipeliner:
     """A client that sends requests until the connection ends, and reads what comes."""
 
-    def __init__(self, client):
+    def __init__(self, client, handler):
         self.client = client
+        self.request, self.answer = ASKED[handler]
         self.threads = [threading.Thread(target=run) for run in (self.send, self.read)]
-        client.sendall(REQUEST)
-        self.first = receive(client, len(ANSWERED))
+        client.sendall(self.request)
+        self.first = receive(client, len(self.answer))
         for thread in self.threads:
             thread.start()
 
     def send(self):
+        block = self.request * (BLOCK // len(self.request))
         try:
             while True:
-                self.client.sendall(REQUEST * 64)
+                self.client.sendall(block)
         except OSError:
             pass
 
@@ -54,26 +62,34 @@ class Pipeliner:
         self.client.close()
 
 
-class Stop(unittest.TestCase):
-    def serve_hello(self, *way):
-        # For ever: a drain that doesn't end by itself doesn't end.
-        return serve("--handler", "hello", "--drain-timeout", "0", *way)
+def serve_for_ever(handler, *way):
+    """A drain that doesn't end by itself doesn't end."""
+    return serve("--handler", handler, "--drain-timeout", "0", *way)
 
-    def test_clients_that_pipeline_for_ever_end_with_the_drain(self):
+
+class Stop(unittest.TestCase):
+    def check_pipelining(self, handler):
         for way in WAYS:
-            with self.subTest(way=way), self.serve_hello(*way) as weir:
+            with self.subTest(way=way), serve_for_ever(handler, *way) as weir:
                 # Who serves one by one has no turn for a second.
                 count = 1 if "serial" in way else 4
-                clients = [Pipeliner(weir.connect()) for _ in range(count)]
+                clients = [Pipeliner(weir.connect(), handler) for _ in range(count)]
                 weir.signal(signal.SIGTERM)
-                self.assertEqual(weir.wait(), 0)
+                status = weir.wait()
                 for client in clients:
                     client.join()
-                    self.assertEqual(client.first, ANSWERED)
+                    self.assertEqual(client.first, client.answer)
+                self.assertEqual(status, 0)
+
+    def test_clients_that_pipeline_requests_of_http_end_with_the_drain(self):
+        self.check_pipelining("hello")
+
+    def test_clients_that_pipeline_lines_end_with_the_drain(self):
+        self.check_pipelining("upper")
 
     def test_clients_that_say_nothing_end_with_the_drain(self):
         for way in WAYS:
-            with self.subTest(way=way), self.serve_hello(*way) as weir:
+            with self.subTest(way=way), serve_for_ever("hello", *way) as weir:
                 clients = [weir.connect() for _ in range(20)]
                 if "serial" not in way:
                     # Those before it are let in before it is.
