@@ -99,10 +99,14 @@ static int leave_behind(struct weir_request *req)
 
 static int call_after_hangup(struct weir_request *req)
 {
+    struct weir_request *first = NULL;
     struct weir_request *peer;
     char address[WEIR_ADDRESS_SIZE];
     int r;
 
+    /* It connects to itself: the others have nothing to say. */
+    if (!atomic_compare_exchange_strong(&others, &first, req))
+        return 0;
     weir_server_address(weir_request_server(req), 1, address, sizeof(address));
     r = weir_connect(req, address, 0, &peer);
     if (r < 0)
