@@ -1,6 +1,7 @@
 #include "engine/process.h"
 
 #include "engine/reclaim.h"
+#include "engine/turn.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,8 +20,15 @@ static void count_fork(void)
     atomic_fetch_add_explicit(&forks, 1, memory_order_relaxed);
 }
 
+static void before(void)
+{
+    reclaim_before_fork();
+    turn_before_fork();
+}
+
 static void after_in_parent(void)
 {
+    turn_after_fork();
     reclaim_after_fork();
     if (!ours)
         count_fork();
@@ -34,6 +42,7 @@ static void note_self(void)
 
 static void after_in_child(void)
 {
+    turn_after_fork_in_child();
     reclaim_after_fork_in_child();
     note_self();
     count_fork();
@@ -46,7 +55,7 @@ int process_init(void)
     pthread_mutex_lock(&lock);
     note_self();
     if (!initialized)
-        r = pthread_atfork(reclaim_before_fork, after_in_parent, after_in_child);
+        r = pthread_atfork(before, after_in_parent, after_in_child);
     initialized = r == 0;
     pthread_mutex_unlock(&lock);
     return -r;

@@ -4,15 +4,16 @@
  */
 #include "engine/mixin.h"
 
+#include "engine/turn.h"
+
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 
 struct serial {
     struct mixin mixin;
     struct crew *crew;
     struct worker_rest rest;
-    pthread_mutex_t turn;       /* held while a connection is served: one after another */
+    struct turn turn;           /* one connection after another */
     struct worker worker;
 };
 
@@ -26,13 +27,18 @@ static int process(struct mixin *mixin, const struct accepted *accepted)
     struct serial *serial = serial_of(mixin);
     struct connection *conn = accepted_connect(accepted, &serial->crew->table);
     struct worker_rest rest = serial->rest;
+    int r;
 
     if (!conn)
         return -ENOMEM;
+    r = turn_take(&serial->turn);
+    if (r < 0) {
+        accepted_disconnect(accepted, &serial->crew->table, conn);
+        return r;
+    }
     rest.stop_fd = accepted->stop_fd;
-    pthread_mutex_lock(&serial->turn);
     worker_serve_alone(&serial->worker, conn, &rest);
-    pthread_mutex_unlock(&serial->turn);
+    turn_give(&serial->turn);
     return 0;
 }
 
@@ -48,7 +54,6 @@ static void destroy(struct mixin *mixin)
     struct serial *serial = serial_of(mixin);
 
     worker_fini_alone(&serial->worker);
-    pthread_mutex_destroy(&serial->turn);
     free(serial);
 }
 
@@ -65,7 +70,7 @@ int serial_create(const struct mixin_config *config, struct mixin **ret)
     serial->crew = config->crew;
     serial->rest = config->rest;
     serial->rest.drain_timeout_ms = config->drain_timeout_ms;
-    pthread_mutex_init(&serial->turn, NULL);
+    serial->turn = (struct turn){ NULL };
     worker_init_alone(&serial->worker, config->crew, 0);
     *ret = &serial->mixin;
     return 0;

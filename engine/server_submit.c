@@ -126,7 +126,7 @@ static int could_not_submit(int fd, int r)
                          r == -EBUSY ? "the server has it already" :
                          r == -EOPNOTSUPP ? "the server is WEIR_PREFORK: its children serve" :
                          r == -EDEADLK ? "a handler of a server that is WEIR_SERIAL or WEIR_FORK "
-                                         "can't submit to it" :
+                                         "can't submit to it, nor to one that waits for it" :
                          r == -ESRCH ? "the server is another process's, or would not outlive this "
                                        "child of WEIR_FORK" :
                          r == -EPROTOTYPE ? "it is no stream socket" : strerror(-r));

@@ -522,7 +522,8 @@ int weir_server_fileno(struct weir_server *server);
  *
  * Threads: any, handlers and hooks too, before or while it serves, and after. But a handler of
  * WEIR_SERIAL or WEIR_FORK only to other servers (-EDEADLK), also if what it has submitted is
- * served on its own thread and submits in turn; and in a child of WEIR_FORK only to servers that
+ * served on its own thread and submits in turn, or if the server that it submits to waits, by
+ * whatever detour, for the one that it serves; and in a child of WEIR_FORK only to servers that
  * are WEIR_SERIAL and that the parent does not serve (-ESRCH). Parks: no. Returns 0, or -errno
  * with a sentence in weir_why(): -EBADF, -ENOTSOCK, -EPROTOTYPE no stream socket, -ENOTCONN it has
  * no peer, -EBUSY it is served already, -EAGAIN max_connections or max_children are open (or no

@@ -446,6 +446,60 @@ static void a_detour_to_ones_own_serial_server_is_refused(void **state)
     assert_int_equal(weir_server_destroy(target), 0);
 }
 
+/* ------------------------------------------------------------------ two of a kind ------ */
+
+static struct pair {
+    struct weir_server *servers[2];
+    _Atomic int at_work;            /* so many of their handlers are */
+    _Atomic int submitted;          /* so many were served by the other */
+    _Atomic int refused;            /* so many were told -EDEADLK */
+} pair;
+
+static int submit_to_the_other(struct weir_request *req)
+{
+    int ends[2];
+    int r;
+
+    pair.at_work++;
+    SUPPORT_UNTIL(pair.at_work == 2);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    shutdown(ends[0], SHUT_WR);
+    r = weir_submit_fd(pair.servers[weir_request_server(req) == pair.servers[0]], ends[1], &handler);
+    if (r == 0)
+        pair.submitted++;
+    if (r == -EDEADLK)
+        pair.refused++;
+    if (r < 0)
+        close(ends[1]);
+    close(ends[0]);
+    return 0;
+}
+
+/* Each has its turn, and wants the other's: one of them is refused, and so the other is served. */
+static void of_two_serial_servers_that_wait_for_each_other_one_is_refused(void **state)
+{
+    static const struct weir_handler other = { .name = "other", .handle = submit_to_the_other };
+
+    (void)state;
+    for (int round = 0; round < 50; round++) {
+        int clients[2];
+
+        memset(&pair, 0, sizeof(pair));
+        for (int i = 0; i < 2; i++)
+            pair.servers[i] = support_start(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0",
+                                                         .handler = &other,
+                                                         .concurrency = WEIR_SERIAL));
+        for (int i = 0; i < 2; i++)
+            clients[i] = support_connect(pair.servers[i], 0);
+        for (int i = 0; i < 2; i++)
+            support_expect_last(clients[i], "");
+        assert_int_equal(pair.submitted, 1);
+        assert_int_equal(pair.refused, 1);
+        for (int i = 0; i < 2; i++)
+            finish(pair.servers[i]);
+    }
+}
+
 static void a_child_submits_to_nobody_whose_threads_are_its_parents(void **state)
 {
     const enum weir_concurrency by[] = { WEIR_FORK, WEIR_PREFORK };
@@ -483,6 +537,7 @@ int main(void)
         TEST(a_copy_of_what_serves_can_be_given_up_and_no_more),
         TEST(a_fork_that_has_nothing_to_do_with_it_changes_nothing),
         TEST(a_detour_to_ones_own_serial_server_is_refused),
+        TEST(of_two_serial_servers_that_wait_for_each_other_one_is_refused),
         TEST(a_child_submits_to_nobody_whose_threads_are_its_parents),
     };
     sigset_t sigchld;
