@@ -281,6 +281,12 @@ static void end(struct weir_request *req, int status)
     request_linger(req);
 }
 
+/* One test of one byte, for all that few connections are. */
+static bool is_unusual(const struct connection *conn)
+{
+    return conn->expired || conn->unplaced || conn->starved;
+}
+
 static void serve_accepted(struct weir_request *req)
 {
     struct connection *conn = req->conn;
@@ -288,12 +294,14 @@ static void serve_accepted(struct weir_request *req)
     int status;
 
     conn->kept = false;
-    if (WEIR_UNLIKELY(conn->starved)) {
-        starve(req);
-        return;
+    if (WEIR_UNLIKELY(is_unusual(conn))) {
+        if (conn->starved) {
+            starve(req);
+            return;
+        }
+        if (conn->unplaced)
+            tally_add(&req->task->worker->tally, TALLY_MADE_ROOM, 1);
     }
-    if (WEIR_UNLIKELY(conn->unplaced))
-        tally_add(&req->task->worker->tally, TALLY_MADE_ROOM, 1);
     status = serve_input(req, was_kept);
     if (conn->kept)
         note_rest(req);

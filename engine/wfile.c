@@ -176,7 +176,8 @@ static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_
     return 0;
 }
 
-int wfile_sent(struct weir_request *req, ssize_t n, int flags)
+/* A send has taken n bytes of what is gathered, or has failed: the rest follows. */
+static int send_rest(struct weir_request *req, ssize_t n, int flags)
 {
     struct wfile *wfile = &req->wfile;
     struct writing writing = { 0 };
@@ -194,6 +195,15 @@ int wfile_sent(struct weir_request *req, ssize_t n, int flags)
             return (int)n;
         n = sys_send_with(req->conn->fd, wfile->data + done, wfile->len - done, flags);
     }
+    release(req);
+    return 0;
+}
+
+int wfile_sent(struct weir_request *req, ssize_t n, int flags)
+{
+    if (WEIR_UNLIKELY(n != (ssize_t)req->wfile.len))
+        return send_rest(req, n, flags);
+    count_sent(req, (size_t)n);
     release(req);
     return 0;
 }
@@ -255,8 +265,8 @@ static int have_buffer(struct weir_request *req)
     return 0;
 }
 
-/* len bytes fit into the buffer: gathers them there. */
-static int gather(struct weir_request *req, const void *buf, size_t len)
+/* len bytes fit into the buffer: gathers them there. Inlined: most of a short write is this. */
+static WEIR_ALWAYS_INLINE int gather(struct weir_request *req, const void *buf, size_t len)
 {
     int r;
 
@@ -344,17 +354,23 @@ ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_l
     return r < 0 ? r : (ssize_t)len;
 }
 
+/* By itself, so that a usual write has no frame for it. */
+static WEIR_NOINLINE ssize_t write_unusual(struct weir_request *req, const void *buf, size_t len)
+{
+    struct iovec part = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+
+    return weir_writev(req, &part, 1);
+}
+
 ssize_t weir_write(struct weir_request *req, const void *buf, size_t len)
 {
     request_check(req, "weir_write");
-    struct iovec part = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
-
     if (WEIR_LIKELY(req->wfile.error == 0 && len <= room(req))) {
         int r = gather(req, buf, len);
 
         return r < 0 ? r : (ssize_t)len;
     }
-    return weir_writev(req, &part, 1);
+    return write_unusual(req, buf, len);
 }
 
 ssize_t weir_vprintf(struct weir_request *req, const char *format, va_list args)

@@ -524,11 +524,12 @@ static int give_up(struct weir_request *req, ssize_t error, size_t arrived)
  */
 static ssize_t await_head(struct weir_request *req)
 {
-    struct http_scan scan = { 0 };
+    struct http_scan scan;
     size_t arrived = 0, len;
     char *data;
     int status;
 
+    http_scan_begin(&scan);
     do {
         ssize_t n = weir_peek(req, &data, arrived + 1);
 

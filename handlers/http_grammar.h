@@ -23,6 +23,7 @@ enum {
     HTTP_PATH = 2,                  /* may be in a target before its query */
     HTTP_QUERY = 4,                 /* may be in a query */
     HTTP_NAME = 8,                  /* may be in a host's name as it is: not the '%' */
+    HTTP_DIGIT = 16,
 };
 
 extern const unsigned char http_classes[256];

@@ -338,10 +338,12 @@ static int judge_lines(struct http_scan *scan, const char *data)
     head->fields = &field;
     while (at < end) {
         head->fields_len = 0;
-        if (at == data + scan->start)
+        if (at == data + scan->start) {
+            *head = (struct http_head){ .fields = &field };
             at = read_request_line(head, at, end);
-        else
+        } else {
             at = read_field(head, data, at, end);
+        }
         if (!at)
             return head->fault;
     }

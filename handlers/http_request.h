@@ -50,7 +50,7 @@ struct http_head {
     bool says_close, says_keep;     /* Connection does */
 };
 
-/* How far a head has arrived. Zero is the start. */
+/* How far a head has arrived. */
 struct http_scan {
     uint32_t start;                 /* of the request line: one empty line before it is skipped */
     uint32_t fields;                /* where the header fields begin */
@@ -61,6 +61,21 @@ struct http_scan {
     uint32_t judged_bytes;          /* and of the incomplete one up to here the bytes looked at */
     struct http_head so_far;        /* what the former said */
 };
+
+/*
+ * http_scan_begin is the start. Field by field: gcc clears so large a struct by an instruction that is
+ * slow to start. so_far waits for the first line, if one has to be read before the head is complete.
+ */
+static inline void http_scan_begin(struct http_scan *scan)
+{
+    scan->start = 0;
+    scan->fields = 0;
+    scan->line = 0;
+    scan->seen = 0;
+    scan->lines = 0;
+    scan->judged_lines = 0;
+    scan->judged_bytes = 0;
+}
 
 /*
  * http_scan looks at the bytes that came since the last call; data is the head from its first
