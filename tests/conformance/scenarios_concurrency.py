@@ -242,15 +242,24 @@ def child_status(b):
             eventually(lambda: "signal 11" in b.stderr(), "it does not say which signal")
 
 
-@behaviour(47, "For want of a child or thread a client sees the end, and the next one is served",
+@behaviour(47, "No child or thread can be had for a client; the next one is served when it can",
+           python=differs("the client sees the end, and handle_error is told"),
+           weir=differs("the client waits, which is said, and is served then"),
            concurrencies=("fork", "thread"))
 def no_process(b):
+    pauses = ": accepting pauses: "
     with serving(b) as server:
         equal(server.ask("echo before"), "before")
         b.call("limit", nproc=0)
         with server.connect() as client:
-            client.sees_the_end()
-        b.call("limit", nproc=4096)
+            if b.is_python:
+                client.sees_the_end()
+            else:
+                eventually(lambda: pauses in b.stderr(), "it does not say that it pauses")
+            b.call("limit", nproc=4096)
+            if b.is_weir:
+                equal(client.ask("echo at last"), "at last")
         equal(server.ask("echo after"), "after")
-        error = "RuntimeError" if b.is_python and b.concurrency == "thread" else "EAGAIN"
-        equal(errors(server), [error])
+        error = "RuntimeError" if b.concurrency == "thread" else "EAGAIN"
+        equal(errors(server), [error] if b.is_python else [])
+    true(all(pauses in line for line in b.last_words()), "it has said something else")

@@ -69,7 +69,7 @@ class Prefork(unittest.TestCase):
             os.kill(victim, signal.SIGKILL)
             self.assertEqual(weir.line("weir: child "),
                              f"weir: child {victim} was ended by signal 9")
-            weir.line("weir: a child process has ended before its time: ")
+            weir.line("weir: a child process has ended before its time")
             self.echo(weir)
             until(lambda: len(children_of(weir.process.pid) - {victim}) == 2)
             for _ in range(4):
