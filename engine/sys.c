@@ -272,9 +272,7 @@ LEAF int sys_pidfd_open(pid_t pid)
 
 LEAF int sys_timerfd(void)
 {
-    int r = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-
-    return r >= 0 ? r : -errno;
+    return beside_standard_streams(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
 }
 
 LEAF void sys_timerfd_set(int fd, uint32_t interval_ms)

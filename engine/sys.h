@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>

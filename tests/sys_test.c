@@ -329,6 +329,7 @@ static void no_descriptor_of_ours_has_a_standard_streams_number(void **state)
     assert_true(WITHOUT_STDIN(sys_socket(AF_INET, SOCK_STREAM)) > 2);
     assert_true(WITHOUT_STDIN(sys_epoll_create()) > 2);
     assert_true(WITHOUT_STDIN(sys_eventfd()) > 2);
+    assert_true(WITHOUT_STDIN(sys_timerfd()) > 2);
     assert_true(WITHOUT_STDIN(sys_pidfd_open(getpid())) > 2);
     sys_close(client);
     sys_close(listener);
