@@ -126,7 +126,9 @@ static void let_go(struct weir_server *server)
         acceptor_close_listeners(acceptor);
         acceptor_close_sockets(acceptor);
     }
-    server_change_state(server, CLOSED);
+    /* Without the lock, which a thread may have had that is not here: nobody waits for a copy.
+     * release: as server_enter_locked(). pairs: server_state() */
+    atomic_store_explicit(&server->state, CLOSED, memory_order_release);
 }
 
 /*
@@ -197,14 +199,19 @@ static void *wait_and_free(void *arg)
     return NULL;
 }
 
-static int check_destroyable(struct weir_server *server)
+static int check_caller(const struct weir_server *server)
 {
-    int r = 0;
-
     if (server_called_from_handler(server) || server_called_from_hook(server) ||
         server_called_from_offload(server))
         return SERVER_REFUSE(-EDEADLK, "the server can't be destroyed by its own handler or hook: "
                              "use weir_server_stop");
+    return 0;
+}
+
+static int check_destroyable(struct weir_server *server)
+{
+    int r = 0;
+
     pthread_mutex_lock(&server->lock);
     if (server->handling)
         r = SERVER_REFUSE(-EBUSY, "the server can't be destroyed: a thread is in "
@@ -227,12 +234,15 @@ static int destroy_copy(struct weir_server *server)
 
 int weir_server_destroy(struct weir_server *server)
 {
-    int r = server ? check_destroyable(server) : 0;
+    int r = server ? check_caller(server) : 0;
 
     if (!server || r < 0)
         return r;
     if (server_is_anothers(server))
         return destroy_copy(server);
+    r = check_destroyable(server);
+    if (r < 0)
+        return r;
     weir_server_shutdown(server);
     server_join_thread(server);
     r = weir_server_close(server);

@@ -4,6 +4,8 @@
  */
 #include "tests/support.h"
 
+#include "engine/server.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -407,6 +409,28 @@ static void a_fork_that_has_nothing_to_do_with_it_changes_nothing(void **state)
     assert_false(path_is_there());
 }
 
+/* The lock that another thread had then is nobody's here who could ever let it go. */
+static void a_copy_is_destroyed_whatever_other_threads_were_at(void **state)
+{
+    struct weir_server *server = create_with_path(WEIR_POOL);
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(weir_server_start(server), 0);
+    fflush(NULL);
+    pthread_mutex_lock(&server->lock);
+    pid = fork();
+    if (pid == 0) {
+        alarm(5);
+        _exit(-weir_server_destroy(server));
+    }
+    pthread_mutex_unlock(&server->lock);
+    assert_int_equal(status_of(pid), 0);
+    expect_service(server);
+    finish(server);
+    assert_false(path_is_there());
+}
+
 /* ------------------------------------------------------------------ submitting -------- */
 
 static struct weir_server *origin;
@@ -536,6 +560,7 @@ int main(void)
         TEST(a_parent_that_destroys_its_copy_harms_nobody),
         TEST(a_copy_of_what_serves_can_be_given_up_and_no_more),
         TEST(a_fork_that_has_nothing_to_do_with_it_changes_nothing),
+        TEST(a_copy_is_destroyed_whatever_other_threads_were_at),
         TEST(a_detour_to_ones_own_serial_server_is_refused),
         TEST(of_two_serial_servers_that_wait_for_each_other_one_is_refused),
         TEST(a_child_submits_to_nobody_whose_threads_are_its_parents),
