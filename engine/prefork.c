@@ -618,26 +618,47 @@ static bool anyone_is_left(const struct prefork *prefork)
     return false;
 }
 
-/* 0 once one of them accepts; or why none of them can, when all have died. */
-static int wait_for_the_first(struct prefork *prefork)
+/* There is nothing to wait for: one of them accepts, or all have died. */
+static bool is_decided(const struct prefork *prefork)
+{
+    return anyone_accepts(prefork) || !anyone_is_left(prefork);
+}
+
+/* Only whoever calls reap changes the list of children. */
+static bool all_have_stopped(const struct prefork *prefork)
+{
+    for (const struct child *child = prefork->children; child; child = child->next)
+        /* relaxed: the signal before orders it. pairs: child_main() */
+        if (!atomic_load_explicit(&child->page->stopped, memory_order_relaxed))
+            return false;
+    return true;
+}
+
+/* Hears what children say, and of their ends, until it is so; but no longer than that. */
+static void listen_until(struct prefork *prefork, bool (*is_so)(const struct prefork *prefork),
+                         uint32_t patience_ms)
 {
     struct pollfd fds[] = {
         { .fd = prefork->said_fd, .events = POLLIN },
         { .fd = prefork->mixin.ended_fd, .events = POLLIN },
     };
     uint64_t now_ms = clock_ms();
-    uint64_t until_ms = now_ms + BEGIN_PATIENCE_MS;
+    uint64_t until_ms = now_ms + patience_ms;
 
-    while (!anyone_accepts(prefork) && now_ms < until_ms) {
-        if (!anyone_is_left(prefork))
-            return prefork->error;
+    while (!is_so(prefork) && now_ms < until_ms) {
         sys_poll(fds, sizeof(fds) / sizeof(fds[0]), clock_timeout_ms(until_ms, now_ms));
         sys_eventfd_clear(prefork->said_fd);
         if (fds[1].revents)
             reap(&prefork->mixin);
         now_ms = clock_ms();
     }
-    return 0;
+}
+
+/* 0 once one of them accepts, or may yet; or why none of them can, when all have died. */
+static int wait_for_the_first(struct prefork *prefork)
+{
+    listen_until(prefork, is_decided, BEGIN_PATIENCE_MS);
+    return anyone_is_left(prefork) ? 0 : prefork->error;
 }
 
 static int begin(struct mixin *mixin)
@@ -667,37 +688,14 @@ static int begin(struct mixin *mixin)
     return 0;
 }
 
-/* Only whoever calls reap changes the list of children. */
-static bool all_have_stopped(const struct prefork *prefork)
-{
-    for (const struct child *child = prefork->children; child; child = child->next)
-        /* relaxed: the signal before orders it. pairs: child_main() */
-        if (!atomic_load_explicit(&child->page->stopped, memory_order_relaxed))
-            return false;
-    return true;
-}
-
 static void end(struct mixin *mixin)
 {
     struct prefork *prefork = prefork_of(mixin);
-    struct pollfd fds[] = {
-        { .fd = prefork->said_fd, .events = POLLIN },
-        { .fd = mixin->ended_fd, .events = POLLIN },
-    };
-
-    uint64_t now_ms = clock_ms();
-    uint64_t until_ms = now_ms + STOP_PATIENCE_MS;
 
     prefork->serving = false;
     mixin->due_at_ms = 0;
     tell_all_to_stop(prefork);
-    while (!all_have_stopped(prefork) && now_ms < until_ms) {
-        sys_poll(fds, sizeof(fds) / sizeof(fds[0]), clock_timeout_ms(until_ms, now_ms));
-        sys_eventfd_clear(prefork->said_fd);
-        if (fds[1].revents)
-            reap(mixin);
-        now_ms = clock_ms();
-    }
+    listen_until(prefork, all_have_stopped, STOP_PATIENCE_MS);
 }
 
 static void kill_all(struct mixin *mixin)
