@@ -25,7 +25,7 @@ struct limits {
 static bool idle_for_too_long(struct connection *conn, void *arg)
 {
     const struct limits *limits = arg;
-    /* relaxed: a hint; connection_claim decides. pairs: serve.c's serve_accepted() */
+    /* relaxed: a hint; connection_claim decides. pairs: serve.c's note_rest() */
     uint64_t since_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
 
     if (since_ms & CONNECTION_IS_SILENT)

@@ -7,9 +7,7 @@
 #include "engine/sys.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ------------------------------------------------------------------ whose it is ------- */
 

@@ -303,8 +303,7 @@ struct weir_options {
     /*
      * What has come when one of these passes is taken all the same, however late a busy machine,
      * or a handler that keeps its worker, lets us look.
-     */
-    /*
+     *
      * How long things may take is for the program to know: none of these is set by default, and one
      * client that reads nothing may then hold its handler, and weir_server_close, for ever. A program
      * that serves strangers sets request_timeout_ms, idle_timeout_ms and drain_timeout_ms; `weir
@@ -449,9 +448,10 @@ const char *weir_why(void);
  * shutdown, children close what is kept and end when their handlers have; those of the next
  * serving are others. (A child that is stopped by a signal is waited for by shutdown for 2 seconds.)
  * New access rules do the same to those that serve: as long as clients of each stay connected, each
- * set of rules has its children. When the parent ends, however that may be, its children stop accepting, are
- * cancelled, and end, after a second at the latest. Nothing is accepted in the parent:
- * weir_handle_request, weir_server_fileno and weir_submit_fd are refused there (-EOPNOTSUPP).
+ * set of rules has its children. When the parent ends, however that may be, its children stop
+ * accepting, are cancelled, and end, after a second at the latest. Nothing is accepted in the
+ * parent: weir_handle_request, weir_server_fileno and weir_submit_fd are refused there
+ * (-EOPNOTSUPP).
  * Other servers of the program stay in the parent: a child has none of their threads.
  *
  * Beside other threads: a child has only the thread that forked. The engine's own locks are free
@@ -594,7 +594,8 @@ void *weir_server_user(struct weir_server *server);
 /* What a server has done and is doing; the counts are consistent one by one, not together. */
 struct weir_stats {
     uint64_t accepted;      /* connections taken from the kernel, or by weir_submit_fd */
-    uint64_t refused;       /* by rules, verify_request, max_per_address; no memory, nobody to serve */
+    uint64_t refused;       /* by rules, verify_request, max_per_address; for want of memory, or of
+                               somebody to serve them */
     uint64_t handled;       /* calls of handle() that returned */
     uint64_t closed;        /* connections ended */
     uint64_t active;        /* open now; = idle + parked + queued + running */
@@ -615,7 +616,8 @@ struct weir_stats {
     uint64_t workers;       /* beyond WEIR_POOL: the threads or children that serve now */
     uint64_t resets;        /* clients that reset their connection, or left before their answer */
     uint64_t no_memory;     /* connections and datagrams that were refused or ended for want of it */
-    uint64_t full;          /* times that accepting paused since the server was full, and one waited */
+    uint64_t full;          /* times that accepting paused since the server was full, and somebody
+                               waited */
     uint64_t made_room;     /* kept connections that were ended since others waited */
     uint64_t truncated;     /* datagrams that were longer than max_packet_size, and cut */
 };
@@ -810,11 +812,11 @@ int weir_yield(struct weir_request *req);
  *
  * A wait for a descriptor that some hundreds of fibers wait for at once may notice it 10 ms late.
  *
- * Parks, unless something is ready; with WEIR_STACK_THREAD it blocks. It takes one descriptor while it waits. Returns how many entries have revents, 0 when
- * timeout_ms has passed (never earlier; signals don't shorten it), -ETIMEDOUT
- * (request_timeout_ms; read_timeout_ms is not asked), -ECANCELED, -EMFILE, -ENOMEM, and other
- * errors of poll(2) and epoll_ctl(2): -ELOOP an epoll descriptor with several levels of others
- * in it.
+ * Parks, unless something is ready; with WEIR_STACK_THREAD it blocks. It takes one descriptor
+ * while it waits. Returns how many entries have revents, 0 when timeout_ms has passed (never
+ * earlier; signals don't shorten it), -ETIMEDOUT (request_timeout_ms; read_timeout_ms is not
+ * asked), -ECANCELED, -EMFILE, -ENOMEM, and other errors of poll(2) and epoll_ctl(2): -ELOOP an
+ * epoll descriptor with several levels of others in it.
  */
 int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeout_ms);
 
@@ -830,8 +832,8 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
  * names are resolved by an offload thread, and each address is tried, however many there are) and
  * gives it as a request of its own: every call above works on it and parks the same fiber.
  * timeout_ms bounds the connecting in all (0: read_timeout_ms; if that is none, each address has
- * the kernel's patience, some two minutes). It is closed by weir_hangup, or when handle() returns: what
- * was written and not sent yet leaves first, for which a peer that takes nothing is given
+ * the kernel's patience, some two minutes). It is closed by weir_hangup, or when handle() returns:
+ * what was written and not sent yet leaves first, for which a peer that takes nothing is given
  * write_timeout_ms (0: five seconds), and one whose reads have failed no time at all.
  * Returns 0, -ETIMEDOUT, -ECONNREFUSED and other errors of connect(2), -EINVAL a bad address.
  */
