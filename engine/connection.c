@@ -20,6 +20,11 @@
 /* Unread input that a peer is spared a reset for. */
 #define DISCARD_MAX ((size_t)1 << 20)
 
+/*
+ * A descriptor may lie above the limit: inherited, or opened before the limit was lowered, or after
+ * somebody raised it.
+ */
+#define TABLE_MIN ((size_t)1 << 16)
 #define TABLE_MAX ((size_t)1 << 24)
 
 /* ------------------------------------------------------------------ the table --------- */
@@ -32,6 +37,8 @@ int connection_table_init(struct connection_table *table)
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return -errno;
     table->size = limit.rlim_max < TABLE_MAX ? (size_t)limit.rlim_max : TABLE_MAX;
+    if (table->size < TABLE_MIN)
+        table->size = TABLE_MIN;
     /* As large as descriptors may ever get; pages that no descriptor reaches cost nothing. */
     table->slots = mmap(NULL, table->size * sizeof(*table->slots), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -112,7 +112,7 @@ struct connection {
  */
 struct connection_table {
     _Atomic(struct connection *) *slots;
-    size_t size;                            /* as many descriptors as the process may open */
+    size_t size;                            /* descriptors from here on can't be kept */
     int room_fd;                            /* eventfd: see connection_table_want_room */
     bool private;                           /* one thread's alone: memory is freed at once */
     bool copied;                            /* another process uses the kernel's sets, too */

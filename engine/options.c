@@ -211,7 +211,7 @@ static uint32_t usable_connections(const struct weir_options *options, rlim_t li
     return stacks < descriptors ? (uint32_t)stacks : descriptors;
 }
 
-/* The table of connections is as large as the hard limit is now: beyond, nobody can be kept. */
+/* Beyond the hard limit nobody can be accepted. */
 static int complete_max_connections(struct reading *reading)
 {
     struct weir_options *options = reading->options;

@@ -13,12 +13,16 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/connection.h"
 #include "engine/reclaim.h"
+
+#define HIGH_FD 600
 
 /* What every test has: a table with one connection, RUNNING, and the other end of its socket. */
 struct house {
@@ -462,6 +466,41 @@ static void the_peer_s_address_comes_back_as_it_was_noted(void **state)
 
 #define TEST(test) cmocka_unit_test_setup_teardown(test, open_house, close_house)
 
+/* It was opened before the limit was lowered, or the limit was raised after the table was made. */
+static bool keeps_a_descriptor_above_the_limit(void)
+{
+    const struct rlimit limit = { .rlim_cur = HIGH_FD / 2, .rlim_max = HIGH_FD / 2 };
+    const struct sockaddr unnamed = { .sa_family = AF_UNIX };
+    struct connection_table table;
+    struct connection *conn;
+    bool kept;
+
+    if (dup2(house.peer_fd, HIGH_FD) < 0 || setrlimit(RLIMIT_NOFILE, &limit) < 0 ||
+        connection_table_init(&table) < 0)
+        return false;
+    conn = connection_create(&table, HIGH_FD, &unnamed, sizeof(sa_family_t), &handler,
+                             "unix:@test");
+    kept = conn && connection_table_has(&table, HIGH_FD);
+    if (conn)
+        connection_close(&table, conn);
+    connection_table_fini(&table);
+    return kept;
+}
+
+/* In a child, since a hard limit that is lowered stays so. */
+static void a_descriptor_above_the_limit_is_kept(void **state)
+{
+    int status;
+    pid_t child;
+
+    (void)state;
+    child = fork();
+    if (child == 0)
+        _exit(keeps_a_descriptor_above_the_limit() ? 0 : 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -478,6 +517,7 @@ int main(void)
         TEST(the_table_has_a_connection_until_it_is_closed),
         TEST(a_state_is_zeroed_and_aligned),
         TEST(a_descriptor_that_the_table_has_no_slot_for_is_refused),
+        TEST(a_descriptor_above_the_limit_is_kept),
         TEST(who_wants_room_is_told_once_when_few_enough_are_left),
         TEST(closing_says_fin_even_if_a_duplicate_is_open),
         TEST(an_event_finds_its_connection_until_that_is_closed),
