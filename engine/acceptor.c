@@ -330,6 +330,18 @@ static int receive_one(struct acceptor *acceptor, const struct listening *listen
     return admit(acceptor, &accepted);
 }
 
+/* The next client of a stream's listener, whose address is left in *peer. 0, or -errno. */
+static int accept_client(const struct listening *listening, int stop_fd,
+                         struct sockaddr_storage *peer, struct accepted *ret)
+{
+    *ret = (struct accepted){
+        .peer = (const struct sockaddr *)peer, .handler = listening->handler,
+        .listen = listening->listener.uri, .stop_fd = stop_fd,
+    };
+    ret->fd = sys_accept(listening->listener.fd, peer, &ret->peer_len);
+    return ret->fd < 0 ? ret->fd : 0;
+}
+
 /*
  * The next client of a listener: 1 it was admitted, 0 refused or held, or -errno of accept(2), or
  * what it would take to serve it can't be had.
@@ -339,17 +351,14 @@ static int accept_one(struct acceptor *acceptor, const struct listening *listeni
     struct mixin *mixin = acceptor->config->mixin;
     int r = mixin && mixin->prepare ? mixin->prepare(mixin) : 0;
     struct sockaddr_storage peer;
-    struct accepted accepted = {
-        .peer = (const struct sockaddr *)&peer, .peer_len = sizeof(peer),
-        .handler = listening->handler, .listen = listening->listener.uri, .stop_fd = stop_fd,
-    };
+    struct accepted accepted;
 
     if (r < 0)
         return r;
     if (listening->listener.type == SOCK_DGRAM)
         return receive_one(acceptor, listening, stop_fd);
-    accepted.fd = sys_accept(listening->listener.fd, &peer, &accepted.peer_len);
-    return accepted.fd < 0 ? accepted.fd : admit(acceptor, &accepted);
+    r = accept_client(listening, stop_fd, &peer, &accepted);
+    return r < 0 ? r : admit(acceptor, &accepted);
 }
 
 bool acceptor_is_full(const struct acceptor *acceptor)
@@ -480,14 +489,11 @@ int acceptor_admit_one(struct acceptor *acceptor, size_t i)
 static int accept_if_asked(struct acceptor *acceptor, const struct listening *listening)
 {
     struct sockaddr_storage peer;
-    struct accepted accepted = {
-        .peer = (const struct sockaddr *)&peer, .peer_len = sizeof(peer),
-        .handler = listening->handler, .listen = listening->listener.uri, .stop_fd = -1,
-    };
+    struct accepted accepted;
+    int r = accept_client(listening, -1, &peer, &accepted);
 
-    accepted.fd = sys_accept(listening->listener.fd, &peer, &accepted.peer_len);
-    if (accepted.fd < 0)
-        return accepted.fd;
+    if (r < 0)
+        return r;
     if (sys_poll_one(accepted.fd, POLLIN, 0) > 0)
         return admit(acceptor, &accepted);
     sys_close(accepted.fd);

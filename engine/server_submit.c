@@ -27,7 +27,6 @@ static int begin_submitting_locked(struct weir_server *server, const struct acce
 
     if (r == 0)
         r = check_room_locked(server, accepted->fd);
-
     if (r == 0)
         r = pool_start(server->pool);
     if (r == 0)
@@ -40,13 +39,11 @@ static int begin_submitting_locked(struct weir_server *server, const struct acce
 static int submit_to_pool_locked(struct weir_server *server, const struct accepted *accepted)
 {
     struct crew *crew = &server->pool->crew;
-    struct connection *conn = accepted_connect(accepted, &crew->table);
+    int r = accepted_queue(accepted, crew);
 
-    if (!conn)
-        return -ENOMEM;
-    handoff_put(&crew->handoff, conn);
-    handoff_call(&crew->handoff, 1);
-    return 0;
+    if (r == 0)
+        handoff_call(&crew->handoff, 1);
+    return r;
 }
 
 static void note_submitted(struct weir_server *server)
