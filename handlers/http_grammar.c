@@ -163,24 +163,30 @@ static bool is_future(const char *text, const char *end)
     return true;
 }
 
+/* inet_pton reads up to a NUL, so it is shown none: its bytes are counted, and looked at, before. */
+static bool is_ipv6(const char *at, const char *end)
+{
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr address;
+    size_t len = (size_t)(end - at);
+
+    if (len >= sizeof(text))
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (hex_digit(at[i]) < 0 && at[i] != ':' && at[i] != '.')
+            return false;
+    *(char *)mempcpy(text, at, len) = '\0';
+    return inet_pton(AF_INET6, text, &address) == 1;
+}
+
 /* "[::1]": returns what follows it, or NULL. */
 static __attribute__((noinline)) const char *skip_literal(const char *at, const char *end)
 {
     const char *close = memchr(at, ']', (size_t)(end - at));
-    struct in6_addr address;
-    char text[INET6_ADDRSTRLEN];
-    size_t len;
 
     if (!close)
         return NULL;
-    at++;
-    len = (size_t)(close - at);
-    if (is_future(at, close))
-        return close + 1;
-    if (len >= sizeof(text))
-        return NULL;
-    *(char *)mempcpy(text, at, len) = '\0';
-    return inet_pton(AF_INET6, text, &address) == 1 ? close + 1 : NULL;
+    return is_future(at + 1, close) || is_ipv6(at + 1, close) ? close + 1 : NULL;
 }
 
 bool http_is_host(const char *text, size_t len)

@@ -253,10 +253,10 @@ static inline __attribute__((always_inline)) int read_value(
     while (trimmed > 0 && http_is_space(value[trimmed - 1]))
         trimmed--;
     field->value_len = (uint16_t)trimmed;
-    if (http_name_equal(name, name_len, "Host", 4))
-        return read_host(head, field, value, trimmed);
     if (!http_is_value(value, len))
         return BAD_REQUEST;
+    if (http_name_equal(name, name_len, "Host", 4))
+        return read_host(head, field, value, trimmed);
     return has_meaning(name, name_len) ? heed(head, name, name_len, value, trimmed) : 0;
 }
 

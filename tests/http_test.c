@@ -812,16 +812,30 @@ static void the_verdict_on_a_head_does_not_depend_on_how_it_came(void **state)
     assert_in_range(refused, 1000, 5000);
 }
 
+/* In the place of each byte, and before it: what ends a C string must not end what is looked at. */
 static void nul_bytes_are_refused_anywhere_in_a_head(void **state)
 {
-    static const char input[] = "GET /?a HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n";
-    char bytes[sizeof(input)];
+    static const char *const inputs[] = {
+        "GET /?a HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: [::1]:80\r\nConnection: close\r\n\r\n",
+        "PUT /a HTTP/1.0\r\nHost: [v1.a]:80\r\nContent-Length: 0\r\n\r\n",
+        "GET http://[::1]:80/ HTTP/1.1\r\nHost: %41\r\nExpect: 100-continue\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    };
 
     (void)state;
-    for (size_t i = 1; i < sizeof(input) - 3; i++) {
-        memcpy(bytes, input, sizeof(input));
-        bytes[i] = '\0';
-        assert_string_equal(replies_to_bytes(bytes, sizeof(input) - 1), BAD_REQUEST);
+    for (size_t n = 0; n < sizeof(inputs) / sizeof(inputs[0]); n++) {
+        size_t len = strlen(inputs[n]);
+
+        for (size_t i = 1; i < len - 2; i++) {
+            char bytes[128];
+
+            memcpy(bytes, inputs[n], len);
+            bytes[i] = '\0';
+            assert_string_equal(replies_to_bytes(bytes, len), BAD_REQUEST);
+            memcpy(bytes + i + 1, inputs[n] + i, len - i);
+            assert_string_equal(replies_to_bytes(bytes, len + 1), BAD_REQUEST);
+        }
     }
 }
 
