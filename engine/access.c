@@ -6,10 +6,13 @@
 #include "engine/why.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define LINE_MAX_LEN 255        /* without its comment */
 #define WORDS_MAX 4             /* one more than any rule has */
@@ -229,13 +232,38 @@ static int slurp(FILE *file, char **ret)
     return 0;
 }
 
+/*
+ * Rules are read by who answers signals, too: it is not to wait for the other end of a FIFO, as
+ * opening would, or reading.
+ */
+static int open_file(const char *path, FILE **ret)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat info;
+    int r = 0;
+
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &info) < 0)
+        r = -errno;
+    else if (S_ISDIR(info.st_mode))
+        r = -EISDIR;
+    else if (!S_ISREG(info.st_mode))
+        r = -ESPIPE;
+    else if (!(*ret = fdopen(fd, "r")))
+        r = -ENOMEM;
+    if (r < 0)
+        close(fd);
+    return r;
+}
+
 static int read_file(const char *path, char **ret)
 {
-    FILE *file = fopen(path, "re");
-    int r;
+    FILE *file = NULL;
+    int r = open_file(path, &file);
 
-    if (!file)
-        return -errno;
+    if (r < 0)
+        return r;
     r = slurp(file, ret);
     fclose(file);
     return r;
@@ -248,6 +276,8 @@ int access_read(const char *path, struct weir_access **ret, char *why, size_t wh
     char *text = NULL;
     int r = read_file(path, &text);
 
+    if (r == -ESPIPE)
+        return why_refuse(&subject, -EINVAL, "it is no regular file");
     if (r < 0)
         return why_refuse(&subject, r, "%s", r == -EINVAL ? "it is not text" : strerror(-r));
     r = access_parse(text, ret, line_why, sizeof(line_why));

@@ -650,7 +650,7 @@ int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, 
  */
 
 /*
- * weir_access_parse reads rules from a text, weir_access_read from a file below 32 MiB. The
+ * weir_access_parse reads rules from a text, weir_access_read from a regular file below 32 MiB. The
  * rules are the caller's, until weir_server_set_access has taken them.
  * Threads: any. Parks: no; weir_access_read blocks as reading the file does. Returns 0, or -errno
  * with a sentence in weir_why(): -EINVAL, with the number of the bad line; -ENOMEM; for a file

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -112,6 +113,11 @@ static void a_file_is_read_whole_or_refused_by_name(void **state)
     assert_int_equal(weir_access_read(path, &access), -ENOENT);
     assert_int_equal(weir_access_read("/", &access), -EISDIR);
     assert_string_equal(weir_why(), "/: Is a directory");
+    assert_int_equal(mkfifo(path, 0600), 0);    /* neither opening nor reading it may wait */
+    assert_int_equal(weir_access_read(path, &access), -EINVAL);
+    snprintf(sentence, sizeof(sentence), "%s: it is no regular file", path);
+    assert_string_equal(weir_why(), sentence);
+    assert_int_equal(unlink(path), 0);
     free(text);
 }
 

@@ -11,6 +11,7 @@
 
 #include "handlers/registry.h"
 #include "tools/weir_load.h"
+#include "tools/weir_say.h"
 #include "tools/weir_serve.h"
 
 static int print_help(int argc, char **argv)
@@ -71,18 +72,18 @@ int main(int argc, char **argv)
 {
     keep_standard_numbers();
     if (argc < 2) {
-        fputs("weir: say what to do, such as `weir serve`; see `weir --help`\n", stderr);
+        say("weir: say what to do, such as `weir serve`; see `weir --help`");
         return 2;
     }
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(argv[1], commands[i].name) != 0)
             continue;
         if (argc > 2 && !commands[i].takes_arguments) {
-            fprintf(stderr, "weir: %s takes no arguments\n", argv[1]);
+            say("weir: %s takes no arguments", argv[1]);
             return 2;
         }
         return commands[i].run(argc - 1, argv + 1);
     }
-    fprintf(stderr, "weir: there is no command '%s'; see `weir --help`\n", argv[1]);
+    say("weir: there is no command '%s'; see `weir --help`", argv[1]);
     return 2;
 }

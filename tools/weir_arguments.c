@@ -6,20 +6,22 @@
 #include <assert.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <string.h>
 
+#include "tools/weir_say.h"
 #include "tools/weir_values.h"
 
 int arguments_refuse(const char *command, const char *format, ...)
 {
+    char why[PIPE_BUF];
     va_list args;
 
-    fprintf(stderr, "weir %s: ", command);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(why, sizeof(why), format, args);
     va_end(args);
-    fputc('\n', stderr);
+    say("weir %s: %s", command, why);
     return -EINVAL;
 }
 

@@ -16,6 +16,7 @@
 
 #include "tools/weir_load_report.h"
 #include "tools/weir_load_settings.h"
+#include "tools/weir_say.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -93,7 +94,7 @@ static int run(struct load *load, const struct load_settings *settings,
 
 static int failed(const char *what, int error)
 {
-    fprintf(stderr, "weir load: %s: %s\n", what, strerror(-error));
+    say("weir load: %s: %s", what, strerror(-error));
     return EXIT_FAILED;
 }
 

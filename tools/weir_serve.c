@@ -2,7 +2,8 @@
  * weir_serve.c - one server in a process: signals in, addresses and statistics out.
  *
  * Every thread blocks the signals that mean something here, and one thread waits for them: so
- * what a signal does is ordinary code, which may print.
+ * what a signal does is ordinary code, which may print. It never waits for who reads that: a
+ * server with a full pipe as its standard error still ends, and takes new rules.
  *
  *   signal            while it serves      while it drains, or again
  *   SIGTERM, SIGINT,  stop, then drain     cancel: what is parked ends at once
@@ -24,6 +25,7 @@
 #include <sys/resource.h>
 #include <weir/weir.h>
 
+#include "tools/weir_say.h"
 #include "tools/weir_settings.h"
 
 enum { FEW_DESCRIPTORS = 256 };
@@ -46,7 +48,7 @@ static void print_listening(struct weir_server *server)
     char address[WEIR_ADDRESS_SIZE];
 
     for (size_t i = 0; weir_server_address(server, i, address, sizeof(address)) >= 0; i++)
-        fprintf(stderr, "weir: listening on %s\n", address);
+        say_now("weir: listening on %s", address);
 }
 
 static bool tells_what_to_try;  /* only to who gave no option, and so is served hello over HTTP */
@@ -56,7 +58,7 @@ static void print_try(struct weir_server *server)
     char address[WEIR_ADDRESS_SIZE];
 
     if (weir_server_address(server, 0, address, sizeof(address)) >= 0)
-        fprintf(stderr, "try: curl http%s/\n", strchr(address, ':'));
+        say_now("try: curl http%s/", strchr(address, ':'));
 }
 
 /*
@@ -81,15 +83,14 @@ static void print_stats(struct weir_server *server)
 
     if (weir_server_stats(server, &s, sizeof(s)) < 0)
         return;
-    fprintf(stderr,
-            "weir: stats accepted=%" PRIu64 " refused=%" PRIu64 " closed=%" PRIu64
+    say_now("weir: stats accepted=%" PRIu64 " refused=%" PRIu64 " closed=%" PRIu64
             " active=%" PRIu64 " idle=%" PRIu64 " parked=%" PRIu64 " queued=%" PRIu64
             " running=%" PRIu64 " handled=%" PRIu64 " errors=%" PRIu64 " timeouts=%" PRIu64
             " cancelled=%" PRIu64 " accept_errors=%" PRIu64 " rescued=%" PRIu64 " stalls=%" PRIu64
             " wakeups=%" PRIu64 " bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " busy_ms=%" PRIu64
             " workers=%" PRIu64 " resets=%" PRIu64
             " no_memory=%" PRIu64 " full=%" PRIu64 " made_room=%" PRIu64
-            " truncated=%" PRIu64 "\n",
+            " truncated=%" PRIu64,
             s.accepted, s.refused, s.closed, s.active, s.idle, s.parked, s.queued, s.running,
             s.handled, s.setup_errors + s.handle_errors + s.finish_errors + s.verify_errors,
             s.timeouts, s.cancelled, s.accept_errors, s.rescued, s.stalls, s.wakeups, s.bytes_in,
@@ -110,9 +111,9 @@ static int load_access(struct weir_server *server, const char *path)
 static void reload_access(const struct attendant *attendant)
 {
     if (load_access(attendant->server, attendant->access) == 0)
-        fprintf(stderr, "weir: access: read %s\n", attendant->access);
+        say_now("weir: access: read %s", attendant->access);
     else
-        fprintf(stderr, "weir: access: the rules stay as they are: %s\n", weir_why());
+        say_now("weir: access: the rules stay as they are: %s", weir_why());
 }
 
 static void *attend(void *arg)
@@ -189,7 +190,7 @@ static void attendant_dismiss(struct attendant *attendant)
 
 static int failed(int error, const char *why)
 {
-    fprintf(stderr, "weir serve: %s\n", why && *why ? why : strerror(-error));
+    say_now("weir serve: %s", why && *why ? why : strerror(-error));
     return EXIT_FAILED;
 }
 
@@ -224,8 +225,8 @@ static void raise_limit(void)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < FEW_DESCRIPTORS)
-        fprintf(stderr, "weir: only %llu descriptors may be open at once, and each client takes one: raise "
-                "the hard limit (ulimit -Hn)\n", (unsigned long long)limit.rlim_cur);
+        say_now("weir: only %llu descriptors may be open at once, and each client takes one: raise "
+                "the hard limit (ulimit -Hn)", (unsigned long long)limit.rlim_cur);
 }
 
 int weir_serve(int argc, char **argv)
@@ -247,11 +248,11 @@ int weir_serve(int argc, char **argv)
     raise_limit();
     attendant_init(&attendant, settings.access);
     if (weir_server_create(&server, &settings.options) < 0) {
-        fprintf(stderr, "weir serve: %s\n", weir_why());
+        say_now("weir serve: %s", weir_why());
         return EXIT_USAGE;
     }
     if (settings.access && load_access(server, settings.access) < 0) {
-        fprintf(stderr, "weir serve: --access: %s\n", weir_why());
+        say_now("weir serve: --access: %s", weir_why());
         weir_server_destroy(server);
         return EXIT_USAGE;
     }

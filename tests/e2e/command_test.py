@@ -30,6 +30,7 @@ def forget_nohup():
 MISTAKES = [
     (["--unknown"], "there is no option '--unknown'; see `weir serve --help`"),
     (["-x"], "there is no option '-x'; see `weir serve --help`"),
+    (["a\n\x1b[2Jb"], r"'a\x0a\x1b[2Jb' is not an option; see `weir serve --help`"),
     (["stray"], "'stray' is not an option; see `weir serve --help`"),
     (["--workers"], "--workers needs a value, N"),
     (["--no-delay=yes"], "--no-delay takes no value"),

@@ -11,10 +11,11 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from weir_process import TIMEOUT, WEIR, main, receive, receive_all, serve
+from weir_process import TIMEOUT, WEIR, connect, main, receive, receive_all, serve
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -25,9 +26,9 @@ def reset(client):
     client.close()
 
 
-def fill_standard_error(pid):
+def fill_standard_error(pid, number=2):
     """Of a process whose standard error is a pipe: there is no room for a byte any more."""
-    pipe = os.open(f"/proc/{pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+    pipe = os.open(f"/proc/{pid}/fd/{number}", os.O_WRONLY | os.O_NONBLOCK)
     try:
         for length in (4096, 1):
             with contextlib.suppress(BlockingIOError):
@@ -181,6 +182,66 @@ class Faults(unittest.TestCase):
                 weir.signal(signal.SIGTERM)
                 self.assertEqual(weir.process.wait(TIMEOUT), 0)
                 weir.stop_reading()
+
+    def test_nothing_that_signals_do_waits_for_who_reads_standard_error(self):
+        with tempfile.TemporaryDirectory() as folder:
+            rules = os.path.join(folder, "rules")
+
+            def write(text):
+                with open(rules, "w", encoding="ascii") as file:
+                    file.write(text)
+
+            for concurrency in ("pool", "prefork"):
+                with self.subTest(concurrency=concurrency):
+                    write("default allow\n")
+                    with serve("--concurrency", concurrency, "--handler", "echo",
+                               "--access", rules) as weir:
+                        weir.listening()
+                        fill_standard_error(weir.process.pid)
+                        for _ in range(50):
+                            weir.signal(signal.SIGUSR1)
+                        self.check_echoed(weir)
+                        write("default deny\n")
+                        weir.signal(signal.SIGHUP)
+                        end = time.monotonic() + TIMEOUT
+                        while self.is_let_in(weir):
+                            self.assertLess(time.monotonic(), end, "the rules stayed as they were")
+                        weir.signal(signal.SIGTERM)
+                        self.assertEqual(weir.process.wait(TIMEOUT), 0)
+                        weir.stop_reading()
+
+    def is_let_in(self, weir):
+        with weir.connect() as client:
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                client.sendall(b"x")
+                return client.recv(1) == b"x"
+        return False
+
+    def test_it_starts_serves_and_ends_with_a_full_pipe_as_standard_error(self):
+        ours, theirs = os.pipe()
+        self.addCleanup(os.close, ours)
+        fill_standard_error(os.getpid(), theirs)
+        with tempfile.TemporaryDirectory() as folder:
+            address = f"unix://{folder}/s"
+            process = subprocess.Popen([WEIR, "serve", "--handler", "echo", "--listen", address],
+                                       stdin=subprocess.DEVNULL, stderr=theirs)
+            os.close(theirs)
+            try:
+                end = time.monotonic() + TIMEOUT
+                while not self.is_answered(address):
+                    self.assertLess(time.monotonic(), end, "it never began to serve")
+                process.send_signal(signal.SIGTERM)
+                self.assertEqual(process.wait(TIMEOUT), 0)
+            finally:
+                process.kill()
+                process.wait()
+
+    def is_answered(self, address):
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError), \
+                connect(address) as client:
+            client.sendall(b"x")
+            return client.recv(1) == b"x"
+        return False
 
     def test_accepting_resumes_when_descriptors_are_free_again(self):
         def few_descriptors():
