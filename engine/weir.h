@@ -310,7 +310,7 @@ struct weir_options {
      * serve` does, to 60, 75 and 5 s.
      */
     uint32_t read_timeout_ms;       /* a read waits so long for each arrival; 0: for ever */
-    uint32_t write_timeout_ms;      /* one write or flush, in total; 0: for ever */
+    uint32_t write_timeout_ms;      /* one write or flush, in total: see weir_write; 0: for ever */
     uint32_t idle_timeout_ms;       /* a kept connection with no input is closed; 0: never */
     uint32_t request_timeout_ms;    /* one call of handle() and the sending of what it wrote, in
                                        total; 0: for ever */
@@ -745,6 +745,8 @@ void weir_consume(struct weir_request *req, size_t len);
  * -ECONNRESET and other errors of send(2); no SIGPIPE. After an error every later write returns it
  * again. That a peer has gone, or doesn't take in time what was written for it, is told to
  * handle_error only if handle() returns it; a time-out is counted in any case.
+ * Where write_timeout_ms passed while the process was stopped, or its worker held, so that its end
+ * was seen 100 ms late or more, a peer that takes more then has that time anew.
  */
 ssize_t weir_write(struct weir_request *req, const void *buf, size_t len);
 ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_len);

@@ -27,6 +27,9 @@
 /* Given to the kernel at a time. Behind it others have their turn, and deadlines are looked at. */
 #define SEND_MAX ((size_t)256 << 10)
 
+/* Who looks so late was held: by other handlers, or with the whole process. */
+#define HELD_MS 100
+
 /* No datagram is as large. */
 #define REPLY_MAX ((size_t)1 << 20)
 
@@ -83,13 +86,44 @@ static void advance(struct iovec **parts, size_t *parts_len, size_t n)
 /* One write, be it of many parts or of a file. */
 struct writing {
     uint64_t deadline_ms;       /* of all of it, set when it first waits or gives way */
+    bool fixed;                 /* ... by our caller, who waits no longer */
     bool late;                  /* it has passed: what there is no room for now has failed */
+    bool held;                  /* ... while we could not look: who takes more now has it anew */
 };
 
 static void set_deadline(const struct weir_request *req, struct writing *writing)
 {
     if (writing->deadline_ms == 0)
         writing->deadline_ms = request_deadline_ms(req, req->service->write_timeout_ms);
+}
+
+/*
+ * The peer may have taken all that it was given long before the deadline, and only we were late.
+ * The deadline of the whole request doesn't move.
+ */
+static bool was_held(const struct weir_request *req, const struct writing *writing, uint64_t now_ms)
+{
+    return !writing->fixed && writing->deadline_ms != 0 &&
+           now_ms >= writing->deadline_ms + HELD_MS &&
+           (req->deadline_ms == 0 || now_ms < req->deadline_ms);
+}
+
+/* 0, with a new deadline if we were held past the old one, or -ETIMEDOUT. */
+static int check_deadline(struct weir_request *req, struct writing *writing)
+{
+    uint64_t now_ms;
+
+    set_deadline(req, writing);
+    if (writing->deadline_ms == 0)
+        return 0;
+    now_ms = clock_ms();
+    if (now_ms < writing->deadline_ms)
+        return 0;
+    if (!was_held(req, writing, now_ms))
+        return fail(req, request_timed_out(req));
+    writing->deadline_ms = 0;
+    set_deadline(req, writing);
+    return 0;
 }
 
 /*
@@ -104,10 +138,7 @@ static int give_way(struct weir_request *req, struct writing *writing)
         return fail(req, r);
     if (WEIR_LIKELY(req->task->streak > 0))
         return 0;
-    set_deadline(req, writing);
-    if (writing->deadline_ms != 0 && clock_ms() >= writing->deadline_ms)
-        return fail(req, request_timed_out(req));
-    return 0;
+    return check_deadline(req, writing);
 }
 
 /* Waits until the peer takes more, or a last try is due. */
@@ -120,6 +151,7 @@ static int wait_for_room(struct weir_request *req, struct writing *writing)
     set_deadline(req, writing);
     r = request_wait(req, EPOLLOUT, writing->deadline_ms);
     writing->late = r == -ETIMEDOUT;
+    writing->held = was_held(req, writing, clock_ms());
     return r < 0 && !writing->late ? fail(req, r) : 0;
 }
 
@@ -131,12 +163,19 @@ static void count_sent(struct weir_request *req, size_t n)
     req->wfile.sent += n;
 }
 
+static void note_taken(struct weir_request *req, size_t n, struct writing *writing)
+{
+    count_sent(req, n);
+    if (WEIR_UNLIKELY(writing->held))
+        *writing = (struct writing){ 0 };
+}
+
 /* What a send took; 0: nothing, but it is to be tried again; or -errno. */
 static ssize_t note_sent(struct weir_request *req, ssize_t n, struct writing *writing)
 {
     if (WEIR_UNLIKELY(n < 0))
         return n == -EAGAIN ? wait_for_room(req, writing) : fail(req, (int)n);
-    count_sent(req, (size_t)n);
+    note_taken(req, (size_t)n, writing);
     return n;
 }
 
@@ -220,7 +259,7 @@ int weir_flush(struct weir_request *req)
 int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms)
 {
     struct iovec part = { .iov_base = req->wfile.data, .iov_len = req->wfile.len };
-    struct writing writing = { .deadline_ms = deadline_ms };
+    struct writing writing = { .deadline_ms = deadline_ms, .fixed = true };
     int r;
 
     if (!wfile_unsent(req))
@@ -493,7 +532,7 @@ static int send_file(struct weir_request *req, struct sending *file)
         if (n == 0)
             break;
         if (n > 0) {
-            count_sent(req, (size_t)n);
+            note_taken(req, (size_t)n, &file->writing);
             file->done += (size_t)n;
         } else if (n == -EAGAIN) {
             r = wait_for_room(req, &file->writing);

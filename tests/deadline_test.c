@@ -286,6 +286,69 @@ static void a_write_finds_the_room_that_came_within_its_timeout(void **state)
     play(&scene, &scene.options.write_timeout_ms);
 }
 
+/* More than sockets hold. */
+#define MUCH ((size_t)16 << 20)
+
+static int write_much(struct weir_request *req)
+{
+    static const char much[MUCH];
+    char *line;
+
+    weir_readline(req, &line, 16);
+    return weir_write(req, much, sizeof(much)) < 0 ? -1 : 0;
+}
+
+/* Takes what there is, to the end or with MSG_DONTWAIT. */
+static size_t take(int fd, int flags)
+{
+    static char taken[1 << 16];
+    size_t len = 0;
+    ssize_t n;
+
+    while ((n = recv(fd, taken, sizeof(taken), flags)) > 0)
+        len += (size_t)n;
+    return len;
+}
+
+/* False: as plays(). */
+static bool takes_all(uint32_t timeout_ms)
+{
+    struct pollfd input = { .events = POLLIN };
+    uint64_t began_ms = support_now_ms();
+    bool stopped_in_time;
+    size_t len;
+
+    serve(write_much, *WEIR_OPTIONS(.write_timeout_ms = timeout_ms));
+    input.fd = support_connect(server, 0);
+    support_say(input.fd, "w\n");
+    assert_int_equal(poll(&input, 1, PLENTY_MS), 1);
+    stop_all();
+    stopped_in_time = support_now_ms() < began_ms + timeout_ms;
+    len = take(input.fd, MSG_DONTWAIT);
+    if (stopped_in_time)
+        poll(NULL, 0, (int)timeout_ms + 200);
+    tell_all(SIGCONT);
+    len += take(input.fd, 0);
+    close(input.fd);
+    end();
+    if (stopped_in_time)
+        assert_int_equal(len, MUCH);
+    return stopped_in_time;
+}
+
+static void a_write_whose_deadline_passed_unseen_goes_on_for_a_peer_that_takes_it(void **state)
+{
+    (void)state;
+    for (way = ways; way < ways + sizeof(ways) / sizeof(*ways); way++) {
+        uint32_t timeout_ms = 500;
+
+        while (!takes_all(timeout_ms)) {
+            timeout_ms *= 2;
+            assert_true(timeout_ms < PLENTY_MS);
+        }
+    }
+}
+
 /* ------------------------------------------------------------------ connects ---------- */
 
 #define CONNECT_TIMEOUT_MS 2500
@@ -442,6 +505,7 @@ int main(void)
         cmocka_unit_test(a_poll_finds_what_came_within_the_requests_timeout),
         cmocka_unit_test(a_kept_connection_that_speaks_in_time_is_not_idle),
         cmocka_unit_test(a_write_finds_the_room_that_came_within_its_timeout),
+        cmocka_unit_test(a_write_whose_deadline_passed_unseen_goes_on_for_a_peer_that_takes_it),
         cmocka_unit_test(a_connect_that_was_accepted_in_time_is_made),
         cmocka_unit_test(a_read_behind_a_handler_that_keeps_its_worker_is_in_time),
     };
