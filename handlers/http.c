@@ -213,10 +213,14 @@ int weir_http_add_header(struct weir_http *ex, const char *name, const char *val
     return 0;
 }
 
-/* Settles whether the connection stays, and how to say so. */
+/*
+ * Settles whether the connection stays, and how to say so. The reply that says it answers a peer
+ * that waits for "100 Continue", too: behind the reply's first byte that would be in its midst.
+ */
 static enum http_connection settle_connection(struct weir_http *ex)
 {
     ex->keep = ex->keep && !weir_draining(ex->req) && http_body_skippable(&ex->body);
+    ex->body.expect = false;
     if (!ex->keep)
         return HTTP_CONNECTION_CLOSE;
     return ex->head.one_one ? HTTP_CONNECTION_DEFAULT : HTTP_CONNECTION_KEEP;

@@ -96,7 +96,9 @@ struct weir_request *weir_http_request(const struct weir_http *ex);
 
 /*
  * weir_http_read_body reads 1 to len bytes of the request's body as they arrive, its chunks put
- * together; 0 at its end. The first call sends "100 Continue" to a peer that waits for it. Parks.
+ * together; 0 at its end. Parks. The first call sends "100 Continue" to a peer that waits for it,
+ * unless a reply has begun: that answered the peer, who may send the body nonetheless, or never:
+ * then the call ends as any that waits for a silent peer does.
  * Besides the errors of weir_read: -EFBIG longer than body_limit, -EBADMSG malformed or cut short.
  * A body that is left unread is skipped after the reply, or the connection closed if it is long.
  */

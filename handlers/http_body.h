@@ -23,7 +23,7 @@ struct http_body_reader {
     uint32_t overhead;          /* bytes of extensions and trailers skipped so far */
     enum http_body kind;        /* HTTP_BODY_NONE once it has been read to its end */
     bool first_chunk;           /* no chunk has been begun: no CRLF ends the one before */
-    bool expect;                /* the peer waits for "100 Continue" before it sends */
+    bool expect;                /* the peer waits for "100 Continue", or for the reply */
     int fault;                  /* the status for what is wrong with it, once it is */
 };
 

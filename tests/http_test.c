@@ -61,6 +61,31 @@ static int stream(struct weir_http *ex)
     return r;
 }
 
+/* Answers a body piece by piece, with a reply that has begun before any was read. */
+static int mirror_pieces(struct weir_http *ex)
+{
+    int r = weir_http_begin(ex, 200, NULL);
+    char piece[64];
+    ssize_t n = 0;
+
+    while (r == 0 && (n = weir_http_read_body(ex, piece, sizeof(piece))) > 0)
+        r = weir_http_write(ex, piece, (size_t)n);
+    return n < 0 ? (int)n : r;
+}
+
+/* Replies, and then reads what was sent. */
+static int reply_and_read(struct weir_http *ex)
+{
+    int r = hello(ex);
+    char body[64];
+    ssize_t n = r;
+
+    if (r == 0)
+        n = weir_http_read_body(ex, body, sizeof(body));
+    assert_true(n <= 0 || (n == 5 && memcmp(body, "hello", 5) == 0));
+    return n < 0 ? (int)n : 0;
+}
+
 static int break_off(struct weir_http *ex)
 {
     int r = weir_http_begin(ex, 200, NULL);
@@ -139,6 +164,8 @@ static const struct weir_http_route routes[] = {
     { NULL, "/below/*", describe, NULL },
     { "OPTIONS", "*", describe, NULL },
     { "GET", "/stream", stream, NULL },
+    { "POST", "/mirror-pieces", mirror_pieces, NULL },
+    { "POST", "/reply-and-read", reply_and_read, NULL },
     { "GET", "/break-off", break_off, NULL },
     { "GET", "/file", send_file, &within },
     { "GET", "/short-file", send_file, &beyond },
@@ -500,6 +527,39 @@ static void continue_is_not_sent_for_a_body_that_is_not_wanted(void **state)
     sprintf(input, EXPECT, "/");
     assert_reply(input, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n"
                  "Content-Type: text/plain\r\n\r\nhello\n");
+    assert_int_equal(outcome.status, 0);
+}
+
+/* What comes of a request that expects, whose body comes late, or, with a short input, never. */
+static const char *replies_to_late_body(const char *path, const char *body, int ending)
+{
+    char input[256];
+    int head = sprintf(input, EXPECT, path);
+
+    strcpy(input + head, body);
+    serve(&outcome, input, strlen(input),
+          (struct weather){ .step = (size_t)head, .ending = ending });
+    return outcome.text;
+}
+
+static void continue_is_not_sent_once_a_reply_has_begun(void **state)
+{
+    static const char head[] =
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    static const char reply[] = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n"
+        "Content-Type: text/plain\r\n\r\nhello\n";
+    char whole[256];
+
+    (void)state;
+    sprintf(whole, "%s5\r\nhello\r\n0\r\n\r\n", head);
+    assert_string_equal(replies_to_late_body("/mirror-pieces", "hello", 0), whole);
+    assert_int_equal(outcome.status, 0);
+    assert_string_equal(replies_to_late_body("/mirror-pieces", "", 0), head);
+    assert_string_equal(replies_to_late_body("/mirror-pieces", "", -ETIMEDOUT), head);
+    assert_int_equal(outcome.status, 0);
+    assert_string_equal(replies_to_late_body("/reply-and-read", "hello", 0), reply);
+    assert_string_equal(replies_to_late_body("/reply-and-read", "", 0), reply);
+    assert_string_equal(replies_to_late_body("/reply-and-read", "", -ETIMEDOUT), reply);
     assert_int_equal(outcome.status, 0);
 }
 
@@ -1034,6 +1094,7 @@ int main(void)
         cmocka_unit_test(a_body_that_nobody_reads_is_skipped),
         cmocka_unit_test(continue_is_sent_when_the_body_is_wanted_and_not_there),
         cmocka_unit_test(continue_is_not_sent_for_a_body_that_is_not_wanted),
+        cmocka_unit_test(continue_is_not_sent_once_a_reply_has_begun),
         cmocka_unit_test(other_expectations_fail),
         cmocka_unit_test(a_stream_is_sent_in_chunks),
         cmocka_unit_test(a_stream_to_http_1_0_ends_with_the_connection),
