@@ -180,7 +180,13 @@ static void refuse_held(struct acceptor *acceptor)
         refuse(acceptor, held_client(&held), -EAGAIN);
 }
 
-void acceptor_leave_held(struct acceptor *acceptor)
+void acceptor_forget_held(struct acceptor *acceptor)
+{
+    acceptor->held.accepted.handler = NULL;
+}
+
+/* In a child of ours, which has it, too: closes its descriptor, and says nothing. */
+static void leave_held(struct acceptor *acceptor)
 {
     struct accepted *accepted = &acceptor->held.accepted;
 
@@ -228,7 +234,7 @@ void acceptor_leave_to_parent(struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++)
         sys_close(acceptor->listening[i].listener.fd);
-    acceptor_leave_held(acceptor);
+    leave_held(acceptor);
     sys_close(acceptor->epoll_fd);
 }
 
@@ -869,10 +875,15 @@ void acceptor_forget_stop(struct acceptor *acceptor)
     atomic_store_explicit(&acceptor->stopping, false, memory_order_relaxed);
 }
 
+void acceptor_stop_here(struct acceptor *acceptor)
+{
+    /* release: before the wake-up that follows, if one does. pairs: stopping() */
+    atomic_store_explicit(&acceptor->stopping, true, memory_order_release);
+}
+
 void acceptor_stop(struct acceptor *acceptor)
 {
-    /* release: before the wake-up that follows. pairs: stopping() */
-    atomic_store_explicit(&acceptor->stopping, true, memory_order_release);
+    acceptor_stop_here(acceptor);
     sys_eventfd_signal(acceptor->stop_fd);
 }
 

@@ -98,8 +98,8 @@ void acceptor_close_sockets(struct acceptor *acceptor);
 /* Closes and forgets them. Nothing has been accepted yet. */
 void acceptor_drop_listeners(struct acceptor *acceptor);
 
-/* In another process, which has it, too: closes the descriptor of who is held, and says nothing. */
-void acceptor_leave_held(struct acceptor *acceptor);
+/* In a copy: who is held is the other process's, which may have been about to hold another. */
+void acceptor_forget_held(struct acceptor *acceptor);
 
 /* In a forked child: closes its descriptors of everything that accepts, and nothing else. */
 void acceptor_leave_to_parent(struct acceptor *acceptor);
@@ -128,6 +128,9 @@ void acceptor_run(struct acceptor *acceptor);
 
 /* Makes the run that is on, or the next one, return. */
 void acceptor_stop(struct acceptor *acceptor);
+
+/* The same before any run, and in this process alone. */
+void acceptor_stop_here(struct acceptor *acceptor);
 
 /* Where listeners are shared: a process that was called for a client may have died. Any thread. */
 void acceptor_look(struct acceptor *acceptor);

@@ -49,7 +49,7 @@ struct forks {
     struct mixin_config config;
     struct worker *workers;     /* one per seat, shared with the children */
     int timer_fd;               /* runs while there are unseen ones */
-    pthread_mutex_t lock;       /* of all below; held across fork, so that children find it free */
+    pthread_mutex_t lock;       /* of all below; held across our own fork */
     struct seat *seats;
     size_t taken;
     size_t unseen;              /* of these, those without a pidfd */
@@ -196,10 +196,8 @@ static int fork_locked(struct forks *forks, const struct accepted *accepted)
     prepare_locked(forks);
     worker_init_alone(worker, forks->config.crew, (unsigned)i);
     pid = process_fork();
-    if (pid == 0) {
-        pthread_mutex_unlock(&forks->lock);
+    if (pid == 0)
         child_main(forks, worker, accepted);
-    }
     /* Memory comes again as processes do. */
     if (pid < 0)
         return errno == ENOMEM ? -EAGAIN : -errno;
@@ -369,6 +367,11 @@ static size_t workers_size(const struct forks *forks)
     return forks->config.max_children * sizeof(*forks->workers);
 }
 
+static void free_locks(struct mixin *mixin)
+{
+    pthread_mutex_init(&forks_of(mixin)->lock, NULL);
+}
+
 static void destroy(struct mixin *mixin)
 {
     struct forks *forks = forks_of(mixin);
@@ -428,7 +431,7 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
     *forks = (struct forks){
         .mixin = {
             .prepare = prepare, .process = process, .reap = reap, .kill = kill_all,
-            .tallies = tallies, .destroy = destroy,
+            .tallies = tallies, .free_locks = free_locks, .destroy = destroy,
             .batch = 1,     /* a child that ended meanwhile is reaped first */
         },
         .config = *config,

@@ -48,6 +48,8 @@ struct mixin {
     void (*renew)(struct mixin *mixin);
     /* Ends children that were cancelled and have not ended. NULL: it has none. As reap. */
     void (*kill)(struct mixin *mixin);
+    /* In any child of fork(2), before that returns: its locks anew. NULL: it has none. */
+    void (*free_locks)(struct mixin *mixin);
     void (*destroy)(struct mixin *mixin);
     int ended_fd;               /* readable: reap has something to do; -1 */
     uint64_t due_at_ms;         /* reap has something to do then; 0: nothing */

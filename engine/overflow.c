@@ -19,7 +19,7 @@
 #include "engine/log.h"
 #include "engine/stack.h"
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* held across fork */
 static unsigned users;                  /* under lock */
 static bool in_chain;                   /* under lock: a signal may reach our handler */
 static struct sigaction previous;       /* written while none can */
@@ -160,6 +160,16 @@ void overflow_uninstall(void)
     assert(users > 0);
     if (--users == 0)
         uninstall_locked();
+    pthread_mutex_unlock(&lock);
+}
+
+void overflow_before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void overflow_after_fork(void)
+{
     pthread_mutex_unlock(&lock);
 }
 

@@ -25,6 +25,10 @@
 int overflow_install(void);
 void overflow_uninstall(void);
 
+/* Around any fork(2), in both processes: the child can install and uninstall. */
+void overflow_before_fork(void);
+void overflow_after_fork(void);
+
 /* A thread's place to run the handler on: the stack that overflowed has no room left. */
 struct overflow_stack {
     void *base;

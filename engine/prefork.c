@@ -713,6 +713,11 @@ static void kill_all(struct mixin *mixin)
 
 /* ------------------------------------------------------------------ begin and end ----- */
 
+static void free_locks(struct mixin *mixin)
+{
+    pthread_mutex_init(&prefork_of(mixin)->lock, NULL);
+}
+
 static void destroy(struct mixin *mixin)
 {
     struct prefork *prefork = prefork_of(mixin);
@@ -758,7 +763,8 @@ int prefork_create(const struct mixin_config *config, struct mixin **ret)
     *prefork = (struct prefork){
         .mixin = {
             .reap = reap, .begin = begin, .end = end, .renew = renew, .kill = kill_all,
-            .add_stats = add_stats_of_all, .destroy = destroy, .ended_fd = -1,
+            .add_stats = add_stats_of_all, .free_locks = free_locks, .destroy = destroy,
+            .ended_fd = -1,
         },
         .config = *config,
         .answer_fd = -1, .said_fd = -1, .wake_fd = -1, .parent_fd = -1,

@@ -1,6 +1,8 @@
 #include "engine/process.h"
 
+#include "engine/overflow.h"
 #include "engine/reclaim.h"
+#include "engine/stack.h"
 #include "engine/turn.h"
 
 #include <pthread.h>
@@ -8,8 +10,10 @@
 #include <stdbool.h>
 #include <unistd.h>
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool initialized;        /* under lock */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* of what follows; held across fork */
+static bool initialized;
+static struct process_heir *heirs;
+
 static _Atomic uint32_t forks;
 static _Atomic pid_t self;      /* a fork alone changes it */
 static _Thread_local bool ours; /* the fork that is on */
@@ -22,14 +26,20 @@ static void count_fork(void)
 
 static void before(void)
 {
+    pthread_mutex_lock(&lock);
     reclaim_before_fork();
     turn_before_fork();
+    overflow_before_fork();
+    stack_before_fork();
 }
 
 static void after_in_parent(void)
 {
+    stack_after_fork();
+    overflow_after_fork();
     turn_after_fork();
     reclaim_after_fork();
+    pthread_mutex_unlock(&lock);
     if (!ours)
         count_fork();
 }
@@ -42,10 +52,15 @@ static void note_self(void)
 
 static void after_in_child(void)
 {
+    stack_after_fork();
+    overflow_after_fork();
     turn_after_fork_in_child();
     reclaim_after_fork_in_child();
     note_self();
     count_fork();
+    for (struct process_heir *heir = heirs; heir; heir = heir->next)
+        heir->in_child(heir);
+    pthread_mutex_unlock(&lock);
 }
 
 int process_init(void)
@@ -59,6 +74,28 @@ int process_init(void)
     initialized = r == 0;
     pthread_mutex_unlock(&lock);
     return -r;
+}
+
+void process_add_heir(struct process_heir *heir)
+{
+    pthread_mutex_lock(&lock);
+    heir->next = heirs;
+    heir->link = &heirs;
+    if (heirs)
+        heirs->link = &heir->next;
+    heirs = heir;
+    pthread_mutex_unlock(&lock);
+}
+
+void process_remove_heir(struct process_heir *heir)
+{
+    if (!heir->link)
+        return;
+    pthread_mutex_lock(&lock);
+    *heir->link = heir->next;
+    if (heir->next)
+        heir->next->link = heir->link;
+    pthread_mutex_unlock(&lock);
 }
 
 pid_t process_fork(void)

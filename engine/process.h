@@ -2,7 +2,8 @@
  * process.h - a program that forks: what its children find, and how a copy of a server is known.
  *
  * Threads: any.
- * Owns:    the handlers of pthread_atfork that are made here, and the count of forks.
+ * Owns:    the handlers of pthread_atfork that are made here, the list of heirs, and the count of
+ *          forks.
  * Blocks:  process_fork, as reclaim_before_fork does.
  */
 #ifndef WEIR_PROCESS_H
@@ -19,6 +20,19 @@ int process_init(void);
  * what it is not to serve.
  */
 pid_t process_fork(void);
+
+/*
+ * Who has locks, which another thread may hold when a program forks. in_child is called in each
+ * child, before its fork(2) returns, on the one thread that it has then: it makes them anew.
+ */
+struct process_heir {
+    void (*in_child)(struct process_heir *heir);
+    struct process_heir *next;
+    struct process_heir **link;     /* NULL: it is in no list */
+};
+
+void process_add_heir(struct process_heir *heir);
+void process_remove_heir(struct process_heir *heir);    /* nothing, if it never was added */
 
 /* This process, without a system call. */
 pid_t process_self(void);

@@ -271,6 +271,7 @@ int server_create_acceptors(struct weir_server *server)
 
 void server_free(struct weir_server *server)
 {
+    process_remove_heir(&server->heir);
     if (server->has_doorman)
         doorman_fini(&server->doorman);
     while (server->acceptors_len > 0)
@@ -361,11 +362,13 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
         server->options.stall_warn_ms = CHECKED_STALL_MS;
     if (r == 0)
         r = build(server);
-    server->forks = process_forks();
     if (r < 0) {
         server_free(server);
         return r;
     }
+    server->heir.in_child = server_begin_in_child;
+    process_add_heir(&server->heir);
+    server->forks = process_forks();
     *ret_server = server;
     return 0;
 }
@@ -394,8 +397,13 @@ void weir_access_free(struct weir_access *access)
 
 int weir_server_set_access(struct weir_server *server, struct weir_access *access)
 {
-    int r = access_slot_set(&server->access, access);
+    int r;
 
+    /* Whoever accepts has rules of its own. */
+    if (server_is_copy(server))
+        return SERVER_REFUSE(-ESRCH, "the access rules can't be changed: the server is another "
+                             "process's, of which this one is a fork");
+    r = access_slot_set(&server->access, access);
     if (r == 0 && server->mixin && server->mixin->renew)
         server->mixin->renew(server->mixin);
     return r == 0 ? 0 : SERVER_REFUSE(r, "the access rules are a server's "

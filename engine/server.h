@@ -24,6 +24,7 @@
 #include "engine/options.h"
 #include "engine/owner.h"
 #include "engine/pool.h"
+#include "engine/process.h"
 #include "engine/request.h"
 #include "engine/weir.h"
 #include "engine/why.h"
@@ -63,8 +64,9 @@ struct weir_server {
     _Atomic enum server_state state;/* written under the lock, read by weir_server_stop too */
     enum opening opening;
     _Atomic pid_t served_by;        /* the process that serves or opens it, or tried to; 0: none;
-                                       written under the lock, which is held for ever in a copy */
+                                       written under the lock */
     uint32_t forks;                 /* process_forks() when it was made */
+    struct process_heir heir;       /* the locks, in a child of fork(2) */
     uint64_t servings;              /* how often it has begun to serve */
     bool checked;                   /* WEIR_CHECK=1 */
     bool has_doorman;
@@ -105,7 +107,8 @@ bool server_called_from_handler(const struct weir_server *server);
 bool server_called_from_hook(const struct weir_server *server);
 bool server_called_from_offload(const struct weir_server *server);
 pid_t server_served_by(const struct weir_server *server);
-bool server_is_anothers(const struct weir_server *server);  /* this process has but a copy */
+bool server_is_copy(const struct weir_server *server);      /* another process serves it */
+bool server_is_anothers(const struct weir_server *server);  /* ... or may be going to */
 int server_claim_locked(struct weir_server *server);        /* -ESRCH: it is another process's */
 int server_check_accepts(const struct weir_server *server); /* -EOPNOTSUPP: its children do */
 int server_begin_serving(struct weir_server *server);
@@ -117,6 +120,7 @@ int server_wait_until_empty(struct weir_server *server, uint64_t until_ms);
 void server_close_sockets(struct weir_server *server);
 
 /* server_child.c */
+void server_begin_in_child(struct process_heir *heir);
 void server_leave_to_parent(struct weir_server *server);
 extern const struct child_calls server_child_calls;
 

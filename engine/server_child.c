@@ -7,13 +7,27 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <urcu/compiler.h>
 
-/* What any child does first. */
-static void begin_as_child(struct weir_server *server)
+/*
+ * In whatever a program forks: other threads may have held the locks, and none of them is in a call
+ * here.
+ */
+void server_begin_in_child(struct process_heir *heir)
 {
-    /* Another thread may have held it. */
+    struct weir_server *server = caa_container_of(heir, struct weir_server, heir);
+
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);
+    server->handling = false;
+    server->closing = false;
+    if (server->mixin && server->mixin->free_locks)
+        server->mixin->free_locks(server->mixin);
+}
+
+/* What a child of ours does first. */
+static void begin_as_child(struct weir_server *server)
+{
     /* relaxed: there is one thread. pairs: none */
     atomic_store_explicit(&server->served_by, process_self(), memory_order_relaxed);
     if (server->has_doorman)

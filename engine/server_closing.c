@@ -122,7 +122,7 @@ static void let_go(struct weir_server *server)
 
         for (size_t i = 0; i < acceptor->listening_len; i++)
             acceptor->listening[i].listener.path[0] = '\0';
-        acceptor_leave_held(acceptor);
+        acceptor_forget_held(acceptor);
         acceptor_close_listeners(acceptor);
         acceptor_close_sockets(acceptor);
     }

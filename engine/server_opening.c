@@ -337,6 +337,8 @@ static int activate_locked(struct weir_server *server)
         return refuse_step(-EINVAL, "listen", "weir_server_bind comes first");
     if (server->opening == LISTENING)
         return refuse_step(-EALREADY, "listen", "it does already");
+    if (server_claim_locked(server) < 0)
+        return refuse_step(-ESRCH, "listen", "it is another process's, of which this is a fork");
     for (size_t i = 0; i < server->acceptors_len && r == 0; i++)
         r = activate_listeners(server, &server->acceptors[i]);
     if (r == 0)

@@ -57,13 +57,19 @@ pid_t server_served_by(const struct weir_server *server)
     return atomic_load_explicit(&server->served_by, memory_order_relaxed);
 }
 
-/* A copy that nobody has served yet may be the one that another process is going to serve. */
-bool server_is_anothers(const struct weir_server *server)
+/* Its threads, and what they were changing at the fork, are in another process. */
+bool server_is_copy(const struct weir_server *server)
 {
     pid_t served_by = server_served_by(server);
 
-    if (served_by != 0)
-        return served_by != process_self();
+    return served_by != 0 && served_by != process_self();
+}
+
+/* What nobody has served yet may be what another process is going to serve. */
+bool server_is_anothers(const struct weir_server *server)
+{
+    if (server_served_by(server) != 0)
+        return server_is_copy(server);
     return server->forks != process_forks();
 }
 
@@ -302,6 +308,15 @@ void weir_server_stop(struct weir_server *server)
         acceptor_stop(&server->acceptors[0]);
 }
 
+/* What nobody has served yet may be served by another process too, which would see the order. */
+static void stop_locked(struct weir_server *server)
+{
+    if (server_is_anothers(server))
+        acceptor_stop_here(&server->acceptors[0]);
+    else
+        weir_server_stop(server);
+}
+
 int weir_server_shutdown(struct weir_server *server)
 {
     uint64_t serving;
@@ -309,14 +324,14 @@ int weir_server_shutdown(struct weir_server *server)
     if (server_called_from_handler(server) || server_called_from_hook(server))
         return SERVER_REFUSE(-EDEADLK, "the server can't be shut down by "
                              "its own handler or hook: use weir_server_stop");
-    /* Nothing of it serves here. */
-    if (server_is_anothers(server))
+    /* Nothing of it serves here, nor ever will. */
+    if (server_is_copy(server))
         return 0;
     pthread_mutex_lock(&server->lock);
     /* This serving's end: whoever serves in a loop is in the next one before we are awake. The stop
      * is for this one as well, since none begins while we hold the lock. */
     serving = server->servings;
-    weir_server_stop(server);
+    stop_locked(server);
     while (server_state(server) == SERVING && server->servings == serving)
         pthread_cond_wait(&server->changed, &server->lock);
     pthread_mutex_unlock(&server->lock);

@@ -58,14 +58,28 @@ static void add_connection(struct connection *conn, void *arg)
     }
 }
 
+/* What is open, and who serves it. */
+static void add_open(struct weir_server *server, struct weir_stats *stats)
+{
+    struct mixin *mixin = server->mixin;
+
+    stats->workers = server->pool->workers_len;
+    connection_table_each(&server->pool->crew.table, add_connection, stats);
+    if (mixin && mixin->tallies)
+        stats->workers = mixin->tallies(mixin, add_tally, stats);
+    if (mixin && mixin->add_stats)
+        mixin->add_stats(mixin, stats);
+    else
+        stats->running += connection_table_lent(&server->pool->crew.table);
+    stats->active = stats->queued + stats->running + stats->parked + stats->idle;
+}
+
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size)
 {
     struct weir_stats stats = {
         /* relaxed: a count. pairs: submit() */
         .accepted = atomic_load_explicit(&server->submitted, memory_order_relaxed),
-        .workers = server->pool->workers_len,
     };
-    struct mixin *mixin = server->mixin;
 
     if (size > sizeof(stats))
         return -EINVAL;
@@ -75,14 +89,8 @@ int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, 
         add_tally(&stats, &server->pool->workers[i].tally);
     add_tally(&stats, &server->pool->tally);
     stats.wakeups = handoff_wakeups(&server->pool->crew.handoff);
-    connection_table_each(&server->pool->crew.table, add_connection, &stats);
-    if (mixin && mixin->tallies)
-        stats.workers = mixin->tallies(mixin, add_tally, &stats);
-    if (mixin && mixin->add_stats)
-        mixin->add_stats(mixin, &stats);
-    else
-        stats.running += connection_table_lent(&server->pool->crew.table);
-    stats.active = stats.queued + stats.running + stats.parked + stats.idle;
+    if (!server_is_copy(server))
+        add_open(server, &stats);
     memcpy(ret_stats, &stats, size);
     return 0;
 }

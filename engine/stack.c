@@ -70,7 +70,7 @@ struct stack_arena {
 };
 
 static _Atomic(struct segment *) records;
-static pthread_mutex_t records_lock = PTHREAD_MUTEX_INITIALIZER;    /* for its writers */
+static pthread_mutex_t records_lock = PTHREAD_MUTEX_INITIALIZER;    /* for its writers; held across fork */
 
 /* ------------------------------------------------------------------ records ----------- */
 
@@ -127,6 +127,16 @@ static void record_publish(struct segment *record, const struct stack_arena *are
     atomic_store_explicit(&record->stride, arena->stride, memory_order_relaxed);
     /* release: who sees the base sees the three above. pairs: guarded_in() */
     atomic_store_explicit(&record->base, (uintptr_t)base, memory_order_release);
+}
+
+void stack_before_fork(void)
+{
+    pthread_mutex_lock(&records_lock);
+}
+
+void stack_after_fork(void)
+{
+    pthread_mutex_unlock(&records_lock);
 }
 
 /* ------------------------------------------------------------------ segments ---------- */

@@ -62,6 +62,10 @@ bool stack_guards_are_mappings(void);
 /* So many, then; SIZE_MAX: they don't count. Threads: any. */
 size_t stack_count_max(void);
 
+/* Around any fork(2), in both processes: arenas that the child makes find their lock free. */
+void stack_before_fork(void);
+void stack_after_fork(void);
+
 /*
  * stack_guarded_by finds the stack, of any arena alive, whose guard address lies in. Returns
  * its top, and its size in *ret_size, or NULL when the address is something else.

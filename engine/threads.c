@@ -129,6 +129,14 @@ static size_t tallies(struct mixin *mixin, void (*fn)(void *arg, const struct ta
     return len;
 }
 
+static void free_locks(struct mixin *mixin)
+{
+    struct threads *threads = threads_of(mixin);
+
+    pthread_mutex_init(&threads->lock, NULL);
+    pthread_cond_init(&threads->gone, NULL);
+}
+
 static void destroy(struct mixin *mixin)
 {
     struct threads *threads = threads_of(mixin);
@@ -150,8 +158,8 @@ int threads_create(const struct mixin_config *config, struct mixin **ret)
         return -ENOMEM;
     *threads = (struct threads){
         .mixin = {
-            .process = process, .tallies = tallies, .destroy = destroy, .ended_fd = -1,
-            .batch = THREADS_BATCH,
+            .process = process, .tallies = tallies, .free_locks = free_locks,
+            .destroy = destroy, .ended_fd = -1, .batch = THREADS_BATCH,
         },
         .crew = config->crew,
         .rest = config->rest,

@@ -572,11 +572,13 @@ void weir_server_cancel(struct weir_server *server);
  * functions that destroy), -EBUSY while a thread is in weir_handle_request or weir_server_close.
  *
  * A program may fork whenever it likes, and each process has the server then. It belongs to the
- * one that first serves it (or binds it): for any other it has no threads, to serve it or to
- * submit to it is refused (-ESRCH), and to close or destroy it gives up that process's copy and
- * nothing else: connections, clients that wait, and Unix paths are left alone. While nobody has
- * served it, to destroy it leaves it to other processes if there was a fork since it was made. But
- * weir_server_stop and _cancel reach it from any.
+ * one that first serves it (or binds it): for any other it has no threads, to serve it, to submit
+ * to it or to change its rules is refused (-ESRCH), and to close or destroy it gives up that
+ * process's copy and nothing else: connections, clients that wait, and Unix paths are left alone.
+ * No call on it waits for what other threads were doing at the fork. While nobody has
+ * served it, to destroy it leaves it to other processes if there was a fork since it was made, and
+ * weir_server_shutdown is for this process's next serving. But weir_server_stop and _cancel reach
+ * it from any.
  */
 int weir_server_destroy(struct weir_server *server);
 
@@ -625,7 +627,9 @@ struct weir_stats {
 /*
  * weir_server_stats fills in the first size bytes. With WEIR_PREFORK, the sums of all children, for
  * whose answers it waits a tenth of a second at most: of one that does not give any, or has died,
- * what it said last. In a child, its own. Threads: any. Returns 0 or -EINVAL.
+ * what it said last. In a child, its own. Of another process's server (see weir_server_destroy), what
+ * its acceptors and pool had counted at the fork, and nothing is open or at work there. Threads: any.
+ * Returns 0 or -EINVAL.
  */
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size);
 
@@ -670,7 +674,8 @@ void weir_access_free(struct weir_access *access);
  * client may still meet one of these until then, and it ends as after a shutdown. In a child
  * it is for that child alone.
  * Threads: any, handlers and hooks, several at once; not signal handlers. Parks: no. Returns 0, or
- * -EBUSY: these rules are a server's already.
+ * -EBUSY: these rules are a server's already; -ESRCH: the server is another process's, see
+ * weir_server_destroy. Then the rules are still the caller's.
  */
 int weir_server_set_access(struct weir_server *server, struct weir_access *access);
 
