@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include "handlers/http_body.h"
@@ -192,6 +193,19 @@ ssize_t weir_http_read_body(struct weir_http *ex, void *buf, size_t len)
 
 /* ------------------------------------------------------------------ the reply --------- */
 
+/* The calls that reply make these themselves: a second one could be read differently elsewhere. */
+static bool is_made_by_reply(const char *name)
+{
+    static const char *const names[] = {
+        "Date", "Connection", "Content-Length", "Transfer-Encoding", "Content-Type",
+    };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcasecmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 int weir_http_add_header(struct weir_http *ex, const char *name, const char *value)
 {
     size_t name_len = strlen(name), value_len = strlen(value);
@@ -200,6 +214,8 @@ int weir_http_add_header(struct weir_http *ex, const char *name, const char *val
     if (ex->state != REPLY_NONE)
         return -EALREADY;
     if (!http_is_token(name, name_len) || !http_is_value(value, value_len))
+        return -EINVAL;
+    if (is_made_by_reply(name))
         return -EINVAL;
     added = realloc(ex->added, ex->added_len + name_len + 2 + value_len + 2);
     if (!added)

@@ -109,8 +109,8 @@ ssize_t weir_http_read_body(struct weir_http *ex, void *buf, size_t len);
 /*
  * weir_http_add_header adds a field to the reply that is still to be made, if it is made by a call
  * below or by returning a status. Date, Connection, Content-Length, Transfer-Encoding and
- * Content-Type are not to be added: the calls below make them.
- * Returns 0, -EINVAL a character that may not be in a field, -EALREADY, -ENOMEM.
+ * Content-Type are refused: the calls below make them.
+ * Returns 0, -EINVAL one of these, or a character that may not be in a field, -EALREADY, -ENOMEM.
  */
 int weir_http_add_header(struct weir_http *ex, const char *name, const char *value);
 

@@ -113,6 +113,9 @@ static int add_headers(struct weir_http *ex)
     assert_int_equal(weir_http_add_header(ex, "X-Two\r\nX-Bad", "2"), -EINVAL);
     assert_int_equal(weir_http_add_header(ex, "X-Two", "2\r\nX-Bad: 1"), -EINVAL);
     assert_int_equal(weir_http_add_header(ex, "", "2"), -EINVAL);
+    assert_int_equal(weir_http_add_header(ex, "content-length", "2"), -EINVAL);
+    assert_int_equal(weir_http_add_header(ex, "Transfer-Encoding", "chunked"), -EINVAL);
+    assert_int_equal(weir_http_add_header(ex, "Connection", "close"), -EINVAL);
     assert_int_equal(weir_http_reply(ex, 200, "text/plain\r\nX-Bad: 1", "", 0), -EINVAL);
     assert_int_equal(weir_http_reply(ex, 199, NULL, "", 0), -EINVAL);
     assert_int_equal(weir_http_reply(ex, 600, NULL, "", 0), -EINVAL);
