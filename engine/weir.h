@@ -414,8 +414,9 @@ int weir_server_bind(struct weir_server *server);
 int weir_server_activate(struct weir_server *server);
 
 /*
- * weir_why is the sentence for the calling thread's last failed weir_server_ or weir_access_ call:
- * it names the option or address and what to change. Valid until that thread's next such call.
+ * weir_why is the sentence for the calling thread's last failed call that takes a server, or
+ * weir_access_ call: it names the option or address and what to change. Valid until that thread's
+ * next such call.
  */
 const char *weir_why(void);
 

@@ -85,7 +85,10 @@ int main(int argc, char **argv)
     signal(SIGHUP, ask);
     weir_server_address(server, 0, address, sizeof(address));
     fprintf(stderr, "access: listening on %s\n", address);
-    weir_serve_forever(server);
+    if (weir_serve_forever(server) < 0) {
+        fprintf(stderr, "access: %s\n", weir_why());
+        return 1;
+    }
     weir_server_destroy(server);
     return 0;
 }

@@ -47,7 +47,10 @@ int main(int argc, char **argv)
     }
     weir_server_address(server, 0, address, sizeof(address));
     fprintf(stderr, "echo_keep: listening on %s\n", address);
-    weir_serve_forever(server);
+    if (weir_serve_forever(server) < 0) {
+        fprintf(stderr, "echo_keep: %s\n", weir_why());
+        return 1;
+    }
     weir_server_destroy(server);
     return 0;
 }

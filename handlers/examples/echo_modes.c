@@ -67,7 +67,10 @@ int main(int argc, char **argv)
     signal(SIGTERM, stop);
     weir_server_address(server, 0, address, sizeof(address));
     fprintf(stderr, "echo_modes: listening on %s\n", address);
-    weir_serve_forever(server);
+    if (weir_serve_forever(server) < 0) {
+        fprintf(stderr, "echo_modes: %s\n", weir_why());
+        return 1;
+    }
     weir_server_destroy(server);
     return 0;
 }

@@ -45,7 +45,10 @@ int main(int argc, char **argv)
     }
     weir_server_address(server, 0, address, sizeof(address));
     fprintf(stderr, "http_edge: listening on %s\n", address);
-    weir_serve_forever(server);
+    if (weir_serve_forever(server) < 0) {
+        fprintf(stderr, "http_edge: %s\n", weir_why());
+        return 1;
+    }
     weir_server_destroy(server);
     return 0;
 }

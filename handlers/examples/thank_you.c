@@ -35,7 +35,10 @@ int main(int argc, char **argv)
     }
     weir_server_address(server, 0, address, sizeof(address));
     fprintf(stderr, "thank_you: listening on %s\n", address);
-    weir_serve_forever(server);
+    if (weir_serve_forever(server) < 0) {
+        fprintf(stderr, "thank_you: %s\n", weir_why());
+        return 1;
+    }
     weir_server_destroy(server);
     return 0;
 }

@@ -48,7 +48,10 @@ int main(int argc, char **argv)
     signal(SIGTERM, stop);
     weir_server_address(server, 0, address, sizeof(address));
     fprintf(stderr, "unix_echo: listening on %s\n", address);
-    weir_serve_forever(server);
+    if (weir_serve_forever(server) < 0) {
+        fprintf(stderr, "unix_echo: %s\n", weir_why());
+        return 1;
+    }
     weir_server_destroy(server);    /* drains: handlers end, then the path is removed */
     return 0;
 }

@@ -28,7 +28,10 @@ int main(void)
         fprintf(stderr, "%s\n", weir_why());
         return 2;
     }
-    weir_serve_forever(server);
+    if (weir_serve_forever(server) < 0) {
+        fprintf(stderr, "%s\n", weir_why());
+        return 1;
+    }
     weir_server_destroy(server);
     return 0;
 }
