@@ -1,8 +1,8 @@
 /*
  * weir_load.c - one load in a process: warm-up, run, report.
  *
- * Threads: the main thread generates, and those of the load beside it. A signal only ends the run,
- * which load_stop can do from a handler; a second one ends the process.
+ * Threads: the main thread generates, and those of the load beside it. A signal ends the run at
+ * once, which load_stop can do from a handler; a second one ends the process.
  */
 #include "tools/weir_load.h"
 

@@ -66,8 +66,8 @@ static const struct setting table[] = {
     { "warmup", "TIME", TIME, AT(warmup_ms), 0, 0,
       "ask for so long before anything but errors counts; default 0" },
     { "timeout", "TIME", TIME, AT(options.timeout_ms), 0, 0,
-      "without a word on a connection that owes an answer, which then counts as an error; "
-      "default 5s" },
+      "without a word on a connection that owes an answer, which then counts as an error, as does "
+      "whatever is still under way so long after the end; default 5s" },
     { "stalled", "N", NUMBER, AT(options.stalled), 0, 1000000,
       "further clients that send half a request and stop; default none" },
     { "trickle", "N", NUMBER, AT(options.trickled), 0, 1000000,
@@ -412,7 +412,8 @@ void load_settings_help(FILE *to)
           "\n"
           "Asks the server at tcp://HOST:PORT, unix:///PATH or unix:@NAME, or sends datagrams\n"
           "to udp://HOST:PORT, unixgram:///PATH or unixgram:@NAME; checks every answer, and\n"
-          "prints how many there were and how long they took. SIGINT and SIGTERM end it early.\n"
+          "prints how many there were and how long they took. SIGINT and SIGTERM end it at once:\n"
+          "what is under way then does not count.\n"
           "The exit status is 0 if every answer was right, 1 if not, 2 for a mistake here.\n"
           "\n", to);
     arguments_help(&arguments, to);

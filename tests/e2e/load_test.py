@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """`weir load`: its options and mistakes, what it prints, its exit status, and what signals do."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -58,6 +60,14 @@ MISTAKES = [
     ([UDP, "--trickle", "1"], "--trickle: there is no part of a datagram"),
     ([UDP, "--size", "64K"], "--size: a datagram has at most 65507 bytes"),
 ]
+
+
+def send_without_end(client):
+    """An answer, until the other side has closed."""
+    with contextlib.suppress(ConnectionError):
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000\r\n\r\n")
+        while True:
+            client.sendall(b"x" * 65536)
 
 
 def load(*args):
@@ -247,6 +257,34 @@ class Failures(unittest.TestCase):
                                   "3", "--requests", "3", "--timeout", "50ms")
         self.assertEqual((status, result["errors_by_kind"]), (1, {"no answer in time": 3}))
 
+    def test_an_answer_without_an_end_is_waited_for_no_longer_than_the_timeout(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            def answer():
+                client, _ = server.accept()
+                with client:
+                    send_without_end(client)
+
+            writer = threading.Thread(target=answer)
+            writer.start()
+            self.addCleanup(writer.join)
+            status, result = load(f"tcp://127.0.0.1:{server.getsockname()[1]}", "--connections",
+                                  "1", "--duration", "50ms", "--timeout", "100ms")
+        self.assertEqual((status, result["errors_by_kind"]), (1, {"no answer in time": 1}))
+
+    def test_a_server_slower_than_the_rate_is_seen_to_be(self):
+        with Weir("--handler", "echo", "--listen", "tcp://127.0.0.1:0", "--listen",
+                  "udp://127.0.0.1:0") as weir:
+            for address in weir.listening(2):
+                with self.subTest(address=address):
+                    status, result = load(address, "--payload", "line", "--connections", "2",
+                                          "--rate", "50000000", "--duration", "100ms",
+                                          "--timeout", "1s")
+                    self.assertEqual(status, 1)
+                    self.assertGreater(
+                        result["errors_by_kind"]["every connection was busy for too long"], 0)
+                    # What was due was either answered or is an error, and nothing is both.
+                    self.assertEqual(result["requests"] + result["errors"], 5000000)
+
 
 class Signals(unittest.TestCase):
     def start(self, *args, **popen):
@@ -276,16 +314,23 @@ class Signals(unittest.TestCase):
         self.assertEqual((process.returncode, result["interrupted"], result["requests"]),
                          (0, True, 0))
 
-    def test_a_second_signal_ends_the_wait_for_answers(self):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            process = self.start(f"tcp://127.0.0.1:{server.getsockname()[1]}", "--timeout",
-                                 "49000s", "--connections", "1")
-            client, _ = server.accept()
-            with client:
-                self.assertTrue(client.recv(1))
-                while process.poll() is None:
+    def test_one_signal_ends_the_wait_for_answers_even_for_one_without_an_end(self):
+        for endless in (False, True):
+            with self.subTest(endless=endless), \
+                    socket.create_server(("127.0.0.1", 0)) as server:
+                process = self.start(f"tcp://127.0.0.1:{server.getsockname()[1]}", "--timeout",
+                                     "49000s", "--connections", "1")
+                client, _ = server.accept()
+                with client:
+                    self.assertTrue(client.recv(1))
+                    if endless:
+                        writer = threading.Thread(target=send_without_end, args=(client,))
+                        writer.start()
+                        self.addCleanup(writer.join)
                     process.send_signal(signal.SIGINT)
-        self.assertEqual(process.returncode, -signal.SIGINT)
+                    out, err = process.communicate(timeout=TIMEOUT)
+                    self.assertEqual((process.returncode, err), (0, ""))
+                    self.assertRegex(out, r" s, interrupted\n")
 
 
 if __name__ == "__main__":

@@ -137,6 +137,12 @@ bool lane_begin(struct lane *lane, uint64_t now_ns, bool first, uint64_t *ret_ns
     return true;
 }
 
+bool lane_late(const struct lane *lane, uint64_t now_ns)
+{
+    return lane->run_ms > 0 && now_ns >= lane->deadline_ns &&
+           clock_since(lane->deadline_ns, now_ns) >= lane_timeout_ns(lane);
+}
+
 /* A backlog is worked off after the time is over, but not for ever. */
 bool lane_over(struct lane *lane, uint64_t now_ns)
 {

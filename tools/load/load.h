@@ -111,13 +111,18 @@ int load_create(struct load **ret_load, const struct load_options *options);
  * milliseconds, waits for the last answers, and adds what happened to *result. With ms = 0 it is
  * exactly in_flight requests a client, and stalled clients are in place when it returns; with
  * UINT32_MAX it ends by options.requests or load_stop. With per_connection every connection gets
- * all its requests, so that a run may take longer, and leaves none open. A connection in error is
+ * all its requests, so that a run may take longer, and leaves none open. Unless ms is 0 a run ends
+ * timeout_ms after its time at the latest, whatever still moves: what is under way then, or was due
+ * and could not be sent, is an error. A connection in error is
  * closed and opened again 100 ms later, if the run lasts so long; a datagram socket in error stays
  * closed. Returns 0 or -errno: of the first connection, when not even that could be opened.
  */
 int load_run(struct load *load, uint32_t ms, struct load_result *result);
 
-/* Ends the run, as if its time was over, and every later one at its beginning. Signal-safe. */
+/*
+ * Ends the run at once, and every later one at its beginning: what is under way is not waited for,
+ * and counts neither as answered nor as an error. Signal-safe.
+ */
 void load_stop(struct load *load);
 
 void load_destroy(struct load *load);

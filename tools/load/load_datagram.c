@@ -21,6 +21,7 @@
 
 enum {
     LOST_MS = 100,
+    READS_MAX = 16,             /* of one socket, then the others and the clock have a turn */
     SLOT_BITS = 12,
     SLOTS_MAX = 1 << SLOT_BITS,
     BATCH_MAX = 64,
@@ -182,7 +183,8 @@ static void peer_close(struct datagrams *datagrams, struct peer *peer)
     datagrams->open--;
 }
 
-static void peer_fail(struct lane *lane, struct peer *peer, enum load_error what)
+/* Nothing is under way any more; returns how many were. */
+static uint32_t peer_forget(struct lane *lane, struct peer *peer)
 {
     struct datagrams *datagrams = lane->state;
     uint32_t under_way = 0;
@@ -193,8 +195,13 @@ static void peer_fail(struct lane *lane, struct peer *peer, enum load_error what
     }
     peer->out.len = 0;
     datagrams->waiting -= under_way;
-    lane_failed(lane, what, under_way);
-    peer_close(datagrams, peer);
+    return under_way;
+}
+
+static void peer_fail(struct lane *lane, struct peer *peer, enum load_error what)
+{
+    lane_failed(lane, what, peer_forget(lane, peer));
+    peer_close(lane->state, peer);
 }
 
 /* ------------------------------------------------------------------ requests ---------- */
@@ -335,9 +342,15 @@ static void replies_receive(struct lane *lane, struct peer *peer)
 {
     struct datagrams *datagrams = lane->state;
     struct batch *in = &datagrams->in;
+    int reads = 0;
     int n;
 
     do {
+        if (reads++ == READS_MAX) {
+            if (watch(lane, peer, EPOLL_CTL_MOD) < 0)   /* what is still there is told again */
+                peer_fail(lane, peer, LOAD_BROKEN);
+            return;
+        }
         n = recvmmsg(peer->fd, in->messages, BATCH_MAX, MSG_DONTWAIT, NULL);
         if (n < 0) {
             if (errno != EAGAIN)
@@ -416,10 +429,27 @@ static void begin_run(struct lane *lane)
     }
 }
 
+/* The sockets stay for the next run: answers that come too late are known as such. */
+static void give_up(struct lane *lane)
+{
+    struct datagrams *datagrams = lane->state;
+
+    for (uint32_t i = 0; i < lane->clients; i++) {
+        uint32_t under_way = peer_forget(lane, &datagrams->peers[i]);
+
+        if (under_way > 0)
+            lane_failed(lane, LOAD_TIMEOUT, under_way);
+    }
+}
+
 static bool is_over(struct lane *lane, uint64_t now_ns)
 {
     const struct datagrams *datagrams = lane->state;
 
+    if (lane->stopped)
+        return true;
+    if (lane_late(lane, now_ns))
+        give_up(lane);
     return datagrams->open == 0 || (datagrams->waiting == 0 && lane_over(lane, now_ns));
 }
 

@@ -28,7 +28,7 @@ struct lane;
 /* A transport. All but destroy return 0 or -errno. */
 struct lane_kind {
     int (*create)(struct lane *lane);
-    int (*run)(struct lane *lane);      /* until deadline_ns, and on to the last answer */
+    int (*run)(struct lane *lane);      /* until deadline_ns, then to the last answer in time */
     void (*destroy)(struct lane *lane); /* also what create left half done */
 };
 
@@ -91,6 +91,9 @@ bool lane_begin(struct lane *lane, uint64_t now_ns, bool first, uint64_t *ret_ns
 
 /* Requests that are due, or were before the time was over, and have not begun. */
 uint64_t lane_backlog(const struct lane *lane, uint64_t now_ns);
+
+/* True: the time has been over for the timeout, and whatever is under way is to be given up. */
+bool lane_late(const struct lane *lane, uint64_t now_ns);
 
 /* True: no request will begin any more. Counts those that were due as errors. */
 bool lane_over(struct lane *lane, uint64_t now_ns);

@@ -29,6 +29,7 @@ enum {
     OPENING_MAX = 128,          /* connections under way at once: a backlog is not endless */
     REST_MS = 100,
     TRICKLE_MS = 100,
+    READS_MAX = 16,             /* of one connection, then the others and the clock have a turn */
     CHECKS_PER_TIMEOUT = 8,
 };
 
@@ -186,17 +187,22 @@ static void conn_rest(struct lane *lane, struct conn *conn, uint64_t now_ns)
     streams->rest_end = &conn->next;
 }
 
+/* Nothing is under way any more; returns how many requests were, of one that asks. */
+static uint32_t conn_forget(struct lane *lane, struct conn *conn)
+{
+    struct streams *streams = lane->state;
+    uint32_t under_way = conn->role == ASKS ? conn->begun - conn->first : 0;
+
+    streams->waiting -= under_way;
+    conn->first = conn->written = conn->begun;
+    conn->part = 0;
+    return under_way;
+}
+
 /* Gives up what is under way on it. */
 static void conn_fail(struct lane *lane, struct conn *conn, enum load_error what, uint64_t now_ns)
 {
-    struct streams *streams = lane->state;
-    uint32_t under_way = conn->begun - conn->first;
-
-    lane_failed(lane, what, conn->role == ASKS ? under_way : 1);
-    if (conn->role == ASKS)
-        streams->waiting -= under_way;
-    conn->first = conn->written = conn->begun;
-    conn->part = 0;
+    lane_failed(lane, what, conn_forget(lane, conn));
     conn_close(lane, conn);
     conn_rest(lane, conn, now_ns);
 }
@@ -205,8 +211,7 @@ static void conn_fail(struct lane *lane, struct conn *conn, enum load_error what
 static void conn_hung_up(struct lane *lane, struct conn *conn, uint64_t now_ns)
 {
     lane->result.hung_up++;
-    conn->first = conn->written = conn->begun;
-    conn->part = 0;
+    conn_forget(lane, conn);
     conn_close(lane, conn);
     conn_rest(lane, conn, now_ns);
 }
@@ -505,9 +510,15 @@ static void conn_read(struct lane *lane, struct conn *conn, uint32_t events)
 {
     struct streams *streams = lane->state;
     uint64_t now_ns;
+    int reads = 0;
     ssize_t n;
 
     do {
+        if (reads++ == READS_MAX) {
+            if (watch(lane, conn, EPOLL_CTL_MOD) < 0)   /* what is still there is told again */
+                conn_fail(lane, conn, LOAD_BROKEN, lane_clock_ns());
+            return;
+        }
         n = recv(conn->fd, streams->buf, RECV_SIZE, 0);
         if (n < 0 && errno == EAGAIN)
             break;
@@ -751,12 +762,29 @@ static void begin_run(struct lane *lane)
     }
 }
 
+/* Whatever still moves: an answer without an end would be waited for without one. */
+static void give_up(struct lane *lane, uint64_t now_ns)
+{
+    struct streams *streams = lane->state;
+
+    for (uint32_t i = 0; i < streams->opened; i++) {
+        struct conn *conn = &streams->conns[i];
+
+        if (waits_for_server(conn))
+            conn_fail(lane, conn, conn->opening ? LOAD_CANNOT_CONNECT : LOAD_TIMEOUT, now_ns);
+        else if (conn->role == ASKS && conn->begun != conn->first)
+            lane_failed(lane, LOAD_CANNOT_CONNECT, conn_forget(lane, conn));   /* it rests */
+    }
+}
+
 static bool is_over(struct lane *lane, uint64_t now_ns)
 {
     const struct streams *streams = lane->state;
 
-    if (streams->error < 0)
+    if (streams->error < 0 || lane->stopped)
         return true;
+    if (lane_late(lane, now_ns))
+        give_up(lane, now_ns);
     return streams->waiting == 0 && lane_over(lane, now_ns) &&
            (lane->left == 0 || lane->stopped ||
             (streams->opening == 0 && openings_due(lane, now_ns) == 0));
