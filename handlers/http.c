@@ -88,10 +88,6 @@ static bool asks_for_head(struct weir_request *req)
     char *data;
     ssize_t n = weir_peek(req, &data, 0);
 
-    if (n >= 2 && data[0] == '\r') {
-        data += 2;
-        n -= 2;
-    }
     return n >= 5 && memcmp(data, "HEAD ", 5) == 0;
 }
 
@@ -539,16 +535,33 @@ static int give_up(struct weir_request *req, ssize_t error, size_t arrived)
 }
 
 /*
- * Waits until a whole head is buffered, and moves to its request line. Returns its length; or 0 or
- * -errno, for handle to return, when there is nothing more to serve.
+ * Old clients send an empty line behind a body, and RFC 9112, 2.2 has it ignored: any number, for a
+ * limit would have to be remembered where they come one by one. Returns how many bytes are left.
  */
-static ssize_t await_head(struct weir_request *req)
+static __attribute__((cold, noinline)) size_t skip_empty_lines(struct weir_request *req,
+                                                               char **data, size_t len)
+{
+    while (len >= 2 && (*data)[0] == '\r' && (*data)[1] == '\n') {
+        weir_consume(req, 2);
+        *data += 2;
+        len -= 2;
+    }
+    return len;
+}
+
+/*
+ * Waits until a whole head is buffered, and nothing before it. If that comes to nothing, ret_len is
+ * 0, and what is returned is for handle to return: with nothing but empty lines no request has
+ * begun, and the connection is as idle as without.
+ */
+static int await_head(struct weir_request *req, size_t *ret_len)
 {
     struct http_scan scan;
-    size_t arrived = 0, len;
+    size_t arrived = 0;
     char *data;
     int status;
 
+    *ret_len = 0;
     http_scan_begin(&scan);
     do {
         ssize_t n = weir_peek(req, &data, arrived + 1);
@@ -556,18 +569,22 @@ static ssize_t await_head(struct weir_request *req)
         if (n <= (ssize_t)arrived)
             return give_up(req, n < 0 ? n : 0, arrived);
         arrived = (size_t)n;
-        status = http_scan(&scan, data, arrived, &len);
+        if (*data == '\r') {
+            arrived = skip_empty_lines(req, &data, arrived);
+            if (arrived == 0)
+                return WEIR_KEEP;
+            http_scan_begin(&scan);     /* it may have seen a CR whose LF was missing */
+        }
+        status = http_scan(&scan, data, arrived, ret_len);
     } while (status == -EAGAIN);
-    if (status != 0)
-        return refuse(req, status);
-    weir_consume(req, scan.start);
-    return (ssize_t)(len - scan.start);
+    return status != 0 ? refuse(req, status) : 0;
 }
 
 /* Pipelined requests are a call each, so that each has the whole of request_timeout_ms. */
 int weir_http_handle(struct weir_request *req)
 {
-    ssize_t len = await_head(req);
+    size_t len;
+    int r = await_head(req, &len);
 
-    return len > 0 ? exchange(req, (size_t)len) : (int)len;
+    return len > 0 ? exchange(req, len) : r;
 }

@@ -321,7 +321,7 @@ int http_read_head(struct http_head *ret_head, char *data, size_t len)
 static int scan_limits(const struct http_scan *scan, size_t end)
 {
     if (scan->lines == 0)
-        return end - scan->start > HTTP_LINE_MAX ? URI_TOO_LONG : 0;
+        return end > HTTP_LINE_MAX ? URI_TOO_LONG : 0;
     return end - scan->fields > HTTP_FIELDS_SIZE_MAX ? FIELDS_TOO_LARGE : 0;
 }
 
@@ -330,15 +330,12 @@ static int judge_lines(struct http_scan *scan, const char *data)
 {
     struct http_head *head = &scan->so_far;
     struct http_field field;
-    const char *at, *end = data + scan->line;
+    const char *at = data + scan->judged_lines, *end = data + scan->line;
 
-    if (scan->judged_lines < scan->start)
-        scan->judged_lines = scan->start;
-    at = data + scan->judged_lines;
     head->fields = &field;
     while (at < end) {
         head->fields_len = 0;
-        if (at == data + scan->start) {
+        if (at == data) {
             *head = (struct http_head){ .fields = &field };
             at = read_request_line(head, at, end);
         } else {
@@ -359,8 +356,7 @@ static int judge_lines(struct http_scan *scan, const char *data)
 static __attribute__((cold, noinline)) int judge(struct http_scan *scan, const char *data,
                                                  size_t end, int status)
 {
-    size_t limit = scan->lines == 0 ? scan->start + HTTP_LINE_MAX :
-        scan->fields + HTTP_FIELDS_SIZE_MAX;
+    size_t limit = scan->lines == 0 ? HTTP_LINE_MAX : scan->fields + HTTP_FIELDS_SIZE_MAX;
     size_t from = scan->judged_bytes > scan->line ? scan->judged_bytes : scan->line;
     int earlier = judge_lines(scan, data);
 
@@ -377,20 +373,15 @@ static __attribute__((cold, noinline)) int judge(struct http_scan *scan, const c
 /* Takes the line that ends before `end`, and is not the head's last. */
 static int scan_line(struct http_scan *scan, const char *data, uint32_t end)
 {
-    bool empty = end - scan->line == 2;
     int status = scan_limits(scan, end);
 
     if (status != 0)
         return status;
-    if (http_is_space(data[scan->line]) || (empty && scan->start > 0))
+    if (http_is_space(data[scan->line]) || end - scan->line == 2)
         return BAD_REQUEST;
     if (scan->lines > HTTP_FIELDS_MAX)
         return FIELDS_TOO_LARGE;
     scan->line = end;
-    if (empty) {
-        scan->start = end;
-        return 0;
-    }
     if (scan->lines++ == 0)
         scan->fields = end;
     return 0;
@@ -409,9 +400,11 @@ int http_scan(struct http_scan *scan, const char *data, size_t len, size_t *ret_
             return judge(scan, data, end, status != 0 ? status : BAD_REQUEST);
         }
         if (end - scan->line == 2 && scan->lines > 0) {
-            *ret_len = end;
             status = scan_limits(scan, end);
-            return status != 0 ? judge(scan, data, end, status) : 0;
+            if (status != 0)
+                return judge(scan, data, end, status);
+            *ret_len = end;
+            return 0;
         }
         status = scan_line(scan, data, end);
         if (status != 0)

@@ -23,7 +23,7 @@ enum {
     HTTP_LINE_MAX = 8192,           /* bytes of a request line, its CRLF included: else 414 */
     HTTP_FIELDS_MAX = 100,          /* header fields of a request: else 431 */
     HTTP_FIELDS_SIZE_MAX = 32768,   /* bytes of all of them and the empty line: else 431 */
-    HTTP_HEAD_MAX = 2 + HTTP_LINE_MAX + HTTP_FIELDS_SIZE_MAX,
+    HTTP_HEAD_MAX = HTTP_LINE_MAX + HTTP_FIELDS_SIZE_MAX,
 };
 
 struct http_field {
@@ -52,7 +52,6 @@ struct http_head {
 
 /* How far a head has arrived. */
 struct http_scan {
-    uint32_t start;                 /* of the request line: one empty line before it is skipped */
     uint32_t fields;                /* where the header fields begin */
     uint32_t line;                  /* where the line that is still incomplete began */
     uint32_t seen;                  /* bytes searched for its end */
@@ -68,7 +67,6 @@ struct http_scan {
  */
 static inline void http_scan_begin(struct http_scan *scan)
 {
-    scan->start = 0;
     scan->fields = 0;
     scan->line = 0;
     scan->seen = 0;
@@ -79,7 +77,7 @@ static inline void http_scan_begin(struct http_scan *scan)
 
 /*
  * http_scan looks at the bytes that came since the last call; data is the head from its first
- * byte. Returns 0 when it is complete, in ret_len bytes; -EAGAIN when more must come; or a status:
+ * byte, behind the empty lines that may come before it. Returns 0 when it is complete, in ret_len bytes; -EAGAIN when more must come; or a status:
  * 414 and 431 for the limits, 400 for a bare CR or LF or a line that begins with a space, and what
  * http_read_head would say to a line that came before the head's last bytes did.
  */

@@ -22,11 +22,10 @@ enum {
 
 /* ------------------------------------------------------------------ a site ------------ */
 
-/* Answers with the length of the body, and a sum over its bytes. */
-static int sum(struct weir_http *ex)
+/* Reads the body, and prints its length and a sum over its bytes. Returns the print's, or -errno. */
+static int print_sum(struct weir_http *ex, char *text)
 {
     unsigned char buf[1000];
-    char text[64];
     size_t len = 0;
     unsigned total = 0;
     ssize_t n;
@@ -36,9 +35,25 @@ static int sum(struct weir_http *ex)
         for (ssize_t i = 0; i < n; i++)
             total += buf[i];
     }
-    if (n < 0)
-        return (int)n;
-    return weir_http_reply(ex, 200, NULL, text, (size_t)sprintf(text, "%zu %u", len, total));
+    return n < 0 ? (int)n : sprintf(text, "%zu %u", len, total);
+}
+
+static int sum(struct weir_http *ex)
+{
+    char text[64];
+    int n = print_sum(ex, text);
+
+    return n < 0 ? n : weir_http_reply(ex, 200, NULL, text, (size_t)n);
+}
+
+static int begin_and_sum(struct weir_http *ex)
+{
+    int n = weir_http_begin(ex, 200, NULL);
+    char text[64];
+
+    if (n == 0)
+        n = print_sum(ex, text);
+    return n < 0 ? n : weir_http_write(ex, text, (size_t)n);
 }
 
 static int stream_many(struct weir_http *ex)
@@ -85,6 +100,7 @@ static int reply_late(struct weir_http *ex)
 static const struct weir_http_route routes[] = {
     { "GET", "/late", reply_late, NULL },
     { "POST", "/sum", sum, NULL },
+    { "POST", "/begin-and-sum", begin_and_sum, NULL },
     { "GET", "/stream", stream_many, NULL },
     { "GET", "/file", send_many, &file_fd },
     { "GET", "/environment", send_environment, NULL },
@@ -228,6 +244,33 @@ static void a_client_that_expects_it_is_invited_to_send_its_body(void **state)
     support_expect(fd, "HTTP/1.1 100 Continue\r\n\r\n");
     support_say(fd, "abc");
     assert_replied(fd, "HTTP/1.1 200 OK\r\n", "\r\n\r\n3 294");
+}
+
+/* "100 Continue" would be no chunk. */
+static void a_client_whose_reply_has_begun_is_not_invited(void **state)
+{
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_say(fd, "POST /begin-and-sum HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+                    "Expect: 100-continue\r\n\r\n");
+    SUPPORT_AWAIT(server, parked, == 1);
+    support_say(fd, "abc");
+    assert_replied(fd, "HTTP/1.1 200 OK\r\n", "\r\n\r\n5\r\n3 294\r\n0\r\n\r\n");
+    assert_non_null(strstr(reply, "\r\nConnection: close\r\n"));
+    assert_null(strstr(reply, "100 Continue"));
+}
+
+static void with_an_empty_line_behind_a_request_its_connection_is_idle(void **state)
+{
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_say(fd, "POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na\r\n");
+    SUPPORT_AWAIT(server, idle, == 1);
+    support_say(fd, "\r\nPOST /sum HTTP/1.0\r\nContent-Length: 1\r\n\r\nb");
+    assert_replied(fd, "HTTP/1.1 200 OK\r\n", "\r\n\r\n1 97");
+    assert_non_null(strstr(reply, "\r\n\r\n1 98"));
 }
 
 static void a_body_as_long_as_the_limit_is_read(void **state)
@@ -374,6 +417,8 @@ int main(void)
         SERVED(a_body_that_comes_in_pieces_parks_its_handler_and_is_read_whole),
         SERVED(others_are_served_while_a_body_is_missing),
         SERVED(a_client_that_expects_it_is_invited_to_send_its_body),
+        SERVED(a_client_whose_reply_has_begun_is_not_invited),
+        SERVED(with_an_empty_line_behind_a_request_its_connection_is_idle),
         SERVED(a_body_as_long_as_the_limit_is_read),
         SERVED(the_refusal_of_a_long_body_reaches_a_client_that_is_sending_it),
         SERVED(a_stream_larger_than_any_buffer_is_sent_whole),

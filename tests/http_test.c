@@ -370,12 +370,13 @@ static void head_gets_the_headers_of_get_and_no_body(void **state)
     assert_int_equal(outcome.status, WEIR_KEEP);
 }
 
-static void one_empty_line_before_a_request_is_skipped(void **state)
+static void empty_lines_before_a_request_are_skipped(void **state)
 {
     (void)state;
     assert_reply("\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
                  HELLO HELLO);
-    assert_bad("\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_reply("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", HELLO);
+    assert_bad("\r\n\rGET / HTTP/1.1\r\nHost: x\r\n\r\n");
 }
 
 static void a_request_is_told_apart_into_its_pieces(void **state)
@@ -1030,6 +1031,26 @@ static void a_peer_that_leaves_between_requests_gets_no_reply(void **state)
     assert_int_equal(outcome.status, 0);
 }
 
+static void with_empty_lines_alone_a_connection_is_idle(void **state)
+{
+    static const char *const inputs[][2] = {
+        { "\r\n", "" }, { "\r\n\r\n\r\n", "" },
+        { "GET / HTTP/1.1\r\nHost: x\r\n\r\n\r\n", HELLO },
+        { "GET / HTTP/1.1\r\nHost: x\r\n\r\n\r\n\r\n", HELLO },
+        { "POST /mirror HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na\r\n",
+          "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(inputs) / sizeof(inputs[0]); i++)
+        for (size_t step = 0; step < 4; step++) {
+            serve(&outcome, inputs[i][0], strlen(inputs[i][0]),
+                  (struct weather){ .step = step, .ending = -ETIMEDOUT });
+            assert_string_equal(outcome.text, inputs[i][1]);
+            assert_int_equal(outcome.status, WEIR_KEEP);
+        }
+}
+
 static void a_timeout_is_answered_only_if_a_request_had_begun(void **state)
 {
     static const char head[] = "GET / HT";
@@ -1083,7 +1104,7 @@ int main(void)
         cmocka_unit_test(http_1_0_closes_unless_it_asks_to_be_kept),
         cmocka_unit_test(a_draining_server_answers_and_closes),
         cmocka_unit_test(head_gets_the_headers_of_get_and_no_body),
-        cmocka_unit_test(one_empty_line_before_a_request_is_skipped),
+        cmocka_unit_test(empty_lines_before_a_request_are_skipped),
         cmocka_unit_test(a_request_is_told_apart_into_its_pieces),
         cmocka_unit_test(an_absolute_target_without_a_path_asks_for_the_root),
         cmocka_unit_test(strings_of_a_request_outlive_the_reading_of_its_body),
@@ -1124,6 +1145,7 @@ int main(void)
         cmocka_unit_test(fields_have_limits_in_number_and_size),
         cmocka_unit_test(a_head_cut_short_is_a_bad_request),
         cmocka_unit_test(a_peer_that_leaves_between_requests_gets_no_reply),
+        cmocka_unit_test(with_empty_lines_alone_a_connection_is_idle),
         cmocka_unit_test(a_timeout_is_answered_only_if_a_request_had_begun),
         cmocka_unit_test(a_peer_that_resets_is_not_reported),
         cmocka_unit_test(a_cancelled_request_stays_cancelled),

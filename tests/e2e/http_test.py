@@ -234,6 +234,14 @@ class HttpElsewhere(unittest.TestCase):
                 self.assertEqual([reply[0] for reply in parse(receive_all(client))], [408])
                 self.assertEqual(receive_all(silent), b"")
 
+    def test_an_empty_line_is_no_request_that_could_stall(self):
+        with serve("--request-timeout", "50ms", "--idle-timeout", "300ms") as weir:
+            with weir.connect() as client, weir.connect() as silent:
+                client.sendall(GET + b"\r\n")
+                silent.sendall(b"\r\n")
+                self.assertEqual([reply[0] for reply in parse(receive_all(client))], [200])
+                self.assertEqual(receive_all(silent), b"")
+
     def test_a_request_that_trickles_is_ended_by_the_request_timeout(self):
         with serve("--request-timeout", "50ms", "--read-timeout", "30s") as weir:
             with weir.connect() as client:
