@@ -203,6 +203,49 @@ bool http_is_host(const char *text, size_t len)
 
 /* ------------------------------------------------------------------ chunks ------------ */
 
+/*
+ * The extensions are walked with the line's CR before them as the end: it is in no class, no space,
+ * and stands in no quoted string.
+ */
+static const char *skip_spaces(const char *at)
+{
+    while (http_is_space(*at))
+        at++;
+    return at;
+}
+
+/* A quoted string: returns what follows it, or NULL. */
+static const char *skip_quoted(const char *at, const char *end)
+{
+    for (at++; at < end && *at != '"'; at++)
+        if (*at == '\\')
+            at++;
+    return at < end ? at + 1 : NULL;
+}
+
+/* Whether `at` is a list of ";name", ";name=token" and ";name=string", with white space between. */
+static bool are_extensions(const char *at, const char *end)
+{
+    const char *name;
+
+    while (at && at < end) {
+        at = skip_spaces(at);
+        if (*at != ';')
+            return false;
+        name = skip_spaces(at + 1);
+        at = http_skip(name, TOKEN);
+        if (at == name)
+            return false;
+        if (*skip_spaces(at) != '=')
+            continue;
+        name = skip_spaces(skip_spaces(at) + 1);
+        at = *name == '"' ? skip_quoted(name, end) : http_skip(name, TOKEN);
+        if (at == name)
+            return false;
+    }
+    return at == end;
+}
+
 int http_parse_chunk(const char *line, size_t len, uint64_t *ret_size, size_t *ret_extension)
 {
     uint64_t size = 0;
@@ -217,9 +260,7 @@ int http_parse_chunk(const char *line, size_t len, uint64_t *ret_size, size_t *r
     digits = i;
     if (digits == 0)
         return 400;
-    while (i < len && http_is_space(line[i]))
-        i++;
-    if (digits < len && (line[i] != ';' || !http_is_value(line + i, len - i)))
+    if (!http_is_value(line + i, len - i) || !are_extensions(line + i, line + len))
         return 400;
     *ret_size = size;
     *ret_extension = len - digits;
