@@ -545,7 +545,8 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
  *   false           no               returns at once; weir_server_destroy waits
  *
  * A drained server answers what has arrived of a kept connection's requests, waits for the rest of
- * one that breaks off there, and closes it, whatever else its client sends. Twice is harmless.
+ * one that breaks off there, and closes it, whatever else its client sends; a handler may end it
+ * before, as HTTP's does with the first reply that says so. Twice is harmless.
  * Children that have been cancelled while it waits, by it or by weir_server_cancel, and have not
  * ended after 2 seconds, because they block, loop or are stopped, are killed, with a line each on
  * standard error. daemon_threads leaves them alone.

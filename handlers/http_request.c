@@ -81,9 +81,10 @@ static const char *find_authority(const char *target, size_t len)
 }
 
 /* The absolute form, with an authority that has a host, and no user in it. */
-static int take_absolute(struct http_head *head, const char *data, const char *target,
-                         const char *end)
+static int take_absolute(struct http_head *head, const char *data,
+                         const struct http_request_line *line)
 {
+    const char *target = line->target, *end = target + line->target_len;
     const char *authority = find_authority(target, (size_t)(end - target)), *path = authority;
 
     if (!authority)
@@ -98,6 +99,7 @@ static int take_absolute(struct http_head *head, const char *data, const char *t
     if (head->path_len == 0) {
         head->path = (uint16_t)(end + strlen(" HTTP") - data);
         head->path_len = 1;     /* "http://host" asks for "/": the version has one */
+        head->asterisk = head->query == 0 && strcmp(line->method, "OPTIONS") == 0;
     }
     return 0;
 }
@@ -115,7 +117,7 @@ static int take_target(struct http_head *head, const char *data,
     if (strcmp(line->method, "CONNECT") == 0)
         return NOT_IMPLEMENTED;
     if (*target != '/' && *target != '*')
-        return take_absolute(head, data, target, end);
+        return take_absolute(head, data, line);
     if (*target == '*' && (strcmp(line->method, "OPTIONS") != 0 || line->target_len != 1))
         return BAD_REQUEST;
     take_path(head, data, target, end);
@@ -299,6 +301,8 @@ static int conclude(struct http_head *head, char *data)
     head->keep = !head->says_close && (head->one_one || head->says_keep);
     if (!head->one_one)
         head->expect = false;   /* a 1.0 client cannot read a 100 */
+    if (head->asterisk)
+        data[head->path] = '*'; /* RFC 9112, 3.2.4 */
     if (head->authority > 0)
         memmove(data + head->authority, data + head->authority + 1, head->authority_len);
     return 0;

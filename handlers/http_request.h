@@ -46,6 +46,7 @@ struct http_head {
     bool one_one;                   /* HTTP/1.1 or a later 1.x */
     bool keep;                      /* the peer would like the connection to stay */
     bool expect;                    /* it waits for "100 Continue" */
+    bool asterisk;                  /* OPTIONS of a whole URI that is a host alone */
     bool host, length, coding;      /* these fields have been seen */
     bool says_close, says_keep;     /* Connection does */
 };
