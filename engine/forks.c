@@ -101,6 +101,7 @@ static _Noreturn void child_main(struct forks *forks, struct worker *worker,
 {
     struct connection *conn;
 
+    log_alone();
     leave_seats(forks);
     /* There is room for it now. */
     if (accepted->packet && keep_socket(accepted->packet) < 0)
@@ -112,7 +113,6 @@ static _Noreturn void child_main(struct forks *forks, struct worker *worker,
     /* Whoever is counted at this address is counted by the parent. */
     conn->guest = NULL;
     worker_serve_alone(worker, conn, &forks->config.rest);
-    log_flush();
     _exit(had_errors(worker));
 }
 
@@ -280,6 +280,7 @@ static void reap_seat(struct forks *forks, size_t i)
         return;
     if (crashed)
         mixin_tell_death(&forks->config, seat.pid, status, -ECHILD, seat.peer, seat.handler);
+    log_sum_up();
     connection_table_return(&forks->config.crew->table, 1);
 }
 

@@ -8,11 +8,13 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,9 +42,16 @@ static const struct limit {
 };
 
 struct period {
-    uint64_t until_ms;          /* 0: none has begun */
-    unsigned taken;
-    uint64_t left_out;
+    _Atomic uint64_t until_ms;  /* 0: none has begun */
+    _Atomic unsigned taken;
+    _Atomic uint64_t left_out;
+};
+
+/* What a process and its children count together; without a lock, which one that is killed would
+ * keep. All orders are relaxed, since nothing else is read by these counts. */
+struct counts {
+    struct period periods[LOG_KINDS];
+    _Atomic uint64_t lost;      /* for want of room, in the ring or in standard error */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* of all below; never held over write */
@@ -52,51 +61,68 @@ static pthread_cond_t written;  /* a line is, or the writer has ended */
 static struct line ring[LINES];
 static unsigned first;
 static unsigned len;            /* with the one that is being written */
-static uint64_t lost;           /* for want of room in the ring */
-static struct period periods[LOG_KINDS];
+static struct counts own;       /* until there is memory to share, and if there is none */
+static struct counts *counts = &own;
+static bool alone;              /* no writer here: see log_alone */
 static unsigned users;
 static bool running;            /* the writer */
 static bool ending;             /* it shall end once the ring is empty */
 static pthread_t writer;
 
+static bool wake_writer_locked(void);
+
 /* ------------------------------------------------------------------ the ring ---------- */
+
+static void count_lost_locked(void)
+{
+    /* relaxed: a count. pairs: sum_up_locked() */
+    atomic_fetch_add_explicit(&counts->lost, 1, memory_order_relaxed);
+}
 
 static struct line *put_locked(void)
 {
     if (len == LINES) {
-        lost++;
+        count_lost_locked();
         return NULL;
     }
     return &ring[(first + len++) % LINES];
 }
 
-static void say_locked(const char *format, uint64_t count, const char *about)
+/* What was counted, by whichever process takes it first. */
+static void say_locked(const char *format, _Atomic uint64_t *count, const char *about)
 {
-    struct line *line = put_locked();
+    /* relaxed: a count, of which nobody takes the same twice. pairs: may_say_locked() */
+    uint64_t n = atomic_exchange_explicit(count, 0, memory_order_relaxed);
+    struct line *line = n > 0 ? put_locked() : NULL;
 
     if (line)
         line->len = (size_t)snprintf(line->text, sizeof(line->text), format,
-                                     (unsigned long long)count, about);
+                                     (unsigned long long)n, about);
 }
 
-/* What has been left out, once it is time to say so. */
+/* When the sum of a kind is due; CLOCK_NEVER: nothing was left out. */
+static uint64_t sum_ms_locked(const struct period *period)
+{
+    /* relaxed: at worst a sum is told by the clock of the period before. pairs: may_say_locked() */
+    if (atomic_load_explicit(&period->left_out, memory_order_relaxed) == 0)
+        return CLOCK_NEVER;
+    return atomic_load_explicit(&period->until_ms, memory_order_relaxed);
+}
+
+/* What has been left out, once it is time to say so, or at once. */
 static void sum_up_locked(uint64_t now_ms)
 {
     for (unsigned kind = 0; kind < LOG_KINDS; kind++) {
-        struct period *period = &periods[kind];
+        uint64_t due_ms = sum_ms_locked(&counts->periods[kind]);
 
-        if (period->left_out == 0 || now_ms < period->until_ms)
-            continue;
-        say_locked("weir: left out: %llu more about %s\n", period->left_out,
-                   limits[kind].about);
-        *period = (struct period){ 0 };
+        if (due_ms != CLOCK_NEVER && now_ms >= due_ms)
+            say_locked("weir: left out: %llu more about %s\n", &counts->periods[kind].left_out,
+                       limits[kind].about);
     }
-    if (lost > 0 && len < LINES) {
-        uint64_t count = lost;
-
-        lost = 0;
-        say_locked("weir: left out: %llu for which standard error had no room%s\n", count, "");
-    }
+    /* Once there is room again. */
+    if (len == 0)
+        say_locked("weir: left out: %llu for which standard error had no room%s\n", &counts->lost,
+                   "");
 }
 
 static uint64_t next_sum_ms_locked(void)
@@ -104,41 +130,89 @@ static uint64_t next_sum_ms_locked(void)
     uint64_t next_ms = CLOCK_NEVER;
 
     for (unsigned kind = 0; kind < LOG_KINDS; kind++)
-        if (periods[kind].left_out > 0)
-            next_ms = clock_earlier(next_ms, periods[kind].until_ms);
+        next_ms = clock_earlier(next_ms, sum_ms_locked(&counts->periods[kind]));
     return next_ms;
+}
+
+/* Of several who find the period over one begins the next. What others take before it has counted
+ * nothing any more is theirs besides: a line more or less. */
+static void begin_period_locked(struct period *period, uint64_t now_ms, unsigned period_ms)
+{
+    /* relaxed: as said. pairs: the same in another process */
+    uint64_t until_ms = atomic_load_explicit(&period->until_ms, memory_order_relaxed);
+
+    /* relaxed: as said. pairs: the same in another process */
+    if (now_ms >= until_ms &&
+        atomic_compare_exchange_strong_explicit(&period->until_ms, &until_ms, now_ms + period_ms,
+                                                memory_order_relaxed, memory_order_relaxed))
+        atomic_store_explicit(&period->taken, 0, memory_order_relaxed);
+}
+
+static bool may_say_locked(enum log_kind kind)
+{
+    const struct limit *limit = &limits[kind];
+    struct period *period = &counts->periods[kind];
+    uint64_t now_ms = clock_ms();
+
+    /* A child's sums are its parent's to tell. */
+    if (!alone)
+        sum_up_locked(now_ms);
+    begin_period_locked(period, now_ms, limit->period_ms);
+    /* relaxed: counts. pairs: the same in another process, sum_up_locked() */
+    if (atomic_fetch_add_explicit(&period->taken, 1, memory_order_relaxed) < limit->lines)
+        return true;
+    if (limit->about &&
+        atomic_fetch_add_explicit(&period->left_out, 1, memory_order_relaxed) == 0)
+        wake_writer_locked();       /* there will be a sum */
+    return false;
 }
 
 static bool may_say(enum log_kind kind)
 {
-    const struct limit *limit = &limits[kind];
-    struct period *period = &periods[kind];
-    uint64_t now_ms = clock_ms();
     bool may;
 
     pthread_mutex_lock(&lock);
-    sum_up_locked(now_ms);
-    if (now_ms >= period->until_ms)
-        *period = (struct period){ .until_ms = now_ms + limit->period_ms };
-    may = period->taken < limit->lines;
-    if (may)
-        period->taken++;
-    else if (limit->about && period->left_out++ == 0)
-        pthread_cond_signal(&news);     /* there will be a sum */
+    may = may_say_locked(kind);
     pthread_mutex_unlock(&lock);
     return may;
 }
 
 /* ------------------------------------------------------------------ writing ----------- */
 
-void log_now(const char *text, size_t size, int wait_ms)
+/* A reader that has gone is nothing to end the program for. */
+static void block_sigpipe(sigset_t *ret_sigpipe, sigset_t *ret_old)
+{
+    sigemptyset(ret_sigpipe);
+    sigaddset(ret_sigpipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, ret_sigpipe, ret_old);
+}
+
+/* The signal of a write is the thread's: it is taken back, unless another was pending before. */
+static bool write_without_sigpipe(const char *text, size_t size)
+{
+    const struct timespec at_once = { 0 };
+    sigset_t sigpipe;
+    sigset_t pending;
+    sigset_t old;
+    bool written_now;
+
+    sigpending(&pending);
+    block_sigpipe(&sigpipe, &old);
+    written_now = write(STDERR_FILENO, text, size) >= 0;
+    if (!written_now && errno == EPIPE && !sigismember(&pending, SIGPIPE))
+        sigtimedwait(&sigpipe, NULL, &at_once);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return written_now;
+}
+
+bool log_now(const char *text, size_t size, int wait_ms)
 {
     struct pollfd room = { .fd = STDERR_FILENO, .events = POLLOUT };
 
     /* A pipe that is writable has room for PIPE_BUF bytes, unless somebody takes it just now. One
-     * that nobody has open any more has POLLERR, too, and SIGPIPE for who writes. */
-    if (poll(&room, 1, wait_ms) == 1 && room.revents == POLLOUT)
-        (void)!write(STDERR_FILENO, text, size);
+     * that nobody has open any more has POLLERR, too. */
+    return poll(&room, 1, wait_ms) == 1 && room.revents == POLLOUT &&
+           write_without_sigpipe(text, size);
 }
 
 /* May take for ever. What can't be written is gone. */
@@ -185,19 +259,11 @@ static bool wait_locked(pthread_cond_t *cond, uint64_t until_ms)
     return pthread_cond_timedwait(cond, &lock, &until) == 0;
 }
 
-/* A reader that has gone is nothing to end the program for. */
-static void block_sigpipe(void)
+static void *writer_main(void *nothing)
 {
     sigset_t sigpipe;
 
-    sigemptyset(&sigpipe);
-    sigaddset(&sigpipe, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &sigpipe, NULL);
-}
-
-static void *writer_main(void *nothing)
-{
-    block_sigpipe();
+    block_sigpipe(&sigpipe, NULL);
     pthread_mutex_lock(&lock);
     for (;;) {
         sum_up_locked(ending ? CLOCK_NEVER : clock_ms());
@@ -212,6 +278,31 @@ static void *writer_main(void *nothing)
     pthread_cond_broadcast(&written);
     pthread_mutex_unlock(&lock);
     return nothing;
+}
+
+/* Makes it, if there is none yet. False: there can't be one. */
+static bool wake_writer_locked(void)
+{
+    if (!running)
+        running = !alone && users > 0 && !ending &&
+                  thread_start(&writer, -1, writer_main, NULL) == 0;
+    pthread_cond_signal(&news);
+    return running;
+}
+
+static bool has_sum_locked(void)
+{
+    /* relaxed: a count. pairs: count_lost_locked() */
+    return atomic_load_explicit(&counts->lost, memory_order_relaxed) > 0 ||
+           next_sum_ms_locked() != CLOCK_NEVER;
+}
+
+void log_sum_up(void)
+{
+    pthread_mutex_lock(&lock);
+    if (has_sum_locked())
+        wake_writer_locked();
+    pthread_mutex_unlock(&lock);
 }
 
 /* ------------------------------------------------------------------ begin and end ----- */
@@ -241,17 +332,27 @@ static void init_conditions(void)
 static void after_fork_in_child(void)
 {
     init_conditions();
-    memset(periods, 0, sizeof(periods));
     len = 0;
-    lost = 0;
     running = false;
     ending = false;
+    pthread_mutex_unlock(&lock);
+}
+
+static void share_counts(void)
+{
+    void *memory = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                        -1, 0);
+
+    pthread_mutex_lock(&lock);
+    if (memory != MAP_FAILED)
+        counts = memory;
     pthread_mutex_unlock(&lock);
 }
 
 static void init(void)
 {
     init_conditions();
+    share_counts();
     pthread_atfork(before_fork, after_fork, after_fork_in_child);
     atexit(log_flush);
 }
@@ -274,12 +375,27 @@ void log_flush(void)
     pthread_mutex_unlock(&lock);
 }
 
+void log_alone(void)
+{
+    pthread_mutex_lock(&lock);
+    alone = true;
+    pthread_mutex_unlock(&lock);
+}
+
 void log_open(void)
 {
     pthread_once(&once, init);
     pthread_mutex_lock(&lock);
     users++;
     pthread_mutex_unlock(&lock);
+}
+
+/* Children take anew, too. */
+static void forget_periods_locked(void)
+{
+    for (unsigned kind = 0; kind < LOG_KINDS; kind++)
+        /* relaxed: a period that is over. pairs: begin_period_locked() */
+        atomic_store_explicit(&counts->periods[kind].until_ms, 0, memory_order_relaxed);
 }
 
 /* False: it is stuck in a write, and goes on for who opens next. No other is made meanwhile. */
@@ -300,6 +416,8 @@ void log_close(void)
     pthread_t thread;
 
     pthread_mutex_lock(&lock);
+    if (users == 1 && has_sum_locked())
+        wake_writer_locked();
     if (--users == 0 && running) {
         /* Somebody else may be ending it, who has closed before we opened: one of us joins it. */
         if (ending)
@@ -308,7 +426,7 @@ void log_close(void)
             ended = end_writer_locked();
     }
     if (users == 0)
-        memset(periods, 0, sizeof(periods));
+        forget_periods_locked();
     thread = writer;
     pthread_mutex_unlock(&lock);
     if (ended)
@@ -317,6 +435,13 @@ void log_close(void)
 
 /* ------------------------------------------------------------------ a line ------------ */
 
+static void count_lost(void)
+{
+    pthread_mutex_lock(&lock);
+    count_lost_locked();
+    pthread_mutex_unlock(&lock);
+}
+
 /* False: there is no writer. */
 static bool give_to_writer(const struct line *said)
 {
@@ -324,13 +449,10 @@ static bool give_to_writer(const struct line *said)
     bool given;
 
     pthread_mutex_lock(&lock);
-    if (!running)
-        running = users > 0 && !ending && thread_start(&writer, -1, writer_main, NULL) == 0;
-    given = running;
+    given = wake_writer_locked();
     line = given ? put_locked() : NULL;
     if (line)
         *line = *said;
-    pthread_cond_signal(&news);
     pthread_mutex_unlock(&lock);
     return given;
 }
@@ -349,6 +471,6 @@ void log_line(enum log_kind kind, const char *format, ...)
     va_end(args);
     line.len = (size_t)n < sizeof(line.text) ? (size_t)n : sizeof(line.text) - 1;
     line.text[line.len++] = '\n';
-    if (!give_to_writer(&line))
-        log_now(line.text, line.len, 0);
+    if (!give_to_writer(&line) && !log_now(line.text, line.len, 0))
+        count_lost();
 }

@@ -7,13 +7,15 @@
  * is left out; and of each kind only so many are taken in a period, since whoever causes them
  * may be a stranger. What was left out is counted, and told later.
  *
- * Threads: any; log_now also signal handlers. After fork(2) a child begins anew, with an empty ring.
- * Owns:    the ring, and the thread.
+ * Threads: any; log_now also signal handlers. After fork(2) a child begins with an empty ring, and
+ *          counts with its parent: all of them together say so many lines of a kind in a period.
+ * Owns:    the ring, the thread, and the memory of the counts, which children share.
  * Blocks:  log_close and log_flush, for a second at most.
  */
 #ifndef WEIR_LOG_H
 #define WEIR_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum log_kind {
@@ -38,10 +40,16 @@ void log_close(void);
 /* Waits until what was said is written: a process is about to end. */
 void log_flush(void);
 
+/* For a child that soon ends: its lines are written at once, or left out where there is no room. */
+void log_alone(void);
+
+/* A child has ended: what it left out is told, when it is time. */
+void log_sum_up(void);
+
 /*
  * Writes at once what fits, waiting for wait_ms at most for room; for who can't have a thread.
- * Async-signal-safe. At most PIPE_BUF bytes.
+ * Async-signal-safe. At most PIPE_BUF bytes. False: there was no room, or nobody to read.
  */
-void log_now(const char *text, size_t len, int wait_ms);
+bool log_now(const char *text, size_t len, int wait_ms);
 
 #endif

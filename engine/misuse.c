@@ -87,6 +87,6 @@ void misuse_die(const char *format, ...)
     va_end(args);
     len = strlen(line);
     line[len++] = '\n';
-    log_now(line, len, PATIENCE_MS);
+    (void)!log_now(line, len, PATIENCE_MS);
     abort();
 }

@@ -71,7 +71,7 @@ static _Noreturn void die_of_overflow(const struct fiber *fiber, size_t stack_si
     put(&line, "': ");
     put_number(&line, stack_size);
     put(&line, " bytes are not enough; raise stack_size\n");
-    log_now(line.text, line.len, PATIENCE_MS);
+    (void)!log_now(line.text, line.len, PATIENCE_MS);
     abort();
 }
 

@@ -376,7 +376,8 @@ struct weir_options {
 /*
  * What a server has to say goes to standard error, in lines that begin with "weir: ". Nobody waits
  * for them: a thread, which is made for the first line, writes. What standard error has no room for
- * is left out, and so is all but a few lines a second of a kind; how many were, a line says later.
+ * is left out, and so is all but a few lines a second of a kind, child processes included; how many
+ * were, a line says later.
  * weir_server_destroy and exit(3) wait a second at most for what is not written yet.
  */
 

@@ -303,6 +303,69 @@ static void a_child_begins_anew(void **state)
     deaf_end(&pipe);
 }
 
+/* As many lines as children, each of whom has one to say; then one that makes its parent sum up. */
+static void say_in_children(unsigned children)
+{
+    for (unsigned i = 0; i < children; i++) {
+        int status;
+        pid_t child = fork();
+
+        if (child == 0) {
+            log_alone();
+            log_line(LOG_FAILURE, "flood");
+            _exit(0);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+        log_sum_up();
+    }
+}
+
+/* The numbers in lines that say what was left out, added. */
+static unsigned left_out(const char *text)
+{
+    static const char what[] = "left out: ";
+    unsigned n = 0;
+
+    while ((text = strstr(text, what))) {
+        text += strlen(what);
+        n += (unsigned)strtoul(text, NULL, 10);
+    }
+    return n;
+}
+
+static void children_share_what_their_parent_may_say(void **state)
+{
+    struct capture capture;
+    char said[8000];
+
+    (void)state;
+    capture_begin(&capture);
+    log_open();
+    say_in_children(100);
+    log_close();
+    capture_end(&capture, said, sizeof(said));
+    /* On a slow machine more periods may have begun meanwhile. */
+    assert_true(count(said, "flood") >= TAKEN && count(said, "flood") < 100);
+    assert_int_equal(count(said, "flood") + left_out(said), 100);
+}
+
+static void a_child_that_finds_no_room_leaves_its_line_out(void **state)
+{
+    struct deaf_pipe pipe;
+    char said[4000];
+
+    (void)state;
+    deaf_begin(&pipe);
+    log_open();
+    say_in_children(1);
+    deaf_listen(&pipe);
+    deaf_read_until(&pipe, said, sizeof(said), "had no room\n");
+    assert_string_equal(said, "weir: left out: 1 for which standard error had no room\n");
+    log_close();
+    deaf_end(&pipe);
+}
+
 static void a_program_that_ends_without_closing_has_said_all(void **state)
 {
     char said[100] = "";
@@ -369,6 +432,8 @@ int main(void)
         cmocka_unit_test(what_must_be_written_at_once_waits_so_long_for_room_and_no_longer),
         cmocka_unit_test(where_there_is_no_reader_any_more_nothing_happens),
         cmocka_unit_test(a_child_begins_anew),
+        cmocka_unit_test(children_share_what_their_parent_may_say),
+        cmocka_unit_test(a_child_that_finds_no_room_leaves_its_line_out),
         cmocka_unit_test(a_program_that_ends_without_closing_has_said_all),
         cmocka_unit_test(many_may_speak_at_once),
     };
