@@ -89,10 +89,9 @@ void process_add_heir(struct process_heir *heir)
 
 void process_remove_heir(struct process_heir *heir)
 {
-    if (!heir->link)
-        return;
     pthread_mutex_lock(&lock);
-    *heir->link = heir->next;
+    if (heir->link)
+        *heir->link = heir->next;
     if (heir->next)
         heir->next->link = heir->link;
     pthread_mutex_unlock(&lock);
