@@ -20,6 +20,7 @@ static void a_length_is_found_whatever_its_case_and_place(void **state)
     static const char *const texts[] = {
         "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length:14\r\nX: y\r\n\r\nbody",
+        "HTTP/1.1 200\r\nContent-Length: 14\r\nContent-Length: 14\r\n\r\n",
         "HTTP/1.1 200 OK\r\nDate: now\r\nConnected: no\r\nCONTENT-LENGTH: \t14 \r\n\r\n",
     };
     struct http_head head;
@@ -77,6 +78,9 @@ static void nonsense_is_refused(void **state)
         "SSH-2.0-x",
         "HTTP/2.0 200 OK\r\n\r\n",
         "HTTP/1.1 2x0 OK\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n",
+        "HTTP/1.1 200x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
         "HTTP/1.1\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",

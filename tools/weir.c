@@ -2,6 +2,7 @@
  * weir.c - the command. Results go to standard output, everything else to standard error; a usage
  * error is one line there and exit status 2.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -68,6 +69,15 @@ static void keep_standard_numbers(void)
             open("/", O_PATH);
 }
 
+/* A result that did not get out is none. */
+static int end(int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    say("weir: standard output can't be written: %s", strerror(errno));
+    return status == 0 ? 1 : status;
+}
+
 int main(int argc, char **argv)
 {
     keep_standard_numbers();
@@ -82,7 +92,7 @@ int main(int argc, char **argv)
             say("weir: %s takes no arguments", argv[1]);
             return 2;
         }
-        return commands[i].run(argc - 1, argv + 1);
+        return end(commands[i].run(argc - 1, argv + 1));
     }
     say("weir: there is no command '%s'; see `weir --help`", argv[1]);
     return 2;

@@ -130,6 +130,14 @@ class Output(unittest.TestCase):
         self.assertEqual((status, err), (0, ""))
         self.assertRegex(out, r"^weir [0-9]+\.[0-9]+\.[0-9]+\n$")
 
+    def test_a_result_that_can_not_be_written_is_a_failure(self):
+        for args in (["--help"], ["--version"], ["handlers"], ["serve", "--help"]):
+            with open("/dev/full", "wb") as full:
+                ended = subprocess.run([WEIR, *args], stdout=full, stderr=subprocess.PIPE,
+                                       text=True, timeout=TIMEOUT, check=False)
+            self.assertEqual(ended.returncode, 1)
+            self.assertRegex(ended.stderr, r"^weir: standard output can't be written: [^\n]*\n$")
+
     def test_the_handlers_are_listed(self):
         status, out, err = run("handlers")
         self.assertEqual((status, err), (0, ""))

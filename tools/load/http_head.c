@@ -19,6 +19,9 @@ static int read_status(const char *text, size_t len, struct http_head *head)
     if (len < STATUS_LINE_MIN || memcmp(text, "HTTP/1.", 7) != 0 || !is_digit(text[7]) ||
         text[8] != ' ' || !is_digit(text[9]) || !is_digit(text[10]) || !is_digit(text[11]))
         return -EBADMSG;
+    /* A space follows, or the end of the line where there is no reason. */
+    if (text[STATUS_LINE_MIN] != ' ' && text[STATUS_LINE_MIN] != '\r')
+        return -EBADMSG;
     head->status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + (text[11] - '0');
     head->closes = text[7] == '0';
     return 0;
@@ -53,6 +56,22 @@ static int read_length(const char *value, const char *end, uint64_t *ret_len)
     return 0;
 }
 
+/* Several that differ are an error that nothing can be made of (RFC 9112 6.3). */
+static int note_length(const char *value, const char *end, struct http_head *head)
+{
+    bool is_first = head->until_end;
+    uint64_t len;
+    int r = read_length(value, end, &len);
+
+    if (r < 0)
+        return r;
+    if (!is_first && len != head->body_len)
+        return -EBADMSG;
+    head->until_end = false;
+    head->body_len = len;
+    return 0;
+}
+
 static bool value_is(const char *value, const char *end, const char *text)
 {
     size_t len = strlen(text);
@@ -67,10 +86,8 @@ static int read_field(const char *line, const char *end, struct http_head *head)
     switch (*line | 0x20) {     /* most fields are none of ours, which one character tells */
     case 'c':
         value = value_of(line, end, "content-length");
-        if (value) {
-            head->until_end = false;
-            return read_length(value, end, &head->body_len);
-        }
+        if (value)
+            return note_length(value, end, head);
         value = value_of(line, end, "connection");
         if (value)
             head->closes = value_is(value, end, "close") ||

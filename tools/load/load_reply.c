@@ -135,7 +135,7 @@ static ssize_t take_head(struct replies *replies, struct reply *reply, const cha
     } else {
         r = read_head(replies, text, len, &head);
     }
-    if (r < 0)
+    if (r < 0 || (r == 1 && head.len > HEAD_MAX))
         return -1;
     if (r == 0)
         return before > 0 ? (ssize_t)(reply->head_len - before) : gather_head(reply, text, len);
