@@ -180,6 +180,7 @@ def shutdown_at_max_children(b):
 
 def children_are_reaped(b, foreign_status, **settings):
     foreign = int(b.call("spawn")["pid"])
+    eventually(lambda: stat_fields(foreign)[0] == "Z", "the foreign child does not end")
     with serving(b, **settings) as server:
         for _ in range(5):
             equal(server.ask("echo done"), "done")
