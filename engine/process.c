@@ -1,5 +1,6 @@
 #include "engine/process.h"
 
+#include "engine/compiler.h"
 #include "engine/overflow.h"
 #include "engine/reclaim.h"
 #include "engine/stack.h"
@@ -17,6 +18,17 @@ static struct process_heir *heirs;
 static _Atomic uint32_t forks;
 static _Atomic pid_t self;      /* a fork alone changes it */
 static _Thread_local bool ours; /* the fork that is on */
+
+#if WEIR_TSAN
+/* What threads did that the child does not have can't race with it, but ThreadSanitizer keeps it. */
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
+#define WITHOUT_THE_OTHERS_BEGIN() AnnotateIgnoreWritesBegin(__FILE__, __LINE__)
+#define WITHOUT_THE_OTHERS_END() AnnotateIgnoreWritesEnd(__FILE__, __LINE__)
+#else
+#define WITHOUT_THE_OTHERS_BEGIN() ((void)0)
+#define WITHOUT_THE_OTHERS_END() ((void)0)
+#endif
 
 static void count_fork(void)
 {
@@ -58,8 +70,10 @@ static void after_in_child(void)
     reclaim_after_fork_in_child();
     note_self();
     count_fork();
+    WITHOUT_THE_OTHERS_BEGIN();
     for (struct process_heir *heir = heirs; heir; heir = heir->next)
         heir->in_child(heir);
+    WITHOUT_THE_OTHERS_END();
     pthread_mutex_unlock(&lock);
 }
 
