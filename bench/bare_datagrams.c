@@ -14,7 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "engine/address.h"
+#include "engine/net/address.h"
 
 enum {
     BATCH = 64,                 /* more buy nothing: what a call costs is divided by 64 already */

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "bench/bare_listener.h"
-#include "engine/address.h"
+#include "engine/net/address.h"
 
 enum { EVENTS_MAX = 256, RECV_SIZE = 16384, DESCRIPTORS_MAX = 65536, NONE = -1 };
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 extern "C" {
-#include "engine/cidr.h"
+#include "engine/net/cidr.h"
 }
 
 namespace {

@@ -12,8 +12,8 @@
 #include <vector>
 
 extern "C" {
-#include "engine/fiber.h"
-#include "engine/stack.h"
+#include "engine/fiber/fiber.h"
+#include "engine/fiber/stack.h"
 }
 
 namespace {

@@ -3,9 +3,9 @@
  */
 #include "bench/handed.h"
 
-#include "engine/connection.h"
-#include "engine/handoff.h"
-#include "engine/server.h"
+#include "engine/pool/connection.h"
+#include "engine/server/server.h"
+#include "engine/sync/handoff.h"
 
 struct connection *handed_create(struct weir_server *server, int fd,
                                  const struct weir_handler *handler)

@@ -3,7 +3,7 @@
  */
 #include "bench/line_source.h"
 
-#include "engine/request.h"
+#include "engine/stream/request.h"
 
 size_t line_source_count(char *data, size_t len, size_t limit)
 {

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "engine/address.h"
+#include "engine/net/address.h"
 #include "tools/load/load.h"
 
 enum { EXIT_USAGE = 2, MS_MAX = 600000, NUMBER_MAX = 1 << 24, SOURCES_MAX = 16 };

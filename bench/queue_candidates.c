@@ -7,8 +7,8 @@
 #define _LGPL_SOURCE
 #include "bench/queue_candidates.h"
 
-#include "engine/compiler.h"
-#include "engine/ready_queue.h"
+#include "engine/base/compiler.h"
+#include "engine/sync/ready_queue.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "handlers/http.h"
+#include "handlers/http/http.h"
 
 static int answer(struct weir_request *req)
 {

@@ -11,7 +11,7 @@
 #include <vector>
 
 extern "C" {
-#include "engine/timer.h"
+#include "engine/base/timer.h"
 }
 
 namespace {

@@ -20,7 +20,7 @@
 #include "bench/bare_delay.h"
 #include "bench/body_file.h"
 #include "bench/burn.h"
-#include "handlers/http.h"
+#include "handlers/http/http.h"
 
 /* ------------------------------------------------------------------ slow among fast --- */
 

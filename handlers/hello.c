@@ -3,7 +3,7 @@
  */
 #include "handlers/hello.h"
 
-#include "handlers/http.h"
+#include "handlers/http/http.h"
 
 static int say_hello(struct weir_http *ex)
 {

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/address.h"
+#include "engine/net/address.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

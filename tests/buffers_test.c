@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "engine/buffers.h"
+#include "engine/base/buffers.h"
 
 static void the_buffer_put_last_is_given_first(void **state)
 {

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/cidr.h"
+#include "engine/net/cidr.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

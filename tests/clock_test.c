@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 
 #include <limits.h>
 

@@ -19,8 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/connection.h"
-#include "engine/reclaim.h"
+#include "engine/pool/connection.h"
+#include "engine/sync/reclaim.h"
 
 #define HIGH_FD 600
 

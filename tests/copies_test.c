@@ -4,7 +4,7 @@
  */
 #include "tests/support.h"
 
-#include "engine/compiler.h"
+#include "engine/base/compiler.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/cpulist.h"
+#include "engine/base/cpulist.h"
 
 #include <errno.h>
 #include <sched.h>

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/crowd.h"
+#include "engine/net/crowd.h"
 
 #include <errno.h>
 #include <pthread.h>

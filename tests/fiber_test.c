@@ -10,8 +10,8 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "engine/fiber.h"
-#include "engine/stack.h"
+#include "engine/fiber/fiber.h"
+#include "engine/fiber/stack.h"
 
 /* What every test has: an arena, and a cache in which four may idle. */
 struct house {

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/handoff.h"
+#include "engine/sync/handoff.h"
 
 #include <poll.h>
 #include <pthread.h>

@@ -25,11 +25,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/clock.h"
-#include "engine/compiler.h"
-#include "engine/dispatch.h"
-#include "engine/request.h"
-#include "engine/sys.h"
+#include "engine/base/clock.h"
+#include "engine/base/compiler.h"
+#include "engine/base/sys.h"
+#include "engine/pool/dispatch.h"
+#include "engine/stream/request.h"
 
 #include <errno.h>
 #include <netinet/in.h>

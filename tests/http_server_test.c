@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "handlers/http.h"
+#include "handlers/http/http.h"
 
 enum {
     MANY = 3 * 1000 * 1000,         /* bytes of a request: more than our buffers hold */

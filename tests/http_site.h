@@ -6,7 +6,7 @@
 #ifndef WEIR_TESTS_HTTP_SITE_H
 #define WEIR_TESTS_HTTP_SITE_H
 
-#include "handlers/http.h"
+#include "handlers/http/http.h"
 
 extern const struct weir_handler http_site_handler;
 

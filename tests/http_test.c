@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "handlers/http.h"
+#include "handlers/http/http.h"
 
 /* ------------------------------------------------------------------ a site ------------ */
 

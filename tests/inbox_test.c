@@ -11,7 +11,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
-#include "engine/inbox.h"
+#include "engine/sync/inbox.h"
 
 struct letter {
     struct message message;

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/kernel.h"
+#include "engine/base/kernel.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/lending.h"
+#include "engine/pool/lending.h"
 
 #include <errno.h>
 #include <stdatomic.h>

@@ -5,10 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/listener.h"
+#include "engine/net/listener.h"
 
-#include "engine/address.h"
-#include "engine/sys.h"
+#include "engine/base/sys.h"
+#include "engine/net/address.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/log.h"
+#include "engine/base/log.h"
 #include "tests/support.h"
 
 #include <errno.h>

@@ -4,8 +4,8 @@
  */
 #include "tests/support.h"
 
-#include "engine/compiler.h"
-#include "engine/misuse.h"
+#include "engine/base/compiler.h"
+#include "engine/base/misuse.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -11,10 +11,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/multicast.h"
+#include "engine/net/multicast.h"
 
-#include "engine/address.h"
-#include "engine/sys.h"
+#include "engine/base/sys.h"
+#include "engine/net/address.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

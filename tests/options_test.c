@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/options.h"
+#include "engine/server/options.h"
 
 #include <errno.h>
 #include <sched.h>

@@ -18,9 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/fiber.h"
-#include "engine/overflow.h"
-#include "engine/stack.h"
+#include "engine/fiber/fiber.h"
+#include "engine/fiber/overflow.h"
+#include "engine/fiber/stack.h"
 #include "tests/support.h"
 
 /* How a child ended, and what it wrote to standard error. */

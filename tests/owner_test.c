@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/owner.h"
+#include "engine/base/owner.h"
 
 #include <errno.h>
 #include <string.h>

@@ -4,7 +4,7 @@
  */
 #include "tests/support.h"
 
-#include "engine/server.h"
+#include "engine/server/server.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -3,7 +3,7 @@
  */
 #include "tests/support.h"
 
-#include "engine/packet.h"
+#include "engine/pool/packet.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* pool_test.c - the workers: where they run, whom they help, and what they do without. */
 #include "tests/support.h"
 
-#include "engine/compiler.h"
+#include "engine/base/compiler.h"
 
 #include <errno.h>
 #include <sched.h>

@@ -1,7 +1,7 @@
 /* prefork_test.c - children that are forked beforehand: shared clients, deaths, orders, counts. */
 #include "tests/support.h"
 
-#include "engine/compiler.h"
+#include "engine/base/compiler.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

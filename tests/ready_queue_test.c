@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "engine/ready_queue.h"
+#include "engine/sync/ready_queue.h"
 
 /* The queue knows connections by address only, so the tests may say what one is. */
 struct connection {

@@ -1,8 +1,8 @@
 /* reclaim_test.c - grace periods, in a child process too. */
-#include "engine/reclaim.h"
+#include "engine/sync/reclaim.h"
 
-#include "engine/compiler.h"
-#include "engine/process.h"
+#include "engine/base/compiler.h"
+#include "engine/modes/process.h"
 
 #include <stdarg.h>
 #include <stddef.h>

@@ -3,7 +3,7 @@
  */
 #include "tests/stream.h"
 
-#include "engine/compiler.h"
+#include "engine/base/compiler.h"
 
 #include <errno.h>
 #include <malloc.h>

@@ -4,8 +4,8 @@
  */
 #include "tests/support.h"
 
-#include "engine/server.h"
-#include "engine/side_door.h"
+#include "engine/pool/side_door.h"
+#include "engine/server/server.h"
 
 #include <errno.h>
 #include <netinet/in.h>

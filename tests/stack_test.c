@@ -17,8 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/compiler.h"
-#include "engine/stack.h"
+#include "engine/base/compiler.h"
+#include "engine/fiber/stack.h"
 
 static struct stack_arena *create(size_t stack_size, size_t max_stacks)
 {

@@ -1,6 +1,6 @@
 #include "tests/support.h"
 
-#include "engine/log.h"
+#include "engine/base/log.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>

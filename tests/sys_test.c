@@ -5,9 +5,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/sys.h"
+#include "engine/base/sys.h"
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 
 #include <errno.h>
 #include <netinet/in.h>

@@ -1,9 +1,9 @@
 /* tick_test.c - the pool's tick, made by hand: after how many of them a worker counts as stuck. */
 #include "tests/support.h"
 
-#include "engine/clock.h"
-#include "engine/handoff.h"
-#include "engine/pool.h"
+#include "engine/base/clock.h"
+#include "engine/pool/pool.h"
+#include "engine/sync/handoff.h"
 
 #include <sched.h>
 #include <stdatomic.h>

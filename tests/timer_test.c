@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/timer.h"
+#include "engine/base/timer.h"
 
 #define DAY_MS UINT64_C(86400000)
 

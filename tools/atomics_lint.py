@@ -7,7 +7,7 @@ Two rules, for every C11 atomic operation and fence:
      suffices and which operation elsewhere it works with: "acquire: ... pairs: queue_push()", or
      "pairs: none, a hint".
 
-Usage: atomics_lint.py [FILE...]      default: engine/*.c engine/*.h beside this tools/ folder
+Usage: atomics_lint.py [FILE...]      default: engine/*/*.c engine/*/*.h beside this tools/ folder
 Prints file:line: what to add. Exits 1 if there was anything to say, 2 if a file cannot be read.
 """
 import pathlib
@@ -59,7 +59,7 @@ def complaints(text):
 
 def main(arguments):
     engine = pathlib.Path(__file__).resolve().parent.parent / "engine"
-    paths = [pathlib.Path(a) for a in arguments] or sorted(engine.glob("*.[ch]"))
+    paths = [pathlib.Path(a) for a in arguments] or sorted(engine.glob("*/*.[ch]"))
     found = 0
     for path in paths:
         try:

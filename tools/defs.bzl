@@ -31,12 +31,17 @@ def weir_cc_library(name, copts = [], **kwargs):
     """A C library, whose objects go into programs directly."""
     native.cc_library(name = name, copts = _C + copts, linkstatic = True, **kwargs)
 
-def weir_module(name, srcs = [], hdrs = [], **kwargs):
-    """A module: the library of NAME.h, of NAME.c unless it is a header alone, of srcs and hdrs."""
+def weir_module(name, folder = None, file = None, srcs = [], hdrs = [], **kwargs):
+    """A module: the library of FILE.h, of FILE.c unless it is a header alone, of srcs and hdrs.
+
+    FILE is NAME unless it is given. All of them are in the folder of that name below the package.
+    """
+    below = folder + "/" if folder else ""
+    file = below + (file or name)
     weir_cc_library(
         name = name,
-        srcs = native.glob([name + ".c"], allow_empty = True) + srcs,
-        hdrs = [name + ".h"] + hdrs,
+        srcs = native.glob([file + ".c"], allow_empty = True) + [below + src for src in srcs],
+        hdrs = [file + ".h"] + [below + hdr for hdr in hdrs],
         **kwargs
     )
 

@@ -1,5 +1,5 @@
 /*
- * connection.pml - no edge is lost: the state word of engine/connection.h.
+ * connection.pml - no edge is lost: the state word of engine/pool/connection.h.
  *
  * One connection, two workers with an epoll set each, a third thread that drains either set (a
  * worker's tick, or an idle neighbour), and a peer that sends. An edge-triggered event is seen once,

@@ -1,5 +1,5 @@
 /*
- * ready_queue.pml - the steps of engine/ready_queue.c, in every order they can happen.
+ * ready_queue.pml - the steps of engine/sync/ready_queue.c, in every order they can happen.
  *
  * Two producers, two consumers, two slots. Every load and every compare-and-swap is a step of its
  * own; what memory orders add is argued in ready_queue.c.

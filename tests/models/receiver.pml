@@ -1,5 +1,5 @@
 /*
- * receiver.pml - no datagram is left in its socket: the protocol of engine/receiver.c.
+ * receiver.pml - no datagram is left in its socket: the protocol of engine/pool/receiver.c.
  *
  * One datagram socket, two workers, an acceptor that pauses and resumes it, and a peer that sends.
  * Whoever takes the socket from the queue receives a batch (here of one), lets go of the socket

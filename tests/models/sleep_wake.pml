@@ -1,5 +1,5 @@
 /*
- * sleep_wake.pml - no wake-up is lost: the protocol of engine/handoff.c.
+ * sleep_wake.pml - no wake-up is lost: the protocol of engine/sync/handoff.c.
  *
  * Workers announce that they sleep, look at the queue and their inbox once more, and sleep on a
  * descriptor. Wakers put something in, look at the announcements, and write a descriptor only if

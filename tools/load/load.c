@@ -14,7 +14,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "engine/cpulist.h"
+#include "engine/base/cpulist.h"
 #include "tools/load/load_lane.h"
 
 enum {

@@ -14,8 +14,8 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-#include "engine/address.h"
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/net/address.h"
 #include "tools/load/load.h"
 
 enum { LANE_EVENTS_MAX = 256 };

@@ -1,0 +1,144 @@
+/*
+ * acceptor.h - a thread that accepts: its listeners, and when it rests.
+ *
+ * Edge-triggered: a listener that is ready stays marked so until accept says that there is no
+ * more. It is served in bounded batches, in turn with the others. When descriptors, memory
+ * or max_connections are used up it stays marked and rests, until a connection is closed or a
+ * moment has passed: the kernel's backlog holds the clients back. So it rests, too, when the mixin
+ * can have nobody to serve a client: that one is held meanwhile, and is the next. A datagram socket
+ * belongs to the pool while it serves (see receiver.h), which is told to look again when it could not
+ * receive; else it is ready as a listener is.
+ *
+ * Threads: init, fini, open and close by the server; run by the accepting thread; stop from any,
+ *          and from signal handlers.
+ * Owns:    its listeners.
+ * Blocks:  run, in epoll_wait.
+ */
+#ifndef WEIR_ACCEPTOR_H
+#define WEIR_ACCEPTOR_H
+
+#include "engine/accept/housekeeping.h"
+#include "engine/base/tally.h"
+#include "engine/modes/mixin.h"
+#include "engine/net/admission.h"
+#include "engine/net/listener.h"
+#include "engine/pool/lending.h"
+#include "engine/pool/packet.h"
+#include "engine/pool/pool.h"
+#include "engine/pool/receiver.h"
+#include "engine/weir.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct listening {
+    struct listener listener;
+    const struct weir_handler *handler;
+    struct receiver *receiver;  /* of a datagram socket that the pool receives from; else NULL */
+    struct lending lending;     /* to the pool; only while it runs, and never where it is shared */
+    bool ready;                 /* accept has not said yet that there is no more */
+    bool in_line;               /* watched: only where listeners are shared (stand_in_line) */
+    uint64_t look_again_ms;     /* the pool could not receive, and is to try again then; 0: no */
+    uint64_t failed_ms;         /* when it last could not */
+};
+
+/* What all acceptors of a server share. */
+struct acceptor_config {
+    struct admission admission;
+    struct mixin *mixin;        /* serves what is accepted; NULL: the pool does */
+    size_t max_connections;
+    bool shared;                /* other processes accept from the same listeners */
+    struct housekeeping_config housekeeping;
+};
+
+/* Accepted, while the mixin can't have a thread or child for it. */
+struct held {
+    struct accepted accepted;   /* its handler is NULL: nobody is held */
+    struct sockaddr_storage peer;
+};
+
+struct acceptor {
+    const struct acceptor_config *config;
+    struct pool *pool;
+    bool first;                 /* the one that keeps house */
+    const struct acceptor *outer;   /* in whose hook or handler it runs, on the same thread */
+    int epoll_fd;
+    int stop_fd;                /* eventfd */
+    int call_fd;                /* eventfd: a worker has shut a side door, or acceptor_look */
+    struct listening *listening;
+    size_t listening_len;
+    struct packet_tray *tray;   /* where it receives datagrams itself; NULL: it never has */
+    struct buffers packets;
+    struct housekeeping housekeeping;   /* the first one's */
+    struct held held;           /* the running thread's; else the server's, as its listeners are */
+    uint64_t rest_until_ms;     /* nothing is accepted before; 0: now */
+    bool complained;            /* of this shortage */
+    _Atomic bool stopping;
+    struct tally tally;
+};
+
+/* 0 or -errno. fini closes the listeners. */
+int acceptor_init(struct acceptor *acceptor, const struct acceptor_config *config,
+                  struct pool *pool, bool first);
+void acceptor_fini(struct acceptor *acceptor);
+
+/* Takes over an open listener. 0, or -errno and the listener is still the caller's. */
+int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
+                 const struct weir_handler *handler);
+
+/*
+ * Closes what listens, and refuses who is held; and the datagram sockets, once no reply is to leave
+ * by them and no worker runs.
+ */
+void acceptor_close_listeners(struct acceptor *acceptor);
+void acceptor_close_sockets(struct acceptor *acceptor);
+
+/* Closes and forgets them. Nothing has been accepted yet. */
+void acceptor_drop_listeners(struct acceptor *acceptor);
+
+/* In a copy: who is held is the other process's, which may have been about to hold another. */
+void acceptor_forget_held(struct acceptor *acceptor);
+
+/* In a forked child: closes its descriptors of everything that accepts, and nothing else. */
+void acceptor_leave_to_parent(struct acceptor *acceptor);
+
+/*
+ * Outside of a run: accepts one client of the i-th listener and gives it to whoever serves, or
+ * refuses it: 1; or -errno (-EAGAIN: none waits). The caller is in a reclaim thread, and has
+ * looked whether the server is full.
+ */
+int acceptor_admit_one(struct acceptor *acceptor, size_t i);
+bool acceptor_is_full(const struct acceptor *acceptor);
+
+/*
+ * The same with who is held, and with those who wait in the backlogs and have asked, as far as there
+ * is room: a listener that is closed resets them. It ends however many come meanwhile.
+ */
+void acceptor_admit_waiting(struct acceptor *acceptor);
+
+/*
+ * Accepts until it is stopped. What it takes is there once acceptor_prepare has returned 0, not
+ * -errno; acceptor_give_up: there will be no run after all.
+ */
+int acceptor_prepare(struct acceptor *acceptor);
+void acceptor_give_up(struct acceptor *acceptor);
+void acceptor_run(struct acceptor *acceptor);
+
+/* Makes the run that is on, or the next one, return. */
+void acceptor_stop(struct acceptor *acceptor);
+
+/* The same before any run, and in this process alone. */
+void acceptor_stop_here(struct acceptor *acceptor);
+
+/* Where listeners are shared: a process that was called for a client may have died. Any thread. */
+void acceptor_look(struct acceptor *acceptor);
+
+/* Before a run: takes a stop back that nobody has obeyed yet. */
+void acceptor_forget_stop(struct acceptor *acceptor);
+
+/* The acceptor whose run the calling thread is in, the innermost of several, or NULL. */
+const struct acceptor *acceptor_self(void);
+
+#endif

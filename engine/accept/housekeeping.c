@@ -1,0 +1,129 @@
+#include "engine/accept/housekeeping.h"
+
+#include "engine/base/clock.h"
+
+#define TICK_MS 1
+#define TICK_WATCHDOG_MAX_MS 100
+#define TICKS_UNTIL_QUIET 50
+#define SWEEP_MIN_MS 10
+#define SWEEP_MAX_MS 1000
+
+void housekeeping_init(struct housekeeping *housekeeping, const struct housekeeping_config *config,
+                       struct mixin *mixin, struct pool *pool)
+{
+    *housekeeping = (struct housekeeping){ .config = config, .mixin = mixin, .pool = pool };
+}
+
+/* ------------------------------------------------------------------ the sweep --------- */
+
+/* Who has rested since before then has for too long. */
+struct limits {
+    uint64_t idle_ms;
+    uint64_t silent_ms;
+};
+
+static bool idle_for_too_long(struct connection *conn, void *arg)
+{
+    const struct limits *limits = arg;
+    /* relaxed: a hint; connection_claim decides. pairs: serve.c's note_rest() */
+    uint64_t since_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
+
+    if (since_ms & CONNECTION_IS_SILENT)
+        return (since_ms & ~CONNECTION_IS_SILENT) < limits->silent_ms;
+    return since_ms != 0 && since_ms < limits->idle_ms;
+}
+
+static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
+{
+    struct crew *crew = &housekeeping->pool->crew;
+    const struct housekeeping_config *config = housekeeping->config;
+    uint64_t rest_ms = (uint64_t)config->rest_timeout_ms + CLOCK_COARSE_LAG_MS;
+    uint64_t silence_ms = (uint64_t)config->silence_timeout_ms + CLOCK_COARSE_LAG_MS;
+    uint64_t interval_ms = config->sweep_every_ms;
+    struct limits limits = { clock_since(rest_ms, now_ms), clock_since(silence_ms, now_ms) };
+
+    if (interval_ms < SWEEP_MIN_MS)
+        interval_ms = SWEEP_MIN_MS;
+    if (interval_ms > SWEEP_MAX_MS)
+        interval_ms = SWEEP_MAX_MS;
+    housekeeping->sweep_at_ms = now_ms + interval_ms;
+    if (connection_table_open(&crew->table) > 0)
+        crew_queue_idle(crew, idle_for_too_long, &limits);
+}
+
+/* ------------------------------------------------------------------ the tick ---------- */
+
+void housekeeping_begin_ticking(struct housekeeping *housekeeping)
+{
+    housekeeping->ticking = true;
+    housekeeping->quiet_ticks = 0;
+}
+
+static uint64_t tick_interval_ms(const struct pool *pool)
+{
+    uint64_t interval_ms = pool->config.stall_warn_ms / 4;
+
+    if (pool->workers_len > 1)
+        return TICK_MS;
+    if (interval_ms > TICK_WATCHDOG_MAX_MS)
+        return TICK_WATCHDOG_MAX_MS;
+    return interval_ms > 0 ? interval_ms : TICK_MS;
+}
+
+static bool tick(struct housekeeping *housekeeping, uint64_t now_ms)
+{
+    struct pool *pool = housekeeping->pool;
+    struct handoff *handoff = &pool->crew.handoff;
+    bool stuck = pool_tick(pool, now_ms);
+
+    housekeeping->tick_at_ms = now_ms + tick_interval_ms(pool);
+    housekeeping->quiet_ticks++;
+    if (!handoff_everyone_asleep(handoff))
+        housekeeping->quiet_ticks = 0;
+    if (housekeeping->quiet_ticks >= TICKS_UNTIL_QUIET)
+        housekeeping->ticking = !handoff_unwatch(handoff);
+    return stuck;
+}
+
+/* ------------------------------------------------------------------ what is due ------- */
+
+static bool has_come(uint64_t at_ms, uint64_t now_ms)
+{
+    return at_ms != 0 && now_ms >= at_ms;
+}
+
+bool housekeeping_do(struct housekeeping *housekeeping, uint64_t now_ms)
+{
+    const struct housekeeping_config *config = housekeeping->config;
+    struct mixin *mixin = housekeeping->mixin;
+    bool stuck = false;
+
+    if (housekeeping->ticking && now_ms >= housekeeping->tick_at_ms)
+        stuck = tick(housekeeping, now_ms);
+    if (mixin && has_come(mixin->due_at_ms, now_ms))
+        mixin->reap(mixin);
+    if (config->rest_timeout_ms > 0 && now_ms >= housekeeping->sweep_at_ms)
+        sweep(housekeeping, now_ms);
+    if (config->service_actions && now_ms >= housekeeping->service_at_ms) {
+        housekeeping->service_at_ms = now_ms + config->poll_interval_ms;
+        config->service_actions(config->server);
+    }
+    return stuck;
+}
+
+uint64_t housekeeping_next_ms(const struct housekeeping *housekeeping)
+{
+    const struct housekeeping_config *config = housekeeping->config;
+    const struct mixin *mixin = housekeeping->mixin;
+    uint64_t next_ms = CLOCK_NEVER;
+
+    if (housekeeping->ticking)
+        next_ms = clock_earlier(next_ms, housekeeping->tick_at_ms);
+    if (mixin && mixin->due_at_ms != 0)
+        next_ms = clock_earlier(next_ms, mixin->due_at_ms);
+    if (config->rest_timeout_ms > 0)
+        next_ms = clock_earlier(next_ms, housekeeping->sweep_at_ms);
+    if (config->service_actions)
+        next_ms = clock_earlier(next_ms, housekeeping->service_at_ms);
+    return next_ms;
+}

@@ -1,0 +1,80 @@
+#include "engine/base/buffers.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+void buffers_init(struct buffers *buffers, size_t size)
+{
+    *buffers = (struct buffers){
+        .size = size < sizeof(struct resting_buffer) ? sizeof(struct resting_buffer) : size,
+    };
+}
+
+void buffers_init_aligned(struct buffers *buffers, size_t size, size_t alignment)
+{
+    buffers_init(buffers, (size + alignment - 1) & ~(alignment - 1));
+    buffers->alignment = alignment;
+}
+
+static char *pop_larger(struct buffers *buffers, unsigned i)
+{
+    struct resting_buffer *buffer = buffers->larger[i];
+
+    buffers->larger[i] = buffer->next;
+    buffers->larger_bytes -= buffers->size << (i + 1);
+    return (char *)buffer;
+}
+
+void buffers_fini(struct buffers *buffers)
+{
+    while (buffers->resting)
+        free(buffers_get(buffers));
+    for (unsigned i = 0; i < BUFFERS_LARGER; i++)
+        while (buffers->larger[i])
+            free(pop_larger(buffers, i));
+}
+
+char *buffers_make(const struct buffers *buffers)
+{
+    return buffers->alignment > 0 ? aligned_alloc(buffers->alignment, buffers->size)
+                                  : malloc(buffers->size);
+}
+
+char *buffers_get_for(struct buffers *buffers, size_t len, size_t *ret_size)
+{
+    size_t size = buffers->size;
+    unsigned doublings = 0;
+
+    for (; size < len; doublings++) {
+        if (size > SIZE_MAX / 2)
+            return NULL;
+        size *= 2;
+    }
+    *ret_size = size;
+    if (doublings == 0)
+        return buffers_get(buffers);
+    if (doublings <= BUFFERS_LARGER && buffers->larger[doublings - 1])
+        return pop_larger(buffers, doublings - 1);
+    return malloc(size);
+}
+
+void buffers_put_sized(struct buffers *buffers, char *buffer, size_t size)
+{
+    struct resting_buffer *resting = (struct resting_buffer *)(void *)buffer;
+    unsigned doublings = 0;
+
+    if (size == buffers->size) {
+        buffers_put(buffers, buffer);
+        return;
+    }
+    while (buffers->size << doublings < size)
+        doublings++;
+    if (doublings == 0 || doublings > BUFFERS_LARGER ||
+        size > BUFFERS_LARGER_MAX - buffers->larger_bytes) {
+        free(buffer);
+        return;
+    }
+    resting->next = buffers->larger[doublings - 1];
+    buffers->larger[doublings - 1] = resting;
+    buffers->larger_bytes += size;
+}

@@ -1,0 +1,82 @@
+/*
+ * buffers.h - a worker's cache of read and write buffers, the warm ones first.
+ *
+ * A stream holds a buffer only while there is something in it, so a few serve thousands of
+ * connections, and the next request finds one that is still in the CPU's caches. What is too long
+ * for one gets a larger one, and some of those rest here, too: malloc would give each back to the
+ * kernel and have it cleared again for the next request.
+ *
+ * Threads: one, the worker's.
+ * Owns:    the resting buffers; buffers_get gives one away, buffers_put takes it back.
+ */
+#ifndef WEIR_BUFFERS_H
+#define WEIR_BUFFERS_H
+
+#include "engine/base/compiler.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+
+/* As many stay as a burst of requests needs; the rest goes back to malloc. */
+#define BUFFERS_RESTING_MAX 64
+
+/* Larger ones are of twice the size, of four times ...; so many sizes, and so many bytes, rest. */
+#define BUFFERS_LARGER 16
+#define BUFFERS_LARGER_MAX ((size_t)2 << 20)
+
+struct resting_buffer {
+    struct resting_buffer *next;
+};
+
+struct buffers {
+    size_t size;            /* of each, in bytes */
+    size_t alignment;       /* 0: malloc's */
+    unsigned resting_len;
+    struct resting_buffer *resting;
+    size_t larger_bytes;    /* that rest in larger ones: larger[i] are of size << (i + 1) bytes */
+    struct resting_buffer *larger[BUFFERS_LARGER];
+};
+
+void buffers_init(struct buffers *buffers, size_t size);
+void buffers_init_aligned(struct buffers *buffers, size_t size, size_t alignment);
+void buffers_fini(struct buffers *buffers);
+
+/* Another one from malloc; NULL: no memory. */
+char *buffers_make(const struct buffers *buffers);
+
+/* NULL: no memory. */
+static inline char *buffers_get(struct buffers *buffers)
+{
+    struct resting_buffer *buffer = buffers->resting;
+
+    if (WEIR_UNLIKELY(!buffer))
+        return buffers_make(buffers);
+    buffers->resting = buffer->next;
+    buffers->resting_len--;
+    return (char *)buffer;
+}
+
+static inline void buffers_put(struct buffers *buffers, char *buffer)
+{
+    struct resting_buffer *resting = (struct resting_buffer *)(void *)buffer;
+
+    if (WEIR_UNLIKELY(buffers->resting_len == BUFFERS_RESTING_MAX)) {
+        free(buffer);
+        return;
+    }
+    resting->next = buffers->resting;
+    buffers->resting = resting;
+    buffers->resting_len++;
+}
+
+/*
+ * One for len bytes at least, and its size: a usual one, if that is enough. Who asks whenever it is
+ * full gets twice as much each time at least, so that what is copied over stays in proportion. Not
+ * of those that are aligned. NULL: no memory.
+ */
+char *buffers_get_for(struct buffers *buffers, size_t len, size_t *ret_size);
+
+/* Takes one of any size back, smaller ones that are malloc's included. */
+void buffers_put_sized(struct buffers *buffers, char *buffer, size_t size);
+
+#endif

@@ -1,0 +1,92 @@
+#include "engine/base/misuse.h"
+
+#include "engine/base/log.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PATIENCE_MS 100
+
+/*
+ * A set of addresses: each is in one of the places behind its own, so that nobody needs a lock, of
+ * which ThreadSanitizer would take more for ordered than is. One that finds no room there is not
+ * in it, and neither is known of any other any more.
+ */
+#define PLACES ((size_t)1 << 16)
+#define TRIES 32
+
+#ifdef NDEBUG
+bool misuse_is_looked_for;
+#else
+bool misuse_is_looked_for = true;
+#endif
+
+static _Atomic(const void *) places[PLACES];
+static _Atomic bool is_full;
+
+bool misuse_read_environment(void)
+{
+    const char *value = getenv("WEIR_CHECK");
+    bool wanted = value && strcmp(value, "1") == 0;
+
+    if (wanted)
+        misuse_is_looked_for = true;
+    return wanted;
+}
+
+static size_t place_of(const void *req, size_t i)
+{
+    return (size_t)((uint64_t)(uintptr_t)req * UINT64_C(0x9e3779b97f4a7c15) >> 48) + i;
+}
+
+/* Puts to where from was. False: it was nowhere. */
+static bool replace(const void *req, const void *from, const void *to)
+{
+    for (size_t i = 0; i < TRIES; i++) {
+        const void *was = from;
+
+        /* relaxed: an address, and nothing behind it. pairs: none */
+        if (atomic_compare_exchange_strong_explicit(&places[place_of(req, i) % PLACES], &was, to,
+                                                    memory_order_relaxed, memory_order_relaxed))
+            return true;
+    }
+    return false;
+}
+
+void misuse_note_begin(const void *req)
+{
+    if (!replace(req, NULL, req))
+        /* relaxed: as above. pairs: none */
+        atomic_store_explicit(&is_full, true, memory_order_relaxed);
+}
+
+void misuse_note_end(const void *req)
+{
+    replace(req, req, NULL);
+}
+
+bool misuse_has_ended(const void *req)
+{
+    /* relaxed: as above. pairs: none */
+    return !replace(req, req, req) && !atomic_load_explicit(&is_full, memory_order_relaxed);
+}
+
+void misuse_die(const char *format, ...)
+{
+    char line[512] = "weir: ";
+    size_t len = strlen(line);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line + len, sizeof(line) - len - 1, format, args);
+    va_end(args);
+    len = strlen(line);
+    line[len++] = '\n';
+    (void)!log_now(line, len, PATIENCE_MS);
+    abort();
+}

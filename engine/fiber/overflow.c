@@ -1,0 +1,210 @@
+/*
+ * overflow.c - the handler of SIGSEGV.
+ *
+ * Everything that the handler does is async-signal-safe: it reads the stacks' records, which are
+ * made for that, and calls write and abort.
+ */
+#include "engine/fiber/overflow.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "engine/base/log.h"
+#include "engine/fiber/fiber.h"
+#include "engine/fiber/stack.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* held across fork */
+static unsigned users;                  /* under lock */
+static bool in_chain;                   /* under lock: a signal may reach our handler */
+static struct sigaction previous;       /* written while none can */
+
+/* ------------------------------------------------------------------ the message ------- */
+
+/* For room on standard error; then the process ends without its line. */
+#define PATIENCE_MS 1000
+
+struct line {
+    char text[256];
+    size_t len;
+};
+
+/* Appends what fits. */
+static void put(struct line *line, const char *text)
+{
+    while (*text && line->len < sizeof(line->text))
+        line->text[line->len++] = *text++;
+}
+
+static void put_number(struct line *line, size_t number)
+{
+    char digits[24] = { 0 };
+    size_t i = sizeof(digits) - 1;
+
+    do {
+        digits[--i] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    put(line, digits + i);
+}
+
+static void put_label(struct line *line, const char *label)
+{
+    size_t len = strnlen(label, sizeof(line->text) / 2);    /* leaves room for the rest */
+
+    for (size_t i = 0; i < len; i++)
+        line->text[line->len++] = label[i];
+}
+
+static _Noreturn void die_of_overflow(const struct fiber *fiber, size_t stack_size)
+{
+    const char *label = fiber_label(fiber);
+    struct line line = { .len = 0 };
+
+    put(&line, "weir: stack overflow in handler '");
+    put_label(&line, label ? label : "?");
+    put(&line, "': ");
+    put_number(&line, stack_size);
+    put(&line, " bytes are not enough; raise stack_size\n");
+    (void)!log_now(line.text, line.len, PATIENCE_MS);
+    abort();
+}
+
+/* ------------------------------------------------------------------ the chain --------- */
+
+/* What the kernel would do if our handler weren't there. */
+static void default_action(int signal_number, const siginfo_t *info)
+{
+    const struct sigaction fatal = { .sa_handler = SIG_DFL };
+    bool sent = info->si_code <= 0;     /* by kill(2) or the like; no instruction faulted */
+
+    if (sent && previous.sa_handler == SIG_IGN)
+        return;
+    sigaction(signal_number, &fatal, NULL);
+    if (sent)
+        raise(signal_number);           /* comes when the handler returns */
+    /* A fault needs nothing more: the instruction is tried again, and faults for good. */
+}
+
+static void pass_on(int signal_number, siginfo_t *info, void *context)
+{
+    if (previous.sa_handler == SIG_DFL || previous.sa_handler == SIG_IGN)
+        default_action(signal_number, info);
+    else if (previous.sa_flags & SA_SIGINFO)
+        previous.sa_sigaction(signal_number, info, context);
+    else
+        previous.sa_handler(signal_number);
+}
+
+static void on_fault(int signal_number, siginfo_t *info, void *context)
+{
+    size_t stack_size;
+    void *top;
+
+    if (info->si_code > 0) {
+        top = stack_guarded_by(info->si_addr, &stack_size);
+        if (top)
+            die_of_overflow(fiber_on_stack(top), stack_size);
+    }
+    pass_on(signal_number, info, context);
+}
+
+static int install_locked(void)
+{
+    struct sigaction ours = { .sa_flags = SA_SIGINFO | SA_ONSTACK };
+
+    if (in_chain)
+        return 0;
+    if (sigaction(SIGSEGV, NULL, &previous) < 0)
+        return -errno;
+    ours.sa_sigaction = on_fault;
+    ours.sa_mask = previous.sa_mask;    /* as whoever we pass on to expects */
+    if (sigaction(SIGSEGV, &ours, NULL) < 0)
+        return -errno;
+    in_chain = true;
+    return 0;
+}
+
+static void uninstall_locked(void)
+{
+    struct sigaction now;
+
+    if (sigaction(SIGSEGV, NULL, &now) < 0)
+        return;
+    if (!(now.sa_flags & SA_SIGINFO) || now.sa_sigaction != on_fault)
+        return;     /* somebody put theirs on top, and may pass on to us */
+    if (sigaction(SIGSEGV, &previous, NULL) == 0)
+        in_chain = false;
+}
+
+int overflow_install(void)
+{
+    int r;
+
+    pthread_mutex_lock(&lock);
+    r = install_locked();
+    if (r == 0)
+        users++;
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+void overflow_uninstall(void)
+{
+    pthread_mutex_lock(&lock);
+    assert(users > 0);
+    if (--users == 0)
+        uninstall_locked();
+    pthread_mutex_unlock(&lock);
+}
+
+void overflow_before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void overflow_after_fork(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+/* ------------------------------------------------------------------ threads ----------- */
+
+/* Room for the handlers that we pass on to, and for what a sanitizer adds to each frame. */
+#define HANDLER_STACK_SIZE ((size_t)64 << 10)
+
+int overflow_stack_map(struct overflow_stack *stack)
+{
+    void *base = mmap(NULL, HANDLER_STACK_SIZE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+
+    if (base == MAP_FAILED)
+        return -ENOMEM;
+    *stack = (struct overflow_stack){ .base = base };
+    return 0;
+}
+
+void overflow_stack_unmap(struct overflow_stack *stack)
+{
+    munmap(stack->base, HANDLER_STACK_SIZE);
+}
+
+void overflow_thread_init(struct overflow_stack *stack)
+{
+    const stack_t ours = { .ss_sp = stack->base, .ss_size = HANDLER_STACK_SIZE };
+
+    stack->used = sigaltstack(&ours, &stack->before) == 0;
+    /* Refused if it were too small for the CPU's registers, or this were a signal handler. */
+    assert(stack->used);
+}
+
+void overflow_thread_fini(struct overflow_stack *stack)
+{
+    if (stack->used)
+        sigaltstack(&stack->before, NULL);
+}

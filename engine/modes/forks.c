@@ -1,0 +1,452 @@
+/*
+ * forks.c - after ForkingMixIn: a child process for each connection.
+ *
+ * The parent's table never holds a connection, and nobody parks: so a process that forks has none
+ * of the engine's other threads, liburcu's included. A child's worker lies in memory that both
+ * share, and with it the child's counts, even of one that has crashed. A child's place in the
+ * crowd is kept by its seat, in the parent.
+ *
+ * Each child has a pidfd: its end is an event like any other, and nobody else's child is reaped.
+ * Room for it is kept before a client is accepted: out of descriptors clients wait. Who has none
+ * all the same (no pidfd_open(2), or a child that was gone before it) is looked after by its
+ * number, by the clock; the child knows nothing of it.
+ */
+#include "engine/modes/mixin.h"
+
+#include "engine/base/log.h"
+#include "engine/base/sys.h"
+#include "engine/modes/process.h"
+#include "engine/net/address.h"
+#include "engine/net/crowd.h"
+#include "engine/pool/packet.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define EVENTS_MAX 16
+
+/* How often children without a pidfd are looked after. */
+#define UNSEEN_MS 20
+
+/* In the set of ends, where a child's token is its seat. */
+#define TOKEN_TIMER UINT64_MAX
+
+struct seat {
+    pid_t pid;                  /* 0: nobody sits here */
+    int pidfd;                  /* -1: it has none */
+    const char *handler;        /* its name */
+    struct crowd_guest *guest;  /* of its connection; NULL: it is not counted, or has left */
+    char peer[WEIR_ADDRESS_SIZE];
+};
+
+struct forks {
+    struct mixin mixin;
+    struct mixin_config config;
+    struct worker *workers;     /* one per seat, shared with the children */
+    int timer_fd;               /* runs while there are unseen ones */
+    pthread_mutex_t lock;       /* of all below; held across our own fork */
+    struct seat *seats;
+    size_t taken;
+    size_t unseen;              /* of these, those without a pidfd */
+    int spare_fd;               /* its number is the next child's pidfd's; -1 */
+    struct tally ended;         /* of the children that are gone */
+};
+
+static struct forks *forks_of(struct mixin *mixin)
+{
+    return caa_container_of(mixin, struct forks, mixin);
+}
+
+/* ------------------------------------------------------------------ the child --------- */
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        sys_close(fd);
+}
+
+/* What tells of other children. */
+static void leave_seats(struct forks *forks)
+{
+    for (size_t i = 0; i < forks->config.max_children; i++)
+        if (forks->seats[i].pid != 0)
+            close_if_open(forks->seats[i].pidfd);
+    close_if_open(forks->spare_fd);
+    sys_close(forks->timer_fd);
+    sys_close(forks->mixin.ended_fd);
+}
+
+static bool had_errors(const struct worker *worker)
+{
+    const struct tally *tally = &worker->tally;
+
+    return tally_read(tally, TALLY_SETUP_ERRORS) + tally_read(tally, TALLY_HANDLE_ERRORS) +
+           tally_read(tally, TALLY_FINISH_ERRORS) > 0;
+}
+
+/* A reply goes out by the server's socket. */
+static int keep_socket(struct packet *packet)
+{
+    packet->conn.fd = fcntl(packet->conn.fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    return packet->conn.fd;
+}
+
+static _Noreturn void child_main(struct forks *forks, struct worker *worker,
+                                 const struct accepted *accepted)
+{
+    struct connection *conn;
+
+    log_alone();
+    leave_seats(forks);
+    /* There is room for it now. */
+    if (accepted->packet && keep_socket(accepted->packet) < 0)
+        _exit(1);
+    forks->config.leave_to_parent(forks->config.server);
+    conn = accepted_connect(accepted, &forks->config.crew->table);
+    if (!conn)
+        _exit(1);
+    /* Whoever is counted at this address is counted by the parent. */
+    conn->guest = NULL;
+    worker_serve_alone(worker, conn, &forks->config.rest);
+    _exit(had_errors(worker));
+}
+
+/* ------------------------------------------------------------------ the parent -------- */
+
+static size_t free_seat(const struct forks *forks)
+{
+    size_t i = 0;
+
+    while (forks->seats[i].pid != 0)
+        i++;
+    return i;
+}
+
+static void count_unseen_locked(struct forks *forks, int n)
+{
+    bool any = forks->unseen > 0;
+
+    forks->unseen += (size_t)n;
+    if (any != (forks->unseen > 0))
+        sys_timerfd_set(forks->timer_fd, any ? 0 : UNSEEN_MS);
+}
+
+static int prepare_locked(struct forks *forks)
+{
+    if (forks->spare_fd < 0)
+        forks->spare_fd = sys_eventfd();
+    return forks->spare_fd < 0 ? forks->spare_fd : 0;
+}
+
+static int prepare(struct mixin *mixin)
+{
+    struct forks *forks = forks_of(mixin);
+    int r;
+
+    pthread_mutex_lock(&forks->lock);
+    r = prepare_locked(forks);
+    pthread_mutex_unlock(&forks->lock);
+    return r;
+}
+
+/* A descriptor that tells of its end, or -1. */
+static int watch_for_end_locked(struct forks *forks, size_t i, pid_t pid)
+{
+    int pidfd;
+
+    close_if_open(forks->spare_fd);
+    forks->spare_fd = -1;
+    pidfd = sys_pidfd_open(pid);
+    if (pidfd < 0)
+        return -1;
+    if (sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_ADD, pidfd, EPOLLIN, i) == 0)
+        return pidfd;
+    sys_close(pidfd);
+    return -1;
+}
+
+static void seat_child_locked(struct forks *forks, size_t i, pid_t pid,
+                              const struct accepted *accepted)
+{
+    struct seat *seat = &forks->seats[i];
+
+    seat->pid = pid;
+    seat->pidfd = watch_for_end_locked(forks, i, pid);
+    seat->handler = accepted->handler->name;
+    seat->guest = accepted->guest;
+    address_text(accepted->peer, accepted->peer_len, seat->peer, sizeof(seat->peer));
+    forks->taken++;
+    if (seat->pidfd < 0)
+        count_unseen_locked(forks, 1);
+    connection_table_lend(&forks->config.crew->table, 1);
+}
+
+static int fork_locked(struct forks *forks, const struct accepted *accepted)
+{
+    size_t i = free_seat(forks);
+    struct worker *worker = &forks->workers[i];
+    pid_t pid;
+
+    /* Whoever submits, or has accepted beside another acceptor, may have none: see above. */
+    prepare_locked(forks);
+    worker_init_alone(worker, forks->config.crew, (unsigned)i);
+    pid = process_fork();
+    if (pid == 0)
+        child_main(forks, worker, accepted);
+    /* Memory comes again as processes do. */
+    if (pid < 0)
+        return errno == ENOMEM ? -EAGAIN : -errno;
+    seat_child_locked(forks, i, pid, accepted);
+    return 0;
+}
+
+static int process(struct mixin *mixin, const struct accepted *accepted)
+{
+    struct forks *forks = forks_of(mixin);
+    int r = -EAGAIN;
+
+    pthread_mutex_lock(&forks->lock);
+    if (forks->taken < forks->config.max_children)
+        r = fork_locked(forks, accepted);
+    pthread_mutex_unlock(&forks->lock);
+    if (r < 0)
+        return r;
+    /* No FIN: the child has it now. */
+    accepted_drop(accepted);
+    return 0;
+}
+
+static void leave_crowd_locked(struct forks *forks, struct seat *seat)
+{
+    if (seat->guest)
+        crowd_leave(forks->config.crew->table.crowd, seat->guest);
+    seat->guest = NULL;
+}
+
+/* By name, since children that were forked meanwhile may still have it open too. */
+static void forget_end_locked(struct forks *forks, int pidfd)
+{
+    if (pidfd < 0) {
+        count_unseen_locked(forks, -1);
+        return;
+    }
+    sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_DEL, pidfd, 0, 0);
+    sys_close(pidfd);
+}
+
+static void vacate_locked(struct forks *forks, size_t i, bool crashed)
+{
+    struct seat *seat = &forks->seats[i];
+
+    leave_crowd_locked(forks, seat);
+    tally_merge(&forks->ended, &forks->workers[i].tally);
+    if (crashed)
+        tally_add(&forks->ended, TALLY_CLOSED, 1);
+    forget_end_locked(forks, seat->pidfd);
+    seat->pid = 0;
+    forks->taken--;
+}
+
+/* False: the child still runs. Else who sat there, and how it ended. */
+static bool reap_locked(struct forks *forks, size_t i, struct seat *ret_seat, int *ret_status,
+                        bool *ret_crashed)
+{
+    const struct seat *seat = &forks->seats[i];
+
+    if (seat->pid == 0 || sys_reap(seat->pidfd, seat->pid, ret_status) == 0)
+        return false;
+    *ret_seat = *seat;
+    *ret_crashed = tally_read(&forks->workers[i].tally, TALLY_CLOSED) == 0;
+    vacate_locked(forks, i, *ret_crashed);
+    return true;
+}
+
+static void reap_seat(struct forks *forks, size_t i)
+{
+    struct seat seat;
+    int status = 0;
+    bool crashed;
+    bool ended;
+
+    pthread_mutex_lock(&forks->lock);
+    ended = reap_locked(forks, i, &seat, &status, &crashed);
+    pthread_mutex_unlock(&forks->lock);
+    if (!ended)
+        return;
+    if (crashed)
+        mixin_tell_death(&forks->config, seat.pid, status, -ECHILD, seat.peer, seat.handler);
+    log_sum_up();
+    connection_table_return(&forks->config.crew->table, 1);
+}
+
+static bool is_unseen(struct forks *forks, size_t i)
+{
+    bool unseen;
+
+    pthread_mutex_lock(&forks->lock);
+    unseen = forks->seats[i].pid != 0 && forks->seats[i].pidfd < 0;
+    pthread_mutex_unlock(&forks->lock);
+    return unseen;
+}
+
+static void reap_unseen(struct forks *forks)
+{
+    sys_eventfd_clear(forks->timer_fd);
+    for (size_t i = 0; i < forks->config.max_children; i++)
+        if (is_unseen(forks, i))
+            reap_seat(forks, i);
+}
+
+/* A child counts its connection as closed before the peer can see it: the peer may come again. */
+static void let_closed_leave_crowd(struct forks *forks)
+{
+    pthread_mutex_lock(&forks->lock);
+    for (size_t i = 0; i < forks->config.max_children; i++)
+        if (forks->seats[i].pid != 0 && tally_read(&forks->workers[i].tally, TALLY_CLOSED) > 0)
+            leave_crowd_locked(forks, &forks->seats[i]);
+    pthread_mutex_unlock(&forks->lock);
+}
+
+static void reap(struct mixin *mixin)
+{
+    struct forks *forks = forks_of(mixin);
+    struct epoll_event events[EVENTS_MAX];
+    int n = sys_epoll_wait(mixin->ended_fd, events, EVENTS_MAX, 0);
+
+    for (int i = 0; i < n; i++) {
+        if (events[i].data.u64 == TOKEN_TIMER)
+            reap_unseen(forks);
+        else
+            reap_seat(forks, events[i].data.u64);
+    }
+    if (forks->config.crew->table.crowd)
+        let_closed_leave_crowd(forks);
+}
+
+static void kill_all(struct mixin *mixin)
+{
+    struct forks *forks = forks_of(mixin);
+
+    pthread_mutex_lock(&forks->lock);
+    for (size_t i = 0; i < forks->config.max_children; i++) {
+        const struct seat *seat = &forks->seats[i];
+
+        if (seat->pid == 0)
+            continue;
+        log_line(LOG_CHILD, "child %d (handler '%s', %s) has not ended when it was cancelled: it "
+                 "is killed", (int)seat->pid, seat->handler, seat->peer);
+        sys_kill_child(seat->pidfd, seat->pid);
+    }
+    pthread_mutex_unlock(&forks->lock);
+}
+
+static size_t tallies(struct mixin *mixin, void (*fn)(void *arg, const struct tally *tally),
+                      void *arg)
+{
+    struct forks *forks = forks_of(mixin);
+    size_t taken;
+
+    pthread_mutex_lock(&forks->lock);
+    fn(arg, &forks->ended);
+    for (size_t i = 0; i < forks->config.max_children; i++)
+        if (forks->seats[i].pid != 0)
+            fn(arg, &forks->workers[i].tally);
+    taken = forks->taken;
+    pthread_mutex_unlock(&forks->lock);
+    return taken;
+}
+
+/* ------------------------------------------------------------------ begin and end ----- */
+
+static size_t workers_size(const struct forks *forks)
+{
+    return forks->config.max_children * sizeof(*forks->workers);
+}
+
+static void free_locks(struct mixin *mixin)
+{
+    pthread_mutex_init(&forks_of(mixin)->lock, NULL);
+}
+
+static void destroy(struct mixin *mixin)
+{
+    struct forks *forks = forks_of(mixin);
+
+    close_if_open(forks->spare_fd);
+    sys_close(forks->timer_fd);
+    sys_close(mixin->ended_fd);
+    munmap(forks->workers, workers_size(forks));
+    pthread_mutex_destroy(&forks->lock);
+    free(forks->seats);
+    free(forks);
+}
+
+static int open_descriptors(struct forks *forks)
+{
+    int r;
+
+    forks->mixin.ended_fd = sys_epoll_create();
+    if (forks->mixin.ended_fd < 0)
+        return forks->mixin.ended_fd;
+    forks->timer_fd = sys_timerfd();
+    r = forks->timer_fd;
+    if (r >= 0)
+        r = sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_ADD, forks->timer_fd, EPOLLIN,
+                          TOKEN_TIMER);
+    if (r == 0)
+        return 0;
+    close_if_open(forks->timer_fd);
+    sys_close(forks->mixin.ended_fd);
+    return r;
+}
+
+static int open_seats(struct forks *forks)
+{
+    int r;
+
+    forks->seats = calloc(forks->config.max_children, sizeof(*forks->seats));
+    if (!forks->seats)
+        return -ENOMEM;
+    forks->workers = mmap(NULL, workers_size(forks), PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (forks->workers == MAP_FAILED)
+        return -ENOMEM;
+    r = open_descriptors(forks);
+    if (r < 0)
+        munmap(forks->workers, workers_size(forks));
+    return r;
+}
+
+int forks_create(const struct mixin_config *config, struct mixin **ret)
+{
+    struct forks *forks = aligned_alloc(_Alignof(struct forks), sizeof(*forks));
+    int r;
+
+    if (!forks)
+        return -ENOMEM;
+    *forks = (struct forks){
+        .mixin = {
+            .prepare = prepare, .process = process, .reap = reap, .kill = kill_all,
+            .tallies = tallies, .free_locks = free_locks, .destroy = destroy,
+            .batch = 1,     /* a child that ended meanwhile is reaped first */
+        },
+        .config = *config,
+        .spare_fd = -1,
+    };
+    forks->config.rest.lingers = true;
+    r = open_seats(forks);
+    if (r < 0) {
+        free(forks->seats);
+        free(forks);
+        return r;
+    }
+    pthread_mutex_init(&forks->lock, NULL);
+    config->crew->table.private = true;
+    *ret = &forks->mixin;
+    return 0;
+}

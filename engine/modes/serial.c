@@ -1,0 +1,77 @@
+/*
+ * serial.c - no mix-in at all: the accepting thread, or whoever submits a connection, serves it to
+ * its end.
+ */
+#include "engine/modes/mixin.h"
+
+#include "engine/modes/turn.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct serial {
+    struct mixin mixin;
+    struct crew *crew;
+    struct worker_rest rest;
+    struct turn turn;           /* one connection after another */
+    struct worker worker;
+};
+
+static struct serial *serial_of(struct mixin *mixin)
+{
+    return caa_container_of(mixin, struct serial, mixin);
+}
+
+static int process(struct mixin *mixin, const struct accepted *accepted)
+{
+    struct serial *serial = serial_of(mixin);
+    struct connection *conn = accepted_connect(accepted, &serial->crew->table);
+    struct worker_rest rest = serial->rest;
+    int r;
+
+    if (!conn)
+        return -ENOMEM;
+    r = turn_take(&serial->turn);
+    if (r < 0) {
+        accepted_disconnect(accepted, &serial->crew->table, conn);
+        return r;
+    }
+    rest.stop_fd = accepted->stop_fd;
+    worker_serve_alone(&serial->worker, conn, &rest);
+    turn_give(&serial->turn);
+    return 0;
+}
+
+static size_t tallies(struct mixin *mixin, void (*fn)(void *arg, const struct tally *tally),
+                      void *arg)
+{
+    fn(arg, &serial_of(mixin)->worker.tally);
+    return 1;
+}
+
+static void destroy(struct mixin *mixin)
+{
+    struct serial *serial = serial_of(mixin);
+
+    worker_fini_alone(&serial->worker);
+    free(serial);
+}
+
+int serial_create(const struct mixin_config *config, struct mixin **ret)
+{
+    struct serial *serial = aligned_alloc(_Alignof(struct serial), sizeof(*serial));
+
+    if (!serial)
+        return -ENOMEM;
+    serial->mixin = (struct mixin){
+        .process = process, .tallies = tallies, .destroy = destroy, .ended_fd = -1,
+        .batch = 1,     /* as socketserver: between two, a stop and service_actions are seen */
+    };
+    serial->crew = config->crew;
+    serial->rest = config->rest;
+    serial->rest.drain_timeout_ms = config->drain_timeout_ms;
+    serial->turn = (struct turn){ NULL };
+    worker_init_alone(&serial->worker, config->crew, 0);
+    *ret = &serial->mixin;
+    return 0;
+}

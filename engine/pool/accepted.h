@@ -1,0 +1,59 @@
+/*
+ * accepted.h - what has come in: a connection or a datagram, on its way to whoever serves it.
+ *
+ * Threads: one at a time.
+ * Owns:    nothing: its descriptor or datagram belongs to who accepted it, then to who serves it.
+ */
+#ifndef WEIR_ACCEPTED_H
+#define WEIR_ACCEPTED_H
+
+#include "engine/base/tally.h"
+#include "engine/net/admission.h"
+#include "engine/pool/connection.h"
+#include "engine/pool/crew.h"
+#include "engine/pool/packet.h"
+#include "engine/weir.h"
+
+#include <stdbool.h>
+#include <sys/socket.h>
+
+struct accepted {
+    int fd;
+    const struct sockaddr *peer;
+    socklen_t peer_len;
+    const struct weir_handler *handler;
+    const char *listen;
+    struct crowd_guest *guest;  /* its place in the server's crowd; NULL: it is not counted */
+    struct packet *packet;      /* a datagram: fd is the server's socket; NULL: a connection */
+    int stop_fd;                /* readable once the acceptor is told to stop; -1: none is */
+};
+
+/* Do the rules and verify_request let it in? */
+bool accepted_is_welcome(const struct accepted *accepted, const struct admission *admission,
+                         struct tally *tally);
+
+/*
+ * Takes its place among those of its address: 0, or -EUSERS: there is none left, or -ENOMEM. Peers
+ * without an address, and datagrams, need none. leave gives the place back.
+ */
+int accepted_enter_crowd(struct accepted *accepted, struct crowd *crowd);
+void accepted_leave_crowd(struct accepted *accepted, struct crowd *crowd);
+
+/* Into the ready queue; handoff_call is the caller's. 0, or -ENOMEM: it is still the caller's. */
+int accepted_queue(const struct accepted *accepted, struct crew *crew);
+
+/* Turns it away, counted. */
+void accepted_refuse(const struct accepted *accepted, struct tally *tally);
+
+/* A connection for it, QUEUED, to which its guest passes; or NULL: no memory. */
+struct connection *accepted_connect(const struct accepted *accepted,
+                                    struct connection_table *table);
+
+/* Takes that back: it is the caller's again. */
+void accepted_disconnect(const struct accepted *accepted, struct connection_table *table,
+                         struct connection *conn);
+
+/* Lets go of it: of the descriptor, or of the datagram. */
+void accepted_drop(const struct accepted *accepted);
+
+#endif

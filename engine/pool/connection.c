@@ -1,0 +1,518 @@
+#include "engine/pool/connection.h"
+
+#include "engine/base/sys.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+/*
+ * The state word: a state, and two marks. READY: an event came while somebody owned the
+ * connection. ALERT: the peer has hung up or sent urgent data; it stays.
+ */
+#define STATE UINT32_C(7)
+#define READY UINT32_C(8)
+#define ALERT UINT32_C(16)
+
+/* Unread input that a peer is spared a reset for. */
+#define DISCARD_MAX ((size_t)1 << 20)
+
+/*
+ * A descriptor may lie above the limit: inherited, or opened before the limit was lowered, or after
+ * somebody raised it.
+ */
+#define TABLE_MIN ((size_t)1 << 16)
+#define TABLE_MAX ((size_t)1 << 24)
+
+/* ------------------------------------------------------------------ the table --------- */
+
+int connection_table_init(struct connection_table *table)
+{
+    struct rlimit limit;
+
+    *table = (struct connection_table){ .room_fd = -1 };
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return -errno;
+    table->size = limit.rlim_max < TABLE_MAX ? (size_t)limit.rlim_max : TABLE_MAX;
+    if (table->size < TABLE_MIN)
+        table->size = TABLE_MIN;
+    /* As large as descriptors may ever get; pages that no descriptor reaches cost nothing. */
+    table->slots = mmap(NULL, table->size * sizeof(*table->slots), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (table->slots == MAP_FAILED)
+        return -ENOMEM;
+    table->room_fd = sys_eventfd();
+    if (table->room_fd < 0) {
+        munmap(table->slots, table->size * sizeof(*table->slots));
+        return table->room_fd;
+    }
+    return 0;
+}
+
+void connection_table_fini(struct connection_table *table)
+{
+    sys_close(table->room_fd);
+    munmap(table->slots, table->size * sizeof(*table->slots));
+}
+
+size_t connection_table_open(const struct connection_table *table)
+{
+    /* seq_cst: who reads 0 sees all that the last handler did, and who has asked for room misses
+     * no close. pairs: connection_table_release() */
+    return atomic_load_explicit(&table->open, memory_order_seq_cst);
+}
+
+bool connection_table_has(const struct connection_table *table, int fd)
+{
+    /* relaxed: nothing behind it is looked at. pairs: none */
+    return (size_t)fd < table->size &&
+           atomic_load_explicit(&table->slots[fd], memory_order_relaxed) != NULL;
+}
+
+void connection_table_want_room(struct connection_table *table, size_t below)
+{
+    /* seq_cst: asks, then our caller looks at open. Store buffering.
+     * pairs: connection_table_release() */
+    atomic_store_explicit(&table->room_below, below, memory_order_seq_cst);
+}
+
+void connection_table_each(struct connection_table *table,
+                           void (*fn)(struct connection *conn, void *arg), void *arg)
+{
+    /* relaxed: what was entered before we were called is below it. pairs: none */
+    size_t used = atomic_load_explicit(&table->used, memory_order_relaxed);
+
+    if (!table->private) {
+        reclaim_thread_init();
+        reclaim_enter();
+    }
+    for (size_t i = 0; i < used; i++) {
+        /* acquire: shows the connection as it was put in. pairs: enter_slot() */
+        struct connection *conn = atomic_load_explicit(&table->slots[i], memory_order_acquire);
+
+        if (conn)
+            fn(conn, arg);
+    }
+    if (!table->private) {
+        reclaim_exit();
+        reclaim_thread_fini();
+    }
+}
+
+static void note_used(struct connection_table *table, size_t end)
+{
+    /* relaxed: it only grows, and the slots carry their own order. pairs: none */
+    size_t used = atomic_load_explicit(&table->used, memory_order_relaxed);
+    while (used < end && !atomic_compare_exchange_weak_explicit(&table->used, &used, end,
+                                                                memory_order_relaxed,
+                                                                memory_order_relaxed))
+        ;
+}
+
+static void enter_slot(struct connection_table *table, struct connection *conn)
+{
+    note_used(table, (size_t)conn->fd + 1);
+    /* relaxed: has to differ from the one before. 0 is for what is no connection. pairs: none */
+    do
+        conn->generation = atomic_fetch_add_explicit(&table->generations, 1,
+                                                     memory_order_relaxed);
+    while (conn->generation == 0);
+    if (conn->kind == CONNECTION_ACCEPTED)
+        /* relaxed: acceptors alone count up, and they look at it themselves. pairs: none */
+        atomic_fetch_add_explicit(&table->open, 1, memory_order_relaxed);
+    /* release: who finds it finds it whole. pairs: connection_table_each(), _of_event() */
+    atomic_store_explicit(&table->slots[conn->fd], conn, memory_order_release);
+}
+
+void connection_table_hold(struct connection_table *table, size_t n)
+{
+    /* relaxed: as in enter_slot(). pairs: none */
+    atomic_fetch_add_explicit(&table->open, n, memory_order_relaxed);
+}
+
+void connection_table_release(struct connection_table *table, size_t n)
+{
+    size_t below;
+    size_t left;
+
+    /* seq_cst: counts down, then looks who waits; store buffering. It also publishes what the
+     * handler did to who sees 0. pairs: connection_table_want_room(), _open() */
+    left = atomic_fetch_sub_explicit(&table->open, n, memory_order_seq_cst) - n;
+    below = atomic_load_explicit(&table->room_below, memory_order_seq_cst);
+    if (WEIR_LIKELY(left >= below))
+        return;
+    /* relaxed: of several that see it, one writes. pairs: none */
+    if (atomic_exchange_explicit(&table->room_below, 0, memory_order_relaxed) != 0)
+        sys_eventfd_signal(table->room_fd);
+}
+
+void connection_table_lend(struct connection_table *table, size_t n)
+{
+    connection_table_hold(table, n);
+    /* relaxed: for statistics. pairs: connection_table_lent() */
+    atomic_fetch_add_explicit(&table->lent, n, memory_order_relaxed);
+}
+
+void connection_table_return(struct connection_table *table, size_t n)
+{
+    /* relaxed: for statistics. pairs: connection_table_lent() */
+    atomic_fetch_sub_explicit(&table->lent, n, memory_order_relaxed);
+    connection_table_release(table, n);
+}
+
+size_t connection_table_lent(const struct connection_table *table)
+{
+    /* relaxed: for statistics. pairs: connection_table_lend(), _return() */
+    return atomic_load_explicit(&table->lent, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------ begin and end ----- */
+
+static void note_peer(struct connection *conn, const struct sockaddr *peer, socklen_t len)
+{
+    /* An unnamed Unix peer comes with no address at all. */
+    conn->family = len >= sizeof(sa_family_t) ? peer->sa_family : AF_UNIX;
+    if (conn->family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)peer;
+
+        conn->peer_port = in->sin_port;
+        memcpy(&conn->peer_host, &in->sin_addr, sizeof(in->sin_addr));
+    } else if (conn->family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)peer;
+
+        conn->peer_port = in6->sin6_port;
+        conn->peer_scope = in6->sin6_scope_id;
+        conn->peer_host = in6->sin6_addr;
+    }
+}
+
+/* Ten thousand idle ones pay for each further cache line. */
+_Static_assert(offsetof(struct connection, user_state) <= 2 * WEIR_CACHE_LINE,
+               "a connection without state is two cache lines");
+
+static struct connection *allocate(struct connection_table *table, int fd, size_t user_state)
+{
+    size_t size = offsetof(struct connection, user_state) + user_state;
+    struct connection *conn;
+
+    if ((size_t)fd >= table->size)
+        return NULL;
+    size = (size + WEIR_CACHE_LINE - 1) & ~(size_t)(WEIR_CACHE_LINE - 1);
+    conn = aligned_alloc(WEIR_CACHE_LINE, size);
+    if (!conn)
+        return NULL;
+    memset(conn, 0, size);
+    conn->fd = fd;
+    return conn;
+}
+
+struct connection *connection_create(struct connection_table *table, int fd,
+                                     const struct sockaddr *peer, socklen_t peer_len,
+                                     const struct weir_handler *handler, const char *listen)
+{
+    struct connection *conn = allocate(table, fd, handler->state_size);
+
+    if (!conn)
+        return NULL;
+    conn->handler = handler;
+    conn->listen = listen;
+    note_peer(conn, peer, peer_len);
+    atomic_init(&conn->state, CONNECTION_QUEUED);
+    enter_slot(table, conn);
+    return conn;
+}
+
+struct connection *connection_create_opened(struct connection_table *table, int fd, int family,
+                                            struct task *task)
+{
+    struct connection *conn = allocate(table, fd, 0);
+
+    if (!conn)
+        return NULL;
+    conn->kind = CONNECTION_OPENED;
+    conn->family = (sa_family_t)family;
+    conn->task = task;
+    atomic_init(&conn->state, CONNECTION_RUNNING);
+    enter_slot(table, conn);
+    return conn;
+}
+
+struct connection *connection_create_socket(struct connection_table *table, int fd,
+                                            const struct weir_handler *handler,
+                                            const char *listen, struct receiver *receiver)
+{
+    struct connection *conn = allocate(table, fd, 0);
+
+    if (!conn)
+        return NULL;
+    conn->kind = CONNECTION_SOCKET;
+    conn->handler = handler;
+    conn->listen = listen;
+    conn->receiver = receiver;
+    atomic_init(&conn->state, CONNECTION_RUNNING);
+    enter_slot(table, conn);
+    return conn;
+}
+
+static void free_connection(struct reclaim_head *head)
+{
+    reclaim_settle();
+    free(caa_container_of(head, struct connection, reclaim));
+}
+
+static void take_out_of_table(struct connection_table *table, struct connection *conn)
+{
+    /* relaxed: whoever still finds it only needs to see that it's over. pairs: none */
+    atomic_store_explicit(&conn->state, CONNECTION_CLOSED, memory_order_relaxed);
+    /* relaxed: the grace period orders the end. pairs: reclaim_defer() */
+    atomic_store_explicit(&table->slots[conn->fd], NULL, memory_order_relaxed);
+}
+
+static void let_die(struct connection_table *table, struct connection *conn)
+{
+    if (conn->kind == CONNECTION_ACCEPTED)
+        connection_table_release(table, 1);
+    if (table->private)
+        free(conn);
+    else
+        reclaim_defer(&conn->reclaim, free_connection);
+}
+
+/* Closing the socket, or EPOLL_CTL_DEL, takes it out of the kernel's set. */
+static void leave_home(struct connection *conn)
+{
+    if (!conn->home)
+        return;
+    epoll_set_count(conn->home, -1);
+    conn->home = NULL;
+    conn->watched = 0;
+}
+
+/*
+ * Input that nobody has read would turn the close of a TCP socket into a reset, which takes with it
+ * what the peer has not received yet. So what is there is thrown away first.
+ */
+static void discard_input(const struct connection *conn)
+{
+    bool is_tcp = conn->family != AF_UNIX && conn->family != AF_UNSPEC;
+
+    if (is_tcp && connection_may_have_input(conn))
+        sys_discard(conn->fd, DISCARD_MAX);
+}
+
+void connection_forget(struct connection_table *table, struct connection *conn)
+{
+    take_out_of_table(table, conn);
+    if (conn->home && !table->copied)
+        sys_epoll_ctl(conn->home->fd, EPOLL_CTL_DEL, conn->fd, 0, 0);
+    leave_home(conn);
+    let_die(table, conn);
+}
+
+void connection_end_output(struct connection_table *table, struct connection *conn)
+{
+    /* Before the peer learns that it is over: it may come back at once. */
+    if (conn->guest)
+        crowd_leave(table->crowd, conn->guest);
+    conn->guest = NULL;
+    conn->ended = true;
+    if (conn->family != AF_UNSPEC)
+        sys_shutdown_write(conn->fd);
+}
+
+void connection_close(struct connection_table *table, struct connection *conn)
+{
+    take_out_of_table(table, conn);
+    if (WEIR_LIKELY(!conn->ended)) {
+        connection_end_output(table, conn);
+        discard_input(conn);
+    }
+    sys_close(conn->fd);
+    leave_home(conn);
+    let_die(table, conn);
+}
+
+/* ------------------------------------------------------------------ events ------------ */
+
+int connection_watch(struct connection *conn, struct epoll_set *set, uint32_t events)
+{
+    uint64_t token = (uint64_t)conn->generation << 32 | (uint32_t)conn->fd;
+    int op = EPOLL_CTL_MOD;
+    int r;
+
+    if (conn->home == set && (conn->watched & events) == events)
+        return 0;
+    if (conn->home != set) {
+        if (conn->home)
+            sys_epoll_ctl(conn->home->fd, EPOLL_CTL_DEL, conn->fd, 0, 0);
+        leave_home(conn);
+        op = EPOLL_CTL_ADD;
+    }
+    /* PRI: urgent data cuts a read short although there is more; see connection_alerted. */
+    events |= conn->watched | EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET;
+    r = sys_epoll_ctl(set->fd, op, conn->fd, events, token);
+    if (r < 0)
+        return r;
+    if (op == EPOLL_CTL_ADD)
+        epoll_set_count(set, 1);
+    conn->home = set;
+    conn->watched = events;
+    return 0;
+}
+
+struct connection *connection_of_event(struct connection_table *table, uint64_t token)
+{
+    /* acquire: shows the connection as it was put in. pairs: enter_slot() */
+    struct connection *conn = atomic_load_explicit(&table->slots[(uint32_t)token],
+                                                   memory_order_acquire);
+
+    return conn && conn->generation == (uint32_t)(token >> 32) ? conn : NULL;
+}
+
+/* ------------------------------------------------------------------ the state word ---- */
+
+enum connection_state connection_state(const struct connection *conn)
+{
+    /* relaxed: for statistics. pairs: none */
+    return atomic_load_explicit(&conn->state, memory_order_relaxed) & STATE;
+}
+
+bool connection_alerted(const struct connection *conn)
+{
+    /* relaxed: the mark stays, and an edge wakes us for whatever comes later. pairs: none */
+    return atomic_load_explicit(&conn->state, memory_order_relaxed) & ALERT;
+}
+
+bool connection_may_have_input(const struct connection *conn)
+{
+    /* relaxed: a look at what has come so far; more may come behind any look. pairs: none */
+    uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
+
+    return !conn->drained || (word & (READY | ALERT));
+}
+
+void connection_start(struct connection *conn)
+{
+    /* acquire: what the last owner left, if a sweep queued it. QUEUED is 0 and RUNNING 1: one
+     * addition changes the state and keeps the marks. pairs: connection_keep() */
+    atomic_fetch_add_explicit(&conn->state, CONNECTION_RUNNING - CONNECTION_QUEUED,
+                              memory_order_acquire);
+    conn->drained = false;
+}
+
+/* RUNNING -> to, unless an event has left its mark: then the mark is taken off. */
+static bool let_go(struct connection *conn, enum connection_state to)
+{
+    /*
+     * release: the fiber and the fields, to whoever sees the state. seq_cst: IDLE, then the look
+     * whether there's a drain; store buffering. pairs: connection_ready(), take(), pool_drain()
+     */
+    uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
+    for (;;) {
+        if (WEIR_UNLIKELY(word & READY)) {
+            /* acquire: the edge that the mark tells of. pairs: connection_ready() */
+            atomic_fetch_and_explicit(&conn->state, ~READY, memory_order_acquire);
+            conn->drained = false;
+            return false;
+        }
+        if (WEIR_LIKELY(atomic_compare_exchange_weak_explicit(&conn->state, &word,
+                                                         (word & ~STATE) | to,
+                                                         memory_order_seq_cst,
+                                                         memory_order_relaxed)))
+            return true;
+    }
+}
+
+bool connection_park(struct connection *conn)
+{
+    return let_go(conn, CONNECTION_PARKED);
+}
+
+bool connection_keep(struct connection *conn)
+{
+    return let_go(conn, CONNECTION_IDLE);
+}
+
+/* from -> to, keeping the marks. */
+static bool take(struct connection *conn, enum connection_state from, enum connection_state to)
+{
+    /* seq_cst: what the last owner left, and IDLE before a drain's look. pairs: let_go() */
+    uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
+    while ((word & STATE) == from)
+        if (atomic_compare_exchange_weak_explicit(&conn->state, &word, (word & ~STATE) | to,
+                                                  memory_order_seq_cst, memory_order_relaxed))
+            return true;
+    return false;
+}
+
+bool connection_unpark(struct connection *conn)
+{
+    return take(conn, CONNECTION_PARKED, CONNECTION_RUNNING);
+}
+
+bool connection_claim(struct connection *conn)
+{
+    return take(conn, CONNECTION_IDLE, CONNECTION_QUEUED);
+}
+
+void connection_requeue(struct connection *conn)
+{
+    /* release: what its owner did, to whoever takes it; RUNNING is 1 and QUEUED 0, and the marks
+     * stay. pairs: connection_start() */
+    atomic_fetch_sub_explicit(&conn->state, CONNECTION_RUNNING - CONNECTION_QUEUED,
+                              memory_order_release);
+}
+
+enum connection_next connection_ready(struct connection *conn, uint32_t events)
+{
+    uint32_t alert = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI) ? ALERT : 0;
+    enum connection_next next;
+    uint32_t to;
+    /* acquire: what the last owner left; release: our sight of the edge. pairs: let_go() */
+    uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
+    do {
+        switch (word & STATE) {
+        case CONNECTION_PARKED:
+            to = (word & ~STATE) | CONNECTION_RUNNING;
+            next = CONNECTION_RESUME;
+            break;
+        case CONNECTION_IDLE:
+            to = (word & ~STATE) | CONNECTION_QUEUED;
+            next = CONNECTION_QUEUE;
+            break;
+        case CONNECTION_CLOSED:
+            return CONNECTION_NOTHING;
+        default:
+            to = word | READY;
+            next = CONNECTION_NOTHING;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&conn->state, &word, to | alert,
+                                                    memory_order_acq_rel,
+                                                    memory_order_relaxed));
+    return next;
+}
+
+void connection_peer(const struct connection *conn, struct sockaddr_storage *ret,
+                     socklen_t *ret_len)
+{
+    memset(ret, 0, sizeof(*ret));
+    ret->ss_family = conn->family;
+    *ret_len = sizeof(sa_family_t);
+    if (conn->family == AF_INET) {
+        struct sockaddr_in *in = (struct sockaddr_in *)ret;
+
+        in->sin_port = conn->peer_port;
+        memcpy(&in->sin_addr, &conn->peer_host, sizeof(in->sin_addr));
+        *ret_len = sizeof(*in);
+    } else if (conn->family == AF_INET6) {
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
+
+        in6->sin6_port = conn->peer_port;
+        in6->sin6_scope_id = conn->peer_scope;
+        in6->sin6_addr = conn->peer_host;
+        *ret_len = sizeof(*in6);
+    }
+}

@@ -1,0 +1,207 @@
+/*
+ * connection.h - one connection: its state word, its place in the table, its end.
+ *
+ * Threads: each call says who may make it. The plain fields belong to the owner that the state
+ *          names; they pass on with it.
+ * Owns:    the socket, from connection_create to connection_close.
+ * Frees:   after a grace period, so that whoever found it in the table may still look at it.
+ *
+ * Its state:
+ *
+ *   state    owner                  leaves by
+ *   QUEUED   the ready queue, or    connection_start    -> RUNNING  the worker that took it
+ *            a worker's batch
+ *   RUNNING  its worker             connection_park     -> PARKED   the fiber waits for the peer
+ *                                   connection_keep     -> IDLE     handle() said WEIR_KEEP
+ *                                   connection_requeue  -> QUEUED   somebody else's turn
+ *                                   connection_close    -> CLOSED
+ *   PARKED   nobody; the fiber is   connection_ready    -> RUNNING  whoever sees the event, and
+ *            its worker's                                           tells the worker
+ *                                   connection_unpark   -> RUNNING  the worker: timer, cancel
+ *   IDLE     nobody                 connection_ready    -> QUEUED   whoever sees the event, and
+ *                                                                   queues it
+ *                                   connection_claim    -> QUEUED   sweep, drain, and who makes
+ *                                                                   room, likewise
+ *   CLOSED   the reclaimer
+ *
+ * An edge is seen once, perhaps by a thread that does not own the connection. So an event that
+ * finds it QUEUED or RUNNING leaves a mark, READY, and who parks or keeps a marked connection
+ * doesn't: it goes back and tries its I/O again (tests/models/connection.pml).
+ */
+#ifndef WEIR_CONNECTION_H
+#define WEIR_CONNECTION_H
+
+#include "engine/base/compiler.h"
+#include "engine/net/crowd.h"
+#include "engine/sync/epoll_set.h"
+#include "engine/sync/inbox.h"
+#include "engine/sync/reclaim.h"
+#include "engine/weir.h"
+
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+struct receiver;
+struct task;
+
+enum connection_state {
+    CONNECTION_QUEUED, CONNECTION_RUNNING, CONNECTION_PARKED, CONNECTION_IDLE, CONNECTION_CLOSED,
+};
+
+enum connection_kind {
+    CONNECTION_ACCEPTED,    /* has a handler, and is counted */
+    CONNECTION_OPENED,      /* by weir_connect or weir_poll, for somebody's handler */
+    CONNECTION_SOCKET,      /* datagrams come to it: see receiver.h */
+    CONNECTION_PACKET,      /* one of these, in no table: see packet.h */
+};
+
+/* What whoever called connection_ready or connection_claim must do now. */
+enum connection_next {
+    CONNECTION_NOTHING,
+    CONNECTION_RESUME,      /* its task is runnable: tell its worker */
+    CONNECTION_QUEUE,       /* it is QUEUED and yours: put it where a worker will take it */
+};
+
+/* Of idle_since_ms: no timeout ends it. */
+#define CONNECTION_MAY_REST (UINT64_C(1) << 63)
+
+/* ... Its client has not spoken yet. */
+#define CONNECTION_IS_SILENT (UINT64_C(1) << 62)
+
+struct connection {
+    /* What every event needs, in one cache line. */
+    _Alignas(WEIR_CACHE_LINE) _Atomic uint32_t state;   /* a connection_state and marks */
+    int fd;
+    uint32_t generation;    /* tells it from the one that had the same descriptor before */
+    uint32_t watched;       /* the events it is registered for */
+    struct epoll_set *home; /* ... in this set; NULL: in none yet */
+    sa_family_t family;
+    bool drained;           /* the socket had no more at the last read, and no edge came since */
+    uint8_t kind;           /* enum connection_kind */
+    bool kept;              /* handle() returned WEIR_KEEP: IDLE is next */
+    bool began : 1;         /* setup() has run */
+    bool expired : 1;       /* idle for too long: it ends, unless there is input after all */
+    bool unplaced : 1;      /* others wait for its place: it ends once what has arrived is served */
+    bool starved : 1;       /* no memory for a fiber: what has begun ends, what hasn't is refused */
+    uint16_t sent;          /* bytes, until it rested last; UINT16_MAX: or more */
+    const struct weir_handler *handler;
+    struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
+    _Atomic uint64_t idle_since_ms; /* who looks for long idle ones reads it */
+    const char *listen;     /* the listener's URI */
+    union {
+        struct crowd_guest *guest;  /* ACCEPTED: its place in the table's crowd; NULL: none */
+        struct receiver *receiver;  /* SOCKET: whose it is */
+    };
+
+    struct message woken;   /* "your task is runnable", to its worker's inbox */
+    struct reclaim_head reclaim;
+    struct in6_addr peer_host;      /* AF_INET: its first four bytes */
+    uint32_t peer_scope;
+    uint16_t peer_port;     /* in network order; a Unix peer's name is asked for anew */
+    bool ended;             /* connection_end_output has been called */
+    _Alignas(max_align_t) unsigned char user_state[];
+};
+
+/*
+ * The table: by descriptor, which is a small dense number already, so that counting, listing
+ * and finding by id are an array's work. Slots are RCU pointers.
+ */
+struct connection_table {
+    _Atomic(struct connection *) *slots;
+    size_t size;                            /* descriptors from here on can't be kept */
+    int room_fd;                            /* eventfd: see connection_table_want_room */
+    bool private;                           /* one thread's alone: memory is freed at once */
+    bool copied;                            /* another process uses the kernel's sets, too */
+    struct crowd *crowd;                    /* the server's; NULL: addresses aren't counted */
+    _Atomic size_t used;                    /* no slot from here on has ever been used */
+    _Atomic uint32_t generations;
+    _Atomic size_t open;                    /* accepted and not yet closed */
+    _Atomic size_t lent;                    /* of these, those that have no slot */
+    _Atomic size_t room_below;              /* what was asked for; 0: nothing */
+};
+
+int connection_table_init(struct connection_table *table);
+void connection_table_fini(struct connection_table *table);
+size_t connection_table_open(const struct connection_table *table);
+
+/* Is this descriptor a connection's already? Any thread. */
+bool connection_table_has(const struct connection_table *table, int fd);
+
+/*
+ * Asks for room_fd to be written when a connection is closed and fewer than `below` are left
+ * open. Any thread. It must look once more whether there is room after asking.
+ */
+void connection_table_want_room(struct connection_table *table, size_t below);
+
+/* Makes it as if n more were open, for as long as somebody needs it. */
+void connection_table_hold(struct connection_table *table, size_t n);
+void connection_table_release(struct connection_table *table, size_t n);
+
+/* n more are open although they aren't in the table: children have them, or they are datagrams. */
+void connection_table_lend(struct connection_table *table, size_t n);
+void connection_table_return(struct connection_table *table, size_t n);
+size_t connection_table_lent(const struct connection_table *table);
+
+/* Calls fn for every connection there is. Any thread; fn runs inside a reclaim section. */
+void connection_table_each(struct connection_table *table,
+                           void (*fn)(struct connection *conn, void *arg), void *arg);
+
+/*
+ * A connection for a connected socket, QUEUED (or RUNNING, when opened), in the table. The caller
+ * owns it. NULL: no memory, or a descriptor that the table has no slot for; fd is left open.
+ * One that is opened need not be a socket (AF_UNSPEC), only something that can be waited for.
+ */
+struct connection *connection_create(struct connection_table *table, int fd,
+                                     const struct sockaddr *peer, socklen_t peer_len,
+                                     const struct weir_handler *handler, const char *listen);
+struct connection *connection_create_opened(struct connection_table *table, int fd, int family,
+                                            struct task *task);
+
+/* A datagram socket, RUNNING, in the table. NULL: as above. */
+struct connection *connection_create_socket(struct connection_table *table, int fd,
+                                            const struct weir_handler *handler,
+                                            const char *listen, struct receiver *receiver);
+
+/* Says FIN, and lets its address go; the close is to come. The owner, state RUNNING. */
+void connection_end_output(struct connection_table *table, struct connection *conn);
+
+/* Closes and lets go. The owner, state RUNNING. Says FIN even if a duplicate of fd is about. */
+void connection_close(struct connection_table *table, struct connection *conn);
+
+/* As if it had never been: the descriptor is the caller's again. The owner. */
+void connection_forget(struct connection_table *table, struct connection *conn);
+
+/*
+ * Registers it for events, edge-triggered, in an epoll set: once for reading, and once more when
+ * a write has to wait for the first time; out of any set it was in before. The owner.
+ */
+int connection_watch(struct connection *conn, struct epoll_set *set, uint32_t events);
+
+/* The connection that an event is about, or NULL when it is gone. In a reclaim section. */
+struct connection *connection_of_event(struct connection_table *table, uint64_t token);
+
+/* The transitions; the table above says who may make them. */
+void connection_start(struct connection *conn);
+bool connection_park(struct connection *conn);     /* false: marked READY; still RUNNING */
+bool connection_unpark(struct connection *conn);   /* false: not PARKED any more */
+bool connection_keep(struct connection *conn);     /* false: marked READY; still RUNNING */
+void connection_requeue(struct connection *conn);  /* RUNNING -> QUEUED: there's more to do */
+enum connection_next connection_ready(struct connection *conn, uint32_t events);
+bool connection_claim(struct connection *conn);    /* false: not IDLE any more */
+enum connection_state connection_state(const struct connection *conn);
+
+/* A peer that hung up or sent urgent data: a short read no longer means that all was read. */
+bool connection_alerted(const struct connection *conn);
+
+/* More may have come since the last read, as far as is known without asking the kernel. The owner. */
+bool connection_may_have_input(const struct connection *conn);
+
+/* The peer, from what was noted at accept. */
+void connection_peer(const struct connection *conn, struct sockaddr_storage *ret,
+                     socklen_t *ret_len);
+
+#endif

@@ -1,0 +1,47 @@
+/*
+ * lending.h - when a listener is lent to the workers, and when it is taken back.
+ *
+ * At rest the acceptor accepts: it is always there, whatever handlers do. While connections come
+ * fast, and workers keep turning, these do it themselves (side_door.h). It is taken back when few
+ * come, when a worker is stuck, which may have left some behind, and when the server is full.
+ *
+ * Threads: the listener's acceptor.
+ * Owns:    the side door.
+ */
+#ifndef WEIR_LENDING_H
+#define WEIR_LENDING_H
+
+#include "engine/pool/pool.h"
+#include "engine/pool/side_door.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* So many in so short a time are a rush, and it is looked as often whether it goes on. */
+#define LENDING_LOOK_MS 10
+#define LENDING_RUSH 32
+#define LENDING_CALM 8
+
+struct lending {
+    struct side_door *door; /* NULL: it was never lent */
+    bool lent;
+    uint64_t since_ms;      /* what follows is since then */
+    unsigned admitted;      /* by the acceptor */
+    uint64_t turns;         /* that the workers had made by then */
+    uint64_t taken;         /* what had come in by the side door by then */
+};
+
+/* The acceptor has let so many in. True: this is a rush, and workers are turning. */
+bool lending_is_due(struct lending *lending, unsigned admitted, const struct pool *pool,
+                    uint64_t now_ms);
+
+/* 0 or -errno. The acceptor watches the listener no more, and again once it is taken back. */
+int lending_begin(struct lending *lending, struct crew *crew,
+                  const struct side_door_config *config, uint64_t now_ms);
+void lending_end(struct lending *lending);
+
+/* When to look again whether it goes on, and that look. False: it is to be taken back. */
+uint64_t lending_look_at_ms(const struct lending *lending);
+bool lending_goes_on(struct lending *lending, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,342 @@
+#include "engine/pool/pool.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/base/sys.h"
+#include "engine/base/thread.h"
+#include "engine/fiber/overflow.h"
+#include "engine/pool/dispatch.h"
+#include "engine/sync/reclaim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/*
+ * A worker that has not looked at its epoll set for so many ticks is stuck: where another one
+ * sleeps, and where none does. After a single tick it may only have lost its CPU for a moment:
+ * then it is stuck if it has had it for so long meanwhile, and another one sleeps.
+ */
+#define TICKS_STUCK_IDLE 2
+#define TICKS_STUCK_BUSY 8
+#define USED_STUCK_NS 700000
+
+/* ------------------------------------------------------------------ begin and end ----- */
+
+static void free_pool(struct pool *pool)
+{
+    free(pool->threads);
+    free(pool->watches);
+    free(pool->workers);
+    free(pool);
+}
+
+static struct pool *allocate(unsigned workers)
+{
+    struct pool *pool = aligned_alloc(WEIR_CACHE_LINE, sizeof(*pool));
+
+    if (!pool)
+        return NULL;
+    *pool = (struct pool){ 0 };
+    pool->workers = aligned_alloc(WEIR_CACHE_LINE, workers * sizeof(*pool->workers));
+    pool->watches = calloc(workers, sizeof(*pool->watches));
+    pool->threads = calloc(workers, sizeof(*pool->threads));
+    if (pool->workers && pool->watches && pool->threads)
+        return pool;
+    free_pool(pool);
+    return NULL;
+}
+
+static void fini_workers(struct pool *pool)
+{
+    while (pool->workers_len > 0)
+        worker_fini(&pool->workers[--pool->workers_len]);
+}
+
+int pool_create(const struct pool_config *config, struct pool **ret_pool)
+{
+    struct pool *pool = allocate(config->crew.workers);
+    struct crew_config *crew;
+    int r;
+
+    if (!pool)
+        return -ENOMEM;
+    pool->config = *config;
+    crew = &pool->config.crew;
+    crew->watched = !crew->threadless && (crew->workers > 1 || config->stall_warn_ms > 0);
+    r = crew_init(&pool->crew, crew);
+    if (r < 0) {
+        free_pool(pool);
+        return r;
+    }
+    while (pool->workers_len < crew->workers) {
+        r = worker_init(&pool->workers[pool->workers_len], &pool->crew, pool->workers_len);
+        if (r < 0)
+            goto fail;
+        pool->workers_len++;
+    }
+    if (pool->crew.shared.fd >= 0)
+        r = sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_ADD, pool->crew.shared.fd, EPOLLIN,
+                          DISPATCH_SHARED);
+    if (r < 0)
+        goto fail;
+    *ret_pool = pool;
+    return 0;
+
+fail:
+    fini_workers(pool);
+    crew_fini(&pool->crew);
+    free_pool(pool);
+    return r;
+}
+
+static int start_reclaiming(struct pool *pool)
+{
+    int r = 0;
+
+    if (pool->reclaims || pool->crew.table.private)
+        return 0;
+    r = reclaim_start();
+    pool->reclaims = r == 0;
+    return r;
+}
+
+static void stop_reclaiming(struct pool *pool)
+{
+    if (pool->reclaims)
+        reclaim_stop();
+    pool->reclaims = false;
+}
+
+void pool_destroy(struct pool *pool)
+{
+    if (!pool)
+        return;
+    stop_reclaiming(pool);
+    fini_workers(pool);
+    crew_fini(&pool->crew);
+    free_pool(pool);
+}
+
+/* ------------------------------------------------------------------ threads ----------- */
+
+static int start_worker(struct pool *pool, unsigned i)
+{
+    const struct pool_config *config = &pool->config;
+    int cpu = config->cpus_len > 0 ? config->cpus[i % config->cpus_len] : -1;
+
+    int r = thread_start(&pool->threads[i], cpu, worker_main, &pool->workers[i]);
+
+    if (r == 0)
+        pthread_getcpuclockid(pool->threads[i], &pool->watches[i].clock);
+    return r;
+}
+
+static void end_threads(struct pool *pool)
+{
+    /* release: what was done before; a worker that misses it is woken. pairs: crew_stopping() */
+    atomic_store_explicit(&pool->crew.stopping, true, memory_order_release);
+    handoff_wake_all(&pool->crew.handoff);
+    while (pool->threads_len > 0)
+        pthread_join(pool->threads[--pool->threads_len], NULL);
+    atomic_store_explicit(&pool->crew.stopping, false, memory_order_relaxed); /* pairs: none */
+    overflow_uninstall();
+}
+
+static int start_workers(struct pool *pool)
+{
+    int r = overflow_install();
+
+    while (r == 0 && pool->threads_len < pool->workers_len) {
+        r = start_worker(pool, pool->threads_len);
+        if (r == 0)
+            pool->threads_len++;
+        else
+            end_threads(pool);
+    }
+    return r;
+}
+
+int pool_start(struct pool *pool)
+{
+    int r;
+
+    if (pool->threads_len > 0)
+        return 0;
+    r = start_reclaiming(pool);
+    if (r < 0 || pool->config.crew.threadless)
+        return r;
+    r = start_workers(pool);
+    if (r < 0)
+        stop_reclaiming(pool);
+    return r;
+}
+
+void pool_stop(struct pool *pool)
+{
+    if (pool->threads_len > 0)
+        end_threads(pool);
+}
+
+/* ------------------------------------------------------------------ the shared set ---- */
+
+static void let_first_worker_look(struct pool *pool, uint32_t events)
+{
+    sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_MOD, pool->crew.shared.fd, events,
+                  DISPATCH_SHARED);
+}
+
+int pool_lend_shared_set(struct pool *pool, int epoll_fd, uint64_t token)
+{
+    int shared_fd = pool->crew.shared.fd;
+    int r = shared_fd < 0 ? 0 : sys_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, token);
+
+    if (r == 0 && shared_fd >= 0)
+        let_first_worker_look(pool, 0);
+    return r;
+}
+
+void pool_return_shared_set(struct pool *pool, int epoll_fd)
+{
+    int shared_fd = pool->crew.shared.fd;
+
+    if (shared_fd < 0)
+        return;
+    let_first_worker_look(pool, EPOLLIN);
+    sys_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
+}
+
+/* ------------------------------------------------------------------ the tick ---------- */
+
+/* Is it high time that somebody else looked after what is ready behind this worker? */
+static bool is_stuck(struct pool *pool, struct worker *worker, struct pool_watch *watch)
+{
+    /* relaxed: a hint, looked at again in a millisecond. pairs: none */
+    uint64_t turns = atomic_load_explicit(&worker->turns, memory_order_relaxed);
+
+    if (turns != watch->turns) {
+        watch->turns = turns;
+        watch->used_ns = clock_of_thread_ns(watch->clock);
+        watch->ticks = 0;
+        return false;
+    }
+    watch->ticks++;
+    if (!handoff_anyone_asleep(&pool->crew.handoff))
+        return watch->ticks >= TICKS_STUCK_BUSY;
+    return watch->ticks >= TICKS_STUCK_IDLE ||
+           clock_since(watch->used_ns, clock_of_thread_ns(watch->clock)) >= USED_STUCK_NS;
+}
+
+/*
+ * Who holds a lock the kernel does not know, nor does glibc tell of any but robust mutexes. But the
+ * kernel says in which system call a thread is.
+ */
+static bool waits_for_lock(const struct worker *worker)
+{
+    /* relaxed: written before the first handler. pairs: worker.c's worker_main() */
+    pid_t tid = atomic_load_explicit(&worker->tid, memory_order_relaxed);
+    char path[64];
+    char call[32] = "";
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)tid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    n = read(fd, call, sizeof(call) - 1);
+    close(fd);
+    return n > 0 && strtol(call, NULL, 10) == SYS_futex;
+}
+
+static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_watch *watch,
+                          uint64_t now_ms)
+{
+    /* relaxed: for people. pairs: none */
+    uint64_t steps = atomic_load_explicit(&worker->steps, memory_order_relaxed);
+    const char *inside = atomic_load_explicit(&worker->inside, memory_order_relaxed);
+    uint64_t held_ms = clock_since(watch->steps_since_ms, now_ms);
+
+    if (steps != watch->steps || !inside) {
+        watch->steps = steps;
+        watch->steps_since_ms = now_ms;
+        watch->warned = false;
+        return;
+    }
+    if (watch->warned || held_ms < pool->config.stall_warn_ms)
+        return;
+    watch->warned = true;
+    tally_add(&pool->tally, TALLY_STALLS, 1);
+    log_line(LOG_STALL, "handler '%s' has held worker %u for %llu ms without waiting%s", inside,
+             worker->index, (unsigned long long)held_ms,
+             pool->config.explain_stalls && waits_for_lock(worker)
+                 ? ": it waits for a lock, which a handler may have held across a call that parks"
+                 : "");
+}
+
+static void rescue(struct pool *pool, struct worker *stuck)
+{
+    tally_add(&pool->tally, TALLY_RESCUED, dispatch_rescue(stuck));
+    outbox_rescue(stuck, &pool->tally);
+    /* It may have put into the queue what it meant to serve itself. */
+    handoff_pass_on(&pool->crew.handoff);
+}
+
+uint64_t pool_turns(const struct pool *pool)
+{
+    uint64_t turns = 0;
+
+    for (unsigned i = 0; i < pool->workers_len; i++)
+        /* relaxed: whether it moves. pairs: none */
+        turns += atomic_load_explicit(&pool->workers[i].turns, memory_order_relaxed);
+    return turns;
+}
+
+bool pool_tick(struct pool *pool, uint64_t now_ms)
+{
+    bool stuck = false;
+
+    for (unsigned i = 0; i < pool->workers_len; i++) {
+        struct worker *worker = &pool->workers[i];
+        struct pool_watch *watch = &pool->watches[i];
+
+        if (handoff_asleep(&pool->crew.handoff, i)) {
+            watch->ticks = 0;
+            watch->steps_since_ms = now_ms;
+            continue;
+        }
+        if (pool->workers_len > 1 && is_stuck(pool, worker, watch)) {
+            rescue(pool, worker);
+            stuck = true;
+        }
+        if (pool->config.stall_warn_ms > 0)
+            warn_of_stall(pool, worker, watch, now_ms);
+    }
+    return stuck;
+}
+
+/* ------------------------------------------------------------------ the end ----------- */
+
+void pool_drain(struct pool *pool)
+{
+    /* seq_cst, then a fence, then the walk: who keeps a connection that we walked past sees this.
+     * Store buffering; the walk's own loads may be weaker. The slots themselves were written before
+     * accepting ended, which the server's lock orders. pairs: worker.c's settle() */
+    atomic_store_explicit(&pool->crew.draining, true, memory_order_seq_cst);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (pool->crew.drain_fd >= 0)
+        sys_eventfd_signal(pool->crew.drain_fd);
+    crew_queue_idle(&pool->crew, NULL, NULL);
+}
+
+void pool_cancel(struct pool *pool)
+{
+    /* release: before the wake-ups below. pairs: crew_cancelled() */
+    atomic_store_explicit(&pool->crew.cancelled, true, memory_order_release);
+    if (pool->crew.cancel_fd >= 0)
+        sys_eventfd_signal(pool->crew.cancel_fd);
+    handoff_wake_all(&pool->crew.handoff);
+}

@@ -1,0 +1,27 @@
+/*
+ * room.h - idle connections end to make room, once a server is full and others wait.
+ *
+ * Whoever finds the server full asks. The longest idle go first, some at a time; to find them the
+ * table is walked, so it is asked no more often than every 10 ms, and so that walking takes at most
+ * a tenth of the time.
+ *
+ * Threads: any, between reclaim_thread_init and _fini.
+ * Owns:    nothing: what it claims belongs to the ready queue.
+ * Blocks:  never.
+ */
+#ifndef WEIR_ROOM_H
+#define WEIR_ROOM_H
+
+#include "engine/pool/crew.h"
+
+/*
+ * Puts idle connections into the ready queue, to be ended unless a request has come meanwhile. How
+ * many: 0, none is idle, or it is too soon. Without workers' threads it does nothing: who keeps a
+ * connection waits for it.
+ */
+unsigned room_make(struct crew *crew);
+
+/* When it may be asked again. */
+uint64_t room_next_ms(const struct crew *crew);
+
+#endif

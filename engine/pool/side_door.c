@@ -1,0 +1,243 @@
+#include "engine/pool/side_door.h"
+
+#include "engine/base/sys.h"
+#include "engine/pool/accepted.h"
+#include "engine/pool/dispatch.h"
+#include "engine/pool/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+/* Accepted before the first of them is served, at most. */
+#define BATCH_MAX 16
+
+/* After so many batches behind each of which somebody may still have waited, they are doubled. */
+#define FULL_BATCHES 4
+
+struct side_door {
+    struct side_door_config config;
+    struct crew *crew;
+    uint64_t token;
+    _Atomic uint64_t taken;
+    pthread_mutex_t lock;   /* of what follows; held while accepting, so that a shut is final */
+    bool open;              /* and only then: watched in the workers' sets */
+    unsigned batch;         /* accepted at a time */
+    unsigned full_batches;  /* ... in a row, of that size */
+};
+
+/* One that was accepted under the lock and is let in, or not, behind it. */
+struct caller {
+    int fd;
+    socklen_t peer_len;
+    struct sockaddr_storage peer;
+};
+
+/* ------------------------------------------------------------------ begin and end ----- */
+
+/* A free token, and what it stands for. 0: there is none. */
+static uint64_t take_token(struct crew *crew, struct side_door *door)
+{
+    for (unsigned i = 0; i < CREW_SIDE_DOORS; i++) {
+        struct side_door *none = NULL;
+
+        /* release: the door, to the worker that its event comes to. pairs: crew_side_door() */
+        if (atomic_compare_exchange_strong_explicit(&crew->side_doors[i], &none, door,
+                                                    memory_order_release, memory_order_relaxed))
+            return DISPATCH_SIDE_DOOR << i;
+    }
+    return 0;
+}
+
+int side_door_create(struct crew *crew, const struct side_door_config *config,
+                     struct side_door **ret)
+{
+    struct side_door *door = malloc(sizeof(*door));
+
+    if (!door)
+        return -ENOMEM;
+    *door = (struct side_door){ .config = *config, .crew = crew, .batch = 1 };
+    pthread_mutex_init(&door->lock, NULL);
+    door->token = take_token(crew, door);
+    if (door->token == 0) {
+        side_door_destroy(door);
+        return -ENOSPC;
+    }
+    *ret = door;
+    return 0;
+}
+
+void side_door_destroy(struct side_door *door)
+{
+    if (!door)
+        return;
+    if (door->token != 0)
+        /* relaxed: nobody looks it up any more. pairs: none */
+        atomic_store_explicit(&door->crew->side_doors[dispatch_side_door(door->token)], NULL,
+                              memory_order_relaxed);
+    pthread_mutex_destroy(&door->lock);
+    free(door);
+}
+
+/* ------------------------------------------------------------------ open and shut ----- */
+
+static void unwatch_locked(struct side_door *door, unsigned workers)
+{
+    for (unsigned i = 0; i < workers; i++)
+        sys_epoll_ctl(door->crew->sets[i].fd, EPOLL_CTL_DEL, door->config.fd, 0, 0);
+}
+
+static int watch_locked(struct side_door *door)
+{
+    for (unsigned i = 0; i < door->crew->handoff.workers; i++) {
+        int r = sys_epoll_ctl(door->crew->sets[i].fd, EPOLL_CTL_ADD, door->config.fd,
+                              EPOLLIN | EPOLLEXCLUSIVE, door->token);
+
+        if (r < 0) {
+            unwatch_locked(door, i);
+            return r;
+        }
+    }
+    return 0;
+}
+
+static void shut_locked(struct side_door *door)
+{
+    if (door->open)
+        unwatch_locked(door, door->crew->handoff.workers);
+    door->open = false;
+}
+
+int side_door_open(struct side_door *door)
+{
+    int r;
+
+    pthread_mutex_lock(&door->lock);
+    r = watch_locked(door);
+    door->open = r == 0;
+    pthread_mutex_unlock(&door->lock);
+    return r;
+}
+
+void side_door_shut(struct side_door *door)
+{
+    pthread_mutex_lock(&door->lock);
+    shut_locked(door);
+    pthread_mutex_unlock(&door->lock);
+}
+
+bool side_door_is_open(struct side_door *door)
+{
+    bool open;
+
+    pthread_mutex_lock(&door->lock);
+    open = door->open;
+    pthread_mutex_unlock(&door->lock);
+    return open;
+}
+
+uint64_t side_door_taken(const struct side_door *door)
+{
+    /* relaxed: how busy it is. pairs: none */
+    return atomic_load_explicit(&door->taken, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------ who comes in ------ */
+
+static void leave_to_acceptor_locked(struct side_door *door)
+{
+    shut_locked(door);
+    sys_eventfd_signal(door->config.call_fd);
+}
+
+/*
+ * To find out that nobody waits any more costs as much as to accept somebody: the kernel makes the
+ * socket before it looks. So no more are asked for than lately came at a time; the set tells of
+ * those that are left.
+ */
+static void fit_batch_locked(struct side_door *door, unsigned accepted)
+{
+    if (accepted < door->batch) {
+        door->batch = accepted > 0 ? accepted : 1;
+        door->full_batches = 0;
+    } else if (++door->full_batches == FULL_BATCHES) {
+        door->batch = door->batch < BATCH_MAX / 2 ? door->batch * 2 : BATCH_MAX;
+        door->full_batches = 0;
+    }
+}
+
+/*
+ * They are counted here too: when the door is shut the count is final. And they are held open until
+ * each has a connection or is refused, so that nobody takes the server for empty meanwhile.
+ */
+static unsigned accept_locked(struct worker *worker, struct side_door *door,
+                              struct caller *callers)
+{
+    const struct side_door_config *config = &door->config;
+    struct connection_table *table = &door->crew->table;
+    unsigned len = 0;
+
+    while (door->open && len < door->batch) {
+        struct caller *caller = &callers[len];
+
+        if (connection_table_open(table) >= config->max_connections) {
+            leave_to_acceptor_locked(door);
+            break;
+        }
+        caller->fd = sys_accept(config->fd, &caller->peer, &caller->peer_len);
+        if (caller->fd < 0) {
+            if (caller->fd != -EAGAIN)
+                leave_to_acceptor_locked(door);
+            break;
+        }
+        tally_add(&worker->tally, TALLY_ACCEPTED, 1);
+        connection_table_hold(table, 1);
+        len++;
+    }
+    fit_batch_locked(door, len);
+    /* relaxed: how busy it is. pairs: none */
+    atomic_fetch_add_explicit(&door->taken, len, memory_order_relaxed);
+    return len;
+}
+
+static bool let_in(struct worker *worker, struct side_door *door, const struct caller *caller)
+{
+    struct crowd *crowd = door->crew->table.crowd;
+    struct accepted accepted = {
+        .fd = caller->fd, .peer = (const struct sockaddr *)&caller->peer,
+        .peer_len = caller->peer_len, .handler = door->config.handler,
+        .listen = door->config.listen,
+    };
+
+    if (accepted_is_welcome(&accepted, door->config.admission, &worker->tally) &&
+        accepted_enter_crowd(&accepted, crowd) == 0) {
+        if (accepted_queue(&accepted, door->crew) == 0)
+            return true;
+        tally_add(&worker->tally, TALLY_NO_MEMORY, 1);
+        admission_tell(door->config.admission, WEIR_PHASE_PROCESS, -ENOMEM, accepted.peer,
+                       accepted.peer_len, accepted.handler->name);
+        accepted_leave_crowd(&accepted, crowd);
+    }
+    accepted_refuse(&accepted, &worker->tally);
+    return false;
+}
+
+void side_door_enter(struct worker *worker, struct side_door *door)
+{
+    struct caller callers[BATCH_MAX];
+    unsigned queued = 0;
+    unsigned len;
+
+    pthread_mutex_lock(&door->lock);
+    len = accept_locked(worker, door, callers);
+    pthread_mutex_unlock(&door->lock);
+    for (unsigned i = 0; i < len; i++)
+        queued += let_in(worker, door, &callers[i]);
+    if (len > 0)
+        connection_table_release(&door->crew->table, len);
+    /* One of them is ours: we look into the queue in this turn, or somebody rescues it. */
+    if (queued > 1)
+        handoff_call(&door->crew->handoff, queued - 1);
+}

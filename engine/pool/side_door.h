@@ -1,0 +1,62 @@
+/*
+ * side_door.h - a listener that is lent to the workers: they accept from it themselves.
+ *
+ * Handed on by the acceptor, a connection costs two changes of thread, which is much of what a
+ * short one costs. Through an open side door whichever worker is about accepts a batch, and puts it
+ * into the ready queue as the acceptor would. All workers' epoll sets watch the listener then,
+ * level-triggered and exclusively: of those that sleep one is woken, and who leaves some behind,
+ * or is stuck, takes nothing from the others but time (see lending.h).
+ *
+ * Threads: create to shut, and taken, by the listener's acceptor; enter by workers.
+ * Owns:    nothing; the listener is the acceptor's.
+ * Blocks:  enter and shut, while another worker is in accept(2).
+ */
+#ifndef WEIR_SIDE_DOOR_H
+#define WEIR_SIDE_DOOR_H
+
+#include "engine/net/admission.h"
+#include "engine/weir.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct crew;
+struct side_door;
+struct worker;
+
+struct side_door_config {
+    const struct admission *admission;
+    size_t max_connections;
+    int fd;                             /* the listener */
+    const struct weir_handler *handler;
+    const char *listen;                 /* the listener's URI; kept, not copied */
+    int call_fd;                        /* the acceptor's eventfd: see side_door_is_open */
+};
+
+/* Shut. 0 or -errno; -ENOSPC: there are too many already. */
+int side_door_create(struct crew *crew, const struct side_door_config *config,
+                     struct side_door **ret);
+
+/* Once the workers' threads have ended, or if it was never open. NULL is fine. */
+void side_door_destroy(struct side_door *door);
+
+/* From now on workers accept. 0 or -errno: then it is shut. */
+int side_door_open(struct side_door *door);
+
+/* When it returns none does any more: the listener may be closed. */
+void side_door_shut(struct side_door *door);
+
+/*
+ * A worker that finds the server full, or lacks descriptors or memory, shuts it and writes call_fd:
+ * when to go on is the acceptor's to say.
+ */
+bool side_door_is_open(struct side_door *door);
+
+/* How many have come in by it, ever. */
+uint64_t side_door_taken(const struct side_door *door);
+
+/* Accepts a batch of those that wait. */
+void side_door_enter(struct worker *worker, struct side_door *door);
+
+#endif

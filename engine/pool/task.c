@@ -1,0 +1,159 @@
+#include "engine/pool/task.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/misuse.h"
+#include "engine/base/sys.h"
+#include "engine/pool/worker.h"
+
+#include <errno.h>
+#include <poll.h>
+
+/* A task on a pool worker's own stack looks this often whether it was cancelled. */
+#define BLOCKING_SLICE_MS 100
+
+static void make_runnable(struct task *task, int outcome)
+{
+    struct worker *worker = task->worker;
+
+    task->outcome = outcome;
+    task->next = NULL;
+    *worker->runnable_end = task;
+    worker->runnable_end = &task->next;
+}
+
+void task_unpark(struct task *task, int outcome)
+{
+    timer_disarm(&task->worker->timers, &task->timer);
+    *task->parked_link = task->parked_next;
+    if (task->parked_next)
+        task->parked_next->parked_link = task->parked_link;
+    task->parked_link = NULL;
+    make_runnable(task, outcome);
+}
+
+void task_die_of_misuse(const struct task *task, const char *call)
+{
+    const char *inside = worker_handler_here();
+
+    misuse_die("%s on a request of handler '%s' was made by %s%s%s: a request is for its own "
+               "handler alone (see weir.h: what parks)", call, task->conn->handler->name,
+               inside ? "handler '" : "another thread", inside ? inside : "", inside ? "'" : "");
+}
+
+/* To park it would be to leave a stack that nobody is on. */
+static void require_here(const struct task *task)
+{
+    if (WEIR_UNLIKELY(!fiber_is_here(task->fiber)))
+        task_die_of_misuse(task, "a call that has to wait,");
+}
+
+/* Off the stack until somebody has called task_unpark(). */
+static int park(struct task *task, uint64_t deadline_ms)
+{
+    struct worker *worker = task->worker;
+
+    task->parked_next = worker->parked;
+    task->parked_link = &worker->parked;
+    if (worker->parked)
+        worker->parked->parked_link = &task->parked_next;
+    worker->parked = task;
+    if (deadline_ms != 0)
+        timer_arm(&worker->timers, &task->timer, deadline_ms);
+    task->streak = 0;
+    fiber_park(task->fiber);
+    return task->outcome;
+}
+
+/*
+ * On a thread's own stack nobody parks: the thread waits, with all that it has, and with an ear for
+ * orders. Where these don't come as descriptors it looks for one now and then.
+ */
+static int wait_blocking(struct task *task, int fd, short events, uint64_t deadline_ms)
+{
+    struct worker *worker = task->worker;
+    struct crew *crew = worker->crew;
+
+    task->streak = 0;
+    for (;;) {
+        uint64_t now_ms = clock_ms();
+        uint64_t until_ms = deadline_ms != 0 ? deadline_ms : CLOCK_NEVER;
+        int r;
+
+        if (crew_cancelled(crew))
+            return -ECANCELED;
+        if (until_ms <= now_ms)
+            return -ETIMEDOUT;
+        if (crew->cancel_fd < 0 && until_ms > now_ms + BLOCKING_SLICE_MS)
+            until_ms = now_ms + BLOCKING_SLICE_MS;
+        r = worker_poll(worker, fd, events, until_ms);
+        if (r != 0)
+            return r < 0 ? r : 0;
+    }
+}
+
+int task_wait(struct task *task, struct connection *conn, uint32_t events, uint64_t deadline_ms)
+{
+    int r;
+
+    if (crew_cancelled(task->worker->crew))
+        return -ECANCELED;
+    if (!task->fiber) {
+        conn->drained = false;
+        return wait_blocking(task, conn->fd, events & EPOLLIN ? POLLIN : POLLOUT, deadline_ms);
+    }
+    require_here(task);
+    r = connection_watch(conn, task->worker->watch, events);
+    if (r < 0)
+        return r;
+    if (!connection_park(conn))
+        return 0;
+    task->waits_for = conn;
+    r = park(task, deadline_ms);
+    task->waits_for = NULL;
+    return r;
+}
+
+int task_sleep(struct task *task, uint64_t deadline_ms)
+{
+    int r;
+
+    if (crew_cancelled(task->worker->crew))
+        return -ECANCELED;
+    if (task->fiber) {
+        require_here(task);
+        r = park(task, deadline_ms);
+    } else {
+        r = wait_blocking(task, -1, 0, deadline_ms);
+    }
+    return r == -ETIMEDOUT ? 0 : r;
+}
+
+int task_yield(struct task *task)
+{
+    if (crew_cancelled(task->worker->crew))
+        return -ECANCELED;
+    task->streak = 0;
+    if (!task->fiber)
+        return worker_hear_orders(task->worker);
+    require_here(task);
+    make_runnable(task, 0);
+    fiber_park(task->fiber);
+    return 0;
+}
+
+void task_begin_awaiting(struct task *task)
+{
+    require_here(task);
+}
+
+void task_await(struct task *task)
+{
+    task->patient = true;
+    park(task, 0);
+    task->patient = false;
+}
+
+int task_watch(struct task *task)
+{
+    return connection_watch(task->conn, task->worker->watch, EPOLLIN);
+}

@@ -1,0 +1,70 @@
+/*
+ * task.h - a handler at work, and its waits.
+ *
+ * A task lives on its fiber's stack from the call of crew->serve to its return, and stays with
+ * one worker. Waiting parks the fiber: the worker runs others meanwhile. A task on the worker's
+ * own stack (WEIR_STACK_THREAD) really blocks. A wait from elsewhere than the task's own fiber ends
+ * the program with a line.
+ *
+ * Threads: the waits from the task's own fiber; unpark from its worker's thread.
+ */
+#ifndef WEIR_TASK_H
+#define WEIR_TASK_H
+
+#include "engine/base/timer.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* So often a task may find what it wants at once, before others get their turn. */
+#define TASK_STREAK_MAX 16
+
+struct connection;
+struct fiber;
+struct worker;
+
+struct task {
+    struct fiber *fiber;            /* NULL: it runs on the worker's own stack */
+    struct worker *worker;
+    struct connection *conn;        /* whose handler it is */
+    struct connection *waits_for;   /* while parked: the connection that has to get ready */
+    struct task *next;              /* in its worker's list of runnable ones */
+    struct task *parked_next;       /* in its worker's list of parked ones */
+    struct task **parked_link;      /* the pointer that points here; NULL: not parked */
+    struct timer timer;             /* ends the wait */
+    unsigned streak;                /* how often, since it last gave its worker away */
+    int outcome;                    /* of the wait: 0, -ETIMEDOUT, -ECANCELED */
+    bool patient;                   /* this wait can't be cancelled */
+};
+
+/*
+ * Each wait parks. deadline_ms is absolute, on clock_ms; 0: none. They return -ECANCELED once the
+ * crew is cancelled.
+ */
+
+/*
+ * Until conn is ready (0; it may be a false alarm: try the I/O again and wait again) or the
+ * deadline has passed (-ETIMEDOUT). events: EPOLLIN, EPOLLOUT. Also errors of epoll_ctl(2).
+ */
+int task_wait(struct task *task, struct connection *conn, uint32_t events, uint64_t deadline_ms);
+
+int task_sleep(struct task *task, uint64_t deadline_ms);  /* 0: it has passed */
+int task_yield(struct task *task);
+
+/*
+ * Until task_unpark, which a message to its worker calls. Can't be cancelled. begin_awaiting comes
+ * before the message can.
+ */
+void task_begin_awaiting(struct task *task);
+void task_await(struct task *task);
+
+/* Makes a parked task runnable; its wait returns outcome. */
+void task_unpark(struct task *task, int outcome);
+
+/* The call, on a request of this task's, was made from elsewhere. */
+_Noreturn void task_die_of_misuse(const struct task *task, const char *call);
+
+/* Registers the task's connection, so that it can be kept. 0, or an error of epoll_ctl(2). */
+int task_watch(struct task *task);
+
+#endif

@@ -1,0 +1,258 @@
+/* closing.c - closed, by the policy that weir_server_close describes, and taken apart. */
+#include "engine/server/server.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/sys.h"
+#include "engine/base/thread.h"
+#include "engine/sync/reclaim.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+
+/* Children that were cancelled have so long to end. */
+#define CANCELLED_MS 2000
+
+void weir_server_cancel(struct weir_server *server)
+{
+    if (server->parents_pool)
+        pool_cancel(server->parents_pool);
+    pool_cancel(server->pool);
+}
+
+/* Has a child that was cancelled so long ago to be ended by force? Daemons are left alone. */
+static bool may_kill(const struct weir_server *server)
+{
+    return server->mixin && server->mixin->kill && !server->options.daemon_threads;
+}
+
+/* Until no accepted connection is left (0), or until_ms (-ETIMEDOUT). */
+int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
+{
+    struct crew *crew = &server->pool->crew;
+    struct connection_table *table = &crew->table;
+    uint64_t kill_at_ms = CLOCK_NEVER;
+    bool late = false;
+    struct pollfd fds[] = {
+        { .fd = table->room_fd, .events = POLLIN },
+        { .fd = server->mixin ? server->mixin->ended_fd : -1, .events = POLLIN },
+        { .fd = may_kill(server) ? crew->cancel_fd : -1, .events = POLLIN },
+    };
+
+    for (;;) {
+        uint64_t now_ms = clock_ms();
+        bool looked_late = late;
+
+        connection_table_want_room(table, 1);
+        if (connection_table_open(table) == 0)
+            return 0;
+        /* We may have been held: who has ended meanwhile is seen to before anybody is late. */
+        late = now_ms >= clock_earlier(until_ms, kill_at_ms) && !looked_late;
+        if (looked_late && now_ms >= until_ms)
+            return -ETIMEDOUT;
+        if (looked_late && now_ms >= kill_at_ms) {
+            server->mixin->kill(server->mixin);
+            kill_at_ms = CLOCK_NEVER;
+        }
+        sys_poll(fds, sizeof(fds) / sizeof(fds[0]),
+                 clock_timeout_ms(clock_earlier(until_ms, kill_at_ms), now_ms));
+        sys_eventfd_clear(table->room_fd);
+        if (fds[1].revents)
+            server->mixin->reap(server->mixin);
+        if (fds[2].revents) {
+            /* Never taken back. */
+            fds[2].fd = -1;
+            kill_at_ms = clock_ms() + CANCELLED_MS;
+        }
+    }
+}
+
+static void wait_for_handlers(struct weir_server *server)
+{
+    uint32_t timeout_ms = server->options.drain_timeout_ms;
+
+    if (timeout_ms > 0 && server_wait_until_empty(server, clock_ms() + timeout_ms) < 0)
+        weir_server_cancel(server);
+    server_wait_until_empty(server, CLOCK_NEVER);
+}
+
+/* By the close policy: see weir.h. */
+static void end_connections(struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+
+    if (options->daemon_threads)
+        weir_server_cancel(server);
+    else if (options->block_on_close != WEIR_NO)
+        wait_for_handlers(server);
+}
+
+static int begin_closing(struct weir_server *server)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&server->lock);
+    if (server_is_busy_locked(server))
+        r = -EBUSY;
+    else if (server->closing)
+        r = -EALREADY;
+    else
+        server->closing = true;
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+/* Nobody is left who might send a reply: else it is done when the server is taken apart. */
+void server_close_sockets(struct weir_server *server)
+{
+    pool_stop(server->pool);
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_close_sockets(&server->acceptors[i]);
+}
+
+/*
+ * This process's copy of what another one serves, or is going to: what its descriptors say is for
+ * that one, so they are closed and nothing is said. Threads that it had are not here.
+ */
+static void let_go(struct weir_server *server)
+{
+    server->pool->crew.table.copied = true;
+    for (size_t a = 0; a < server->acceptors_len; a++) {
+        struct acceptor *acceptor = &server->acceptors[a];
+
+        for (size_t i = 0; i < acceptor->listening_len; i++)
+            acceptor->listening[i].listener.path[0] = '\0';
+        acceptor_forget_held(acceptor);
+        acceptor_close_listeners(acceptor);
+        acceptor_close_sockets(acceptor);
+    }
+    /* Without the lock, which a thread may have had that is not here: nobody waits for a copy.
+     * release: as server_enter_locked(). pairs: server_state() */
+    atomic_store_explicit(&server->state, CLOSED, memory_order_release);
+}
+
+/*
+ * Where it costs nobody's time to give a client to who serves it, and it isn't cancelled at once.
+ * Who has accepted one by one has not asked for the others.
+ */
+static bool lets_in_who_waits(const struct weir_server *server)
+{
+    enum weir_concurrency how = server->options.concurrency;
+
+    return server_state(server) == STOPPED && (how == WEIR_POOL || how == WEIR_THREAD) &&
+           !server->options.daemon_threads;
+}
+
+/* Those that have asked: a listener that is closed resets them. */
+static void let_in_who_waits(struct weir_server *server)
+{
+    reclaim_thread_init();
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_admit_waiting(&server->acceptors[i]);
+    reclaim_thread_fini();
+}
+
+int weir_server_close(struct weir_server *server)
+{
+    int r;
+
+    if (server_called_from_handler(server))
+        return SERVER_REFUSE(-EDEADLK, "the server can't be closed by its "
+                             "own handler: use weir_server_stop");
+    if (server_called_from_offload(server))
+        return SERVER_REFUSE(-EDEADLK, "the server can't be closed by what its "
+                             "own handler has offloaded: use weir_server_stop");
+    if (server_is_anothers(server)) {
+        let_go(server);
+        return 0;
+    }
+    r = begin_closing(server);
+    if (r == -EALREADY) {
+        if (server_state(server) != CLOSED)
+            weir_server_cancel(server);
+        return 0;
+    }
+    if (r < 0)
+        return SERVER_REFUSE(r, "the server can't be closed: it serves; "
+                             "shut it down first");
+    if (server->has_doorman)
+        doorman_leave(&server->doorman);
+    pool_drain(server->pool);
+    if (lets_in_who_waits(server))
+        let_in_who_waits(server);
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_close_listeners(&server->acceptors[i]);
+    end_connections(server);
+    if (connection_table_open(&server->pool->crew.table) == 0)
+        server_close_sockets(server);
+    server_change_state(server, CLOSED);
+    return 0;
+}
+
+static void *wait_and_free(void *arg)
+{
+    struct weir_server *server = arg;
+
+    server_wait_until_empty(server, CLOCK_NEVER);
+    pool_stop(server->pool);
+    server_free(server);
+    return NULL;
+}
+
+static int check_caller(const struct weir_server *server)
+{
+    if (server_called_from_handler(server) || server_called_from_hook(server) ||
+        server_called_from_offload(server))
+        return SERVER_REFUSE(-EDEADLK, "the server can't be destroyed by its own handler or hook: "
+                             "use weir_server_stop");
+    return 0;
+}
+
+static int check_destroyable(struct weir_server *server)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&server->lock);
+    if (server->handling)
+        r = SERVER_REFUSE(-EBUSY, "the server can't be destroyed: a thread is in "
+                          "weir_handle_request");
+    else if (server->closing && server_state(server) != CLOSED)
+        r = SERVER_REFUSE(-EBUSY, "the server can't be destroyed: a thread is in "
+                          "weir_server_close");
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+/* What has served in another process is left in memory: it may be in the midst of anything. */
+static int destroy_copy(struct weir_server *server)
+{
+    let_go(server);
+    if (server_served_by(server) == 0)
+        server_free(server);
+    return 0;
+}
+
+int weir_server_destroy(struct weir_server *server)
+{
+    int r = server ? check_caller(server) : 0;
+
+    if (!server || r < 0)
+        return r;
+    if (server_is_anothers(server))
+        return destroy_copy(server);
+    r = check_destroyable(server);
+    if (r < 0)
+        return r;
+    weir_server_shutdown(server);
+    server_join_thread(server);
+    r = weir_server_close(server);
+    if (r < 0)
+        return r;
+    /* Daemon handlers that still run are left behind, with a thread that waits for them. */
+    if (server->options.daemon_threads &&
+        connection_table_open(&server->pool->crew.table) > 0 &&
+        thread_start_detached(wait_and_free, server) == 0)
+        return 0;
+    wait_and_free(server);
+    return 0;
+}

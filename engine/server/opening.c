@@ -1,0 +1,378 @@
+/* opening.c - its sockets: bound, joined by further acceptors, listening. */
+#include "engine/server/server.h"
+
+#include "engine/net/address.h"
+#include "engine/net/listener.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* weir_server_bind comes, and children of WEIR_PREFORK begin, when the caller's may be gone. */
+int server_copy_listens(struct weir_server *server)
+{
+    struct weir_options *options = &server->options;
+    size_t len = options_listens(options);
+
+    server->listens = calloc(len, sizeof(*server->listens));
+    if (!server->listens)
+        return -ENOMEM;
+    for (size_t i = 0; i < len; i++) {
+        struct weir_listen listen = options_listen(options, i);
+
+        listen.address = strdup(listen.address);
+        if (!listen.address)
+            return -ENOMEM;
+        server->listens[server->listens_len++] = listen;
+    }
+    options->listen = NULL;
+    options->listeners = server->listens;
+    options->listeners_len = len;
+    return 0;
+}
+
+void server_free_listens(struct weir_server *server)
+{
+    while (server->listens_len > 0)
+        free((char *)server->listens[--server->listens_len].address);
+    free(server->listens);
+}
+
+/* What a listener of acceptor i is opened with. Several acceptors share a port by SO_REUSEPORT. */
+static struct listener_options listener_options(const struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+
+    return (struct listener_options){
+        .backlog = options->backlog,
+        .reuse_address = options->reuse_address,
+        .reuse_port = options->reuse_port || options->acceptors > 1,
+        .nodelay = options->disable_nagle_algorithm,
+        .keep_path = options->keep_path,
+        .set_uid = server->owner.set_uid,
+        .set_gid = server->owner.set_gid,
+        .uid = server->owner.uid,
+        .gid = server->owner.gid,
+        .mode = options->unix_mode,
+    };
+}
+
+static int refuse_listener(struct listener *listener, const char *uri, int error,
+                           const char *reason)
+{
+    listener->keep_path = false;
+    listener_close(listener);
+    return SERVER_REFUSE(error, "%s: %s", uri, reason);
+}
+
+static int open_socket(const struct weir_server *server, const char *uri, struct listener *ret)
+{
+    struct listener_options options = listener_options(server);
+
+    return server->options.defer
+        ? listener_bind(ret, uri, &options, server_why, sizeof(server_why))
+        : listener_open(ret, uri, &options, server_why, sizeof(server_why));
+}
+
+static int add_listener(struct weir_server *server, struct acceptor *acceptor,
+                        struct listener *listener, const struct weir_handler *handler)
+{
+    int r = multicast_prepare(&server->multicast, listener);
+
+    if (r == 0)
+        r = acceptor_add(acceptor, listener, handler);
+    return r < 0 ? refuse_listener(listener, listener->uri, r, strerror(-r)) : 0;
+}
+
+static int open_listener(struct weir_server *server, struct acceptor *acceptor, const char *uri,
+                         const struct weir_handler *handler)
+{
+    struct listener listener;
+    int r = open_socket(server, uri, &listener);
+
+    return r < 0 ? r : add_listener(server, acceptor, &listener, handler);
+}
+
+/* ------------------------------------------------------------------ names ------------- */
+
+/* Port 0 of a name is the same port of each of its addresses: so often one is looked for. */
+#define PORT_TRIES 16
+
+/* The sockets of a name. */
+struct named {
+    const struct address *addresses;
+    struct listener *listeners;
+    int addresses_len;
+    int listeners_len;
+};
+
+/* An address of the name's that is of no use here, as long as another one is. */
+static bool is_not_here(int error)
+{
+    return error == -EADDRNOTAVAIL || address_family_is_missing(error);
+}
+
+static void close_named(struct named *named)
+{
+    while (named->listeners_len > 0)
+        listener_close(&named->listeners[--named->listeners_len]);
+}
+
+static in_port_t port_of(const struct listener *listener)
+{
+    return htons((in_port_t)strtoul(strrchr(listener->uri, ':') + 1, NULL, 10));
+}
+
+/* The i-th address, by the port of those that are open. */
+static int open_named(const struct weir_server *server, struct named *named, int i)
+{
+    struct address address = named->addresses[i];
+    char uri[WEIR_ADDRESS_SIZE];
+    int r;
+
+    /* Both families have it in the same place. */
+    if (named->listeners_len > 0)
+        address.in.sin_port = port_of(&named->listeners[0]);
+    r = address_format(address.type, &address.sa, address.len, uri, sizeof(uri));
+    if (r > 0)
+        r = open_socket(server, uri, &named->listeners[named->listeners_len]);
+    if (r == 0)
+        named->listeners_len++;
+    return r;
+}
+
+static int open_all_named(const struct weir_server *server, struct named *named)
+{
+    int missing = 0;
+    int r = 0;
+
+    for (int i = 0; i < named->addresses_len && r == 0; i++) {
+        r = open_named(server, named, i);
+        if (is_not_here(r)) {
+            missing = r;
+            r = 0;
+        }
+    }
+    if (r == 0 && named->listeners_len == 0)
+        r = missing;
+    if (r < 0)
+        close_named(named);
+    return r;
+}
+
+/* The port that the kernel chose for the first address may be taken at another one. */
+static int open_name(const struct weir_server *server, struct named *named)
+{
+    bool any_port = named->addresses[0].in.sin_port == 0;
+    int r = open_all_named(server, named);
+
+    for (int tries = 1; r == -EADDRINUSE && any_port && tries < PORT_TRIES; tries++)
+        r = open_all_named(server, named);
+    return r;
+}
+
+static int add_named(struct weir_server *server, struct named *named,
+                     const struct weir_handler *handler)
+{
+    int r = 0;
+
+    for (int i = 0; i < named->listeners_len && r == 0; i++) {
+        r = add_listener(server, &server->acceptors[0], &named->listeners[i], handler);
+        if (r == 0)
+            named->listeners[i].fd = -1;    /* the acceptor's now */
+    }
+    close_named(named);
+    return r;
+}
+
+static int open_addresses(struct weir_server *server, const struct address *addresses, int len,
+                          const struct weir_listen *listen)
+{
+    struct named named = { .addresses = addresses, .addresses_len = len };
+    int r;
+
+    if (len > SERVER_ADDRESSES_MAX)
+        return SERVER_REFUSE(-E2BIG, "%s: the host has %d addresses: name some of them, %d at most",
+                             listen->address, len, SERVER_ADDRESSES_MAX);
+    if (len == 1)
+        return open_listener(server, &server->acceptors[0], listen->address, listen->handler);
+    named.listeners = calloc((size_t)len, sizeof(*named.listeners));
+    if (!named.listeners)
+        return SERVER_REFUSE(-ENOMEM, "%s: %s", listen->address, strerror(ENOMEM));
+    r = open_name(server, &named);
+    if (r == 0)
+        r = add_named(server, &named, listen->handler);
+    free(named.listeners);
+    return r;
+}
+
+/* The first acceptor's. */
+static int open_listen(struct weir_server *server, const struct weir_listen *listen)
+{
+    struct address *addresses;
+    int len = address_parse_all(listen->address, &addresses, server_why, sizeof(server_why));
+    int r;
+
+    if (len < 0)
+        return len;
+    r = open_addresses(server, addresses, len, listen);
+    free(addresses);
+    return r;
+}
+
+/* Only a TCP port that we have bound ourselves can be shared by SO_REUSEPORT. */
+static bool can_be_joined(const struct weir_listen *listen)
+{
+    return strncmp(listen->address, "tcp:", 4) == 0;
+}
+
+/* What it is joined by: as it was bound. But no host stays none: [::] alone takes no IPv4. */
+static void joining_uri(const struct weir_listen *listen, const char *bound, char *buf,
+                        size_t size)
+{
+    if (strncmp(listen->address, "tcp://:", 7) == 0)
+        snprintf(buf, size, "tcp://%s", strrchr(bound, ':'));
+    else
+        snprintf(buf, size, "%s", bound);
+}
+
+/* Each further acceptor binds what the first one has bound, from its i-th listener on. */
+static int join_listeners(struct weir_server *server, const struct weir_listen *listen, size_t i)
+{
+    const struct acceptor *first = &server->acceptors[0];
+    char uri[WEIR_ADDRESS_SIZE];
+    int r = 0;
+
+    for (; i < first->listening_len && r == 0; i++) {
+        joining_uri(listen, first->listening[i].listener.uri, uri, sizeof(uri));
+        for (size_t a = 1; a < server->acceptors_len && r == 0; a++)
+            r = open_listener(server, &server->acceptors[a], uri, listen->handler);
+    }
+    return r;
+}
+
+/* The first acceptor's alone, or each of them would be given every datagram. */
+static int join_group(struct weir_server *server)
+{
+    const struct acceptor *first = &server->acceptors[0];
+    char why[400];
+    int joined = 0;
+
+    if (server->multicast.family == AF_UNSPEC)
+        return 0;
+    for (size_t i = 0; i < first->listening_len; i++) {
+        int r = multicast_join(&server->multicast, &first->listening[i].listener, why,
+                               sizeof(why));
+
+        if (r < 0)
+            return SERVER_REFUSE(r, "multicast: %s", why);
+        joined += r;
+    }
+    if (joined > 0)
+        return 0;
+    return SERVER_REFUSE(multicast_refuse(&server->multicast, why, sizeof(why)),
+                         "multicast: %s", why);
+}
+
+/* The first acceptor opens everything; the others join its TCP ports, as they were resolved. */
+int server_open_listeners(struct weir_server *server)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < options_listens(&server->options) && r == 0; i++) {
+        struct weir_listen listen = options_listen(&server->options, i);
+        size_t before = server->acceptors[0].listening_len;
+
+        r = open_listen(server, &listen);
+        if (r == 0 && can_be_joined(&listen))
+            r = join_listeners(server, &listen, before);
+    }
+    return r == 0 ? join_group(server) : r;
+}
+
+/* ------------------------------------------------------------------ bind, activate ---- */
+
+static int refuse_step(int r, const char *what, const char *reason)
+{
+    return SERVER_REFUSE(r, "the server can't %s: %s", what, reason);
+}
+
+/* All of them, or none. */
+static int bind_locked(struct weir_server *server)
+{
+    int r;
+
+    if (server_is_closed_locked(server))
+        return refuse_step(-EBADF, "bind", "it was closed");
+    if (server->opening != UNBOUND)
+        return refuse_step(-EALREADY, "bind", "it has done that already");
+    if (server_claim_locked(server) < 0)
+        return refuse_step(-ESRCH, "bind", "it is another process's, of which this is a fork");
+    r = server_open_listeners(server);
+    if (r == 0)
+        server->opening = BOUND;
+    for (size_t i = 0; i < server->acceptors_len && r < 0; i++)
+        acceptor_drop_listeners(&server->acceptors[i]);
+    return r;
+}
+
+static int activate_listeners(struct weir_server *server, struct acceptor *acceptor)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < acceptor->listening_len && r == 0; i++)
+        r = listener_activate(&acceptor->listening[i].listener, server->options.backlog, server_why,
+                              sizeof(server_why));
+    return r;
+}
+
+static int activate_locked(struct weir_server *server)
+{
+    int r = 0;
+
+    if (server_is_closed_locked(server))
+        return refuse_step(-EBADF, "listen", "it was closed");
+    if (server->opening == UNBOUND)
+        return refuse_step(-EINVAL, "listen", "weir_server_bind comes first");
+    if (server->opening == LISTENING)
+        return refuse_step(-EALREADY, "listen", "it does already");
+    if (server_claim_locked(server) < 0)
+        return refuse_step(-ESRCH, "listen", "it is another process's, of which this is a fork");
+    for (size_t i = 0; i < server->acceptors_len && r == 0; i++)
+        r = activate_listeners(server, &server->acceptors[i]);
+    if (r == 0)
+        server->opening = LISTENING;
+    return r;
+}
+
+int weir_server_bind(struct weir_server *server)
+{
+    int r;
+
+    pthread_mutex_lock(&server->lock);
+    r = bind_locked(server);
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+int weir_server_activate(struct weir_server *server)
+{
+    int r;
+
+    pthread_mutex_lock(&server->lock);
+    r = activate_locked(server);
+    pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+int weir_server_address(struct weir_server *server, size_t i, char *buf, size_t size)
+{
+    const struct acceptor *first = &server->acceptors[0];
+    int len;
+
+    if (i >= first->listening_len)
+        return -ERANGE;
+    len = snprintf(buf, size, "%s", first->listening[i].listener.uri);
+    return (size_t)len < size ? len : -ENOSPC;
+}

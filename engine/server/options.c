@@ -1,0 +1,316 @@
+#include "engine/server/options.h"
+
+#include "engine/base/cpulist.h"
+#include "engine/base/why.h"
+#include "engine/fiber/stack.h"
+#include "engine/sync/handoff.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define RBUFSIZE_DEFAULT 8192
+#define WBUFSIZE_DEFAULT 8192
+#define BUFSIZE_MAX ((size_t)1 << 30)
+#define POLL_INTERVAL_DEFAULT_MS 500
+#define PACKET_SIZE_DEFAULT 8192
+
+/* No memory has room for it; but what is added to it doesn't wrap. */
+#define STATE_SIZE_MAX ((size_t)1 << 46)
+
+/* UDP has 65,527 bytes at most; what Unix sockets carry, net.core.wmem_max limits. */
+#define PACKET_SIZE_MAX ((size_t)1 << 20)
+
+#define TTL_MAX 255
+#define CHILDREN_DEFAULT 40
+#define CHILDREN_MAX 4096
+#define PROCESSES_MAX 256
+
+/* Descriptors that are not connections: the standard streams, sets, eventfds; and listeners. */
+#define DESCRIPTORS_ASIDE 6
+#define DESCRIPTORS_PER_WORKER 2
+#define DESCRIPTORS_PER_ACCEPTOR 3
+
+/* And a margin for files of the program's and for weir_poll: this, or an eighth of what is left. */
+#define DESCRIPTORS_SPARE 55
+
+/* Fields that the first version ended with. */
+#define SIZE_V1 sizeof(struct weir_options)
+
+struct reading {
+    struct weir_options *options;
+    char *why;
+    size_t why_size;
+};
+
+#define REFUSE(reading, ...) \
+    why_set((reading)->why, (reading)->why_size, -EINVAL, __VA_ARGS__)
+
+static int copy(const struct weir_options *in, struct reading *reading)
+{
+    const unsigned char *bytes = (const unsigned char *)in;
+    size_t known = sizeof(*reading->options);
+
+    if (in->size < SIZE_V1)
+        return REFUSE(reading, "options.size is %zu: use WEIR_OPTIONS(...), which sets it",
+                      in->size);
+    for (size_t i = known; i < in->size; i++)
+        if (bytes[i] != 0)
+            return why_set(reading->why, reading->why_size, -E2BIG,
+                           "an option is set that this version of weir does not know "
+                           "(byte %zu of the options)", i);
+    memcpy(reading->options, in, known);
+    return 0;
+}
+
+/* Reserved bytes are tomorrow's options: what is set there now would mean something then. */
+static int check_reserved(struct reading *reading)
+{
+    if (reading->options->reserved == 0 && reading->options->reserved_too == 0)
+        return 0;
+    return REFUSE(reading, "options.reserved is set: leave it 0");
+}
+
+static int check_handler(const struct weir_handler *handler, const char *address,
+                         struct reading *reading)
+{
+    if (!handler)
+        return REFUSE(reading, "%s: no handler: set options.handler or the listener's", address);
+    if (!handler->name || !handler->handle)
+        return REFUSE(reading, "%s: its handler needs a name and a handle function", address);
+    if (handler->reserved[0] || handler->reserved[1] || handler->reserved[2])
+        return REFUSE(reading, "handler '%s': reserved is set: leave it 0", handler->name);
+    if (handler->state_size > STATE_SIZE_MAX)
+        return REFUSE(reading, "handler '%s': state_size is %zu: at most %zu", handler->name,
+                      handler->state_size, STATE_SIZE_MAX);
+    if (handler->stack != WEIR_STACK_FIBER && handler->stack != WEIR_STACK_THREAD)
+        return REFUSE(reading, "handler '%s': stack %d is neither WEIR_STACK_FIBER nor "
+                      "WEIR_STACK_THREAD", handler->name, (int)handler->stack);
+    return 0;
+}
+
+int options_check_handler(const struct weir_handler *handler, const char *what, char *why,
+                          size_t why_size)
+{
+    return check_handler(handler, what, &(struct reading){ .why = why, .why_size = why_size });
+}
+
+static int check_listens(struct reading *reading)
+{
+    const struct weir_options *options = reading->options;
+
+    if (options->listen && options->listeners_len > 0)
+        return REFUSE(reading, "listen and listeners are both set: use one of them");
+    if (!options->listen && options->listeners_len == 0)
+        return REFUSE(reading, "no address: set options.listen, e.g. \"tcp://127.0.0.1:8080\"");
+    for (size_t i = 0; i < options_listens(options); i++) {
+        struct weir_listen listen = options_listen(options, i);
+        int r;
+
+        if (!listen.address)
+            return REFUSE(reading, "listeners[%zu] has no address", i);
+        r = check_handler(listen.handler, listen.address, reading);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int check_range(struct reading *reading, const char *name, size_t value, size_t max)
+{
+    return value <= max ? 0 : REFUSE(reading, "%s is %zu: at most %zu", name, value, max);
+}
+
+static int check_sizes(struct reading *reading)
+{
+    struct weir_options *options = reading->options;
+    size_t wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize;
+    int r = check_range(reading, "workers", options->workers, HANDOFF_WORKERS_MAX);
+
+    if (r == 0)
+        r = check_range(reading, "acceptors", options->acceptors, OPTIONS_ACCEPTORS_MAX);
+    if (r == 0)
+        r = check_range(reading, "backlog", options->backlog, INT32_MAX);
+    if (r == 0)
+        r = check_range(reading, "rbufsize", options->rbufsize, BUFSIZE_MAX);
+    if (r == 0)
+        r = check_range(reading, "wbufsize", wbufsize, BUFSIZE_MAX);
+    if (r == 0)
+        r = check_range(reading, "max_packet_size", options->max_packet_size, PACKET_SIZE_MAX);
+    if (r == 0)
+        r = check_range(reading, "multicast_ttl", options->multicast_ttl, TTL_MAX);
+    if (r == 0)
+        r = check_range(reading, "multicast_loop", options->multicast_loop, WEIR_NO);
+    if (r == 0)
+        r = check_range(reading, "dispatch", options->dispatch, WEIR_DISPATCH_ACCEPTOR);
+    if (r == 0)
+        r = check_range(reading, "block_on_close", options->block_on_close, WEIR_NO);
+    return r;
+}
+
+static int check_mode(struct reading *reading)
+{
+    uint32_t mode = reading->options->unix_mode;
+
+    return mode <= 0777 ? 0 : REFUSE(reading, "unix_mode is 0%o: permissions are at most 0777",
+                                     (unsigned)mode);
+}
+
+static int check_concurrency(struct reading *reading)
+{
+    const struct weir_options *options = reading->options;
+    enum weir_concurrency how = options->concurrency;
+    int r = check_range(reading, "concurrency", how, WEIR_PREFORK);
+
+    if (r == 0)
+        r = check_range(reading, "max_children", options->max_children, CHILDREN_MAX);
+    if (r == 0)
+        r = check_range(reading, "processes", options->processes, PROCESSES_MAX);
+    if (r < 0)
+        return r;
+    if (options->max_children > 0 && how != WEIR_FORK)
+        return REFUSE(reading, "max_children is %u, but concurrency is not WEIR_FORK",
+                      options->max_children);
+    if (options->processes > 0 && how != WEIR_PREFORK)
+        return REFUSE(reading, "processes is %u, but concurrency is not WEIR_PREFORK",
+                      options->processes);
+    if (options->acceptors > 1 && how != WEIR_POOL && how != WEIR_THREAD)
+        return REFUSE(reading, "acceptors is %u: WEIR_SERIAL, WEIR_FORK and each child of "
+                      "WEIR_PREFORK accept on one thread", options->acceptors);
+    return 0;
+}
+
+/* What the server itself needs. */
+static rlim_t own_descriptors(const struct weir_options *options)
+{
+    bool pool = options->concurrency == WEIR_POOL || options->concurrency == WEIR_PREFORK;
+
+    return DESCRIPTORS_ASIDE + (pool ? options->workers : 1) * DESCRIPTORS_PER_WORKER +
+           options->acceptors * (DESCRIPTORS_PER_ACCEPTOR + options_listens(options));
+}
+
+/* So many connections that limit allows. */
+static uint32_t room_in(rlim_t limit, const struct weir_options *options)
+{
+    rlim_t own = own_descriptors(options);
+    rlim_t room = limit > own ? limit - own : 0;
+
+    if (limit > INT32_MAX)
+        return INT32_MAX;
+    return (uint32_t)(room - (room / 8 < DESCRIPTORS_SPARE ? room / 8 : DESCRIPTORS_SPARE));
+}
+
+/* Each of a pool may have a handler that waits. */
+static uint32_t usable_connections(const struct weir_options *options, rlim_t limit)
+{
+    bool on_fibers = options->concurrency == WEIR_POOL || options->concurrency == WEIR_PREFORK;
+    size_t stacks = on_fibers ? stack_count_max() : SIZE_MAX;
+    uint32_t descriptors = room_in(limit, options);
+
+    return stacks < descriptors ? (uint32_t)stacks : descriptors;
+}
+
+/* Beyond the hard limit nobody can be accepted. */
+static int complete_max_connections(struct reading *reading)
+{
+    struct weir_options *options = reading->options;
+    struct rlimit limit = { .rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY };
+    uint32_t most;
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    most = room_in(limit.rlim_max, options);
+    if (room_in(limit.rlim_cur, options) == 0)
+        return why_set(reading->why, reading->why_size, -EMFILE, "Too many open files: the limit of "
+                       "descriptors (ulimit -n) is %llu, and the server itself takes %llu",
+                       (unsigned long long)limit.rlim_cur,
+                       (unsigned long long)own_descriptors(options));
+    if (options->max_connections == 0)
+        options->max_connections = usable_connections(options, limit.rlim_cur);
+    if (options->max_connections > most)
+        options->max_connections = most;
+    return 0;
+}
+
+static uint32_t share_of(uint32_t cpus, uint32_t processes)
+{
+    return cpus > processes ? cpus / processes : 1;
+}
+
+static int complete(struct reading *reading)
+{
+    struct weir_options *options = reading->options;
+    uint32_t cpus = cpulist_count_allowed();
+
+    if (options->processes == 0)
+        options->processes = cpus < PROCESSES_MAX ? cpus : PROCESSES_MAX;
+    if (options->workers == 0)
+        options->workers = options->concurrency == WEIR_PREFORK
+            ? share_of(cpus, options->processes) : cpus;
+    if (options->workers > HANDOFF_WORKERS_MAX)
+        options->workers = HANDOFF_WORKERS_MAX;
+    if (options->acceptors == 0)
+        options->acceptors = 1;
+    if (options->rbufsize == 0)
+        options->rbufsize = RBUFSIZE_DEFAULT;
+    if (options->wbufsize == 0)
+        options->wbufsize = WBUFSIZE_DEFAULT;
+    if (options->max_packet_size == 0)
+        options->max_packet_size = PACKET_SIZE_DEFAULT;
+    if (options->poll_interval_ms == 0)
+        options->poll_interval_ms = POLL_INTERVAL_DEFAULT_MS;
+    if (options->max_children == 0)
+        options->max_children = CHILDREN_DEFAULT;
+    return complete_max_connections(reading);
+}
+
+int options_read(const struct weir_options *in, struct weir_options *ret, char *why,
+                 size_t why_size)
+{
+    struct reading reading = { .options = ret, .why = why, .why_size = why_size };
+    int r = copy(in, &reading);
+
+    if (r == 0)
+        r = check_reserved(&reading);
+    if (r == 0)
+        r = check_listens(&reading);
+    if (r == 0)
+        r = check_sizes(&reading);
+    if (r == 0)
+        r = check_mode(&reading);
+    if (r == 0)
+        r = check_concurrency(&reading);
+    if (r == 0)
+        r = complete(&reading);
+    return r;
+}
+
+/* 0 is for ever. */
+static uint32_t shorter(uint32_t a_ms, uint32_t b_ms)
+{
+    if (a_ms == 0 || b_ms == 0)
+        return a_ms + b_ms;
+    return a_ms < b_ms ? a_ms : b_ms;
+}
+
+uint32_t options_silence_timeout_ms(const struct weir_options *options)
+{
+    return shorter(options->idle_timeout_ms,
+                   shorter(options->read_timeout_ms, options->request_timeout_ms));
+}
+
+size_t options_listens(const struct weir_options *options)
+{
+    return options->listen ? 1 : options->listeners_len;
+}
+
+struct weir_listen options_listen(const struct weir_options *options, size_t i)
+{
+    struct weir_listen listen = { .address = options->listen };
+
+    if (!options->listen)
+        listen = options->listeners[i];
+    if (!listen.handler)
+        listen.handler = options->handler;
+    return listen;
+}

@@ -1,0 +1,411 @@
+/*
+ * server.c - the server: put together from its options, and freed.
+ */
+#include "engine/server/server.h"
+
+#include "engine/base/cpulist.h"
+#include "engine/base/kernel.h"
+#include "engine/base/log.h"
+#include "engine/base/misuse.h"
+#include "engine/modes/process.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* With WEIR_CHECK=1 handlers that hold their workers are told of, whether it was asked for or not. */
+#define CHECKED_STALL_MS 1000
+
+_Thread_local char server_why[SERVER_WHY_SIZE];
+
+const char *weir_why(void)
+{
+    return server_why;
+}
+
+/* ------------------------------------------------------------------ putting together -- */
+
+static void tell_of_child(int error)
+{
+    if (error == -ECHILD)
+        log_line(LOG_CHILD, "a child process has ended before its time");
+    else
+        log_line(LOG_CHILD, "a child process can't be had yet: %s", strerror(-error));
+}
+
+/* The server's own doing, to as many as there are; or any client's, as often as it likes. */
+static bool is_only_counted(const struct weir_failure *failure)
+{
+    return failure->error == -ECANCELED ||
+           (request_is_end_by_peer(failure->error) && failure->req &&
+            request_was_reset(failure->req));
+}
+
+static void default_handle_error(struct weir_server *server, const struct weir_failure *failure)
+{
+    static const char *const phases[] = {
+        [WEIR_PHASE_VERIFY] = "verify_request", [WEIR_PHASE_SETUP] = "setup",
+        [WEIR_PHASE_HANDLE] = "handle", [WEIR_PHASE_FINISH] = "finish",
+        [WEIR_PHASE_PROCESS] = "process_request",
+    };
+
+    (void)server;
+    if (is_only_counted(failure))
+        return;
+    if (failure->peer[0] == '\0')
+        tell_of_child(failure->error);
+    else
+        log_line(LOG_FAILURE, "request from %s: %s of handler '%s' failed: %s", failure->peer,
+                 phases[failure->phase], failure->handler, why_error(failure->error));
+}
+
+static int parse_cpus(struct weir_server *server)
+{
+    char why[256];
+    int n;
+
+    if (!server->options.worker_cpus)
+        return 0;
+    n = cpulist_parse(server->options.worker_cpus, server->cpus, HANDOFF_WORKERS_MAX, why,
+                      sizeof(why));
+    if (n < 0)
+        return SERVER_REFUSE(n, "worker_cpus: %s", why);
+    server->cpus_len = (size_t)n;
+    return 0;
+}
+
+static int parse_owner(struct weir_server *server)
+{
+    char why[256];
+    int r = 0;
+
+    if (server->options.unix_owner)
+        r = owner_parse(server->options.unix_owner, &server->owner, why, sizeof(why));
+    return r == 0 ? 0 : SERVER_REFUSE(r, "unix_owner: %s", why);
+}
+
+/* Over max_children too, accepting pauses until one has ended. */
+static uint32_t most_at_once(const struct weir_options *options)
+{
+    bool by_children = options->concurrency == WEIR_FORK &&
+                       options->max_children < options->max_connections;
+
+    return by_children ? options->max_children : options->max_connections;
+}
+
+static int read_multicast(struct weir_server *server)
+{
+    char why[400];
+    int r = multicast_read(&server->options, &server->multicast, why, sizeof(why));
+
+    return r == 0 ? 0 : SERVER_REFUSE(r, "multicast: %s", why);
+}
+
+void server_fill_in_shared(struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+    uint32_t silence_timeout_ms = options_silence_timeout_ms(options);
+    uint32_t rest_timeout_ms = options->idle_timeout_ms > 0 ? options->idle_timeout_ms
+                                                            : silence_timeout_ms;
+
+    if (!server->options.handle_error)
+        server->options.handle_error = default_handle_error;
+    server->acceptor_config = (struct acceptor_config){
+        .admission = {
+            .server = server,
+            .access = &server->access,
+            .verify_request = options->verify_request,
+            .handle_error = options->handle_error,
+        },
+        .max_connections = most_at_once(options),
+        .housekeeping = {
+            .server = server,
+            .poll_interval_ms = options->poll_interval_ms,
+            .rest_timeout_ms = rest_timeout_ms,
+            .silence_timeout_ms = silence_timeout_ms,
+            .sweep_every_ms = silence_timeout_ms / 8,
+            .service_actions = options->service_actions,
+        },
+    };
+    server->service = (struct service){
+        .crew = &server->pool->crew,
+        .offload = server->offload,
+        .server = server,
+        .stop = weir_server_stop,
+        .user = options->user,
+        .handle_error = options->handle_error,
+        .read_timeout_ms = options->read_timeout_ms,
+        .write_timeout_ms = options->write_timeout_ms,
+        .request_timeout_ms = options->request_timeout_ms,
+        .idle_timeout_ms = options->idle_timeout_ms,
+        .unbuffered = options->wbufsize == WEIR_UNBUFFERED,
+        .reply_always = options->reply_always,
+    };
+}
+
+/* Any handler's, since whose sockets carry datagrams is known only when they are open. */
+static struct packet_format packet_format(const struct weir_options *options)
+{
+    struct packet_format format = { .data_size = options->max_packet_size };
+
+    for (size_t i = 0; i < options_listens(options); i++) {
+        size_t size = options_listen(options, i).handler->state_size;
+
+        if (size > format.state_size)
+            format.state_size = size;
+    }
+    return format;
+}
+
+int server_create_pool(struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+    int r = pool_create(&(const struct pool_config){
+        .crew = {
+            .workers = options->concurrency == WEIR_POOL ? options->workers : 1,
+            .stack_size = options->stack_size,
+            .rbufsize = options->rbufsize,
+            .wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize,
+            .packet_format = packet_format(options),
+            .sockets = options_listens(options) * SERVER_ADDRESSES_MAX,
+            .shared_set = options->concurrency == WEIR_POOL &&
+                          options->dispatch == WEIR_DISPATCH_ACCEPTOR,
+            .threadless = options->concurrency != WEIR_POOL,
+            .serve = request_serve,
+            .service = &server->service,
+        },
+        .stall_warn_ms = options->stall_warn_ms,
+        .explain_stalls = server->checked,
+        .cpus = server->cpus,
+        .cpus_len = server->cpus_len,
+    }, &server->pool);
+
+    if (r == -EINVAL)
+        return SERVER_REFUSE(r, "stack_size is %zu: it must be 16 KiB to 256 MiB",
+                             options->stack_size);
+    if (r < 0)
+        return SERVER_REFUSE(r, "the pool of workers: %s", strerror(-r));
+    return 0;
+}
+
+/* Who may connect, as the options say. */
+static int create_access(struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+    struct weir_access *rules;
+    char why[400];
+    int r = 0;
+
+    if (options->access) {
+        r = access_parse(options->access, &rules, why, sizeof(why));
+        if (r < 0)
+            return SERVER_REFUSE(r, "access: %s", why);
+        access_slot_set(&server->access, rules);
+    }
+    if (options->max_per_address > 0)
+        r = crowd_create(options->max_per_address, options->max_connections, &server->crowd);
+    server->pool->crew.table.crowd = server->crowd;
+    return r == 0 ? 0 : SERVER_REFUSE(r, "max_per_address: %s",
+                                      strerror(-r));
+}
+
+/* Before the acceptors, which watch for the end of its children. */
+static int create_mixin(struct weir_server *server)
+{
+    const struct mixin_config config = {
+        .server = server,
+        .crew = &server->pool->crew,
+        .rest = {
+            .idle_timeout_ms = server->options.idle_timeout_ms,
+            .silence_timeout_ms = options_silence_timeout_ms(&server->options),
+            .stop_fd = -1,
+        },
+        .drain_timeout_ms = server->options.drain_timeout_ms,
+        .max_children = server->options.max_children,
+        .processes = server->options.processes,
+        .handle_error = server->options.handle_error,
+        .leave_to_parent = server_leave_to_parent,
+        .child_calls = &server_child_calls,
+    };
+    int r = 0;
+
+    switch (server->options.concurrency) {
+    case WEIR_POOL:
+        break;
+    case WEIR_SERIAL:
+        r = serial_create(&config, &server->mixin);
+        break;
+    case WEIR_THREAD:
+        r = threads_create(&config, &server->mixin);
+        break;
+    case WEIR_FORK:
+        r = forks_create(&config, &server->mixin);
+        break;
+    case WEIR_PREFORK:
+        r = prefork_create(&config, &server->mixin);
+        break;
+    }
+    server->acceptor_config.mixin = server->mixin;
+    return r;
+}
+
+int server_create_acceptors(struct weir_server *server)
+{
+    /* Their tallies have cache lines of their own. */
+    server->acceptors = aligned_alloc(WEIR_CACHE_LINE,
+                                      server->options.acceptors * sizeof(*server->acceptors));
+    if (!server->acceptors)
+        return -ENOMEM;
+    while (server->acceptors_len < server->options.acceptors) {
+        size_t i = server->acceptors_len;
+        int r = acceptor_init(&server->acceptors[i], &server->acceptor_config, server->pool,
+                              i == 0);
+
+        if (r < 0)
+            return r;
+        server->acceptors_len++;
+    }
+    return 0;
+}
+
+void server_free(struct weir_server *server)
+{
+    process_remove_heir(&server->heir);
+    if (server->has_doorman)
+        doorman_fini(&server->doorman);
+    while (server->acceptors_len > 0)
+        acceptor_fini(&server->acceptors[--server->acceptors_len]);
+    free(server->acceptors);
+    server_free_listens(server);
+    if (server->mixin)
+        server->mixin->destroy(server->mixin);
+    offload_destroy(server->offload);
+    pool_destroy(server->pool);
+    crowd_destroy(server->crowd);
+    access_slot_fini(&server->access);
+    pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->lock);
+    free(server);
+    log_close();
+}
+
+static int could_not_build(const struct weir_server *server, int r)
+{
+    bool refused = r == -ENOSYS || r == -EPERM || r == -EACCES;
+
+    if (refused && server->options.concurrency == WEIR_PREFORK)
+        return SERVER_REFUSE(r, "WEIR_PREFORK needs pidfd_open(2), which Linux has since 5.3 and "
+                             "containers may forbid: %s", strerror(-r));
+    return SERVER_REFUSE(r, "the server: %s", strerror(-r));
+}
+
+/* All has been read that is not a copy by now: whoever looks once more shall notice. */
+static void forget_callers_strings(struct weir_options *options)
+{
+    options->worker_cpus = NULL;
+    options->access = NULL;
+    options->multicast = NULL;
+    options->unix_owner = NULL;
+}
+
+static int build(struct weir_server *server)
+{
+    int r = process_init();
+
+    if (r < 0)
+        return SERVER_REFUSE(r, "the server: %s", strerror(-r));
+    r = kernel_check(server_why, sizeof(server_why));
+    if (r == 0)
+        r = parse_cpus(server);
+
+    if (r == 0)
+        r = parse_owner(server);
+    if (r == 0)
+        r = read_multicast(server);
+    if (r < 0)
+        return r;
+    r = server_create_pool(server);
+    if (r == 0)
+        r = create_access(server);
+    if (r < 0)
+        return r;
+    server->offload = offload_create();
+    server_fill_in_shared(server);
+    r = server->offload ? create_mixin(server) : -ENOMEM;
+    if (r == 0)
+        r = server_create_acceptors(server);
+    if (r == 0)
+        r = server_copy_listens(server);
+    if (r < 0)
+        return could_not_build(server, r);
+    forget_callers_strings(&server->options);
+    if (server->options.defer)
+        return 0;
+    server->opening = LISTENING;
+    return server_open_listeners(server);
+}
+
+int weir_server_create(struct weir_server **ret_server, const struct weir_options *options)
+{
+    struct weir_server *server = calloc(1, sizeof(*server));
+    int r;
+
+    if (!server)
+        return SERVER_REFUSE(-ENOMEM, "the server: %s", strerror(ENOMEM));
+    log_open();
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_cond_init(&server->changed, NULL);
+    r = options_read(options, &server->options, server_why, sizeof(server_why));
+    server->checked = misuse_read_environment();
+    if (server->checked && server->options.stall_warn_ms == 0)
+        server->options.stall_warn_ms = CHECKED_STALL_MS;
+    if (r == 0)
+        r = build(server);
+    if (r < 0) {
+        server_free(server);
+        return r;
+    }
+    server->heir.in_child = server_begin_in_child;
+    process_add_heir(&server->heir);
+    server->forks = process_forks();
+    *ret_server = server;
+    return 0;
+}
+
+void *weir_server_user(struct weir_server *server)
+{
+    return server->options.user;
+}
+
+/* ------------------------------------------------------------------ who may connect --- */
+
+int weir_access_parse(const char *text, struct weir_access **ret_access)
+{
+    return access_parse(text, ret_access, server_why, sizeof(server_why));
+}
+
+int weir_access_read(const char *path, struct weir_access **ret_access)
+{
+    return access_read(path, ret_access, server_why, sizeof(server_why));
+}
+
+void weir_access_free(struct weir_access *access)
+{
+    access_free(access);
+}
+
+int weir_server_set_access(struct weir_server *server, struct weir_access *access)
+{
+    int r;
+
+    /* Whoever accepts has rules of its own. */
+    if (server_is_copy(server))
+        return SERVER_REFUSE(-ESRCH, "the access rules can't be changed: the server is another "
+                             "process's, of which this one is a fork");
+    r = access_slot_set(&server->access, access);
+    if (r == 0 && server->mixin && server->mixin->renew)
+        server->mixin->renew(server->mixin);
+    return r == 0 ? 0 : SERVER_REFUSE(r, "the access rules are a server's "
+                                      "already: parse the text anew");
+}

@@ -1,0 +1,127 @@
+/*
+ * server.h - the server as its own files see it; weir.h is what others do.
+ *
+ *   server.c    put together from its options, and freed
+ *   opening.c   its sockets: bind, activate
+ *   serving.c   its states: serve, start, stop, shutdown, handle_request
+ *   submit.c    connections that somebody else has accepted
+ *   closing.c   cancel, close, destroy
+ *   stats.c     what everybody has counted
+ *   child.c     what a forked child does with it
+ *
+ * Threads: as weir.h says. What ends in _locked is called with the lock held.
+ */
+#ifndef WEIR_SERVER_H
+#define WEIR_SERVER_H
+
+#include "engine/accept/acceptor.h"
+#include "engine/accept/doorman.h"
+#include "engine/base/owner.h"
+#include "engine/base/why.h"
+#include "engine/modes/mixin.h"
+#include "engine/modes/process.h"
+#include "engine/net/access.h"
+#include "engine/net/crowd.h"
+#include "engine/net/multicast.h"
+#include "engine/pool/offload.h"
+#include "engine/pool/pool.h"
+#include "engine/server/options.h"
+#include "engine/stream/request.h"
+#include "engine/weir.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum server_state { FRESH, SERVING, STOPPED, CLOSED };
+enum opening { UNBOUND, BOUND, LISTENING };
+
+struct weir_server {
+    struct weir_options options;
+    struct acceptor_config acceptor_config;
+    struct service service;
+    struct pool *pool;
+    struct offload *offload;
+    struct access_slot access;
+    struct crowd *crowd;            /* NULL: addresses aren't counted */
+    struct mixin *mixin;            /* WEIR_POOL: NULL */
+    struct pool *parents_pool;      /* in a child of WEIR_PREFORK: what it was in the parent, to */
+    struct acceptor *parents;       /* reach that by; else NULL */
+    struct acceptor *acceptors;
+    size_t acceptors_len;
+    int cpus[HANDOFF_WORKERS_MAX];
+    size_t cpus_len;
+    struct owner owner;             /* of Unix paths */
+    struct multicast multicast;
+    struct weir_listen *listens;    /* a copy: the caller's may go */
+    size_t listens_len;
+    struct doorman doorman;
+    pthread_mutex_t lock;           /* of what follows */
+    pthread_cond_t changed;         /* state has */
+    _Atomic uint64_t submitted;     /* by weir_submit_fd */
+    _Atomic enum server_state state;/* written under the lock, read by weir_server_stop too */
+    enum opening opening;
+    _Atomic pid_t served_by;        /* the process that serves or opens it, or tried to; 0: none;
+                                       written under the lock */
+    uint32_t forks;                 /* process_forks() when it was made */
+    struct process_heir heir;       /* the locks, in a child of fork(2) */
+    uint64_t servings;              /* how often it has begun to serve */
+    bool checked;                   /* WEIR_CHECK=1 */
+    bool has_doorman;
+    bool handling;                  /* somebody is in weir_handle_request */
+    bool closing;                   /* somebody is in weir_server_close */
+    bool thread_started;            /* weir_server_start's has to be joined */
+    pthread_t thread;
+    pthread_t acceptor_threads[OPTIONS_ACCEPTORS_MAX];  /* all but the first one's */
+    size_t acceptors_running;       /* these */
+};
+
+/* Of a name that is listened on. */
+#define SERVER_ADDRESSES_MAX 64
+
+/* The sentence for the calling thread's last failure: SERVER_REFUSE writes it, and is error. */
+#define SERVER_WHY_SIZE 512
+extern _Thread_local char server_why[SERVER_WHY_SIZE];
+#define SERVER_REFUSE(error, ...) why_set(server_why, sizeof(server_why), error, __VA_ARGS__)
+
+/* server.c: 0, or -errno and the reason in server_why. */
+int server_create_pool(struct weir_server *server);
+int server_create_acceptors(struct weir_server *server);
+void server_fill_in_shared(struct weir_server *server);
+void server_free(struct weir_server *server);
+
+/* opening.c: likewise. */
+int server_copy_listens(struct weir_server *server);
+void server_free_listens(struct weir_server *server);
+int server_open_listeners(struct weir_server *server);
+
+/* serving.c */
+enum server_state server_state(const struct weir_server *server);
+void server_enter_locked(struct weir_server *server, enum server_state state);
+void server_change_state(struct weir_server *server, enum server_state state);
+bool server_is_closed_locked(const struct weir_server *server);
+bool server_is_busy_locked(const struct weir_server *server);
+bool server_called_from_handler(const struct weir_server *server);
+bool server_called_from_hook(const struct weir_server *server);
+bool server_called_from_offload(const struct weir_server *server);
+pid_t server_served_by(const struct weir_server *server);
+bool server_is_copy(const struct weir_server *server);      /* another process serves it */
+bool server_is_anothers(const struct weir_server *server);  /* ... or may be going to */
+int server_claim_locked(struct weir_server *server);        /* -ESRCH: it is another process's */
+int server_check_accepts(const struct weir_server *server); /* -EOPNOTSUPP: its children do */
+int server_begin_serving(struct weir_server *server);
+void server_serve(struct weir_server *server);
+void server_join_thread(struct weir_server *server);
+
+/* closing.c */
+int server_wait_until_empty(struct weir_server *server, uint64_t until_ms);
+void server_close_sockets(struct weir_server *server);
+
+/* child.c */
+void server_begin_in_child(struct process_heir *heir);
+void server_leave_to_parent(struct weir_server *server);
+extern const struct child_calls server_child_calls;
+
+#endif

@@ -1,0 +1,152 @@
+/* submit.c - weir_submit_fd: connections that somebody else has accepted. */
+#include "engine/server/server.h"
+
+#include "engine/base/sys.h"
+#include "engine/pool/accepted.h"
+#include "engine/sync/handoff.h"
+#include "engine/sync/reclaim.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+static int check_room_locked(struct weir_server *server, int fd)
+{
+    const struct connection_table *table = &server->pool->crew.table;
+
+    if (server_state(server) == CLOSED || server->closing)
+        return -ESHUTDOWN;
+    if (connection_table_open(table) >= server->acceptor_config.max_connections)
+        return -EAGAIN;
+    return connection_table_has(table, fd) ? -EBUSY : 0;
+}
+
+static int begin_submitting_locked(struct weir_server *server, const struct accepted *accepted)
+{
+    int r = server_claim_locked(server);
+
+    if (r == 0)
+        r = check_room_locked(server, accepted->fd);
+    if (r == 0)
+        r = pool_start(server->pool);
+    if (r == 0)
+        r = sys_set_nonblocking(accepted->fd);
+    if (r == 0 && server->options.disable_nagle_algorithm && accepted->peer->sa_family != AF_UNIX)
+        sys_set_nodelay(accepted->fd);
+    return r;
+}
+
+static int submit_to_pool_locked(struct weir_server *server, const struct accepted *accepted)
+{
+    struct crew *crew = &server->pool->crew;
+    int r = accepted_queue(accepted, crew);
+
+    if (r == 0)
+        handoff_call(&crew->handoff, 1);
+    return r;
+}
+
+static void note_submitted(struct weir_server *server)
+{
+    /* relaxed: a count. pairs: weir_server_stats() */
+    atomic_fetch_add_explicit(&server->submitted, 1, memory_order_relaxed);
+}
+
+/* The table is held, so nobody takes the server apart. */
+static int submit_to_mixin(struct weir_server *server, const struct accepted *accepted)
+{
+    int r;
+
+    reclaim_thread_init();
+    r = server->mixin->process(server->mixin, accepted);
+    reclaim_thread_fini();
+    if (r == 0)
+        note_submitted(server);
+    connection_table_release(&server->pool->crew.table, 1);
+    return r;
+}
+
+/* What is begun under the lock is served; who closes the server sees it, or has it refused. */
+static int submit(struct weir_server *server, const struct accepted *accepted)
+{
+    bool held = false;
+    int r;
+
+    pthread_mutex_lock(&server->lock);
+    r = begin_submitting_locked(server, accepted);
+    if (r == 0 && server->mixin) {
+        connection_table_hold(&server->pool->crew.table, 1);
+        held = true;
+    } else if (r == 0) {
+        r = submit_to_pool_locked(server, accepted);
+        if (r == 0)
+            note_submitted(server);
+    }
+    /* The server may be gone behind it, unless it is held. */
+    pthread_mutex_unlock(&server->lock);
+    return held ? submit_to_mixin(server, accepted) : r;
+}
+
+/* Only one thread serves there, or a process that has left all the others to its parent. */
+static bool submits_from_own_handler(const struct weir_server *server)
+{
+    enum weir_concurrency how = server->options.concurrency;
+
+    return (how == WEIR_SERIAL || how == WEIR_FORK) && server_called_from_handler(server);
+}
+
+/*
+ * In a child of WEIR_FORK, which ends with its one connection: what is served there and then can be
+ * submitted, but no thread or child would be waited for.
+ */
+static bool would_end_with_handler(const struct weir_server *server)
+{
+    const struct worker *worker = worker_self();
+
+    if (server->options.concurrency == WEIR_SERIAL)
+        return false;
+    for (; worker; worker = worker->outer) {
+        const struct service *service = worker->crew->service;
+
+        if (service->server->options.concurrency == WEIR_FORK)
+            return true;
+    }
+    return false;
+}
+
+static int could_not_submit(int fd, int r)
+{
+    return SERVER_REFUSE(r, "descriptor %d can't be served: %s", fd,
+                         r == -ESHUTDOWN ? "the server was closed" :
+                         r == -EAGAIN ? "max_connections are open, or no thread or child "
+                                        "could be had" :
+                         r == -EBUSY ? "the server has it already" :
+                         r == -EOPNOTSUPP ? "the server is WEIR_PREFORK: its children serve" :
+                         r == -EDEADLK ? "a handler of a server that is WEIR_SERIAL or WEIR_FORK "
+                                         "can't submit to it, nor to one that waits for it" :
+                         r == -ESRCH ? "the server is another process's, or would not outlive this "
+                                       "child of WEIR_FORK" :
+                         r == -EPROTOTYPE ? "it is no stream socket" : strerror(-r));
+}
+
+int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler)
+{
+    struct sockaddr_storage peer;
+    struct accepted accepted = {
+        .fd = fd, .peer = (const struct sockaddr *)&peer, .listen = "fd:", .stop_fd = -1,
+        .handler = handler ? handler : server->options.handler,
+    };
+    int r = options_check_handler(accepted.handler, "weir_submit_fd", server_why,
+                                  sizeof(server_why));
+
+    if (r < 0)
+        return r;
+    r = submits_from_own_handler(server) ? -EDEADLK : server_check_accepts(server);
+    if (r == 0 && would_end_with_handler(server))
+        r = -ESRCH;
+    if (r == 0)
+        r = sys_stream_peer(fd, &peer, &accepted.peer_len);
+    if (r == 0)
+        r = submit(server, &accepted);
+    return r < 0 ? could_not_submit(fd, r) : 0;
+}

@@ -1,0 +1,101 @@
+/*
+ * linger.c - the end of a connection whose peer might lose what it was sent.
+ *
+ * What arrives at a TCP socket that was closed, or lies there unread, is answered by a reset; and
+ * with it goes what the peer had no room for yet. So where that is possible we end our side, and
+ * throw away what comes, until the peer's kernel has everything: its program may read it at leisure
+ * then. A peer that is in the midst of sending hears of our end that way before its next send fails.
+ */
+#include "engine/stream/request.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/sys.h"
+
+#include <errno.h>
+
+/* So long at most, and for so many bytes. */
+#define LINGER_MS 2000
+#define DISCARD_MAX ((size_t)64 << 20)
+#define DISCARD_PIECE ((size_t)1 << 20)
+
+/* Who has sent something goes on, or not, within so long. */
+#define QUIET_MS 200
+
+/* No event tells that the peer's kernel has everything: looked at after 1 ms, 2 ms, ... */
+#define LOOK_MAX_MS 64
+
+/*
+ * So many bytes leave at once: ten segments (RFC 6928). All but the smallest machines have room for
+ * them, and to ask for each short answer whether it has arrived would cost more than those would gain.
+ */
+#define FIRST_WINDOW 14600
+
+struct lingering {
+    struct weir_request *req;
+    bool much;                  /* was sent, to this call or before: some may still be here */
+    size_t discarded;
+    uint64_t heard_ms;          /* when something was thrown away; 0: nothing was */
+};
+
+/* A thread that others need does not linger: what the pool's stacks and WEIR_SERIAL serve. */
+static bool may_wait(const struct task *task)
+{
+    return task->fiber || (task->worker->alone && task->worker->alone->lingers);
+}
+
+static bool may_lose(const struct weir_request *req)
+{
+    const struct connection *conn = req->conn;
+
+    if (req->rfile.eof || req->rfile.error || req->wfile.error || conn->family == AF_UNIX)
+        return false;
+    return req->wfile.sent > FIRST_WINDOW || connection_may_have_input(conn);
+}
+
+/* Throws away what is there. False: nothing more will come, or too much has. */
+static bool discard(struct lingering *lingering)
+{
+    ssize_t n;
+
+    while ((n = sys_discard(lingering->req->conn->fd, DISCARD_PIECE)) > 0) {
+        lingering->heard_ms = clock_ms();
+        lingering->discarded += (size_t)n;
+        if (lingering->discarded >= DISCARD_MAX || request_give_way(lingering->req) < 0)
+            return false;
+    }
+    return n == -EAGAIN;
+}
+
+static bool is_over(const struct lingering *lingering, uint64_t now_ms)
+{
+    if (!lingering->much && lingering->heard_ms == 0)
+        return true;
+    if (lingering->heard_ms != 0 && now_ms - lingering->heard_ms < QUIET_MS)
+        return false;
+    return !sys_has_unsent(lingering->req->conn->fd);
+}
+
+void request_linger(struct weir_request *req)
+{
+    struct lingering lingering = { .req = req, .much = req->wfile.sent > FIRST_WINDOW };
+    struct worker *worker = req->task->worker;
+    uint64_t now_ms = 0, until_ms = 0;
+    uint32_t look_ms = 1;
+    int r = 0;
+
+    if (WEIR_LIKELY(!may_lose(req)) || !may_wait(req->task))
+        return;
+    /* Who sees the end may come again at once, and finds that it has left. */
+    tally_add(&worker->tally, TALLY_CLOSED, 1);
+    connection_end_output(&worker->crew->table, req->conn);
+    while ((r == 0 || r == -ETIMEDOUT) && discard(&lingering)) {
+        now_ms = clock_ms();
+        if (until_ms == 0)
+            until_ms = now_ms + LINGER_MS;
+        if (now_ms >= until_ms || is_over(&lingering, now_ms))
+            return;
+        r = request_wait(req, EPOLLIN, clock_earlier(until_ms, now_ms + look_ms) + 1);
+        if (look_ms < LOOK_MAX_MS)
+            look_ms *= 2;
+    }
+}

@@ -1,0 +1,367 @@
+/* request.c - the calls of weir.h's request section, and how a request waits. */
+#include "engine/stream/request.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/sys.h"
+#include "engine/net/address.h"
+#include "engine/pool/packet.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* ------------------------------------------------------------------ whose it is ------- */
+
+void request_check_now(const struct weir_request *req, const char *call)
+{
+    const struct task *task;
+
+    if (misuse_has_ended(req))
+        misuse_die("%s on a request that is over: a request is its handler's until that returns, "
+                   "and one of weir_connect's until weir_hangup (see weir.h: what parks)", call);
+    task = req->task;
+    if (task->fiber ? !fiber_is_here(task->fiber) : task->worker != worker_self())
+        task_die_of_misuse(task, call);
+}
+
+/* ------------------------------------------------------------------ waiting ----------- */
+
+uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms)
+{
+    uint64_t deadline_ms;
+
+    if (timeout_ms == 0)
+        return req->deadline_ms;
+    /* clock_ms rounds down: one more, so that no less than timeout_ms passes. */
+    deadline_ms = clock_ms() + timeout_ms + 1;
+    return req->deadline_ms != 0 && req->deadline_ms < deadline_ms ? req->deadline_ms
+                                                                    : deadline_ms;
+}
+
+int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms)
+{
+    /* A wait that is late ends with a look, and is the last: else a trickle outran the deadline. */
+    if (deadline_ms != 0 && clock_coarse_ms() >= deadline_ms)
+        return -ETIMEDOUT;
+    return task_wait(req->task, req->conn, events, deadline_ms);
+}
+
+bool request_was_reset(const struct weir_request *req)
+{
+    return request_is_end_by_peer(req->rfile.error) || request_is_end_by_peer(req->wfile.error);
+}
+
+void request_note_end_by_peer(const struct weir_request *req, int error)
+{
+    bool counted = req->opener || request_was_reset(req);
+
+    if (request_is_end_by_peer(error) && !counted)
+        tally_add(&req->task->worker->tally, TALLY_RESETS, 1);
+}
+
+int request_timed_out(const struct weir_request *req)
+{
+    tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
+    return -ETIMEDOUT;
+}
+
+int request_give_way(struct weir_request *req)
+{
+    if (++req->task->streak < TASK_STREAK_MAX)
+        return 0;
+    if (req->deadline_ms != 0 && clock_ms() >= req->deadline_ms)
+        return request_timed_out(req);
+    return task_yield(req->task);
+}
+
+/* ------------------------------------------------------------------ who and where ----- */
+
+int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len)
+{
+    request_check(req, "weir_peer_address");
+    const struct packet *packet = packet_of(req->conn);
+    socklen_t len = sizeof(*ret);
+
+    if (packet) {
+        *ret = packet->peer;
+        *ret_len = packet->peer_len;
+        return 0;
+    }
+    if (req->conn->kind == CONNECTION_ACCEPTED && req->conn->family != AF_UNIX) {
+        connection_peer(req->conn, ret, ret_len);
+        return 0;
+    }
+    if (getpeername(req->conn->fd, (struct sockaddr *)ret, &len) < 0)
+        return -errno;
+    *ret_len = len;
+    return 0;
+}
+
+int weir_local_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len)
+{
+    request_check(req, "weir_local_address");
+    const struct packet *packet = packet_of(req->conn);
+    socklen_t len = sizeof(*ret);
+
+    if (getsockname(req->conn->fd, (struct sockaddr *)ret, &len) < 0)
+        return -errno;
+    if (WEIR_UNLIKELY(packet))
+        packet_local_address(packet, ret);
+    *ret_len = len;
+    return 0;
+}
+
+const char *weir_peer_text(struct weir_request *req, char *buf, size_t size)
+{
+    request_check(req, "weir_peer_text");
+    struct sockaddr_storage peer;
+    socklen_t len;
+
+    if (weir_peer_address(req, &peer, &len) < 0)
+        connection_peer(req->conn, &peer, &len);
+    return address_text((const struct sockaddr *)&peer, len, buf, size);
+}
+
+bool weir_truncated(struct weir_request *req)
+{
+    request_check(req, "weir_truncated");
+    const struct packet *packet = packet_of(request_root(req)->conn);
+
+    return packet && packet->truncated;
+}
+
+int weir_request_fd(struct weir_request *req)
+{
+    return req->conn->fd;
+}
+
+void *weir_state(struct weir_request *req)
+{
+    struct connection *conn = request_root(req)->conn;
+
+    return conn->handler->state_size > 0 ? conn->user_state : NULL;
+}
+
+const void *weir_handler_data(struct weir_request *req)
+{
+    return request_root(req)->conn->handler->data;
+}
+
+void *weir_user(struct weir_request *req)
+{
+    return req->service->user;
+}
+
+struct weir_server *weir_request_server(struct weir_request *req)
+{
+    return req->service->server;
+}
+
+uint32_t weir_worker_number(struct weir_request *req)
+{
+    return req->task->worker->index;
+}
+
+bool weir_draining(struct weir_request *req)
+{
+    request_check(req, "weir_draining");
+    return worker_draining(req->task->worker);
+}
+
+/* ------------------------------------------------------------------ other waits ------- */
+
+int weir_sleep(struct weir_request *req, uint32_t ms)
+{
+    request_check(req, "weir_sleep");
+    uint64_t until_ms = clock_ms() + ms + 1;
+    uint64_t limit_ms = request_root(req)->deadline_ms;
+    bool cut = limit_ms != 0 && limit_ms < until_ms;
+    int r = task_sleep(req->task, cut ? limit_ms : until_ms);
+
+    return r < 0 || !cut ? r : request_timed_out(req);
+}
+
+int weir_yield(struct weir_request *req)
+{
+    request_check(req, "weir_yield");
+    return task_yield(req->task);
+}
+
+int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg)
+{
+    request_check(req, "weir_offload");
+    return offload_run(req->service->offload, req->task, fn, arg);
+}
+
+/* ------------------------------------------------------------------ outgoing ---------- */
+
+/* A hangup waits so long for a peer that takes nothing, unless write_timeout_ms says otherwise. */
+#define HANGUP_TIMEOUT_MS 5000
+
+/* A name may have several addresses, of which the server perhaps listens on one. */
+struct resolving {
+    const char *uri;
+    struct address *addresses;
+};
+
+/* How many addresses there are, or -errno. */
+static int resolve(void *arg)
+{
+    struct resolving *resolving = arg;
+
+    return address_parse_all(resolving->uri, &resolving->addresses, NULL, 0);
+}
+
+/* A Unix listener whose backlog is full refuses a non-blocking connect: asks until it's in. */
+static int connect_by(struct weir_request *peer, const struct address *address,
+                      uint64_t deadline_ms)
+{
+    int r;
+
+    for (;;) {
+        r = sys_connect(peer->conn->fd, &address->sa, address->len);
+        if (r != -EAGAIN)
+            break;
+        if (deadline_ms != 0 && clock_ms() >= deadline_ms)
+            return -ETIMEDOUT;
+        r = task_sleep(peer->task, clock_ms() + 2);
+        if (r < 0)
+            return r;
+    }
+    while (r == -EINPROGRESS) {
+        bool late;
+
+        r = request_wait(peer, EPOLLOUT, deadline_ms);
+        late = r == -ETIMEDOUT;
+        if (r < 0 && !late)
+            return r;
+        r = sys_socket_error(peer->conn->fd);
+        /* A false alarm, if it still has no peer. */
+        if (r == 0 && sys_connect(peer->conn->fd, &address->sa, address->len) == -EALREADY)
+            r = late ? request_timed_out(peer) : -EINPROGRESS;
+    }
+    return r;
+}
+
+static int open_request(struct weir_request *root, int family, struct weir_request **ret)
+{
+    struct weir_request *peer = calloc(1, sizeof(*peer));
+    int fd;
+
+    if (!peer)
+        return -ENOMEM;
+    fd = sys_socket(family, SOCK_STREAM);
+    if (fd < 0) {
+        free(peer);
+        return fd;
+    }
+    peer->conn = connection_create_opened(&root->service->crew->table, fd, family, root->task);
+    if (!peer->conn) {
+        sys_close(fd);
+        free(peer);
+        return -ENOMEM;
+    }
+    peer->service = root->service;
+    peer->task = root->task;
+    peer->deadline_ms = root->deadline_ms;
+    peer->opener = root;
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        misuse_note_begin(peer);
+    peer->next_opened = root->opened;
+    root->opened = peer;
+    *ret = peer;
+    return 0;
+}
+
+static int open_connected(struct weir_request *root, const struct address *address,
+                          uint64_t deadline_ms, struct weir_request **ret_peer)
+{
+    struct weir_request *peer;
+    int r = open_request(root, address->sa.sa_family, &peer);
+
+    if (r < 0)
+        return r;
+    r = connect_by(peer, address, deadline_ms);
+    if (r < 0) {
+        weir_hangup(peer);
+        return r;
+    }
+    *ret_peer = peer;
+    return 0;
+}
+
+/* The kernel's own patience with one address ends by itself, and says the same as ours. */
+static bool ends_the_trying(int error, uint64_t deadline_ms)
+{
+    if (error == -ETIMEDOUT)
+        return deadline_ms != 0 && clock_ms() >= deadline_ms;
+    return error == 0 || error == -ECANCELED;
+}
+
+static int connect_to_any(struct weir_request *root, const struct address *addresses, int len,
+                          uint64_t deadline_ms, struct weir_request **ret_peer)
+{
+    int r = -EINVAL;
+
+    if (addresses[0].type != SOCK_STREAM)
+        return r;
+    for (int i = 0; i < len; i++) {
+        r = open_connected(root, &addresses[i], deadline_ms, ret_peer);
+        if (ends_the_trying(r, deadline_ms))
+            break;
+    }
+    return r;
+}
+
+int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
+                 struct weir_request **ret_peer)
+{
+    request_check(req, "weir_connect");
+    struct weir_request *root = request_root(req);
+    struct resolving resolving = { .uri = address };
+    uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms
+                                                                 : root->service->read_timeout_ms);
+    int len = address_is_literal(address) ? resolve(&resolving)
+                                          : weir_offload(req, resolve, &resolving);
+    int r;
+
+    if (len < 0)
+        return len;
+    r = connect_to_any(root, resolving.addresses, len, deadline_ms, ret_peer);
+    free(resolving.addresses);
+    return r;
+}
+
+/* What was gathered. For a peer that has failed already nobody waits. */
+static void send_last(struct weir_request *peer)
+{
+    uint32_t timeout_ms = peer->service->write_timeout_ms;
+
+    if (peer->rfile.error)
+        wfile_push(peer);
+    else
+        wfile_flush_until(peer, request_deadline_ms(peer, timeout_ms > 0 ? timeout_ms
+                                                                         : HANGUP_TIMEOUT_MS));
+}
+
+void weir_hangup(struct weir_request *peer)
+{
+    request_check(peer, "weir_hangup");
+    struct weir_request **link = &peer->opener->opened;
+
+    while (*link != peer)
+        link = &(*link)->next_opened;
+    *link = peer->next_opened;
+    send_last(peer);
+    wfile_fini(peer);
+    rfile_fini(peer);
+    connection_close(&peer->service->crew->table, peer->conn);
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        misuse_note_end(peer);
+    free(peer);
+}
+
+void request_hang_up_all(struct weir_request *req)
+{
+    while (req->opened)
+        weir_hangup(req->opened);
+}

@@ -1,0 +1,197 @@
+/*
+ * request.h - what a handler holds: one conversation, its rfile and its wfile.
+ *
+ * The public struct weir_request. One that was accepted lives on its fiber's stack while its
+ * handler is at work; one that weir_connect opened lives in the heap, hung to the first.
+ * rfile.c and wfile.c implement the calls that read and write, poll.c weir_poll, request.c all
+ * others; serve.c does what happens around them: setup, handle, finish. A datagram's request has
+ * the packet for rfile, and its wfile becomes the reply.
+ *
+ * Threads: the fiber's.
+ */
+#ifndef WEIR_REQUEST_H
+#define WEIR_REQUEST_H
+
+#include "engine/base/misuse.h"
+#include "engine/base/sys.h"
+#include "engine/pool/offload.h"
+#include "engine/pool/worker.h"
+#include "engine/weir.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+void request_check_now(const struct weir_request *req, const char *call);
+
+/* What all requests of a server share. */
+struct service {
+    struct crew *crew;
+    struct offload *offload;
+    struct weir_server *server;
+    void (*stop)(struct weir_server *server);
+    void *user;
+    void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);
+    uint32_t read_timeout_ms;
+    uint32_t write_timeout_ms;
+    uint32_t request_timeout_ms;
+    uint32_t idle_timeout_ms;
+    bool unbuffered;            /* wfile writes through */
+    bool reply_always;          /* to datagrams: what is empty or of a failed handler, too */
+};
+
+/* Bytes that have arrived: data[start] to data[end - 1]. No buffer is held for none. */
+struct rfile {
+    char *data;
+    size_t size;
+    size_t start;
+    size_t end;
+    size_t scanned;             /* so many from start on hold no '\n' */
+    bool eof;
+    bool taken;                 /* this call of handle() took some */
+    bool received;              /* more has arrived, since serve.c looked last */
+    bool last;                  /* the server drains: only what is buffered is served */
+    int error;                  /* sticky */
+};
+
+/* Bytes that wait to be sent. */
+struct wfile {
+    char *data;
+    size_t size;                /* of the block */
+    size_t len;
+    size_t sent;                /* bytes, since the connection was begun: see connection.h's */
+    int error;                  /* sticky */
+    bool is_reply;              /* to a datagram: nothing is sent before the handler is done */
+};
+
+struct weir_request {
+    const struct service *service;
+    struct task *task;
+    struct connection *conn;
+    struct rfile rfile;
+    struct wfile wfile;
+    uint64_t deadline_ms;       /* of this call of handle(); 0: none */
+    struct weir_request *opened;/* weir_connect's, a list */
+    struct weir_request *next_opened;
+    struct weir_request *opener;/* of one that weir_connect opened */
+};
+
+/* Of whoever makes a call, is the request his? If that is looked for. */
+static WEIR_ALWAYS_INLINE void request_check(const struct weir_request *req, const char *call)
+{
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        request_check_now(req, call);
+}
+
+/* The accepted request, whose handler is at work. */
+static inline struct weir_request *request_root(struct weir_request *req)
+{
+    return req->opener ? req->opener : req;
+}
+
+/* crew->serve: everything that happens to connections between two rests. */
+void request_serve(struct task *task);
+
+/* Whichever comes first: timeout_ms (0: none) from now, or the request's deadline. */
+uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms);
+
+/*
+ * As task_wait. -ETIMEDOUT is not the end yet: our worker may have been held, by another handler or
+ * with the whole process, and what we wait for may have come long ago. So whoever is told of it
+ * tries once more, and only then has request_timed_out count it.
+ */
+int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms);
+
+/* Has it reset the connection, or left without reading what was sent? Then that is told nobody. */
+static inline bool request_is_end_by_peer(int error)
+{
+    return error == -ECONNRESET || error == -EPIPE;
+}
+
+/* Did the client itself end it so? */
+bool request_was_reset(const struct weir_request *req);
+
+/* Counts that, once a connection; of an error that is about to be noted. */
+void request_note_end_by_peer(const struct weir_request *req, int error);
+
+/* Counts a deadline that has passed. Returns -ETIMEDOUT. */
+int request_timed_out(const struct weir_request *req);
+
+/*
+ * For calls that may find something every time, and so never wait: after so many of them the worker
+ * goes to others first. 0, -ETIMEDOUT: the request's deadline has passed, -ECANCELED.
+ */
+int request_give_way(struct weir_request *req);
+
+/*
+ * The two system calls of a request are made inside of whoever needs them (syscall.h says why);
+ * rfile_received and wfile_sent see to what came of them, n.
+ */
+ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n);
+ssize_t rfile_receive_unix(struct weir_request *req, size_t room);
+int wfile_sent(struct weir_request *req, ssize_t n, int flags);
+
+/* Into what room the buffer has: bytes, 0 at end of file, -EAGAIN, or an error that stays. */
+static WEIR_ALWAYS_INLINE ssize_t rfile_receive(struct weir_request *req)
+{
+    struct rfile *rfile = &req->rfile;
+    size_t room = rfile->size - rfile->end;
+
+    if (WEIR_UNLIKELY(req->conn->family == AF_UNIX))
+        return rfile_receive_unix(req, room);
+    return rfile_received(req, room, sys_recv(req->conn->fd, rfile->data + rfile->end, room));
+}
+
+/* weir_flush; flags as for sys_send_with. */
+static WEIR_ALWAYS_INLINE int wfile_flush(struct weir_request *req, int flags)
+{
+    struct wfile *wfile = &req->wfile;
+
+    if (wfile->error || wfile->len == 0 || wfile->is_reply)
+        return wfile->error;
+    return wfile_sent(req, sys_send_with(req->conn->fd, wfile->data, wfile->len, flags), flags);
+}
+
+/* A read buffer for a request that has none. False: no memory. */
+static inline bool rfile_open(struct weir_request *req)
+{
+    struct buffers *buffers = &req->task->worker->rbufs;
+
+    req->rfile.data = buffers_get(buffers);
+    if (!req->rfile.data)
+        return false;
+    req->rfile.size = buffers->size;
+    return true;
+}
+
+/*
+ * Is there input that no event will tell of? Reads what is there, if nothing is buffered; what is
+ * gathered must have been sent then. True: the handler must be called again; false: the connection
+ * may be kept.
+ */
+bool rfile_has_more(struct weir_request *req);
+void rfile_fini(struct weir_request *req);
+
+/* Is something gathered that could be sent? */
+static inline bool wfile_unsent(const struct weir_request *req)
+{
+    return req->wfile.len > 0 && !req->wfile.is_reply;
+}
+
+/* Sends of what is gathered all that goes without a wait. An error stays, for the next write. */
+void wfile_push(struct weir_request *req);
+
+/* weir_flush that gives up when deadline_ms has passed. */
+int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms);
+
+/* Before the close of one that is not kept, while its peer may lose what was sent. May wait. */
+void request_linger(struct weir_request *req);
+
+/* Gives away what is gathered. NULL: nothing. */
+char *wfile_take(struct weir_request *req, size_t *ret_len, size_t *ret_size);
+void wfile_fini(struct weir_request *req);
+
+/* Ends what weir_connect opened for it. */
+void request_hang_up_all(struct weir_request *req);
+
+#endif

@@ -1,0 +1,381 @@
+/*
+ * rfile.c - buffered reading: the calls of weir.h's rfile section.
+ *
+ * I/O first, park second: a read tries the socket and waits only when there is nothing. When the
+ * last read has drained the socket, it doesn't even try: the edge that tells of more is still to
+ * come, so a request costs one recv(2). Of a Unix socket that is recvmsg(2), since a peer that
+ * sends descriptors along makes it stop short of what there is, and only recvmsg(2) tells.
+ *
+ * While a fiber waits it holds no buffer, or a small one: ten thousand stalled clients have
+ * ten thousand times the bytes that they have sent.
+ */
+#include "engine/base/sys.h"
+#include "engine/stream/request.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A waiting remainder up to this fraction of its buffer is moved to a block of its own size. */
+#define SMALL_FRACTION 4
+
+/*
+ * A full buffer grows towards what the handler has asked for by this factor at most: in few steps,
+ * and no peer has memory taken for much more than it has sent.
+ */
+#define GROWTH_MAX 16
+
+/* ------------------------------------------------------------------ the buffer -------- */
+
+static struct buffers *rbufs(const struct weir_request *req)
+{
+    return &req->task->worker->rbufs;
+}
+
+static size_t buffered(const struct rfile *rfile)
+{
+    return rfile->end - rfile->start;
+}
+
+static void release(struct weir_request *req)
+{
+    struct rfile *rfile = &req->rfile;
+
+    if (WEIR_LIKELY(rfile->size == rbufs(req)->size))
+        buffers_put(rbufs(req), rfile->data);
+    else
+        buffers_put_sized(rbufs(req), rfile->data, rfile->size);
+    rfile->data = NULL;
+    rfile->size = 0;
+}
+
+/* What is buffered, at the start of another block. */
+static void move_to(struct weir_request *req, char *data, size_t size)
+{
+    struct rfile *rfile = &req->rfile;
+    size_t len = buffered(rfile);
+
+    if (rfile->data) {
+        memcpy(data, rfile->data + rfile->start, len);
+        release(req);
+    }
+    rfile->data = data;
+    rfile->size = size;
+    rfile->start = 0;
+    rfile->end = len;
+}
+
+/* The size that a full buffer should grow to, for want bytes side by side. */
+static size_t larger_size(const struct rfile *rfile, size_t want)
+{
+    size_t most = want / GROWTH_MAX < rfile->size ? want : rfile->size * GROWTH_MAX;
+
+    return most > rfile->size ? most : rfile->size + 1;
+}
+
+/*
+ * Room for another byte at least, where the handler waits for want bytes side by side. What is
+ * copied stays in proportion to what has arrived, whatever is asked for: a buffer that is full
+ * doubles at least, and is only moved within if more has been taken than there is to move.
+ */
+static int make_room(struct weir_request *req, size_t want)
+{
+    struct rfile *rfile = &req->rfile;
+    size_t usual = rbufs(req)->size;
+    size_t size = usual;
+    char *data;
+
+    if (rfile->size >= usual && rfile->end < rfile->size)
+        return 0;
+    if (rfile->size >= usual && rfile->start >= buffered(rfile)) {
+        memmove(rfile->data, rfile->data + rfile->start, buffered(rfile));
+        rfile->end -= rfile->start;
+        rfile->start = 0;
+        return 0;
+    }
+    if (rfile->size < usual)
+        data = buffers_get(rbufs(req));
+    else
+        data = buffers_get_for(rbufs(req), larger_size(rfile, want), &size);
+    if (!data)
+        return -ENOMEM;
+    move_to(req, data, size);
+    return 0;
+}
+
+/* Before a wait: holds no more than what has arrived, and little more if that is much. */
+static void make_small(struct weir_request *req)
+{
+    struct rfile *rfile = &req->rfile;
+    size_t len = buffered(rfile);
+    size_t size = len;
+    char *data;
+
+    if (!rfile->data)
+        return;
+    if (len == 0) {
+        rfile->start = 0;
+        rfile->end = 0;
+        release(req);
+        return;
+    }
+    if (len > rfile->size / SMALL_FRACTION)
+        return;
+    /* With some room, or each byte that comes would have all of it copied twice. */
+    data = len < rbufs(req)->size ? malloc(len) : buffers_get_for(rbufs(req), len + 1, &size);
+    if (data)
+        move_to(req, data, size);
+}
+
+/* ------------------------------------------------------------------ filling ----------- */
+
+static ssize_t fail(struct rfile *rfile, ssize_t error)
+{
+    rfile->error = (int)error;
+    return error;
+}
+
+static void fail_to_receive(struct weir_request *req, ssize_t error)
+{
+    request_note_end_by_peer(req, (int)error);
+    fail(&req->rfile, error);
+}
+
+ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n)
+{
+    struct rfile *rfile = &req->rfile;
+    struct connection *conn = req->conn;
+
+    if (n > 0) {
+        rfile->end += (size_t)n;
+        rfile->received = true;
+        conn->drained = (size_t)n < room;
+        tally_add(&req->task->worker->tally, TALLY_BYTES_IN, (uint64_t)n);
+        return n;
+    }
+    if (n == 0)
+        rfile->eof = true;
+    else if (n == -EAGAIN)
+        conn->drained = true;
+    else
+        fail_to_receive(req, n);
+    return n;
+}
+
+ssize_t rfile_receive_unix(struct weir_request *req, size_t room)
+{
+    struct rfile *rfile = &req->rfile;
+    struct connection *conn = req->conn;
+    bool cut;
+    ssize_t n = sys_recv_unix(conn->fd, rfile->data + rfile->end, room, &cut);
+
+    n = rfile_received(req, room, n);
+    if (cut)
+        conn->drained = false;
+    return n;
+}
+
+/* A peer that sends as fast as we read neither keeps the worker nor outruns the deadline. */
+static int give_way(struct weir_request *req)
+{
+    int r = request_give_way(req);
+
+    return r < 0 ? (int)fail(&req->rfile, r) : 0;
+}
+
+/* Waits for more. Bytes, 0 at end of file, or an error. As of make_room: want bytes side by side. */
+static ssize_t fill(struct weir_request *req, size_t want)
+{
+    struct rfile *rfile = &req->rfile;
+    struct connection *conn = req->conn;
+    uint64_t deadline_ms = 0;
+    bool late = false;
+
+    if (rfile->error)
+        return rfile->error;
+    if (rfile->eof)
+        return 0;
+    for (;;) {
+        int r;
+
+        if (!conn->drained || connection_alerted(conn)) {
+            ssize_t n;
+
+            r = give_way(req);
+            if (r == 0)
+                r = make_room(req, want);
+            if (r < 0)
+                return r;
+            n = rfile_receive(req);
+            if (n != -EAGAIN)
+                return n;
+        }
+        if (WEIR_UNLIKELY(late))
+            return fail(rfile, request_timed_out(req));
+        r = weir_flush(req);
+        if (r < 0)
+            return r;
+        /* Input ends a wait for room, too, and its edge is not told again: looks once more. */
+        if (WEIR_UNLIKELY(!conn->drained))
+            continue;
+        make_small(req);
+        /* Once: what wakes us and brings no input doesn't put it off. */
+        if (deadline_ms == 0)
+            deadline_ms = request_deadline_ms(req, req->service->read_timeout_ms);
+        r = request_wait(req, EPOLLIN, deadline_ms);
+        if (r == 0)
+            continue;
+        if (r != -ETIMEDOUT)
+            return fail(rfile, r);
+        late = true;
+        conn->drained = false;
+    }
+}
+
+bool rfile_has_more(struct weir_request *req)
+{
+    struct rfile *rfile = &req->rfile;
+    struct connection *conn = req->conn;
+
+    if (buffered(rfile) > 0) {
+        /* What the handler has looked at and left must grow before it is its turn again. */
+        ssize_t n = rfile->taken ? 1 : fill(req, 1);
+
+        if (n < 0)
+            fail(rfile, n);
+        return true;
+    }
+    /* The handler has seen the end, or the error, and wants to be kept all the same. */
+    if (rfile->eof || rfile->error)
+        return false;
+    if (conn->drained && !connection_alerted(conn))
+        return false;
+    if (give_way(req) < 0 || make_room(req, 1) < 0)
+        return true;
+    return rfile_receive(req) != -EAGAIN;
+}
+
+void rfile_fini(struct weir_request *req)
+{
+    /* A packet keeps what has arrived. */
+    if (req->rfile.data && req->rfile.size > 0)
+        release(req);
+}
+
+/* ------------------------------------------------------------------ the calls --------- */
+
+static void take(struct rfile *rfile, size_t len)
+{
+    rfile->start += len;
+    rfile->scanned = 0;
+    rfile->taken = rfile->taken || len > 0;
+}
+
+/* The length of the line that ends in the first len bytes, or 0. Looks at no byte twice. */
+static size_t line_within(struct rfile *rfile, size_t len)
+{
+    const char *from;
+    const char *end;
+
+    if (len <= rfile->scanned)
+        return 0;
+    from = rfile->data + rfile->start;
+    end = memchr(from + rfile->scanned, '\n', len - rfile->scanned);
+    if (end)
+        return (size_t)(end - from) + 1;
+    rfile->scanned = len;
+    return 0;
+}
+
+ssize_t weir_readline(struct weir_request *req, char **ret_line, size_t limit)
+{
+    request_check(req, "weir_readline");
+    struct rfile *rfile = &req->rfile;
+    size_t len;
+
+    if (limit == 0)
+        return -EINVAL;
+    for (;;) {
+        size_t have = buffered(rfile) < limit ? buffered(rfile) : limit;
+        ssize_t n;
+
+        len = line_within(rfile, have);
+        if (len > 0)
+            break;
+        len = have;
+        if (have == limit)
+            break;
+        n = fill(req, 1);
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+    }
+    if (len == 0)
+        return 0;
+    *ret_line = rfile->data + rfile->start;
+    take(rfile, len);
+    return (ssize_t)len;
+}
+
+ssize_t weir_peek(struct weir_request *req, char **ret_data, size_t min)
+{
+    request_check(req, "weir_peek");
+    struct rfile *rfile = &req->rfile;
+
+    while (buffered(rfile) < min) {
+        ssize_t n = fill(req, min);
+
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+    }
+    *ret_data = buffered(rfile) > 0 ? rfile->data + rfile->start : NULL;
+    return (ssize_t)buffered(rfile);
+}
+
+void weir_consume(struct weir_request *req, size_t len)
+{
+    request_check(req, "weir_consume");
+    size_t have = buffered(&req->rfile);
+
+    take(&req->rfile, len < have ? len : have);
+}
+
+ssize_t weir_read(struct weir_request *req, void *buf, size_t len)
+{
+    request_check(req, "weir_read");
+    struct rfile *rfile = &req->rfile;
+
+    if (len == 0)
+        return 0;
+    if (buffered(rfile) == 0) {
+        ssize_t n = fill(req, 1);
+
+        if (n <= 0)
+            return n;
+    }
+    if (len > buffered(rfile))
+        len = buffered(rfile);
+    memcpy(buf, rfile->data + rfile->start, len);
+    take(rfile, len);
+    return (ssize_t)len;
+}
+
+ssize_t weir_read_exact(struct weir_request *req, void *buf, size_t len)
+{
+    request_check(req, "weir_read_exact");
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = weir_read(req, (char *)buf + done, len - done);
+
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}

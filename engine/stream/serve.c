@@ -1,0 +1,432 @@
+/*
+ * serve.c - what happens around a handler: setup, handle, finish, and what its end means.
+ *
+ * Everything that a connection lives through between two rests, and all that a datagram does.
+ */
+#include "engine/stream/request.h"
+
+#include "engine/base/clock.h"
+#include "engine/pool/packet.h"
+
+#include <errno.h>
+
+/* A reply that its receiver has no room for is tried again so often ... */
+#define RETRY_MIN_MS 1
+#define RETRY_MAX_MS 32
+
+/* ... and for so long, unless write_timeout_ms says otherwise. */
+#define REPLY_TIMEOUT_MS 1000
+
+/* ------------------------------------------------------------------ a handler's calls - */
+
+static void tell_error(struct weir_request *req, enum weir_phase phase, int error)
+{
+    static const enum tally_kind kinds[] = {
+        [WEIR_PHASE_VERIFY] = TALLY_VERIFY_ERRORS, [WEIR_PHASE_SETUP] = TALLY_SETUP_ERRORS,
+        [WEIR_PHASE_HANDLE] = TALLY_HANDLE_ERRORS, [WEIR_PHASE_FINISH] = TALLY_FINISH_ERRORS,
+    };
+    const struct service *service = req->service;
+    struct tally *tally = &req->task->worker->tally;
+    char peer[WEIR_ADDRESS_SIZE];
+
+    if (phase != WEIR_PHASE_PROCESS)
+        tally_add(tally, kinds[phase], 1);
+    if (error == -ECANCELED)
+        tally_add(tally, TALLY_CANCELLED, 1);
+    service->handle_error(service->server, &(struct weir_failure){
+        .phase = phase,
+        .error = error,
+        .peer = weir_peer_text(req, peer, sizeof(peer)),
+        .handler = req->conn->handler->name,
+        .req = req,
+    });
+}
+
+/* It has gone, or does not take in time what was written for it. */
+static bool peer_is_to_blame(int error)
+{
+    return request_is_end_by_peer(error) || error == -ETIMEDOUT;
+}
+
+/* One call of handle(). */
+static int handle(struct weir_request *req)
+{
+    const struct service *service = req->service;
+    int r;
+
+    req->deadline_ms = 0;
+    if (service->request_timeout_ms > 0)
+        /* Up to a tick late, for a clock that costs next to nothing. */
+        req->deadline_ms = clock_coarse_ms() + CLOCK_COARSE_LAG_MS + service->request_timeout_ms;
+    req->rfile.taken = false;
+    r = req->conn->handler->handle(req);
+    if (WEIR_UNLIKELY(req->opened))
+        request_hang_up_all(req);
+    tally_add(&req->task->worker->tally, TALLY_HANDLED, 1);
+    if (WEIR_UNLIKELY(r == WEIR_STOP_SERVER))
+        service->stop(service->server);
+    return r;
+}
+
+/* It has begun and ends: finish, and the one error that is told. Returns that, or 0. */
+static int finish(struct weir_request *req, int status)
+{
+    const struct weir_handler *handler = req->conn->handler;
+    enum weir_phase phase = WEIR_PHASE_HANDLE;
+    int error = status < 0 ? status : 0;
+
+    req->deadline_ms = 0;
+    if (handler->finish) {
+        int r = handler->finish(req, status);
+        int flushed = weir_flush(req);
+
+        if (r == 0 && flushed < 0 && !peer_is_to_blame(flushed))
+            r = flushed;
+        if (r < 0) {
+            error = r;
+            phase = WEIR_PHASE_FINISH;
+        }
+    }
+    if (error < 0)
+        tell_error(req, phase, error);
+    return error;
+}
+
+static int setup(struct weir_request *req)
+{
+    const struct weir_handler *handler = req->conn->handler;
+    int r = handler->setup ? handler->setup(req) : 0;
+
+    if (r < 0) {
+        weir_flush(req);
+        tell_error(req, WEIR_PHASE_SETUP, r);
+        return r;
+    }
+    req->conn->began = true;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ a connection ------ */
+
+/* The server drains, or others wait for this connection's place. */
+static bool is_to_end(const struct weir_request *req)
+{
+    return worker_draining(req->task->worker) || req->conn->unplaced;
+}
+
+/* There is no input: the connection is kept, unless it is to end. */
+static int rest(struct weir_request *req)
+{
+    int r;
+
+    if (is_to_end(req))
+        return 0;
+    r = task_watch(req->task);
+    if (r < 0)
+        return r;
+    req->conn->kept = true;
+    return WEIR_KEEP;
+}
+
+/* A wait for the rest of what the last call has left is nobody's call: it is a rest. */
+static uint64_t rest_deadline_ms(const struct weir_request *req)
+{
+    uint32_t timeout_ms = req->service->idle_timeout_ms;
+
+    return timeout_ms > 0 ? clock_ms() + timeout_ms + 1 : 0;
+}
+
+/*
+ * Of what has arrived or arrives just now. Before a look for the latter all answers leave, within
+ * the deadline of the call that wrote them, which is over then.
+ */
+static bool input_is_left(struct weir_request *req)
+{
+    const struct rfile *rfile = &req->rfile;
+    bool is_empty = rfile->start == rfile->end;
+
+    if (rfile->eof || rfile->error)
+        return false;
+    if (!is_empty && rfile->taken)
+        return true;
+    if (wfile_flush(req, 0) < 0)
+        return false;
+    req->deadline_ms = is_empty ? 0 : rest_deadline_ms(req);
+    return rfile_has_more(req);
+}
+
+/*
+ * A connection that is to end is served what had arrived when it was seen to, and the request that
+ * this breaks off in. Nothing else is received, or who sends without a pause would stay for ever.
+ */
+static bool was_last(struct weir_request *req)
+{
+    struct rfile *rfile = &req->rfile;
+    bool seen_before = rfile->last;
+
+    if (WEIR_LIKELY(!is_to_end(req)))
+        return false;
+    if (rfile->start == rfile->end || (seen_before && rfile->received && rfile->taken))
+        return true;
+    rfile->last = true;
+    if (!seen_before)
+        rfile->received = false;
+    return false;
+}
+
+/* After handle() has returned r: is the end the very next thing? It leaves in the same segment. */
+static bool ends_now(const struct weir_request *req, int r)
+{
+    bool ends = r != WEIR_KEEP || req->rfile.eof || req->rfile.error;
+
+    return ends && r >= 0 && !req->conn->handler->finish;
+}
+
+/*
+ * handle() until it's done, or the connection may rest, and what it wrote: the answers to all that
+ * had arrived leave together. What handle returned at last, or the error of that.
+ */
+static int handle_while_there_is_input(struct weir_request *req)
+{
+    int flushed;
+    int r;
+
+    do
+        r = handle(req);
+    while (r == WEIR_KEEP && !was_last(req) && input_is_left(req));
+    /* What was written goes out even if handle() failed: it may say why. */
+    flushed = wfile_flush(req, ends_now(req, r) ? MSG_MORE : 0);
+    /*
+     * A peer without its last answer is nobody's error, as it is none in socketserver, which ignores
+     * what comes of its last flush. A time-out has been counted.
+     */
+    if (r >= 0 && flushed < 0)
+        return peer_is_to_blame(flushed) ? 0 : flushed;
+    if (r != WEIR_KEEP)
+        return r;
+    return req->rfile.eof || req->rfile.error ? 0 : rest(req);
+}
+
+/*
+ * Has input come for one that rested, or whose client is to speak first? Bytes, 0 at end of file, an
+ * error; -EAGAIN: no, and what told of it has been read already. Without memory it's the handler's
+ * read that fails.
+ */
+static ssize_t look_for_input(struct weir_request *req)
+{
+    return rfile_open(req) ? rfile_receive(req) : 1;
+}
+
+/* There is no input: it goes on resting, or has rested for too long, or others want to. */
+static int rest_on(struct weir_request *req)
+{
+    if (!req->conn->expired)
+        return rest(req);
+    tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
+    return 0;
+}
+
+/* Until it rests or ends. What handle returned, or the error of what was done without it. */
+static int serve_input(struct weir_request *req, bool was_kept)
+{
+    struct connection *conn = req->conn;
+    bool is_silent = !conn->began && conn->handler->client_first;
+
+    if (was_kept || is_silent) {
+        ssize_t n = look_for_input(req);
+
+        if (n == -EAGAIN)
+            return rest_on(req);
+        /* It has gone without a byte: nobody has to know that it was there. */
+        if (n <= 0 && is_silent)
+            return 0;
+        conn->expired = false;
+    }
+    if (!conn->began && setup(req) < 0)
+        return 0;
+    return handle_while_there_is_input(req);
+}
+
+/* Since when it rests, and which limit that has. */
+static uint64_t rests_since_ms(const struct weir_request *req)
+{
+    uint64_t now_ms = clock_coarse_ms();
+
+    if (!req->conn->began)
+        return now_ms | CONNECTION_IS_SILENT;
+    return req->service->idle_timeout_ms > 0 ? now_ms : now_ms | CONNECTION_MAY_REST;
+}
+
+static void note_rest(const struct weir_request *req)
+{
+    /* Its peer may not have all of it even when the connection ends. */
+    req->conn->sent = req->wfile.sent < UINT16_MAX ? (uint16_t)req->wfile.sent : UINT16_MAX;
+    /* relaxed: neither is exact. pairs: housekeeping.c's idle_for_too_long(), room.c's consider() */
+    atomic_store_explicit(&req->conn->idle_since_ms, rests_since_ms(req), memory_order_relaxed);
+}
+
+/* Nobody tells its client, which is closed without a byte. */
+static void starve(struct weir_request *req)
+{
+    tally_add(&req->task->worker->tally, TALLY_NO_MEMORY, 1);
+    if (req->conn->began)
+        finish(req, -ENOMEM);
+    else
+        tell_error(req, WEIR_PHASE_PROCESS, -ENOMEM);
+}
+
+static void end(struct weir_request *req, int status)
+{
+    finish(req, status);
+    request_linger(req);
+}
+
+/* One test of one byte, for all that few connections are. */
+static bool is_unusual(const struct connection *conn)
+{
+    return conn->expired || conn->unplaced || conn->starved;
+}
+
+static void serve_accepted(struct weir_request *req)
+{
+    struct connection *conn = req->conn;
+    bool was_kept = conn->kept;
+    int status;
+
+    conn->kept = false;
+    if (WEIR_UNLIKELY(is_unusual(conn))) {
+        if (conn->starved) {
+            starve(req);
+            return;
+        }
+        if (conn->unplaced)
+            tally_add(&req->task->worker->tally, TALLY_MADE_ROOM, 1);
+    }
+    status = serve_input(req, was_kept);
+    if (conn->kept)
+        note_rest(req);
+    else if (conn->began)
+        end(req, status);
+    else if (status < 0)
+        tell_error(req, WEIR_PHASE_SETUP, status);
+}
+
+/* ------------------------------------------------------------------ a datagram -------- */
+
+/* The end of a fiber's packet puts the reply into its worker's outbox. */
+static void leave_reply(struct weir_request *req, struct packet *packet)
+{
+    packet->reply = wfile_take(req, &packet->reply_len, &packet->reply_size);
+    packet->answered = true;
+}
+
+static int send_reply(struct weir_request *req, struct packet *packet)
+{
+    uint32_t timeout_ms = req->service->write_timeout_ms;
+    uint64_t deadline_ms = clock_ms() + (timeout_ms > 0 ? timeout_ms : REPLY_TIMEOUT_MS);
+    uint32_t wait_ms = RETRY_MIN_MS;
+    int r;
+
+    /* No event tells when a Unix peer has read some of what it has. */
+    while ((r = packet_send(packet)) == -EAGAIN) {
+        if (clock_ms() >= deadline_ms)
+            return request_timed_out(req);
+        r = task_sleep(req->task, clock_ms() + wait_ms);
+        if (r < 0)
+            return r;
+        wait_ms = wait_ms < RETRY_MAX_MS ? wait_ms * 2 : RETRY_MAX_MS;
+    }
+    return r;
+}
+
+/* Until it's sent, or never will be. */
+static void deliver(struct weir_request *req, struct packet *packet)
+{
+    int r = req->conn->starved ? -ENOMEM : send_reply(req, packet);
+
+    packet->answered = false;
+    if (r < 0)
+        tell_error(req, WEIR_PHASE_FINISH, r);
+    else
+        tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, packet->reply_len);
+}
+
+static void answer(struct weir_request *req, struct packet *packet, int error)
+{
+    bool wanted = req->service->reply_always || (error == 0 && req->wfile.len > 0);
+
+    if (!wanted)
+        return;
+    if (!packet_has_return_address(packet)) {
+        tell_error(req, WEIR_PHASE_FINISH, -EDESTADDRREQ);
+        return;
+    }
+    leave_reply(req, packet);
+    if (!req->task->fiber)
+        deliver(req, packet);
+}
+
+static void serve_packet(struct weir_request *req)
+{
+    struct packet *packet = packet_of(req->conn);
+    int status;
+
+    if (packet->answered) {
+        deliver(req, packet);
+        return;
+    }
+    if (WEIR_UNLIKELY(req->conn->starved)) {
+        starve(req);
+        return;
+    }
+    req->rfile = (struct rfile){ .data = packet->data, .end = packet->len, .eof = true };
+    req->wfile.is_reply = true;
+    if (setup(req) < 0)
+        return;
+    status = handle(req);
+    if (status >= 0 && req->wfile.error)
+        status = req->wfile.error;
+    answer(req, packet, finish(req, status));
+}
+
+/* ------------------------------------------------------------------ either ------------ */
+
+/* Field by field: gcc clears so large a struct by an instruction that is slow to start. */
+static void init(struct weir_request *req, struct task *task)
+{
+    req->service = task->worker->crew->service;
+    req->task = task;
+    req->conn = task->conn;
+    req->rfile = (struct rfile){ 0 };
+    req->wfile = (struct wfile){ .sent = task->conn->sent };
+    req->deadline_ms = 0;
+    req->opened = NULL;
+    req->next_opened = NULL;
+    req->opener = NULL;
+}
+
+static void serve_one(struct task *task)
+{
+    struct weir_request req;
+
+    init(&req, task);
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        misuse_note_begin(&req);
+    if (WEIR_UNLIKELY(task->conn->kind == CONNECTION_PACKET))
+        serve_packet(&req);
+    else
+        serve_accepted(&req);
+    if (WEIR_UNLIKELY(req.opened))
+        request_hang_up_all(&req);
+    wfile_fini(&req);
+    rfile_fini(&req);
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        misuse_note_end(&req);
+}
+
+void request_serve(struct task *task)
+{
+    do
+        serve_one(task);
+    while (worker_next(task));
+}

@@ -1,0 +1,583 @@
+/*
+ * wfile.c - gathered writing: the calls of weir.h's wfile section.
+ *
+ * What is written waits in the buffer until that is full, the fiber is about to wait for input,
+ * or handle() returns: the answers to a pipelined batch of requests leave in one send(2). What
+ * is too large for the buffer goes past it, together with what waits there, in one sendmsg(2).
+ * What is written before a file leaves in one segment with its beginning.
+ * The reply to a datagram is gathered whole, in a buffer that grows.
+ */
+#include "engine/stream/request.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/sys.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Parts per sendmsg(2); what is above it goes in several. */
+#define PARTS_MAX 16
+
+/* sendfile(2) gives TCP so much at a time, which would leave as a full segment and a tiny one. */
+#define SENDFILE_SPAN ((size_t)64 << 10)
+
+/* Given to the kernel at a time. Behind it others have their turn, and deadlines are looked at. */
+#define SEND_MAX ((size_t)256 << 10)
+
+/* Who looks so late was held: by other handlers, or with the whole process. */
+#define HELD_MS 100
+
+/* No datagram is as large. */
+#define REPLY_MAX ((size_t)1 << 20)
+
+static struct buffers *wbufs(const struct weir_request *req)
+{
+    return &req->task->worker->wbufs;
+}
+
+static size_t room(const struct weir_request *req)
+{
+    if (req->wfile.data)
+        return req->wfile.size - req->wfile.len;
+    return req->service->unbuffered ? 0 : wbufs(req)->size;
+}
+
+static void release(struct weir_request *req)
+{
+    struct wfile *wfile = &req->wfile;
+
+    if (!wfile->data)
+        return;
+    if (WEIR_LIKELY(wfile->size == wbufs(req)->size))
+        buffers_put(wbufs(req), wfile->data);
+    else
+        buffers_put_sized(wbufs(req), wfile->data, wfile->size);
+    wfile->data = NULL;
+    wfile->size = 0;
+    wfile->len = 0;
+}
+
+/* Whatever fails, stays failed, and takes with it what had waited. */
+static int fail(struct weir_request *req, int error)
+{
+    request_note_end_by_peer(req, error);
+    req->wfile.error = error;
+    release(req);
+    return error;
+}
+
+/* Parts less their first n bytes. */
+static void advance(struct iovec **parts, size_t *parts_len, size_t n)
+{
+    while (*parts_len > 0 && n >= (*parts)->iov_len) {
+        n -= (*parts)->iov_len;
+        (*parts)++;
+        (*parts_len)--;
+    }
+    if (*parts_len > 0) {
+        (*parts)->iov_base = (char *)(*parts)->iov_base + n;
+        (*parts)->iov_len -= n;
+    }
+}
+
+/* One write, be it of many parts or of a file. */
+struct writing {
+    uint64_t deadline_ms;       /* of all of it, set when it first waits or gives way */
+    bool fixed;                 /* ... by our caller, who waits no longer */
+    bool late;                  /* it has passed: what there is no room for now has failed */
+    bool held;                  /* ... while we could not look: who takes more now has it anew */
+};
+
+static void set_deadline(const struct weir_request *req, struct writing *writing)
+{
+    if (writing->deadline_ms == 0)
+        writing->deadline_ms = request_deadline_ms(req, req->service->write_timeout_ms);
+}
+
+/*
+ * The peer may have taken all that it was given long before the deadline, and only we were late.
+ * The deadline of the whole request doesn't move.
+ */
+static bool was_held(const struct weir_request *req, const struct writing *writing, uint64_t now_ms)
+{
+    return !writing->fixed && writing->deadline_ms != 0 &&
+           now_ms >= writing->deadline_ms + HELD_MS &&
+           (req->deadline_ms == 0 || now_ms < req->deadline_ms);
+}
+
+/* 0, with a new deadline if we were held past the old one, or -ETIMEDOUT. */
+static int check_deadline(struct weir_request *req, struct writing *writing)
+{
+    uint64_t now_ms;
+
+    set_deadline(req, writing);
+    if (writing->deadline_ms == 0)
+        return 0;
+    now_ms = clock_ms();
+    if (now_ms < writing->deadline_ms)
+        return 0;
+    if (!was_held(req, writing, now_ms))
+        return fail(req, request_timed_out(req));
+    writing->deadline_ms = 0;
+    set_deadline(req, writing);
+    return 0;
+}
+
+/*
+ * Before the kernel is given more. A peer that takes as fast as we write neither keeps the worker
+ * nor outruns a deadline.
+ */
+static int give_way(struct weir_request *req, struct writing *writing)
+{
+    int r = request_give_way(req);
+
+    if (r < 0)
+        return fail(req, r);
+    if (WEIR_LIKELY(req->task->streak > 0))
+        return 0;
+    return check_deadline(req, writing);
+}
+
+/* Waits until the peer takes more, or a last try is due. */
+static int wait_for_room(struct weir_request *req, struct writing *writing)
+{
+    int r;
+
+    if (writing->late)
+        return fail(req, request_timed_out(req));
+    set_deadline(req, writing);
+    r = request_wait(req, EPOLLOUT, writing->deadline_ms);
+    writing->late = r == -ETIMEDOUT;
+    writing->held = was_held(req, writing, clock_ms());
+    return r < 0 && !writing->late ? fail(req, r) : 0;
+}
+
+/* To others a long send is as many short ones. */
+static void count_sent(struct weir_request *req, size_t n)
+{
+    tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, n);
+    req->task->streak += (unsigned)(n / (SEND_MAX / TASK_STREAK_MAX));
+    req->wfile.sent += n;
+}
+
+static void note_taken(struct weir_request *req, size_t n, struct writing *writing)
+{
+    count_sent(req, n);
+    if (WEIR_UNLIKELY(writing->held))
+        *writing = (struct writing){ 0 };
+}
+
+/* What a send took; 0: nothing, but it is to be tried again; or -errno. */
+static ssize_t note_sent(struct weir_request *req, ssize_t n, struct writing *writing)
+{
+    if (WEIR_UNLIKELY(n < 0))
+        return n == -EAGAIN ? wait_for_room(req, writing) : fail(req, (int)n);
+    note_taken(req, (size_t)n, writing);
+    return n;
+}
+
+/* Of the parts as much as is given at a time. */
+static ssize_t send_some(int fd, struct iovec *parts, size_t parts_len)
+{
+    size_t len = 0;
+    size_t some = 0;
+    size_t cut_off;
+    ssize_t n;
+    int flags;
+
+    while (some < parts_len && len < SEND_MAX)
+        len += parts[some++].iov_len;
+    cut_off = len > SEND_MAX ? len - SEND_MAX : 0;
+    flags = cut_off > 0 || some < parts_len ? MSG_MORE : 0;
+    parts[some - 1].iov_len -= cut_off;
+    n = some == 1 ? sys_send_with(fd, parts->iov_base, parts->iov_len, flags)
+                  : sys_sendv(fd, parts, some, flags);
+    parts[some - 1].iov_len += cut_off;
+    return n;
+}
+
+static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_len,
+                    struct writing *writing)
+{
+    while (parts_len > 0) {
+        ssize_t n = give_way(req, writing);
+
+        if (n < 0)
+            return (int)n;
+        n = note_sent(req, send_some(req->conn->fd, parts, parts_len), writing);
+        if (n < 0)
+            return (int)n;
+        advance(&parts, &parts_len, (size_t)n);
+    }
+    return 0;
+}
+
+/* A send has taken n bytes of what is gathered, or has failed: the rest follows. */
+static int send_rest(struct weir_request *req, ssize_t n, int flags)
+{
+    struct wfile *wfile = &req->wfile;
+    struct writing writing = { 0 };
+    size_t done = 0;
+
+    for (;;) {
+        n = note_sent(req, n, &writing);
+        if (n < 0)
+            return (int)n;
+        done += (size_t)n;
+        if (done == wfile->len)
+            break;
+        n = give_way(req, &writing);
+        if (n < 0)
+            return (int)n;
+        n = sys_send_with(req->conn->fd, wfile->data + done, wfile->len - done, flags);
+    }
+    release(req);
+    return 0;
+}
+
+int wfile_sent(struct weir_request *req, ssize_t n, int flags)
+{
+    if (WEIR_UNLIKELY(n != (ssize_t)req->wfile.len))
+        return send_rest(req, n, flags);
+    count_sent(req, (size_t)n);
+    release(req);
+    return 0;
+}
+
+int weir_flush(struct weir_request *req)
+{
+    request_check(req, "weir_flush");
+    struct writing writing = { 0 };
+    int r = wfile_unsent(req) ? give_way(req, &writing) : 0;
+
+    return r < 0 ? r : wfile_flush(req, 0);
+}
+
+int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms)
+{
+    struct iovec part = { .iov_base = req->wfile.data, .iov_len = req->wfile.len };
+    struct writing writing = { .deadline_ms = deadline_ms, .fixed = true };
+    int r;
+
+    if (!wfile_unsent(req))
+        return req->wfile.error;
+    r = send_all(req, &part, 1, &writing);
+    if (r == 0)
+        release(req);
+    return r;
+}
+
+void wfile_push(struct weir_request *req)
+{
+    struct wfile *wfile = &req->wfile;
+    ssize_t n;
+
+    if (!wfile_unsent(req))
+        return;
+    n = sys_send(req->conn->fd, wfile->data, wfile->len);
+    if (n < 0) {
+        if (n != -EAGAIN)
+            fail(req, (int)n);
+        return;
+    }
+    count_sent(req, (size_t)n);
+    wfile->len -= (size_t)n;
+    if (wfile->len == 0)
+        release(req);
+    else
+        memmove(wfile->data, wfile->data + n, wfile->len);
+}
+
+static int have_buffer(struct weir_request *req)
+{
+    struct wfile *wfile = &req->wfile;
+
+    if (wfile->data)
+        return 0;
+    wfile->data = buffers_get(wbufs(req));
+    if (!wfile->data)
+        return -ENOMEM;
+    wfile->size = wbufs(req)->size;
+    return 0;
+}
+
+/* len bytes fit into the buffer: gathers them there. Inlined: most of a short write is this. */
+static WEIR_ALWAYS_INLINE int gather(struct weir_request *req, const void *buf, size_t len)
+{
+    int r;
+
+    if (len == 0)
+        return 0;
+    r = have_buffer(req);
+    if (r < 0)
+        return r;
+    memcpy(req->wfile.data + req->wfile.len, buf, len);
+    req->wfile.len += len;
+    return 0;
+}
+
+/* A reply is gathered whole: room for len bytes more. */
+static int grow(struct weir_request *req, size_t len)
+{
+    struct wfile *wfile = &req->wfile;
+    size_t have = wfile->len;
+    size_t size;
+    char *data;
+
+    if (len > REPLY_MAX - have)
+        return fail(req, -EMSGSIZE);
+    data = buffers_get_for(wbufs(req), have + len, &size);
+    if (!data)
+        return -ENOMEM;
+    if (have > 0)
+        memcpy(data, wfile->data, have);
+    release(req);
+    wfile->data = data;
+    wfile->size = size;
+    wfile->len = have;
+    return 0;
+}
+
+/* What is gathered, and behind it the parts, past the buffer. */
+static int send_through(struct weir_request *req, const struct iovec *iov, size_t iov_len)
+{
+    struct iovec parts[PARTS_MAX];
+    struct writing writing = { 0 };
+    size_t parts_len = 0;
+
+    if (req->wfile.len > 0)
+        parts[parts_len++] = (struct iovec){ req->wfile.data, req->wfile.len };
+    while (iov_len > 0) {
+        int r;
+
+        while (iov_len > 0 && parts_len < PARTS_MAX) {
+            parts[parts_len++] = *iov++;
+            iov_len--;
+        }
+        r = send_all(req, parts, parts_len, &writing);
+        if (r < 0)
+            return r;
+        parts_len = 0;
+    }
+    release(req);
+    return 0;
+}
+
+ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_len)
+{
+    request_check(req, "weir_writev");
+    size_t len = 0;
+    int r = 0;
+
+    if (req->wfile.error)
+        return req->wfile.error;
+    if (iov_len < 0)
+        return -EINVAL;
+    for (int i = 0; i < iov_len; i++) {
+        if (iov[i].iov_len > SSIZE_MAX - len)
+            return -EINVAL;
+        len += iov[i].iov_len;
+    }
+    if (len > room(req)) {
+        if (!req->wfile.is_reply) {
+            r = send_through(req, iov, (size_t)iov_len);
+            return r < 0 ? r : (ssize_t)len;
+        }
+        r = grow(req, len);
+    }
+    for (int i = 0; i < iov_len && r == 0; i++)
+        r = gather(req, iov[i].iov_base, iov[i].iov_len);
+    return r < 0 ? r : (ssize_t)len;
+}
+
+/* By itself, so that a usual write has no frame for it. */
+static WEIR_NOINLINE ssize_t write_unusual(struct weir_request *req, const void *buf, size_t len)
+{
+    struct iovec part = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+
+    return weir_writev(req, &part, 1);
+}
+
+ssize_t weir_write(struct weir_request *req, const void *buf, size_t len)
+{
+    request_check(req, "weir_write");
+    if (WEIR_LIKELY(req->wfile.error == 0 && len <= room(req))) {
+        int r = gather(req, buf, len);
+
+        return r < 0 ? r : (ssize_t)len;
+    }
+    return write_unusual(req, buf, len);
+}
+
+ssize_t weir_vprintf(struct weir_request *req, const char *format, va_list args)
+{
+    request_check(req, "weir_vprintf");
+    va_list again;
+    size_t have = room(req);
+    ssize_t n;
+    char *text;
+    int len;
+
+    if (req->wfile.error)
+        return req->wfile.error;
+    if (have > 0 && have_buffer(req) < 0)
+        return -ENOMEM;
+    va_copy(again, args);
+    len = vsnprintf(have > 0 ? req->wfile.data + req->wfile.len : NULL, have, format, again);
+    va_end(again);
+    if (len < 0)
+        return -EINVAL;
+    if ((size_t)len < have) {
+        req->wfile.len += (size_t)len;
+        return len;
+    }
+    text = malloc((size_t)len + 1);
+    if (!text)
+        return -ENOMEM;
+    vsnprintf(text, (size_t)len + 1, format, args);
+    n = weir_write(req, text, (size_t)len);
+    free(text);
+    return n;
+}
+
+ssize_t weir_printf(struct weir_request *req, const char *format, ...)
+{
+    request_check(req, "weir_printf");
+    va_list args;
+    ssize_t n;
+
+    va_start(args, format);
+    n = weir_vprintf(req, format, args);
+    va_end(args);
+    return n;
+}
+
+/* ------------------------------------------------------------------ files ------------- */
+
+/* What weir_sendfile sends, as far as it has come. */
+struct sending {
+    int file_fd;
+    off_t offset;
+    size_t len;
+    size_t done;
+    struct writing writing;
+};
+
+/* Asking has taken the error from the socket, so that nothing else will tell of it. */
+static bool is_of_the_connection(int error)
+{
+    switch (error) {
+    case -EPIPE:
+    case -ECONNRESET:
+    case -ECONNABORTED:
+    case -ECONNREFUSED:
+    case -ETIMEDOUT:
+    case -EHOSTUNREACH:
+    case -EHOSTDOWN:
+    case -ENETUNREACH:
+    case -ENETDOWN:
+    case -ENOTCONN:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* 0, an error of the connection, which stays, or one of the file, which doesn't. */
+static int copy_with(struct weir_request *req, struct sending *file, char *buf)
+{
+    while (file->done < file->len) {
+        size_t left = file->len - file->done;
+        ssize_t n = sys_pread(file->file_fd, buf, left < SENDFILE_SPAN ? left : SENDFILE_SPAN,
+                              file->offset + (off_t)file->done);
+        struct iovec part = { .iov_base = buf, .iov_len = n > 0 ? (size_t)n : 0 };
+        int r;
+
+        if (n <= 0)
+            return (int)n;
+        r = send_all(req, &part, 1, &file->writing);
+        if (r < 0)
+            return r;
+        file->done += (size_t)n;
+    }
+    return 0;
+}
+
+/*
+ * Not every file system has sendfile(2), nor every sandbox. What is wrong with the file shows, too.
+ */
+static int copy_rest(struct weir_request *req, struct sending *file)
+{
+    char *buf = malloc(SENDFILE_SPAN);
+    int r = buf ? copy_with(req, file, buf) : -ENOMEM;
+
+    free(buf);
+    return r;
+}
+
+static int send_file(struct weir_request *req, struct sending *file)
+{
+    while (file->done < file->len) {
+        size_t left = file->len - file->done;
+        int r = give_way(req, &file->writing);
+        ssize_t n;
+
+        if (r < 0)
+            return r;
+        n = sys_sendfile(req->conn->fd, file->file_fd, file->offset + (off_t)file->done,
+                         left < SEND_MAX ? left : SEND_MAX);
+        if (n == 0)
+            break;
+        if (n > 0) {
+            note_taken(req, (size_t)n, &file->writing);
+            file->done += (size_t)n;
+        } else if (n == -EAGAIN) {
+            r = wait_for_room(req, &file->writing);
+        } else {
+            return is_of_the_connection((int)n) ? fail(req, (int)n) : copy_rest(req, file);
+        }
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len)
+{
+    request_check(req, "weir_sendfile");
+    const bool corked = len > SENDFILE_SPAN && sys_cork(req->conn->fd);
+    const bool waits = !corked && req->wfile.len > 0 && len > 0;
+    struct sending file = { .file_fd = file_fd, .offset = offset, .len = len };
+    int r;
+
+    if (req->wfile.is_reply)
+        return -EOPNOTSUPP;
+    r = wfile_flush(req, waits ? MSG_MORE : 0);
+    if (r == 0)
+        r = send_file(req, &file);
+    if (corked || (waits && file.done == 0))
+        sys_push(req->conn->fd);
+    return r < 0 ? r : (ssize_t)file.done;
+}
+
+/* ------------------------------------------------------------------ datagrams --------- */
+
+char *wfile_take(struct weir_request *req, size_t *ret_len, size_t *ret_size)
+{
+    struct wfile *wfile = &req->wfile;
+    char *data = wfile->data;
+
+    *ret_len = wfile->len;
+    *ret_size = wfile->size;
+    wfile->data = NULL;
+    wfile->len = 0;
+    return data;
+}
+
+void wfile_fini(struct weir_request *req)
+{
+    release(req);
+}

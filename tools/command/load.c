@@ -1,0 +1,159 @@
+/*
+ * load.c - one load in a process: warm-up, run, report.
+ *
+ * Threads: the main thread generates, and those of the load beside it. A signal ends the run at
+ * once, which load_stop can do from a handler; a second one ends the process.
+ */
+#include "tools/command/load.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/command/load_report.h"
+#include "tools/command/load_settings.h"
+#include "tools/command/say.h"
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+/* ------------------------------------------------------------------ signals ----------- */
+
+static struct load *running;    /* set before there are handlers */
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+    load_stop(running);
+}
+
+static void handle_signals(struct load *load)
+{
+    const struct sigaction action = { .sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND };
+
+    running = load;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* ------------------------------------------------------------------ progress ---------- */
+
+struct progress {
+    const char *what;
+    uint64_t before;
+    unsigned seconds;
+};
+
+static void show_progress(void *arg, uint64_t requests)
+{
+    struct progress *progress = arg;
+
+    fprintf(stderr, "\r%s %u s, %" PRIu64 " requests, %" PRIu64 "/s\033[K", progress->what,
+            ++progress->seconds, requests,
+            requests > progress->before ? requests - progress->before : 0);
+    progress->before = requests;
+}
+
+static void clear_progress(const struct load_options *options)
+{
+    if (options->progress)
+        fputs("\r\033[K", stderr);
+}
+
+/* ------------------------------------------------------------------ running ----------- */
+
+/* What a warm-up leaves: that connections were opened, and that something went wrong. */
+static void forget_warmup(struct load_result *result)
+{
+    result->requests = result->lost = result->reopened = result->trickled = 0;
+    result->bytes_in = result->bytes_out = result->elapsed_ns = result->busy_ns = 0;
+    memset(&result->latency, 0, sizeof(result->latency));
+}
+
+static int run(struct load *load, const struct load_settings *settings,
+               struct progress *progress, struct load_result *result)
+{
+    int r = 0;
+
+    if (settings->warmup_ms > 0) {
+        progress->what = "warm-up:";
+        r = load_run(load, settings->warmup_ms, result);
+        forget_warmup(result);
+    }
+    *progress = (struct progress){ .what = "load:" };
+    if (r == 0)
+        r = load_run(load, settings->duration_ms, result);
+    clear_progress(&settings->options);
+    return r;
+}
+
+static int failed(const char *what, int error)
+{
+    say("weir load: %s: %s", what, strerror(-error));
+    return EXIT_FAILED;
+}
+
+static int write_json(const struct load_report *report, const char *path)
+{
+    bool to_stdout = strcmp(path, "-") == 0;
+    FILE *to = to_stdout ? stdout : fopen(path, "w");
+    bool wrong;
+
+    if (!to)
+        return failed(path, -errno);
+    load_report_json(report, to);
+    wrong = fflush(to) != 0 || ferror(to) != 0;
+    if (!to_stdout)
+        wrong |= fclose(to) != 0;
+    return wrong ? failed(path, -errno) : EXIT_OK;
+}
+
+static int print_result(const struct load_report *report)
+{
+    const char *json = report->settings->json;
+    int status = EXIT_OK;
+
+    if (json)
+        status = write_json(report, json);
+    if (!json || strcmp(json, "-") != 0)
+        load_report_table(report, stdout);
+    return status == EXIT_OK && report->result->errors > 0 ? EXIT_FAILED : status;
+}
+
+int weir_load(int argc, char **argv)
+{
+    static struct load_settings settings;
+    static struct load_result result;
+    struct progress progress = { 0 };
+    struct load *load;
+    int r;
+
+    if (load_settings_read(&settings, argc, argv) < 0)
+        return EXIT_USAGE;
+    if (settings.help) {
+        load_settings_help(stdout);
+        return EXIT_OK;
+    }
+    if (isatty(STDERR_FILENO)) {
+        settings.options.progress = show_progress;
+        settings.options.progress_arg = &progress;
+    }
+    r = load_create(&load, &settings.options);
+    if (r < 0)
+        return failed(settings.options.address, r);
+    handle_signals(load);
+    r = run(load, &settings, &progress, &result);
+    if (r < 0)
+        r = failed(settings.options.address, r);
+    else
+        r = print_result(&(struct load_report){ &settings, &result, interrupted });
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    load_destroy(load);
+    return r;
+}

@@ -1,0 +1,422 @@
+/*
+ * load_settings.c - the table of options, and what of them goes together.
+ */
+#include "tools/command/load_settings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "engine/base/cpulist.h"
+#include "tools/command/arguments.h"
+#include "tools/command/values.h"
+
+#define refuse(...) arguments_refuse("load", __VA_ARGS__)
+
+enum {
+    CONNECTIONS = 64,
+    DURATION_MS = 10 * 1000,
+    DESCRIPTORS_SPARE = 32,     /* beside the connections: the standard ones, epoll sets ... */
+};
+
+enum kind {
+    NUMBER,                     /* uint32_t, from least to most */
+    REQUESTS,                   /* uint64_t, the same */
+    TIME,                       /* uint32_t milliseconds */
+    DURATION, CLOSE, PAYLOAD, SIZE, PATH, HEADER, SOURCE, CPU, JSON, HELP,
+};
+
+struct setting {
+    const char *name;
+    const char *value;          /* what --help calls it; NULL: the option takes none */
+    enum kind kind;
+    size_t at;                  /* in struct load_settings */
+    uint64_t least, most;
+    const char *help;
+};
+
+#define AT(field) offsetof(struct load_settings, field)
+
+static const struct setting table[] = {
+    { "connections", "N", NUMBER, AT(options.connections), 1, 1000000,
+      "clients: connections, or sockets of datagrams; default 64" },
+    { "duration", "TIME", DURATION, 0, 0, 0,
+      "how long to ask; default 10s, or no end with --requests" },
+    { "requests", "N", REQUESTS, AT(options.requests), 1, UINT64_MAX / 2,
+      "how often to ask, in total; default as often as time allows" },
+    { "rate", "N", NUMBER, AT(options.rate), 1, 100000000,
+      "open loop: so many requests are due each second, on all connections together, and their "
+      "latency counts from then, though they may have to wait; default a closed loop: each "
+      "connection asks as soon as it is answered" },
+    { "pipeline", "N", NUMBER, AT(options.in_flight), 1, LOAD_IN_FLIGHT_MAX,
+      "requests, or datagrams, under way on each connection at once; default 1" },
+    { "payload", "WHAT", PAYLOAD, 0, 0, 0,
+      "http (GET, the answer's status and length are checked), line (is to come back unchanged) or "
+      "upper (in capitals); default http, of datagrams line" },
+    { "size", "SIZE", SIZE, AT(options.size), 0, UINT32_MAX,
+      "of a line or a datagram, 16 at least, default 32; of the bodies that HTTP answers have, "
+      "default whatever the first one has" },
+    { "path", "PATH", PATH, 0, 0, 0, "what HTTP asks for; default /" },
+    { "header", "NAME: VALUE", HEADER, 0, 0, 0,
+      "a header field of HTTP requests, as often as wanted; default Host alone" },
+    { "close", NULL, CLOSE, 0, 0, 0, "a new connection for each request; default keep them" },
+    { "ramp", "TIME", TIME, AT(options.ramp_ms), 0, 0,
+      "open the connections evenly over it; default as fast as it goes" },
+    { "warmup", "TIME", TIME, AT(warmup_ms), 0, 0,
+      "ask for so long before anything but errors counts; default 0" },
+    { "timeout", "TIME", TIME, AT(options.timeout_ms), 0, 0,
+      "without a word on a connection that owes an answer, which then counts as an error, as does "
+      "whatever is still under way so long after the end; default 5s" },
+    { "stalled", "N", NUMBER, AT(options.stalled), 0, 1000000,
+      "further clients that send half a request and stop; default none" },
+    { "trickle", "N", NUMBER, AT(options.trickled), 0, 1000000,
+      "further clients that send a byte each 100 ms; default none" },
+    { "threads", "N", NUMBER, AT(options.threads), 1, 256, "that generate; default 1" },
+    { "cpu", "LIST", CPU, 0, 0, 0,
+      "CPUs to bind the threads to in turn, such as 0,2-3; default none" },
+    { "source", "ADDRESS,...", SOURCE, 0, 0, 0,
+      "IP addresses to connect from in turn, for more than 28,000 connections; default the "
+      "kernel's choice" },
+    { "json", "FILE", JSON, 0, 0, 0,
+      "write the result there, too; - is standard output, and the table is left out" },
+    { "help", NULL, HELP, 0, 0, 0, "print this" },
+};
+
+enum { TABLE_LEN = sizeof(table) / sizeof(table[0]) };
+
+/* ------------------------------------------------------------------ values ------------ */
+
+static void *field(struct load_settings *settings, const struct setting *setting)
+{
+    return (char *)settings + setting->at;
+}
+
+static int read_number(struct load_settings *settings, const struct setting *setting,
+                       const char *text)
+{
+    uint64_t n;
+    int r = arguments_number("load", setting->name, text, setting->least, setting->most, &n);
+
+    if (r == 0 && setting->kind == REQUESTS)
+        *(uint64_t *)field(settings, setting) = n;
+    else if (r == 0)
+        *(uint32_t *)field(settings, setting) = (uint32_t)n;
+    return r;
+}
+
+static int read_duration(struct load_settings *settings, const char *text)
+{
+    int r = arguments_time("load", "duration", text, &settings->duration_ms);
+
+    if (r == 0 && (settings->duration_ms == 0 || settings->duration_ms == UINT32_MAX))
+        return refuse("--duration: '%s' is not a time to ask for", text);
+    settings->has_duration = true;
+    return r;
+}
+
+static int read_size(struct load_settings *settings, const struct setting *setting,
+                     const char *text)
+{
+    uint64_t size;
+
+    if (value_size(text, setting->most, &size) < 0 || size == 0)
+        return refuse("--size: '%s' is not a size such as 8192, 64K or 1M", text);
+    settings->options.size = (uint32_t)size;
+    return 0;
+}
+
+static bool is_printable(const char *text, unsigned char least)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < least || *text == 0x7f)
+            return false;
+    return true;
+}
+
+static int read_path(struct load_settings *settings, const char *text)
+{
+    if (text[0] != '/' || !is_printable(text, '!'))
+        return refuse("--path: '%s' is not a path such as /index.html", text);
+    settings->options.path = text;
+    return 0;
+}
+
+static int read_header(struct load_settings *settings, const char *text)
+{
+    const char *colon = strchr(text, ':');
+    size_t size = sizeof(settings->headers) - settings->headers_len;
+    int len;
+
+    if (!colon || colon == text || !is_printable(text, ' ') ||
+        memchr(text, ' ', (size_t)(colon - text)))
+        return refuse("--header: '%s' is not a field such as 'Accept: text/html'", text);
+    len = snprintf(settings->headers + settings->headers_len, size, "%s\r\n", text);
+    if ((size_t)len >= size)
+        return refuse("--header: more than %d bytes in total", LOAD_HEADERS_SIZE);
+    settings->headers_len += (size_t)len;
+    settings->options.headers = settings->headers;
+    return 0;
+}
+
+/* "localhost" is literal, but it is two addresses. */
+static bool is_number(const char *text, size_t len)
+{
+    return len > 0 && (memchr(text, ':', len) || (*text >= '0' && *text <= '9'));
+}
+
+/* One of the list, which ends at a comma. */
+static int read_source(struct load_settings *settings, const char *text, size_t len)
+{
+    struct address *source = &settings->sources[settings->options.sources_len];
+    const char *open = memchr(text, ':', len) ? "[" : "";
+    char uri[128], why[256];
+
+    if (settings->options.sources_len == LOAD_SOURCES_MAX)
+        return refuse("--source: more than %d addresses", LOAD_SOURCES_MAX);
+    snprintf(uri, sizeof(uri), "tcp://%s%.*s%s:0", open, (int)len, text, *open ? "]" : "");
+    if (len > 64 || !is_number(text, len) || !address_is_literal(uri) ||
+        address_parse(uri, source, why, sizeof(why)) < 0)
+        return refuse("--source: '%.*s' is not an IP address", (int)len, text);
+    settings->options.sources_len++;
+    return 0;
+}
+
+static int read_sources(struct load_settings *settings, const char *text)
+{
+    int r;
+
+    settings->options.sources = settings->sources;
+    do {
+        size_t len = strcspn(text, ",");
+
+        r = read_source(settings, text, len);
+        text += len + (text[len] == ',');
+    } while (r == 0 && *text);
+    return r;
+}
+
+static int read_cpus(struct load_settings *settings, const char *text)
+{
+    char why[256];
+    int n = cpulist_parse(text, settings->cpus, LOAD_CPUS_MAX, why, sizeof(why));
+
+    if (n < 0)
+        return refuse("--cpu: %s", why);
+    settings->options.cpus = settings->cpus;
+    settings->options.cpus_len = (uint32_t)n;
+    return 0;
+}
+
+static int read_payload(struct load_settings *settings, const char *text)
+{
+    static const struct {
+        const char *name;
+        enum load_mode mode;
+    } payloads[] = { { "http", LOAD_HTTP }, { "line", LOAD_LINE }, { "upper", LOAD_UPPER } };
+
+    for (size_t i = 0; i < sizeof(payloads) / sizeof(payloads[0]); i++)
+        if (strcmp(text, payloads[i].name) == 0) {
+            settings->payload = payloads[i].name;
+            settings->options.mode = payloads[i].mode;
+            return 0;
+        }
+    return refuse("--payload: '%s' is none of http, line and upper", text);
+}
+
+static int read_setting(void *into, size_t i, const char *text)
+{
+    const struct setting *setting = &table[i];
+    struct load_settings *settings = into;
+
+    switch (setting->kind) {
+    case NUMBER:
+    case REQUESTS:
+        return read_number(settings, setting, text);
+    case TIME:
+        return arguments_time("load", setting->name, text, field(settings, setting));
+    case DURATION:
+        return read_duration(settings, text);
+    case CLOSE:
+        settings->options.per_connection = 1;
+        return 0;
+    case PAYLOAD:
+        return read_payload(settings, text);
+    case SIZE:
+        return read_size(settings, setting, text);
+    case PATH:
+        return read_path(settings, text);
+    case HEADER:
+        return read_header(settings, text);
+    case SOURCE:
+        return read_sources(settings, text);
+    case CPU:
+        return read_cpus(settings, text);
+    case JSON:
+        settings->json = text;
+        return 0;
+    case HELP:
+        settings->help = true;
+        return 0;
+    }
+    return 0;
+}
+
+static int read_address(void *into, const char *text)
+{
+    struct load_settings *settings = into;
+
+    if (settings->options.address)
+        return refuse("one address, please: '%s' or '%s'", settings->options.address, text);
+    settings->options.address = text;
+    return 0;
+}
+
+static struct argument describe(size_t i)
+{
+    return (struct argument){ table[i].name, table[i].value, table[i].help };
+}
+
+static const struct arguments arguments = {
+    .command = "load", .len = TABLE_LEN, .describe = describe, .read = read_setting,
+    .operand = read_address,
+};
+
+/* ------------------------------------------------------------------ what goes together  */
+
+static bool has_family(const struct address *addresses, int len, sa_family_t family)
+{
+    for (int i = 0; i < len; i++)
+        if (addresses[i].sa.sa_family == family)
+            return true;
+    return false;
+}
+
+static int look_at_addresses(struct load_settings *settings, const struct address *addresses, int len)
+{
+    const struct address *sources = settings->sources;
+
+    if (addresses[0].kind == ADDRESS_FD)
+        return refuse("%s: there is nothing to connect to", settings->options.address);
+    if (addresses[0].kind != ADDRESS_IP && settings->options.sources_len > 0)
+        return refuse("--source: %s is no IP address", settings->options.address);
+    for (uint32_t i = 0; i < settings->options.sources_len; i++)
+        if (sources[i].sa.sa_family != sources[0].sa.sa_family ||
+            !has_family(addresses, len, sources[i].sa.sa_family))
+            return refuse("--source: an address of another family than %s",
+                          settings->options.address);
+    settings->datagrams = addresses[0].type == SOCK_DGRAM;
+    return 0;
+}
+
+static int look_at_address(struct load_settings *settings)
+{
+    struct address *addresses;
+    char why[256];
+    int len, r;
+
+    if (!settings->options.address)
+        return refuse("say where to, such as tcp://127.0.0.1:8080; see `weir load --help`");
+    len = address_parse_all(settings->options.address, &addresses, why, sizeof(why));
+    if (len < 0)
+        return refuse("%s", why);
+    r = look_at_addresses(settings, addresses, len);
+    free(addresses);
+    return r;
+}
+
+static int look_at_datagrams(const struct load_settings *settings)
+{
+    const struct load_options *options = &settings->options;
+
+    if (!settings->datagrams)
+        return 0;
+    if (options->mode == LOAD_HTTP)
+        return refuse("--payload: datagrams carry no http");
+    if (options->per_connection > 0)
+        return refuse("--close: datagrams have no connection");
+    if (options->stalled > 0 || options->trickled > 0)
+        return refuse("--%s: there is no part of a datagram",
+                      options->stalled > 0 ? "stalled" : "trickle");
+    if (options->size > LOAD_DATAGRAM_MAX)
+        return refuse("--size: a datagram has at most %d bytes", LOAD_DATAGRAM_MAX);
+    return 0;
+}
+
+static int look_at_payload(const struct load_settings *settings)
+{
+    const struct load_options *options = &settings->options;
+
+    if (options->mode == LOAD_HTTP)
+        return 0;
+    if (options->path || options->headers)
+        return refuse("--%s: only http has one", options->path ? "path" : "header");
+    if (options->size > 0 && (options->size < LOAD_LINE_MIN || options->size > LOAD_LINE_MAX))
+        return refuse("--size: a line has %d to %d bytes", LOAD_LINE_MIN, LOAD_LINE_MAX);
+    return 0;
+}
+
+static int look_at_descriptors(const struct load_options *options)
+{
+    uint64_t needed = (uint64_t)options->connections + options->stalled + options->trickled +
+                      options->threads + DESCRIPTORS_SPARE;
+    struct rlimit limit;
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (needed > limit.rlim_cur)
+        return refuse("--connections: with all its clients it needs %llu descriptors, and may have "
+                      "%llu", (unsigned long long)needed, (unsigned long long)limit.rlim_cur);
+    return 0;
+}
+
+static int complete(struct load_settings *settings)
+{
+    struct load_options *options = &settings->options;
+    int r = look_at_address(settings);
+
+    if (r < 0)
+        return r;
+    if (!settings->payload)
+        read_payload(settings, settings->datagrams ? "line" : "http");
+    r = look_at_datagrams(settings);
+    if (r == 0)
+        r = look_at_payload(settings);
+    if (r == 0)
+        r = look_at_descriptors(options);
+    if (r == 0 && options->threads > options->connections)
+        return refuse("--threads: more than there are connections");
+    if (!settings->has_duration)
+        settings->duration_ms = options->requests > 0 ? UINT32_MAX : DURATION_MS;
+    options->client_closes = options->mode != LOAD_HTTP;
+    return r;
+}
+
+int load_settings_read(struct load_settings *ret_settings, int argc, char **argv)
+{
+    int r;
+
+    *ret_settings = (struct load_settings){
+        .options = { .connections = CONNECTIONS, .threads = 1, .in_flight = 1 },
+    };
+    r = arguments_read(&arguments, ret_settings, argc, argv);
+    if (r < 0 || ret_settings->help)
+        return r;
+    return complete(ret_settings);
+}
+
+void load_settings_help(FILE *to)
+{
+    fputs("usage: weir load URI [OPTION...]\n"
+          "\n"
+          "Asks the server at tcp://HOST:PORT, unix:///PATH or unix:@NAME, or sends datagrams\n"
+          "to udp://HOST:PORT, unixgram:///PATH or unixgram:@NAME; checks every answer, and\n"
+          "prints how many there were and how long they took. SIGINT and SIGTERM end it at once:\n"
+          "what is under way then does not count.\n"
+          "The exit status is 0 if every answer was right, 1 if not, 2 for a mistake here.\n"
+          "\n", to);
+    arguments_help(&arguments, to);
+    fputs("\n"
+          "TIME is 500ms, 10s, 2m or a number of seconds; SIZE is 8192, 64K or 1M.\n", to);
+}

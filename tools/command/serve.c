@@ -1,0 +1,262 @@
+/*
+ * serve.c - one server in a process: signals in, addresses and statistics out.
+ *
+ * Every thread blocks the signals that mean something here, and one thread waits for them: so
+ * what a signal does is ordinary code, which may print. It never waits for who reads that: a
+ * server with a full pipe as its standard error still ends, and takes new rules.
+ *
+ *   signal            while it serves      while it drains, or again
+ *   SIGTERM, SIGINT,  stop, then drain     cancel: what is parked ends at once
+ *   SIGQUIT
+ *   SIGUSR1           statistics           statistics
+ *   SIGHUP            reads the rules of --access again; without it, as SIGTERM: the terminal has gone.
+ *                     Unless it was ignored from the start, as nohup has it
+ *   SIGUSR2           nothing: it costs nobody a request
+ */
+#include "tools/command/serve.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <weir/weir.h>
+
+#include "tools/command/say.h"
+#include "tools/command/settings.h"
+
+enum { FEW_DESCRIPTORS = 256 };
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+struct attendant {
+    struct weir_server *server;
+    const char *access;         /* the file of rules, or NULL */
+    sigset_t signals;
+    pthread_t thread;
+    sem_t waits;                /* the thread has begun */
+    atomic_bool dismissed;
+};
+
+/* ------------------------------------------------------------------ what it says ------ */
+
+static void print_listening(struct weir_server *server)
+{
+    char address[WEIR_ADDRESS_SIZE];
+
+    for (size_t i = 0; weir_server_address(server, i, address, sizeof(address)) >= 0; i++)
+        say_now("weir: listening on %s", address);
+}
+
+static bool tells_what_to_try;  /* only to who gave no option, and so is served hello over HTTP */
+
+static void print_try(struct weir_server *server)
+{
+    char address[WEIR_ADDRESS_SIZE];
+
+    if (weir_server_address(server, 0, address, sizeof(address)) >= 0)
+        say_now("try: curl http%s/", strchr(address, ':'));
+}
+
+/*
+ * The server's service_actions, the first time that it serves: who waits for the line may count on
+ * what it says, since threads and children are there.
+ */
+static void announce(struct weir_server *server)
+{
+    static bool done;
+
+    if (done)
+        return;
+    done = true;
+    print_listening(server);
+    if (tells_what_to_try)
+        print_try(server);
+}
+
+static void print_stats(struct weir_server *server)
+{
+    struct weir_stats s;
+
+    if (weir_server_stats(server, &s, sizeof(s)) < 0)
+        return;
+    say_now("weir: stats accepted=%" PRIu64 " refused=%" PRIu64 " closed=%" PRIu64
+            " active=%" PRIu64 " idle=%" PRIu64 " parked=%" PRIu64 " queued=%" PRIu64
+            " running=%" PRIu64 " handled=%" PRIu64 " errors=%" PRIu64 " timeouts=%" PRIu64
+            " cancelled=%" PRIu64 " accept_errors=%" PRIu64 " rescued=%" PRIu64 " stalls=%" PRIu64
+            " wakeups=%" PRIu64 " bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " busy_ms=%" PRIu64
+            " workers=%" PRIu64 " resets=%" PRIu64
+            " no_memory=%" PRIu64 " full=%" PRIu64 " made_room=%" PRIu64
+            " truncated=%" PRIu64,
+            s.accepted, s.refused, s.closed, s.active, s.idle, s.parked, s.queued, s.running,
+            s.handled, s.setup_errors + s.handle_errors + s.finish_errors + s.verify_errors,
+            s.timeouts, s.cancelled, s.accept_errors, s.rescued, s.stalls, s.wakeups, s.bytes_in,
+            s.bytes_out, s.busy_ns / 1000000, s.workers, s.resets, s.no_memory, s.full, s.made_room, s.truncated);
+}
+
+/* ------------------------------------------------------------------ signals ----------- */
+
+/* Puts the file's rules in force; bad ones leave those that are. 0, or -errno: see weir_why(). */
+static int load_access(struct weir_server *server, const char *path)
+{
+    struct weir_access *access;
+    int r = weir_access_read(path, &access);
+
+    return r == 0 ? weir_server_set_access(server, access) : r;
+}
+
+static void reload_access(const struct attendant *attendant)
+{
+    if (load_access(attendant->server, attendant->access) == 0)
+        say_now("weir: access: read %s", attendant->access);
+    else
+        say_now("weir: access: the rules stay as they are: %s", weir_why());
+}
+
+static void *attend(void *arg)
+{
+    struct attendant *attendant = arg;
+    bool stopped = false;
+    int signal_number;
+
+    sem_post(&attendant->waits);
+    while (sigwait(&attendant->signals, &signal_number) == 0) {
+        /* acquire: nothing is read behind it; for the pair. pairs: attendant_dismiss() */
+        if (atomic_load_explicit(&attendant->dismissed, memory_order_acquire))
+            break;
+        if (signal_number == SIGUSR1) {
+            print_stats(attendant->server);
+        } else if (signal_number == SIGHUP && attendant->access) {
+            reload_access(attendant);
+        } else if (stopped) {
+            weir_server_cancel(attendant->server);
+        } else {
+            weir_server_stop(attendant->server);
+            stopped = true;
+        }
+    }
+    return NULL;
+}
+
+static bool is_ignored(int signal_number)
+{
+    struct sigaction action;
+
+    return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+static void attendant_init(struct attendant *attendant, const char *access)
+{
+    *attendant = (struct attendant){ .access = access };
+    sigemptyset(&attendant->signals);
+    sigaddset(&attendant->signals, SIGTERM);
+    sigaddset(&attendant->signals, SIGINT);
+    sigaddset(&attendant->signals, SIGQUIT);
+    sigaddset(&attendant->signals, SIGUSR1);
+    if (access || !is_ignored(SIGHUP))
+        sigaddset(&attendant->signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &attendant->signals, NULL);
+    signal(SIGPIPE, SIG_IGN);   /* standard error may be a pipe that has closed */
+    signal(SIGUSR2, SIG_IGN);
+}
+
+static int attendant_start(struct attendant *attendant, struct weir_server *server)
+{
+    int r;
+
+    attendant->server = server;
+    sem_init(&attendant->waits, 0, 0);
+    r = pthread_create(&attendant->thread, NULL, attend, attendant);
+    /* A child that is forked while a thread begins may find locks of the C library's held. */
+    while (r == 0 && sem_wait(&attendant->waits) < 0)
+        ;
+    return -r;
+}
+
+/* After it the server may be destroyed. Signals that still come stay pending. */
+static void attendant_dismiss(struct attendant *attendant)
+{
+    /* release: see attend(). pairs: attend() */
+    atomic_store_explicit(&attendant->dismissed, true, memory_order_release);
+    pthread_kill(attendant->thread, SIGUSR1);
+    pthread_join(attendant->thread, NULL);
+    sem_destroy(&attendant->waits);
+}
+
+/* ------------------------------------------------------------------ serving ----------- */
+
+static int failed(int error, const char *why)
+{
+    say_now("weir serve: %s", why && *why ? why : strerror(-error));
+    return EXIT_FAILED;
+}
+
+/* Serves until a signal says otherwise, then drains. */
+static int run(struct attendant *attendant, struct weir_server *server)
+{
+    int r = attendant_start(attendant, server);
+    int status = EXIT_OK;
+
+    if (r < 0)
+        return failed(r, "no thread can be had: raise the limit of a user's processes (ulimit -u), or "
+                      "the container's of pids");
+    r = weir_serve_forever(server);
+    if (r < 0)
+        status = failed(r, weir_why());
+    weir_server_close(server);
+    attendant_dismiss(attendant);
+    return status;
+}
+
+/*
+ * A descriptor is a client, and the usual soft limit, 1,024, is for programs that call select(2).
+ * Where the hard one isn't much more, clients will soon have to wait: that is better said than
+ * found out.
+ */
+static void raise_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < FEW_DESCRIPTORS)
+        say_now("weir: only %llu descriptors may be open at once, and each client takes one: raise "
+                "the hard limit (ulimit -Hn)", (unsigned long long)limit.rlim_cur);
+}
+
+int weir_serve(int argc, char **argv)
+{
+    struct settings settings;
+    struct attendant attendant;
+    struct weir_server *server;
+    int status;
+
+    if (settings_read(&settings, argc, argv) < 0)
+        return EXIT_USAGE;
+    if (settings.help) {
+        settings_help(stdout);
+        return EXIT_OK;
+    }
+    tells_what_to_try = argc == 1;
+    settings.options.service_actions = announce;
+    settings.options.poll_interval_ms = UINT32_MAX;
+    raise_limit();
+    attendant_init(&attendant, settings.access);
+    if (weir_server_create(&server, &settings.options) < 0) {
+        say_now("weir serve: %s", weir_why());
+        return EXIT_USAGE;
+    }
+    if (settings.access && load_access(server, settings.access) < 0) {
+        say_now("weir serve: --access: %s", weir_why());
+        weir_server_destroy(server);
+        return EXIT_USAGE;
+    }
+    status = run(&attendant, server);
+    weir_server_destroy(server);
+    return status;
+}

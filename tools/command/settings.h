@@ -1,0 +1,36 @@
+/*
+ * settings.h - what `weir serve` can be told: one table for reading it and for --help.
+ *
+ * Threads: the main thread, before the server exists.
+ * Owns:    settings own their list of listeners; strings are argv's.
+ */
+#ifndef WEIR_TOOLS_SETTINGS_H
+#define WEIR_TOOLS_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <weir/weir.h>
+
+#include "handlers/registry.h"
+
+enum { SETTINGS_LISTENERS_MAX = 64 };
+
+struct settings {
+    struct weir_options options;                /* refers to `listeners` */
+    struct weir_listen listeners[SETTINGS_LISTENERS_MAX];
+    const struct registry_entry *first_handler; /* for the listeners named before any handler */
+    const char *access;                         /* the file of rules, or NULL */
+    bool help;                                  /* was asked for: nothing else counts */
+};
+
+/*
+ * settings_read reads the arguments behind "serve". argv[0] is the name that messages begin with.
+ * Returns 0, or -EINVAL after one line on standard error. It is not to be moved afterwards.
+ */
+int settings_read(struct settings *ret_settings, int argc, char **argv);
+
+/* settings_help prints every option and its default. */
+void settings_help(FILE *to);
+
+#endif
