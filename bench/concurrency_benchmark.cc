@@ -81,7 +81,6 @@ const char *start(contender &it, const model &model, const std::string &listen,
 {
     struct weir_options options = {};
 
-    options.size = WEIR_OPTIONS_SIZE;
     options.listen = listen.c_str();
     options.handler = handler;
     options.concurrency = model.concurrency;

@@ -44,7 +44,6 @@ const char *start(contender &bare, contender &weir, const transport &over, const
 {
     struct weir_options options = {};
 
-    options.size = WEIR_OPTIONS_SIZE;
     options.listen = over.address.c_str();
     options.handler = &echo_handler;
     options.workers = workers;

@@ -240,7 +240,6 @@ void stuck(benchmark::State &state, steady::duration gap)
 
     handler.name = "tell_worker";
     handler.handle = tell_worker;
-    options.size = WEIR_OPTIONS_SIZE;
     options.handler = &handler;
     options.workers = 2;
     for (auto _ : state) {
@@ -280,7 +279,6 @@ const char *start(contender &it, const struct weir_handler *handler, load_mode m
 {
     struct weir_options options = {};
 
-    options.size = WEIR_OPTIONS_SIZE;
     options.handler = handler;
     options.workers = 2;
     options.poll_interval_ms = 50;      /* renews child.report */

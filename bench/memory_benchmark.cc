@@ -49,7 +49,6 @@ void memory(benchmark::State &state, const struct weir_handler *handler, load_mo
     contender weir;
     double bytes = 0;
 
-    options.size = WEIR_OPTIONS_SIZE;
     options.handler = handler;
     options.workers = 2;
     options.poll_interval_ms = 10;

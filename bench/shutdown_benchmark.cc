@@ -54,7 +54,6 @@ void shutdown(benchmark::State &state, weir_concurrency concurrency, uint32_t po
     struct weir_server *server = nullptr;
     std::vector<double> seconds;
 
-    options.size = WEIR_OPTIONS_SIZE;
     options.listen = "tcp://127.0.0.1:0";
     options.handler = &echo_handler;
     options.concurrency = concurrency;

@@ -74,7 +74,6 @@ public:
     {
         struct weir_options options = {};
 
-        options.size = WEIR_OPTIONS_SIZE;
         handler.data = what.handler->data ? what.handler->data : &len;
         options.handler = &handler;
         options.workers = 1;

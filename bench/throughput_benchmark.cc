@@ -51,7 +51,6 @@ const char *start(contender &bare, contender &weir, const job &job, uint32_t con
 {
     struct weir_options options = {};
 
-    options.size = WEIR_OPTIONS_SIZE;
     options.handler = job.handler;
     options.workers = workers;
     options.dispatch = dispatch;

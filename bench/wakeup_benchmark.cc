@@ -305,7 +305,6 @@ void weir(benchmark::State &state, bool kept, weir_dispatch dispatch)
 
     handler.name = "answer";
     handler.handle = kept ? answer_and_keep : answer_and_close;
-    options.size = WEIR_OPTIONS_SIZE;
     options.listen = "tcp://127.0.0.1:0";
     options.handler = &handler;
     options.workers = 1;
@@ -406,7 +405,6 @@ public:
 
         handler.name = "tell";
         handler.handle = tell_and_close;
-        options.size = WEIR_OPTIONS_SIZE;
         options.listen = "tcp://127.0.0.1:0";
         options.handler = &handler;
         options.workers = 1;

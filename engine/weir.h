@@ -31,6 +31,22 @@ extern "C" {
 
 #define WEIR_VERSION "0.1.0"
 
+/*
+ * What these stand behind is 0, or the size of a type, in a structure of C++ that is written with
+ * empty braces, as the rest of it is; designated initializers (C++20) leave it so, too. In C, and
+ * in a C++11 that knows no such structure with braces round values, they are nothing.
+ */
+#if defined(__cplusplus) && __cplusplus >= 201402L
+#define WEIR_0 = {}
+#else
+#define WEIR_0
+#endif
+#ifdef __cplusplus
+#define WEIR_SIZE_OF(type) = sizeof(type)
+#else
+#define WEIR_SIZE_OF(type)
+#endif
+
 struct weir_server;
 struct weir_request;
 struct weir_access;
@@ -145,6 +161,10 @@ enum weir_stack {
  * finish   once, if setup succeeded; status is what handle returned. A negative return is
  *          told to handle_error (in place of handle's, as in Python).
  *
+ * check    asked by weir_server_create and weir_submit_fd, on the calling thread, whether `data` is
+ *          such that it can serve: NULL it is, else a sentence that says what is wrong, which
+ *          becomes part of weir_why()'s.
+ *
  * client_first: the client speaks first, so that nothing is to be done before it has. Neither setup
  * nor handle is called before there is input, and none of the three for a client that ends without
  * a byte. Until then the connection is idle as one is between two calls of handle() (WEIR_KEEP): it
@@ -159,15 +179,16 @@ enum weir_stack {
  * server that speaks first does so in its first call of handle(), and returns WEIR_KEEP.
  */
 struct weir_handler {
-    const char *name;                            /* for messages; required */
-    int (*setup)(struct weir_request *req);      /* may be NULL */
-    int (*handle)(struct weir_request *req);     /* required */
-    int (*finish)(struct weir_request *req, int status); /* may be NULL */
-    size_t state_size;                           /* bytes of zeroed state per connection */
-    const void *data;                            /* yours: weir_handler_data() */
-    enum weir_stack stack;
-    bool client_first;                           /* not called before there is input */
-    uint8_t reserved[3];
+    const char *name WEIR_0;                     /* for messages; required */
+    int (*setup)(struct weir_request *req) WEIR_0;      /* may be NULL */
+    int (*handle)(struct weir_request *req) WEIR_0;     /* required */
+    int (*finish)(struct weir_request *req, int status) WEIR_0; /* may be NULL */
+    const char *(*check)(const struct weir_handler *handler) WEIR_0; /* may be NULL */
+    size_t state_size WEIR_0;                    /* bytes of zeroed state per connection */
+    const void *data WEIR_0;                     /* yours: weir_handler_data() */
+    enum weir_stack stack WEIR_0;
+    bool client_first WEIR_0;                    /* not called before there is input */
+    uint8_t reserved[35] WEIR_0;                 /* 0: room for what a later version can do */
 };
 
 /* ------------------------------------------------------------------ options ----------- */
@@ -187,8 +208,8 @@ struct weir_handler {
  * rules (access) say who is served.
  */
 struct weir_listen {
-    const char *address;
-    const struct weir_handler *handler;          /* NULL: options.handler */
+    const char *address WEIR_0;
+    const struct weir_handler *handler WEIR_0;   /* NULL: options.handler */
 };
 
 enum weir_dispatch {
@@ -222,9 +243,12 @@ enum weir_concurrency {
 
 enum weir_choice { WEIR_DEFAULT = 0, WEIR_YES = 1, WEIR_NO = 2 };
 
-#define WEIR_UNBUFFERED ((size_t)-1)
+#define WEIR_UNBUFFERED SIZE_MAX
 
-/* Who asked: what verify_request sees of a connection. */
+/*
+ * Who asked: what verify_request sees of a connection. Later versions may add fields at the end of
+ * this and of the other structures that the library fills in.
+ */
 struct weir_peer {
     const struct sockaddr *address;
     socklen_t address_len;
@@ -255,18 +279,30 @@ struct weir_failure {
 };
 
 /*
- * Everything a server can be told. `size` is set by WEIR_OPTIONS and is the version of the
- * structure: fields are only ever added at its end. Nothing is kept by reference but the
- * handlers: strings and arrays may go once weir_server_create has returned.
+ * Everything a server can be told. Nothing is kept by reference but the handlers and `user`:
+ * strings and arrays may go once weir_server_create has returned.
+ *
+ * The sizes say which version of the structures a program was compiled with: later versions add
+ * fields at the ends. WEIR_OPTIONS sets them. The order of fields matters to C++ only.
+ *
+ *   C          weir_server_create(&server, WEIR_OPTIONS(.listen = "tcp://:9999", .handler = &h))
+ *   C++20      the same, with the fields in their order
+ *   any C++    weir_options options{};           which sets the sizes; then
+ *              options.listen = "tcp://:9999";   and so on: weir_server_create(&server, &options)
+ *
+ * The other structures that a program fills in, weir_handler and weir_listen, are 0 after empty
+ * braces as well. In C, initialize them by name, for they grow.
  */
 struct weir_options {
-    size_t size;
+    size_t size WEIR_SIZE_OF(struct weir_options);
+    size_t listener_size WEIR_SIZE_OF(struct weir_listen);  /* of each of the listeners */
 
-    const char *listen;                          /* one address; or use listeners */
-    const struct weir_handler *handler;
-    const struct weir_listen *listeners;
-    size_t listeners_len;
-    void *user;                                  /* yours: weir_user(), weir_server_user() */
+    /* What is served: one address, or several listeners. */
+    const char *listen WEIR_0;
+    const struct weir_handler *handler WEIR_0;
+    const struct weir_listen *listeners WEIR_0;
+    size_t listeners_len WEIR_0;
+    void *user WEIR_0;                      /* yours: weir_user(), weir_server_user() */
 
     /*
      * Hooks; NULL is the default.
@@ -279,26 +315,50 @@ struct weir_options {
      *                  that blocks, as printing may, holds its thread.
      * service_actions  every poll_interval_ms, on the first acceptor's thread; never by
      *                  weir_handle_request.
+     * handle_timeout   weir_handle_request's alone: no client came within timeout_ms.
+     *                  weir_serve_forever ignores both, as Python's does.
      */
-    int (*verify_request)(struct weir_server *server, const struct weir_peer *peer);
-    void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);
-    void (*service_actions)(struct weir_server *server);
+    int (*verify_request)(struct weir_server *server, const struct weir_peer *peer) WEIR_0;
+    void (*handle_error)(struct weir_server *server, const struct weir_failure *failure) WEIR_0;
+    void (*service_actions)(struct weir_server *server) WEIR_0;
+    void (*handle_timeout)(struct weir_server *server) WEIR_0;
+    uint32_t poll_interval_ms WEIR_0;       /* between service_actions; 0: 500 */
+    uint32_t timeout_ms WEIR_0;             /* weir_handle_request waits so long; 0: for ever */
 
-    const char *worker_cpus;        /* "0,2-3": worker i is bound to the i-th of these, in turn */
+    /* Who runs the handlers. */
+    enum weir_concurrency concurrency WEIR_0;
+    enum weir_dispatch dispatch WEIR_0;
+    uint32_t workers WEIR_0;                /* 0: one per CPU this process may use; at most 256.
+                                               With WEIR_PREFORK of each child; 0: its share of
+                                               the CPUs */
+    uint32_t processes WEIR_0;              /* WEIR_PREFORK: children, at most 256; 0: one per
+                                               CPU */
+    uint32_t max_children WEIR_0;           /* WEIR_FORK: at most so many at once, up to 4096;
+                                               0: 40 */
+    uint32_t acceptors WEIR_0;              /* 0: 1, at most 64; more: each has its own
+                                               SO_REUSEPORT TCP listeners */
+    const char *worker_cpus WEIR_0;         /* "0,2-3": worker i is bound to the i-th of these, in
+                                               turn */
+    size_t stack_size WEIR_0;               /* of a fiber: 16 KiB to 256 MiB; 0: 64 KiB. See
+                                               stacks */
+    uint32_t stall_warn_ms WEIR_0;          /* log a handler that holds its worker longer; 0: never
+                                               (but with WEIR_CHECK=1 a second) */
 
-    size_t stack_size;              /* of a fiber: 16 KiB to 256 MiB; 0: 64 KiB. See stacks */
-    size_t rbufsize;                /* rfile's buffer; 0: 8 KiB */
-    size_t wbufsize;                /* wfile's buffer; 0: 8 KiB; WEIR_UNBUFFERED: write through */
+    /* How many at once, and who may connect, besides what verify_request says. */
+    uint32_t max_connections WEIR_0;        /* 0: what RLIMIT_NOFILE allows (and, before Linux 6.13,
+                                               where a stack takes two mappings, vm.max_map_count).
+                                               Beyond it accepting pauses, and idle connections
+                                               make room: WEIR_KEEP. Never more than its hard limit
+                                               at the creating allows */
+    uint32_t max_per_address WEIR_0;        /* connections of one IPv4 or IPv6 address; 0: any
+                                               number */
+    uint32_t backlog WEIR_0;                /* listen(2)'s; 0: SOMAXCONN. With max_connections it is
+                                               what sheds load: docs/operations.md */
+    const char *access WEIR_0;              /* rules, as for weir_access_parse; NULL: everybody */
 
-    uint32_t workers;               /* 0: one per CPU this process may use; at most 256. With
-                                       WEIR_PREFORK of each child; 0: its share of the CPUs */
-    uint32_t acceptors;             /* 0: 1; more: each has its own SO_REUSEPORT TCP listeners */
-    uint32_t backlog;               /* listen(2)'s; 0: SOMAXCONN. With max_connections it is what
-                                       sheds load: docs/operations.md */
-    uint32_t max_connections;       /* 0: what RLIMIT_NOFILE allows (and, before Linux 6.13, where a
-                                       stack takes two mappings, vm.max_map_count). Beyond it
-                                       accepting pauses, and idle connections make room: WEIR_KEEP.
-                                       Never more than its hard limit at the creating allows */
+    /* Buffers, each held while a handler runs or waits. At most 1 GiB. */
+    size_t rbufsize WEIR_0;                 /* rfile's; 0: 8 KiB */
+    size_t wbufsize WEIR_0;                 /* wfile's; 0: 8 KiB; WEIR_UNBUFFERED: write through */
 
     /*
      * What has come when one of these passes is taken all the same, however late a busy machine,
@@ -309,43 +369,36 @@ struct weir_options {
      * that serves strangers sets request_timeout_ms, idle_timeout_ms and drain_timeout_ms; `weir
      * serve` does, to 60, 75 and 5 s.
      */
-    uint32_t read_timeout_ms;       /* a read waits so long for each arrival; 0: for ever */
-    uint32_t write_timeout_ms;      /* one write or flush, in total: see weir_write; 0: for ever */
-    uint32_t idle_timeout_ms;       /* a kept connection with no input is closed; 0: never */
-    uint32_t request_timeout_ms;    /* one call of handle() and the sending of what it wrote, in
-                                       total; 0: for ever */
-    uint32_t drain_timeout_ms;      /* close() waits this long, then cancels; 0: for ever */
-    uint32_t poll_interval_ms;      /* between service_actions; 0: 500 */
-    uint32_t stall_warn_ms;         /* log a handler that holds its worker longer; 0: never (but
-                                       with WEIR_CHECK=1 a second) */
+    uint32_t read_timeout_ms WEIR_0;        /* a read waits so long for each arrival; 0: for ever */
+    uint32_t write_timeout_ms WEIR_0;       /* one write or flush, in total: see weir_write; 0: for
+                                               ever */
+    uint32_t idle_timeout_ms WEIR_0;        /* a kept connection with no input is closed; 0:
+                                               never */
+    uint32_t request_timeout_ms WEIR_0;     /* one call of handle() and the sending of what it
+                                               wrote, in total; 0: for ever */
 
-    enum weir_dispatch dispatch;
-    enum weir_choice block_on_close;/* default yes: see weir_server_close */
-    bool daemon_threads;            /* see weir_server_close */
-    bool disable_nagle_algorithm;   /* TCP_NODELAY on every connection */
-    bool reuse_address;             /* SO_REUSEADDR. TCP: bind over TIME_WAIT. UDP: share a port */
-    bool reuse_port;                /* SO_REUSEPORT: several servers on one port */
-    bool defer;                     /* create opens nothing: see weir_server_bind */
-    bool keep_path;                 /* a Unix path stays when the server closes, as Python's does */
-    bool reply_always;              /* datagrams: reply if nothing was written or it failed, too */
-    uint8_t reserved;
+    /* The end: see weir_server_close. */
+    uint32_t drain_timeout_ms WEIR_0;       /* it waits this long, then cancels; 0: for ever */
+    enum weir_choice block_on_close WEIR_0; /* default yes */
+    bool daemon_threads WEIR_0;
 
-    /* Who may connect, besides what verify_request says: see weir_access_parse. */
-    uint32_t max_per_address;       /* connections of one IPv4 or IPv6 address; 0: any number */
-    const char *access;             /* rules, as for weir_access_parse; NULL: everybody */
-
-    /* weir_handle_request's; weir_serve_forever ignores both, as Python's does. */
-    void (*handle_timeout)(struct weir_server *server); /* no client came in time */
-    uint32_t timeout_ms;            /* it waits so long for a client; 0: for ever */
+    /* Sockets. */
+    bool defer WEIR_0;                      /* create opens nothing: see weir_server_bind */
+    bool reuse_address WEIR_0;              /* SO_REUSEADDR. TCP: bind over TIME_WAIT. UDP: share a
+                                               port */
+    bool reuse_port WEIR_0;                 /* SO_REUSEPORT: several servers on one port */
+    bool disable_nagle_algorithm WEIR_0;    /* TCP_NODELAY on every connection */
 
     /* Unix paths only, set before anybody can connect. To connect takes the right to write. */
-    uint32_t unix_mode;             /* permissions, 0660 say; 0: what the umask leaves of 0777 */
-    const char *unix_owner;         /* "USER", "USER:GROUP", ":GROUP", names or numbers */
+    uint32_t unix_mode WEIR_0;              /* permissions, 0660 say; 0: what the umask leaves of
+                                               0777 */
+    const char *unix_owner WEIR_0;          /* "USER", "USER:GROUP", ":GROUP", names or numbers */
+    bool keep_path WEIR_0;                  /* it stays when the server closes, as Python's does */
 
-    enum weir_concurrency concurrency;
-    uint32_t max_children;          /* WEIR_FORK: at most so many at once; 0: 40 */
-
-    size_t max_packet_size;         /* a longer datagram is cut (weir_truncated); 0: 8 KiB */
+    /* Datagrams. */
+    bool reply_always WEIR_0;               /* reply if nothing was written or it failed, too */
+    size_t max_packet_size WEIR_0;          /* a longer one is cut (weir_truncated); at most 1 MiB;
+                                               0: 8 KiB */
 
     /*
      * A group of multicast, and perhaps the interface, by its name or its IPv4 address; otherwise
@@ -356,19 +409,27 @@ struct weir_options {
      * set reuse_address, several servers share a port, and what is sent to the group comes to all.
      * ttl and loop are of what the server's UDP sockets send to any group, by that interface.
      */
-    const char *multicast;
-    uint32_t multicast_ttl;         /* hops, at most 255; 0: 1, no further than this network */
-    enum weir_choice multicast_loop;/* default yes: it comes to this machine's receivers as well */
-
-    uint32_t processes;             /* WEIR_PREFORK: children, at most 256; 0: one per CPU */
-    uint32_t reserved_too;
+    const char *multicast WEIR_0;
+    uint32_t multicast_ttl WEIR_0;          /* hops, at most 255; 0: 1, no further than this
+                                               network */
+    enum weir_choice multicast_loop WEIR_0; /* default yes: it comes to this machine's receivers as
+                                               well */
 };
 
-#ifdef __cplusplus
-#define WEIR_OPTIONS_SIZE sizeof(struct weir_options)
-#else
+/*
+ * WEIR_OPTIONS is a pointer to options with these fields set and the others 0. In C they live as
+ * long as the block that they are in; in C++ until the end of the full expression.
+ */
+#ifndef __cplusplus
 #define WEIR_OPTIONS(...) (&(const struct weir_options){ \
-        .size = sizeof(struct weir_options), __VA_ARGS__ })
+        .size = sizeof(struct weir_options), .listener_size = sizeof(struct weir_listen), \
+        __VA_ARGS__ })
+#elif defined(__cpp_designated_initializers)
+#define WEIR_OPTIONS(...) weir_options_pointer(::weir_options{ __VA_ARGS__ })
+static inline const struct weir_options *weir_options_pointer(const struct weir_options &&options)
+{
+    return &options;
+}
 #endif
 
 /* ------------------------------------------------------------------ the server -------- */

@@ -253,10 +253,10 @@ static int end(void **state)
     return 0;
 }
 
-#define OPTIONS(...) ((struct weir_options){ \
-        .size = sizeof(struct weir_options), .handler = &handler, .handle_error = note_error, \
+#define OPTIONS(...) (*WEIR_OPTIONS( \
+        .handler = &handler, .handle_error = note_error, \
         .concurrency = how.concurrency, .workers = how.workers, .dispatch = how.dispatch, \
-        __VA_ARGS__ })
+        __VA_ARGS__))
 #define START(...) support_start(&OPTIONS(__VA_ARGS__))
 #define CREATE(...) support_create(&OPTIONS(__VA_ARGS__))
 

@@ -392,7 +392,7 @@ static void a_connect_that_was_accepted_in_time_is_made(void **state)
 
     (void)state;
     way = ways;
-    serve(connect_elsewhere, (struct weir_options){ .size = sizeof(struct weir_options) });
+    serve(connect_elsewhere, *WEIR_OPTIONS(.user = NULL));
     for (unsigned i = 0; i < CONNECTS; i++) {
         fds[i] = support_connect(server, 0);
         support_say(fds[i], "c\n");

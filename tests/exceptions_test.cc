@@ -197,7 +197,6 @@ weir_server *serve(const weir_handler *handler, unsigned workers,
 {
     weir_options options{};
 
-    options.size = WEIR_OPTIONS_SIZE;
     options.listen = "tcp://127.0.0.1:0";
     options.handler = handler;
     options.workers = workers;

@@ -182,6 +182,40 @@ static void options_without_their_size_are_refused(void **state)
     assert_refused(&options, "options.size is 0: use WEIR_OPTIONS(...), which sets it");
     options.size = 8;
     assert_refused(&options, "options.size is 8: use WEIR_OPTIONS(...), which sets it");
+    options.size = 255;
+    assert_refused(&options, "options.size is 255: use WEIR_OPTIONS(...), which sets it");
+    options.size = 65537;
+    assert_refused(&options, "options.size is 65537: use WEIR_OPTIONS(...), which sets it");
+    assert_refused(NULL, "no options: use WEIR_OPTIONS(...)");
+}
+
+/* A copy of what there is, with nothing behind it that could be read. */
+static void *at_the_end_of_memory(const void *what, size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    assert_true(pages != MAP_FAILED);
+    assert_int_equal(mprotect(pages + page, page, PROT_NONE), 0);
+    return memcpy(pages + page - size, what, size);
+}
+
+/* What a program that was built with the first version hands to this one. */
+static void the_first_versions_options_will_do(void **state)
+{
+    const struct weir_listen listen = { .address = "unix:@a" };
+    struct weir_options options = *WEIR_OPTIONS(.handler = &handler, .listeners_len = 1,
+                                                .multicast_ttl = 3);
+    struct weir_options read;
+
+    (void)state;
+    options.size = 256;
+    options.listener_size = 16;
+    options.listeners = at_the_end_of_memory(&listen, 16);
+    read = accepted(at_the_end_of_memory(&options, 256));
+    assert_int_equal(read.multicast_ttl, 3);
+    assert_string_equal(options_listen(&read, 0).address, "unix:@a");
+    assert_ptr_equal(options_listen(&read, 0).handler, &handler);
 }
 
 /* What a program that was built with a newer weir hands to this one. */
@@ -210,6 +244,61 @@ static void a_newer_callers_option_that_is_set_is_refused(void **state)
     snprintf(sentence, sizeof(sentence), "an option is set that this version of weir does not "
              "know (byte %zu of the options)", sizeof(struct weir_options) + 3);
     assert_refused_with(&newer.known, -E2BIG, sentence);
+}
+
+/* So does the listener of a newer program. */
+struct newer_listen {
+    struct weir_listen known;
+    uint64_t unknown;
+};
+
+static struct weir_options with_newer_listeners(const struct newer_listen *listeners, size_t len)
+{
+    struct weir_options options = *WEIR_OPTIONS(.listeners = &listeners[0].known,
+                                                .listeners_len = len);
+
+    options.listener_size = sizeof(*listeners);
+    return options;
+}
+
+static void listeners_are_as_large_as_their_program_says(void **state)
+{
+    struct newer_listen newer[] = {
+        { .known = { .address = "unix:@a", .handler = &handler } },
+        { .known = { .address = "unix:@b", .handler = &handler } },
+    };
+    struct weir_options options = with_newer_listeners(newer, 2);
+    struct weir_options read = accepted(&options);
+    char sentence[120];
+
+    (void)state;
+    assert_string_equal(options_listen(&read, 0).address, "unix:@a");
+    assert_string_equal(options_listen(&read, 1).address, "unix:@b");
+    assert_ptr_equal(options_listen(&read, 1).handler, &handler);
+    newer[1].unknown = 1;
+    snprintf(sentence, sizeof(sentence), "listeners[1]: an option is set that this version of weir "
+             "does not know (byte %zu)", sizeof(struct weir_listen));
+    assert_refused_with(&options, -E2BIG, sentence);
+}
+
+static void listeners_without_their_size_are_refused(void **state)
+{
+    const struct weir_listen listen = { .address = "unix:@a", .handler = &handler };
+    struct weir_options options = *WEIR_OPTIONS(.listeners = &listen, .listeners_len = 1);
+
+    (void)state;
+    options.listener_size = 0;
+    assert_refused(&options, "options.listener_size is 0: use WEIR_OPTIONS(...), which sets it");
+    options.listener_size = 15;
+    assert_refused(&options, "options.listener_size is 15: use WEIR_OPTIONS(...), which sets it");
+    options.listener_size = 65537;
+    assert_refused(&options, "options.listener_size is 65537: use WEIR_OPTIONS(...), which sets "
+                             "it");
+    assert_refused(WEIR_OPTIONS(.listeners_len = 2), "listeners_len is 2, but listeners is NULL");
+    /* Who has no listeners needs no size of them. */
+    options = *OPTIONS(.workers = 1);
+    options.listener_size = 0;
+    accepted(&options);
 }
 
 static void there_must_be_an_address(void **state)
@@ -282,13 +371,34 @@ static void a_stack_of_an_unknown_kind_is_refused(void **state)
 
 static void what_is_reserved_must_be_0(void **state)
 {
-    static const struct weir_handler odd = { .name = "odd", .handle = handle, .reserved = { 1 } };
+    struct weir_handler odd = { .name = "odd", .handle = handle };
 
     (void)state;
-    assert_refused(OPTIONS(.reserved = 1), "options.reserved is set: leave it 0");
-    assert_refused(OPTIONS(.reserved_too = 1), "options.reserved is set: leave it 0");
-    assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &odd),
-                   "handler 'odd': reserved is set: leave it 0");
+    for (size_t i = 0; i < sizeof(odd.reserved); i++) {
+        odd.reserved[i] = 1;
+        assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &odd),
+                       "handler 'odd': reserved is set: leave it 0");
+        odd.reserved[i] = 0;
+    }
+    accepted(WEIR_OPTIONS(.listen = "unix:@a", .handler = &odd));
+}
+
+/* Its data says what is wrong with it. */
+static const char *check(const struct weir_handler *checked)
+{
+    return checked->data;
+}
+
+static void a_handler_may_say_what_is_wrong_with_it(void **state)
+{
+    const struct weir_handler right = { .name = "right", .handle = handle, .check = check };
+    const struct weir_handler wrong = { .name = "wrong", .handle = handle, .check = check,
+                                        .data = "it has no teapot" };
+
+    (void)state;
+    accepted(WEIR_OPTIONS(.listen = "unix:@a", .handler = &right));
+    assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &wrong),
+                   "handler 'wrong': it has no teapot");
 }
 
 static void numbers_beyond_their_ends_are_refused(void **state)
@@ -354,12 +464,16 @@ int main(void)
         cmocka_unit_test(options_without_their_size_are_refused),
         cmocka_unit_test(a_newer_callers_unused_option_does_no_harm),
         cmocka_unit_test(a_newer_callers_option_that_is_set_is_refused),
+        cmocka_unit_test(the_first_versions_options_will_do),
+        cmocka_unit_test(listeners_are_as_large_as_their_program_says),
+        cmocka_unit_test(listeners_without_their_size_are_refused),
         cmocka_unit_test(there_must_be_an_address),
         cmocka_unit_test(one_way_to_give_addresses_is_enough),
         cmocka_unit_test(each_address_needs_a_handler),
         cmocka_unit_test(a_listener_without_a_handler_takes_the_servers),
         cmocka_unit_test(a_stack_of_an_unknown_kind_is_refused),
         cmocka_unit_test(what_is_reserved_must_be_0),
+        cmocka_unit_test(a_handler_may_say_what_is_wrong_with_it),
         cmocka_unit_test(numbers_beyond_their_ends_are_refused),
         cmocka_unit_test(options_of_another_concurrency_are_refused),
     };

@@ -29,6 +29,7 @@ int server_copy_listens(struct weir_server *server)
     options->listen = NULL;
     options->listeners = server->listens;
     options->listeners_len = len;
+    options->listener_size = sizeof(*server->listens);
     return 0;
 }
 

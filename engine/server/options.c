@@ -6,6 +6,7 @@
 #include "engine/sync/handoff.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -35,8 +36,30 @@
 /* And a margin for files of the program's and for weir_poll: this, or an eighth of what is left. */
 #define DESCRIPTORS_SPARE 55
 
-/* Fields that the first version ended with. */
-#define SIZE_V1 sizeof(struct weir_options)
+/*
+ * Where the structures of the first version of weir end. A program that was compiled with it says
+ * so by these sizes, and therefore they never change once it is out. A later version adds its
+ * fields behind, and leaves no hole at the end: a field that an older library does not know would
+ * go unseen there.
+ */
+#define END_OF(type, field) (offsetof(type, field) + sizeof(((type *)NULL)->field))
+#define OPTIONS_SIZE_V1 END_OF(struct weir_options, multicast_loop)
+#define LISTEN_SIZE_V1 END_OF(struct weir_listen, handler)
+
+/* No structure ever grows to that: a size beyond it is what happened to be in memory. */
+#define SIZE_MOST 65536
+
+#ifdef __LP64__
+_Static_assert(OPTIONS_SIZE_V1 == 256, "a field was put in among those of the first version");
+_Static_assert(LISTEN_SIZE_V1 == 16, "a field was put in among those of the first version");
+_Static_assert(sizeof(struct weir_handler) == 96, "nothing says its size: a new field takes the "
+               "place of reserved bytes");
+#endif
+
+/* The last fields now. */
+_Static_assert(END_OF(struct weir_options, multicast_loop) == sizeof(struct weir_options), "a hole");
+_Static_assert(END_OF(struct weir_listen, handler) == sizeof(struct weir_listen), "a hole");
+_Static_assert(END_OF(struct weir_handler, reserved) == sizeof(struct weir_handler), "a hole");
 
 struct reading {
     struct weir_options *options;
@@ -47,29 +70,54 @@ struct reading {
 #define REFUSE(reading, ...) \
     why_set((reading)->why, (reading)->why_size, -EINVAL, __VA_ARGS__)
 
-static int copy(const struct weir_options *in, struct reading *reading)
+/* Where the first byte is that is set beyond what this version knows; 0: none is. */
+static size_t find_unknown(const void *structure, size_t known, size_t size)
 {
-    const unsigned char *bytes = (const unsigned char *)in;
-    size_t known = sizeof(*reading->options);
+    const unsigned char *bytes = structure;
 
-    if (in->size < SIZE_V1)
-        return REFUSE(reading, "options.size is %zu: use WEIR_OPTIONS(...), which sets it",
-                      in->size);
-    for (size_t i = known; i < in->size; i++)
+    for (size_t i = known; i < size; i++)
         if (bytes[i] != 0)
-            return why_set(reading->why, reading->why_size, -E2BIG,
-                           "an option is set that this version of weir does not know "
-                           "(byte %zu of the options)", i);
-    memcpy(reading->options, in, known);
+            return i;
     return 0;
 }
 
-/* Reserved bytes are tomorrow's options: what is set there now would mean something then. */
-static int check_reserved(struct reading *reading)
+static bool is_a_size(size_t size, size_t least)
 {
-    if (reading->options->reserved == 0 && reading->options->reserved_too == 0)
-        return 0;
-    return REFUSE(reading, "options.reserved is set: leave it 0");
+    return size >= least && size <= SIZE_MOST;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* An older program's options are shorter: what it does not know is 0. */
+static int copy(const struct weir_options *in, struct reading *reading)
+{
+    size_t known = sizeof(*reading->options);
+    size_t unknown;
+
+    if (!in)
+        return REFUSE(reading, "no options: use WEIR_OPTIONS(...)");
+    if (!is_a_size(in->size, OPTIONS_SIZE_V1))
+        return REFUSE(reading, "options.size is %zu: use WEIR_OPTIONS(...), which sets it",
+                      in->size);
+    unknown = find_unknown(in, known, in->size);
+    if (unknown > 0)
+        return why_set(reading->why, reading->why_size, -E2BIG,
+                       "an option is set that this version of weir does not know "
+                       "(byte %zu of the options)", unknown);
+    memset(reading->options, 0, known);
+    memcpy(reading->options, in, smaller(known, in->size));
+    return 0;
+}
+
+/* Its own data it knows itself. */
+static int ask_handler(const struct weir_handler *handler, struct reading *reading)
+{
+    const char *wrong = handler->check ? handler->check(handler) : NULL;
+
+    return wrong ? REFUSE(reading, "handler '%s': %s", handler->name, wrong) : 0;
 }
 
 static int check_handler(const struct weir_handler *handler, const char *address,
@@ -79,7 +127,8 @@ static int check_handler(const struct weir_handler *handler, const char *address
         return REFUSE(reading, "%s: no handler: set options.handler or the listener's", address);
     if (!handler->name || !handler->handle)
         return REFUSE(reading, "%s: its handler needs a name and a handle function", address);
-    if (handler->reserved[0] || handler->reserved[1] || handler->reserved[2])
+    /* What is set there now would mean something to a later version. */
+    if (find_unknown(handler, offsetof(struct weir_handler, reserved), sizeof(*handler)) > 0)
         return REFUSE(reading, "handler '%s': reserved is set: leave it 0", handler->name);
     if (handler->state_size > STATE_SIZE_MAX)
         return REFUSE(reading, "handler '%s': state_size is %zu: at most %zu", handler->name,
@@ -87,7 +136,7 @@ static int check_handler(const struct weir_handler *handler, const char *address
     if (handler->stack != WEIR_STACK_FIBER && handler->stack != WEIR_STACK_THREAD)
         return REFUSE(reading, "handler '%s': stack %d is neither WEIR_STACK_FIBER nor "
                       "WEIR_STACK_THREAD", handler->name, (int)handler->stack);
-    return 0;
+    return ask_handler(handler, reading);
 }
 
 int options_check_handler(const struct weir_handler *handler, const char *what, char *why,
@@ -96,25 +145,56 @@ int options_check_handler(const struct weir_handler *handler, const char *what, 
     return check_handler(handler, what, &(struct reading){ .why = why, .why_size = why_size });
 }
 
+static const void *listener_at(const struct weir_options *options, size_t i)
+{
+    return (const char *)options->listeners + i * options->listener_size;
+}
+
+/* That the array is one of structures whose size is known. */
+static int check_listeners(struct reading *reading)
+{
+    const struct weir_options *options = reading->options;
+
+    if (!options->listeners)
+        return REFUSE(reading, "listeners_len is %zu, but listeners is NULL",
+                      options->listeners_len);
+    if (!is_a_size(options->listener_size, LISTEN_SIZE_V1))
+        return REFUSE(reading, "options.listener_size is %zu: use WEIR_OPTIONS(...), which sets it",
+                      options->listener_size);
+    for (size_t i = 0; i < options->listeners_len; i++) {
+        size_t unknown = find_unknown(listener_at(options, i), sizeof(struct weir_listen),
+                                      options->listener_size);
+
+        if (unknown > 0)
+            return why_set(reading->why, reading->why_size, -E2BIG, "listeners[%zu]: an option is "
+                           "set that this version of weir does not know (byte %zu)", i, unknown);
+    }
+    return 0;
+}
+
+static int check_listen(struct reading *reading, size_t i)
+{
+    struct weir_listen listen = options_listen(reading->options, i);
+
+    if (!listen.address)
+        return REFUSE(reading, "listeners[%zu] has no address", i);
+    return check_handler(listen.handler, listen.address, reading);
+}
+
 static int check_listens(struct reading *reading)
 {
     const struct weir_options *options = reading->options;
+    int r = 0;
 
     if (options->listen && options->listeners_len > 0)
         return REFUSE(reading, "listen and listeners are both set: use one of them");
     if (!options->listen && options->listeners_len == 0)
         return REFUSE(reading, "no address: set options.listen, e.g. \"tcp://127.0.0.1:8080\"");
-    for (size_t i = 0; i < options_listens(options); i++) {
-        struct weir_listen listen = options_listen(options, i);
-        int r;
-
-        if (!listen.address)
-            return REFUSE(reading, "listeners[%zu] has no address", i);
-        r = check_handler(listen.handler, listen.address, reading);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    if (!options->listen)
+        r = check_listeners(reading);
+    for (size_t i = 0; i < options_listens(options) && r == 0; i++)
+        r = check_listen(reading, i);
+    return r;
 }
 
 static int check_range(struct reading *reading, const char *name, size_t value, size_t max)
@@ -271,8 +351,6 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
     int r = copy(in, &reading);
 
     if (r == 0)
-        r = check_reserved(&reading);
-    if (r == 0)
         r = check_listens(&reading);
     if (r == 0)
         r = check_sizes(&reading);
@@ -309,7 +387,7 @@ struct weir_listen options_listen(const struct weir_options *options, size_t i)
     struct weir_listen listen = { .address = options->listen };
 
     if (!options->listen)
-        listen = options->listeners[i];
+        memcpy(&listen, listener_at(options, i), smaller(sizeof(listen), options->listener_size));
     if (!listen.handler)
         listen.handler = options->handler;
     return listen;

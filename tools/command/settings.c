@@ -291,6 +291,7 @@ int settings_read(struct settings *ret_settings, int argc, char **argv)
     *ret_settings = (struct settings){
         .options = {
             .size = sizeof(struct weir_options),
+            .listener_size = sizeof(struct weir_listen),
             .listeners = ret_settings->listeners,
             .idle_timeout_ms = 75 * 1000,
             .request_timeout_ms = 60 * 1000,
