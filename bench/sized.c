@@ -76,7 +76,7 @@ static const struct weir_http_route routes[] = {
     { "POST", "/body", read_body, NULL },
 };
 static const struct weir_http_site site = {
-    .routes = routes, .routes_len = sizeof(routes) / sizeof(routes[0]), .body_limit = SIZE_MAX,
+    WEIR_HTTP_ROUTES(routes), .body_limit = SIZE_MAX,
 };
 
 const struct weir_handler sized_http = WEIR_HTTP_HANDLER("sized", &site);

@@ -42,7 +42,7 @@ static const struct weir_http_route slow_routes[] = {
     { "GET", "/slow", say_hello_slowly, NULL },
 };
 static const struct weir_http_site slow_site = {
-    .routes = slow_routes, .routes_len = sizeof(slow_routes) / sizeof(slow_routes[0]),
+    WEIR_HTTP_ROUTES(slow_routes),
 };
 
 /* ------------------------------------------------------------------ bodies ------------ */
@@ -61,8 +61,8 @@ static int send_from_file(struct weir_http *ex)
 
 static const struct weir_http_route memory_routes[] = { { "GET", "/*", send_from_memory, NULL } };
 static const struct weir_http_route file_routes[] = { { "GET", "/*", send_from_file, NULL } };
-static const struct weir_http_site memory_site = { .routes = memory_routes, .routes_len = 1 };
-static const struct weir_http_site file_site = { .routes = file_routes, .routes_len = 1 };
+static const struct weir_http_site memory_site = { WEIR_HTTP_ROUTES(memory_routes) };
+static const struct weir_http_site file_site = { WEIR_HTTP_ROUTES(file_routes) };
 
 /* ------------------------------------------------------------------ waiting ----------- */
 

@@ -12,7 +12,9 @@ static int say_hello(struct weir_http *ex)
     return weir_http_reply(ex, 200, "text/plain", text, sizeof(text) - 1);
 }
 
-static const struct weir_http_route routes[] = { { "GET", "/", say_hello, NULL } };
-static const struct weir_http_site site = { .routes = routes, .routes_len = 1 };
+static const struct weir_http_route routes[] = {
+    { .method = "GET", .path = "/", .call = say_hello },
+};
+static const struct weir_http_site site = { WEIR_HTTP_ROUTES(routes) };
 
 const struct weir_handler hello_handler = WEIR_HTTP_HANDLER("hello", &site);

@@ -108,7 +108,7 @@ static const struct weir_http_route routes[] = {
 };
 
 static const struct weir_http_site site = {
-    .routes = routes, .routes_len = sizeof(routes) / sizeof(routes[0]), .body_limit = MANY };
+    WEIR_HTTP_ROUTES(routes), .body_limit = MANY };
 
 static const struct weir_handler handler = WEIR_HTTP_HANDLER("site", &site);
 

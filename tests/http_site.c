@@ -106,6 +106,6 @@ static const struct weir_http_route routes[] = {
 };
 
 static const struct weir_http_site site = {
-    .routes = routes, .routes_len = sizeof(routes) / sizeof(routes[0]), .body_limit = BODY_MAX };
+    WEIR_HTTP_ROUTES(routes), .body_limit = BODY_MAX };
 
 const struct weir_handler http_site_handler = WEIR_HTTP_HANDLER("site", &site);

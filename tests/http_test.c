@@ -187,7 +187,7 @@ static const struct weir_http_route routes[] = {
 };
 
 static const struct weir_http_site site = {
-    .routes = routes, .routes_len = sizeof(routes) / sizeof(routes[0]), .body_limit = 4096 };
+    WEIR_HTTP_ROUTES(routes), .body_limit = 4096 };
 
 static const struct weir_handler handler = WEIR_HTTP_HANDLER("test", &site);
 

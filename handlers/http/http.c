@@ -344,6 +344,11 @@ static int reply_page(struct weir_http *ex, int status)
 
 /* ------------------------------------------------------------------ routes ------------ */
 
+static const struct weir_http_route *route_at(const struct weir_http_site *site, size_t i)
+{
+    return (const void *)((const char *)site->routes + i * site->route_size);
+}
+
 static bool path_fits(const struct weir_http_route *route, const char *path)
 {
     size_t len = strlen(route->path);
@@ -389,7 +394,7 @@ static bool allow_methods(struct weir_http *ex, const char *path)
     char *end = allow;
 
     for (size_t i = 0; i < ex->site->routes_len; i++) {
-        const struct weir_http_route *route = &ex->site->routes[i];
+        const struct weir_http_route *route = route_at(ex->site, i);
 
         if (!path_fits(route, path))
             continue;
@@ -406,7 +411,7 @@ static int find_route(struct weir_http *ex)
     const char *path = weir_http_path(ex);
 
     for (size_t i = 0; i < ex->site->routes_len; i++) {
-        ex->route = &ex->site->routes[i];
+        ex->route = route_at(ex->site, i);
         if (method_fits(ex, ex->route) && path_fits(ex->route, path))
             return 0;
     }

@@ -6,8 +6,10 @@
  *         return weir_http_reply(ex, 200, "text/plain", "Hello, world!\n", 14);
  *     }
  *
- *     static const struct weir_http_route routes[] = { { "GET", "/", hello, NULL } };
- *     static const struct weir_http_site site = { .routes = routes, .routes_len = 1 };
+ *     static const struct weir_http_route routes[] = {
+ *         { .method = "GET", .path = "/", .call = hello },
+ *     };
+ *     static const struct weir_http_site site = { WEIR_HTTP_ROUTES(routes) };
  *     static const struct weir_handler handler = WEIR_HTTP_HANDLER("hello", &site);
  *
  * An exchange, struct weir_http, is one request and its reply. It lives for one call of a
@@ -42,22 +44,46 @@ struct weir_http;
  * header gave are returned the same way: they become 400, 408 or 413, and handle_error is not told.
  */
 struct weir_http_route {
-    const char *method;             /* "GET" answers HEAD too; NULL: any */
-    const char *path;               /* "/a": that one; with a '*' behind "/a/": all below it */
-    int (*call)(struct weir_http *ex);
-    const void *data;               /* yours: weir_http_data() */
+    const char *method WEIR_0;      /* "GET" answers HEAD too; NULL: any */
+    const char *path WEIR_0;        /* "/a": that one; with a '*' behind "/a/": all below it */
+    int (*call)(struct weir_http *ex) WEIR_0;
+    const void *data WEIR_0;        /* yours: weir_http_data() */
 };
 
-/* What a handler serves. It must outlive the server. */
+/*
+ * What a handler serves. It must outlive the server. route_size says which version of the structure
+ * the routes are of, for later versions add fields at its end; WEIR_HTTP_ROUTES sets it, and so do
+ * empty braces in C++.
+ */
 struct weir_http_site {
-    const struct weir_http_route *routes;
-    size_t routes_len;
-    uint64_t body_limit;            /* bytes of a request's body; 0: 1 MiB. Beyond it: 413 */
+    const struct weir_http_route *routes WEIR_0;
+    size_t routes_len WEIR_0;
+    size_t route_size WEIR_SIZE_OF(struct weir_http_route);
+    uint64_t body_limit WEIR_0;     /* bytes of a request's body; 0: 1 MiB. Beyond it: 413 */
+    uint8_t reserved[32] WEIR_0;    /* 0: room for what a later version can do */
 };
 
-/* WEIR_HTTP_HANDLER initialises a struct weir_handler that serves a site. */
+/* WEIR_HTTP_ROUTES initializes what a site says of its routes, which are an array (C, C++20). */
+#define WEIR_HTTP_ROUTES(routes_) \
+    .routes = (routes_), .routes_len = sizeof(routes_) / sizeof((routes_)[0]), \
+    .route_size = sizeof((routes_)[0])
+
+/* WEIR_HTTP_HANDLER initializes a struct weir_handler that serves a site. */
+#ifndef __cplusplus
 #define WEIR_HTTP_HANDLER(name_, site_) \
-    { .name = (name_), .handle = weir_http_handle, .data = (site_), .client_first = true }
+    { .name = (name_), .handle = weir_http_handle, .check = weir_http_check, .data = (site_), \
+      .client_first = true }
+#else
+#define WEIR_HTTP_HANDLER(name_, site_) \
+    { (name_), nullptr, weir_http_handle, nullptr, weir_http_check, 0, (site_), \
+      WEIR_STACK_FIBER, true, {} }
+#endif
+
+/*
+ * weir_http_check is the check() of such a handler: a server with a site, a path or a callback of
+ * NULL, or without route_size, can't be created, and weir_why() says which.
+ */
+const char *weir_http_check(const struct weir_handler *handler);
 
 /* weir_http_handle is the handle() of such a handler: a request and its reply a call. Parks. */
 int weir_http_handle(struct weir_request *req);

@@ -6,8 +6,10 @@ static int hello(struct weir_http *ex)
     return weir_http_reply(ex, 200, "text/plain", "Hello, world!\n", 14);
 }
 
-static const struct weir_http_route routes[] = { { "GET", "/", hello, NULL } };
-static const struct weir_http_site site = { .routes = routes, .routes_len = 1 };
+static const struct weir_http_route routes[] = {
+    { .method = "GET", .path = "/", .call = hello },
+};
+static const struct weir_http_site site = { WEIR_HTTP_ROUTES(routes) };
 static const struct weir_handler handler = WEIR_HTTP_HANDLER("hello", &site);
 
 int main(void)

@@ -1,0 +1,121 @@
+/*
+ * consumer.c - a program of C that uses each structure and enumeration of weir's headers, and what
+ * these promise to be as long as the first version is in use.
+ *
+ * Prints the addresses of its listeners, of lines and of HTTP, and serves until its input ends.
+ */
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <weir/http.h>
+#include <weir/weir.h>
+
+#define END_OF(type, field) (offsetof(type, field) + sizeof(((type *)NULL)->field))
+
+/* A program that was compiled with the first version counts on these. */
+#ifdef __LP64__
+_Static_assert(offsetof(struct weir_options, listen) == 16, "options");
+_Static_assert(END_OF(struct weir_options, multicast_loop) == 256, "options");
+_Static_assert(END_OF(struct weir_listen, handler) == 16, "listen");
+_Static_assert(sizeof(struct weir_handler) == 96, "handler");
+_Static_assert(END_OF(struct weir_peer, listen) == 24, "peer");
+_Static_assert(END_OF(struct weir_failure, req) == 32, "failure");
+_Static_assert(END_OF(struct weir_stats, truncated) == 224, "stats");
+_Static_assert(END_OF(struct weir_http_route, data) == 32, "route");
+_Static_assert(sizeof(struct weir_http_site) == 64, "site");
+#endif
+_Static_assert(sizeof(enum weir_concurrency) == 4 && sizeof(enum weir_choice) == 4 &&
+               sizeof(enum weir_dispatch) == 4 && sizeof(enum weir_stack) == 4 &&
+               sizeof(enum weir_phase) == 4, "enumerations");
+
+static int echo(struct weir_request *req)
+{
+    bool *twice = weir_state(req);
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    if (n <= 0)
+        return (int)n;
+    weir_printf(req, "%d ", *twice);
+    weir_write(req, line, (size_t)n);
+    *twice = true;
+    return weir_draining(req) ? WEIR_STOP_SERVER : WEIR_KEEP;
+}
+
+static int hello(struct weir_http *ex)
+{
+    return weir_http_reply(ex, 200, "text/plain", weir_http_data(ex), 6);
+}
+
+static int verify(struct weir_server *server, const struct weir_peer *peer)
+{
+    return server && peer->fd >= 0 && peer->listen[0] == 't' ? 1 : 0;
+}
+
+static void tell(struct weir_server *server, const struct weir_failure *failure)
+{
+    (void)server;
+    if (failure->phase == WEIR_PHASE_HANDLE)
+        fprintf(stderr, "%s: %d\n", failure->handler, failure->error);
+}
+
+static const struct weir_handler lines = {
+    .name = "lines", .handle = echo, .state_size = sizeof(bool), .stack = WEIR_STACK_FIBER,
+};
+static const struct weir_http_route routes[] = {
+    { .path = "/", .call = hello, .data = "hello\n" },
+};
+static const struct weir_http_site site = { WEIR_HTTP_ROUTES(routes), .body_limit = 100 };
+static const struct weir_handler http = WEIR_HTTP_HANDLER("http", &site);
+static const struct weir_listen listeners[] = {
+    { .address = "tcp://127.0.0.1:0" }, { .address = "tcp://127.0.0.1:0", .handler = &http },
+};
+
+static int create(struct weir_server **ret_server)
+{
+    return weir_server_create(ret_server, WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 2, .handler = &lines,
+        .verify_request = verify, .handle_error = tell,
+        .concurrency = WEIR_POOL, .dispatch = WEIR_DISPATCH_WORKER, .workers = 2,
+        .wbufsize = WEIR_UNBUFFERED, .block_on_close = WEIR_DEFAULT, .daemon_threads = true));
+}
+
+/* Options that nobody gave a size are refused by a sentence that names what does. */
+static int refuse_bare(void)
+{
+    struct weir_server *server = NULL;
+    struct weir_options options;
+
+    memset(&options, 0, sizeof(options));
+    options.listeners = listeners;
+    options.listeners_len = 2;
+    options.handler = &lines;
+    if (weir_server_create(&server, &options) == 0 || !strstr(weir_why(), "WEIR_OPTIONS"))
+        return -1;
+    options.size = sizeof(options);
+    if (weir_server_create(&server, &options) == 0 || !strstr(weir_why(), "WEIR_OPTIONS"))
+        return -1;
+    return 0;
+}
+
+int main(void)
+{
+    struct weir_server *server = NULL;
+    struct weir_stats stats;
+    char address[WEIR_ADDRESS_SIZE];
+
+    if (refuse_bare() < 0 || create(&server) < 0 || weir_server_start(server) < 0) {
+        fprintf(stderr, "consumer: %s\n", weir_why());
+        return 1;
+    }
+    for (size_t i = 0; weir_server_address(server, i, address, sizeof(address)) > 0; i++)
+        puts(address);
+    fflush(stdout);
+    while (getchar() != EOF)
+        ;
+    weir_server_shutdown(server);
+    if (weir_server_stats(server, &stats, sizeof(stats)) < 0 || stats.accepted == 0)
+        return 1;
+    return weir_server_destroy(server) < 0;
+}

@@ -1,0 +1,165 @@
+/*
+ * consumer.cc - consumer.c in C++: by names where there are designated initializers, and by empty
+ * braces, constructions and assignments where there are none.
+ */
+#include <cstddef>
+#include <cstdio>
+#include <type_traits>
+
+#include <weir/http.h>
+#include <weir/weir.h>
+
+namespace {
+
+int echo(weir_request *req)
+{
+    bool *twice = static_cast<bool *>(weir_state(req));
+    char *line;
+    const ssize_t n = weir_readline(req, &line, 100);
+
+    if (n <= 0)
+        return static_cast<int>(n);
+    weir_printf(req, "%d ", *twice);
+    weir_write(req, line, static_cast<size_t>(n));
+    *twice = true;
+    return weir_draining(req) ? WEIR_STOP_SERVER : WEIR_KEEP;
+}
+
+int hello(weir_http *ex)
+{
+    return weir_http_reply(ex, 200, "text/plain", weir_http_data(ex), 6);
+}
+
+int verify(weir_server *server, const weir_peer *peer)
+{
+    return server && peer->fd >= 0 && peer->listen[0] == 't' ? 1 : 0;
+}
+
+void tell(weir_server *, const weir_failure *failure)
+{
+    if (failure->phase == WEIR_PHASE_HANDLE)
+        std::fprintf(stderr, "%s: %d\n", failure->handler, failure->error);
+}
+
+#ifdef __cpp_designated_initializers
+
+const weir_handler lines = {
+    .name = "lines", .handle = echo, .state_size = sizeof(bool), .stack = WEIR_STACK_FIBER,
+};
+const weir_http_route routes[] = { { .path = "/", .call = hello, .data = "hello\n" } };
+const weir_http_site site = { WEIR_HTTP_ROUTES(routes), .body_limit = 100 };
+
+#else
+
+weir_handler make_lines()
+{
+    weir_handler handler{};
+
+    handler.name = "lines";
+    handler.handle = echo;
+    handler.state_size = sizeof(bool);
+    handler.stack = WEIR_STACK_FIBER;
+    return handler;
+}
+
+weir_http_site make_site()
+{
+    static const weir_http_route routes[] = { { nullptr, "/", hello, "hello\n" } };
+    weir_http_site site{};
+
+    site.routes = routes;
+    site.routes_len = 1;
+    site.body_limit = 100;
+    return site;
+}
+
+const weir_handler lines = make_lines();
+const weir_http_site site = make_site();
+
+#endif
+
+const weir_handler http = WEIR_HTTP_HANDLER("http", &site);
+
+/* The two ways, of which the second is every C++'s. */
+int create(weir_server **ret_server, const weir_listen *listeners)
+{
+#ifdef WEIR_OPTIONS
+    return weir_server_create(ret_server, WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 2, .verify_request = verify, .handle_error = tell,
+        .concurrency = WEIR_POOL, .dispatch = WEIR_DISPATCH_WORKER, .workers = 2,
+        .wbufsize = WEIR_UNBUFFERED, .block_on_close = WEIR_DEFAULT, .daemon_threads = true));
+#else
+    (void)listeners;
+    return weir_server_create(ret_server, nullptr);
+#endif
+}
+
+int create_by_assignments(weir_server **ret_server, const weir_listen *listeners)
+{
+    weir_options options{};
+
+    options.listeners = listeners;
+    options.listeners_len = 2;
+    options.verify_request = verify;
+    options.handle_error = tell;
+    options.concurrency = WEIR_POOL;
+    options.dispatch = WEIR_DISPATCH_WORKER;
+    options.workers = 2;
+    options.wbufsize = WEIR_UNBUFFERED;
+    options.block_on_close = WEIR_DEFAULT;
+    options.daemon_threads = true;
+    return weir_server_create(ret_server, &options);
+}
+
+int serve(weir_server *server)
+{
+    weir_stats stats{};
+    char address[WEIR_ADDRESS_SIZE];
+
+    if (weir_server_start(server) < 0)
+        return 1;
+    for (size_t i = 0; weir_server_address(server, i, address, sizeof(address)) > 0; i++)
+        std::puts(address);
+    std::fflush(stdout);
+    while (std::getchar() != EOF)
+        ;
+    weir_server_shutdown(server);
+    if (weir_server_stats(server, &stats, sizeof(stats)) < 0 || stats.accepted == 0)
+        return 1;
+    return weir_server_destroy(server) < 0;
+}
+
+} // namespace
+
+static_assert(std::is_standard_layout<weir_options>::value, "C has it, too");
+static_assert(std::is_trivially_copyable<weir_options>::value, "C has it, too");
+static_assert(std::is_standard_layout<weir_handler>::value, "C has it, too");
+static_assert(std::is_standard_layout<weir_http_site>::value, "C has it, too");
+
+int main()
+{
+    weir_listen listeners[2]{};
+    weir_server *server = nullptr;
+    weir_server *other = nullptr;
+
+    listeners[0].address = "tcp://127.0.0.1:0";
+    listeners[0].handler = &lines;
+    listeners[1].address = "tcp://127.0.0.1:0";
+    listeners[1].handler = &http;
+    if (create_by_assignments(&server, listeners) < 0) {
+        std::fprintf(stderr, "consumer: %s\n", weir_why());
+        return 1;
+    }
+#ifdef WEIR_OPTIONS
+    weir_server_destroy(server);
+    if (create(&server, listeners) < 0) {
+        std::fprintf(stderr, "consumer: %s\n", weir_why());
+        return 1;
+    }
+#else
+    if (create(&other, listeners) == 0)
+        return 1;
+#endif
+    (void)other;
+    return serve(server);
+}

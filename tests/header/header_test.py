@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""The public headers as others compile them: in each standard of C and C++, by each compiler that
+is installed, with the warnings that careful people ask for. What was compiled then serves.
+
+Usage: header_test.py PACKAGE
+"""
+
+import http.client
+import itertools
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+TIMEOUT = 30    # far beyond what is needed, so that a test cannot hang
+
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow",
+            "-Wundef", "-Wmissing-field-initializers", "-Werror"]
+LANGUAGES = {
+    "c": (["gcc", "clang"], ["c11", "c17", "c2x"], ["-Wstrict-prototypes"]),
+    "cc": (["g++", "clang++"], ["c++11", "c++14", "c++17", "c++20"],
+           ["-Wold-style-cast", "-Wzero-as-null-pointer-constant", "-Wextra-semi"]),
+}
+LIBRARIES = ["-lweir", "-lhttp_parser", "-lurcu-memb", "-lurcu-common", "-pthread"]
+
+
+def ways():
+    """Each language, installed compiler and standard."""
+    for language, (compilers, standards, _) in LANGUAGES.items():
+        yield from itertools.product([language], filter(shutil.which, compilers), standards)
+
+
+class Header(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        cls.prefix = pathlib.Path(directory.name)
+        subprocess.run(["tar", "-xf", PACKAGE, "-C", directory.name], check=True)
+
+    def build(self, language, compiler, standard):
+        program = self.prefix / f"{compiler}-{standard}"
+        done = subprocess.run(
+            [compiler, f"-std={standard}", *WARNINGS, *LANGUAGES[language][2],
+             f"-I{self.prefix}/include", HERE / f"consumer.{language}", "-o", program,
+             f"-L{self.prefix}/lib", *LIBRARIES], stderr=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return program
+
+    def converse(self, program):
+        server = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True)
+        self.addCleanup(server.kill)
+        ports = [int(server.stdout.readline().rpartition(":")[2]) for _ in range(2)]
+        with socket.create_connection(("127.0.0.1", ports[0]), TIMEOUT) as client:
+            with client.makefile("rwb", buffering=0) as lines:
+                for count in b"0", b"1":
+                    lines.write(b"hello\n")
+                    self.assertEqual(lines.readline(), count + b" hello\n")
+        client = http.client.HTTPConnection("127.0.0.1", ports[1], TIMEOUT)
+        client.request("GET", "/")
+        self.assertEqual(client.getresponse().read(), b"hello\n")
+        client.close()
+        self.assertEqual(server.communicate(timeout=TIMEOUT), ("", ""))
+        self.assertEqual(server.returncode, 0)
+
+    def test_each_standard_of_each_compiler_makes_a_server(self):
+        done = 0
+        for language, compiler, standard in ways():
+            with self.subTest(compiler=compiler, standard=standard):
+                self.converse(self.build(language, compiler, standard))
+                done += 1
+        self.assertGreaterEqual(done, 7)    # those of one compiler
+
+
+if __name__ == "__main__":
+    PACKAGE = pathlib.Path(sys.argv[1]).resolve()
+    unittest.main(argv=sys.argv[:1])
