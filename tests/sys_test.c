@@ -335,6 +335,15 @@ static void no_descriptor_of_ours_has_a_standard_streams_number(void **state)
     sys_close(listener);
 }
 
+static void to_close_no_descriptor_is_no_system_call(void **state)
+{
+    (void)state;
+    errno = 0;
+    sys_close(-1);
+    sys_close(-EMFILE);
+    assert_int_equal(errno, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +361,7 @@ int main(void)
         cmocka_unit_test(a_signal_does_not_end_a_poll),
         cmocka_unit_test(the_clocks_agree_and_milliseconds_round_down),
         cmocka_unit_test(no_descriptor_of_ours_has_a_standard_streams_number),
+        cmocka_unit_test(to_close_no_descriptor_is_no_system_call),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -94,10 +94,8 @@ void acceptor_fini(struct acceptor *acceptor)
     free(acceptor->listening);
     packet_tray_destroy(acceptor->tray);
     buffers_fini(&acceptor->packets);
-    if (acceptor->stop_fd >= 0)
-        sys_close(acceptor->stop_fd);
-    if (acceptor->call_fd >= 0)
-        sys_close(acceptor->call_fd);
+    sys_close(acceptor->stop_fd);
+    sys_close(acceptor->call_fd);
     sys_close(acceptor->epoll_fd);
 }
 

@@ -178,7 +178,8 @@ LEAF int sys_accept(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_le
 
 LEAF void sys_close(int fd)
 {
-    close(fd);
+    if (fd >= 0)
+        close(fd);
 }
 
 LEAF int sys_epoll_create(void)

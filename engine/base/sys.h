@@ -100,7 +100,10 @@ ssize_t sys_pread(int fd, void *buf, size_t len, off_t offset);
  */
 int sys_accept(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_len);
 
-/* Never tried again: Linux has released the descriptor even if close(2) says EINTR. */
+/*
+ * A negative descriptor is none, and nothing is done. Never tried again: Linux has released the
+ * descriptor even if close(2) says EINTR.
+ */
 void sys_close(int fd);
 
 int sys_epoll_create(void);

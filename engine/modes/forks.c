@@ -64,19 +64,13 @@ static struct forks *forks_of(struct mixin *mixin)
 
 /* ------------------------------------------------------------------ the child --------- */
 
-static void close_if_open(int fd)
-{
-    if (fd >= 0)
-        sys_close(fd);
-}
-
 /* What tells of other children. */
 static void leave_seats(struct forks *forks)
 {
     for (size_t i = 0; i < forks->config.max_children; i++)
         if (forks->seats[i].pid != 0)
-            close_if_open(forks->seats[i].pidfd);
-    close_if_open(forks->spare_fd);
+            sys_close(forks->seats[i].pidfd);
+    sys_close(forks->spare_fd);
     sys_close(forks->timer_fd);
     sys_close(forks->mixin.ended_fd);
 }
@@ -159,7 +153,7 @@ static int watch_for_end_locked(struct forks *forks, size_t i, pid_t pid)
 {
     int pidfd;
 
-    close_if_open(forks->spare_fd);
+    sys_close(forks->spare_fd);
     forks->spare_fd = -1;
     pidfd = sys_pidfd_open(pid);
     if (pidfd < 0)
@@ -377,7 +371,7 @@ static void destroy(struct mixin *mixin)
 {
     struct forks *forks = forks_of(mixin);
 
-    close_if_open(forks->spare_fd);
+    sys_close(forks->spare_fd);
     sys_close(forks->timer_fd);
     sys_close(mixin->ended_fd);
     munmap(forks->workers, workers_size(forks));
@@ -400,7 +394,7 @@ static int open_descriptors(struct forks *forks)
                           TOKEN_TIMER);
     if (r == 0)
         return 0;
-    close_if_open(forks->timer_fd);
+    sys_close(forks->timer_fd);
     sys_close(forks->mixin.ended_fd);
     return r;
 }

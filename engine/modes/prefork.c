@@ -319,10 +319,8 @@ static _Noreturn void child_main(const struct prefork *prefork, const struct chi
 
 static void free_child(struct child *child)
 {
-    if (child->pidfd >= 0)
-        sys_close(child->pidfd);
-    if (child->order_fd >= 0)
-        sys_close(child->order_fd);
+    sys_close(child->pidfd);
+    sys_close(child->order_fd);
     if (child->page != MAP_FAILED)
         munmap(child->page, sizeof(*child->page));
     free(child);
@@ -596,8 +594,7 @@ static void renew(struct mixin *mixin)
 
 static void forget_parent(struct prefork *prefork)
 {
-    if (prefork->parent_fd >= 0)
-        sys_close(prefork->parent_fd);
+    sys_close(prefork->parent_fd);
     prefork->parent_fd = -1;
 }
 
@@ -727,8 +724,7 @@ static void destroy(struct mixin *mixin)
     };
 
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
-        if (fds[i] >= 0)
-            sys_close(fds[i]);
+        sys_close(fds[i]);
     pthread_mutex_destroy(&prefork->lock);
     free(prefork);
 }

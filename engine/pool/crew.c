@@ -23,10 +23,8 @@ static int open_shared_set(struct crew *crew, bool wanted)
 
 static void close_orders(struct crew *crew)
 {
-    if (crew->drain_fd >= 0)
-        sys_close(crew->drain_fd);
-    if (crew->cancel_fd >= 0)
-        sys_close(crew->cancel_fd);
+    sys_close(crew->drain_fd);
+    sys_close(crew->cancel_fd);
 }
 
 static int open_orders(struct crew *crew, bool wanted)
@@ -77,8 +75,7 @@ int crew_init(struct crew *crew, const struct crew_config *config)
 fail_handoff:
     close_orders(crew);
 fail_orders:
-    if (crew->shared.fd >= 0)
-        sys_close(crew->shared.fd);
+    sys_close(crew->shared.fd);
 fail_sets:
     free(crew->sets);
     stack_arena_destroy(crew->arena);
@@ -91,8 +88,7 @@ void crew_fini(struct crew *crew)
 {
     handoff_fini(&crew->handoff);
     close_orders(crew);
-    if (crew->shared.fd >= 0)
-        sys_close(crew->shared.fd);
+    sys_close(crew->shared.fd);
     free(crew->sets);
     stack_arena_destroy(crew->arena);
     connection_table_fini(&crew->table);

@@ -46,8 +46,7 @@ fail_queue:
 void handoff_fini(struct handoff *handoff)
 {
     for (unsigned i = 0; i < handoff->workers; i++)
-        if (handoff->wake_fds[i] >= 0)
-            sys_close(handoff->wake_fds[i]);
+        sys_close(handoff->wake_fds[i]);
     sys_close(handoff->watch_fd);
     ready_queue_fini(&handoff->queue);
 }
