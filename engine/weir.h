@@ -241,6 +241,17 @@ enum weir_concurrency {
     WEIR_POOL = 0, WEIR_SERIAL = 1, WEIR_THREAD = 2, WEIR_FORK = 3, WEIR_PREFORK = 4,
 };
 
+/* The most that these options may be; and a stack's least size. */
+#define WEIR_MAX_WORKERS 256
+#define WEIR_MAX_PROCESSES 256
+#define WEIR_MAX_CHILDREN 4096
+#define WEIR_MAX_ACCEPTORS 64
+#define WEIR_MIN_STACK_SIZE (16 << 10)
+#define WEIR_MAX_STACK_SIZE (256 << 20)
+#define WEIR_MAX_BUFSIZE (1 << 30)
+#define WEIR_MAX_PACKET_SIZE (1 << 20)
+#define WEIR_MAX_MULTICAST_TTL 255
+
 enum weir_choice { WEIR_DEFAULT = 0, WEIR_YES = 1, WEIR_NO = 2 };
 
 #define WEIR_UNBUFFERED SIZE_MAX
@@ -328,19 +339,16 @@ struct weir_options {
     /* Who runs the handlers. */
     enum weir_concurrency concurrency WEIR_0;
     enum weir_dispatch dispatch WEIR_0;
-    uint32_t workers WEIR_0;                /* 0: one per CPU this process may use; at most 256.
+    uint32_t workers WEIR_0;                /* 0: one per CPU this process may use.
                                                With WEIR_PREFORK of each child; 0: its share of
                                                the CPUs */
-    uint32_t processes WEIR_0;              /* WEIR_PREFORK: children, at most 256; 0: one per
-                                               CPU */
-    uint32_t max_children WEIR_0;           /* WEIR_FORK: at most so many at once, up to 4096;
-                                               0: 40 */
-    uint32_t acceptors WEIR_0;              /* 0: 1, at most 64; more: each has its own
+    uint32_t processes WEIR_0;              /* WEIR_PREFORK: children; 0: one per CPU */
+    uint32_t max_children WEIR_0;           /* WEIR_FORK: at most so many at once; 0: 40 */
+    uint32_t acceptors WEIR_0;              /* 0: 1; more: each has its own
                                                SO_REUSEPORT TCP listeners */
     const char *worker_cpus WEIR_0;         /* "0,2-3": worker i is bound to the i-th of these, in
                                                turn */
-    size_t stack_size WEIR_0;               /* of a fiber: 16 KiB to 256 MiB; 0: 64 KiB. See
-                                               stacks */
+    size_t stack_size WEIR_0;               /* of a fiber; 0: 64 KiB. See stacks */
     uint32_t stall_warn_ms WEIR_0;          /* log a handler that holds its worker longer; 0: never
                                                (but with WEIR_CHECK=1 a second) */
 
@@ -356,7 +364,7 @@ struct weir_options {
                                                what sheds load: docs/operations.md */
     const char *access WEIR_0;              /* rules, as for weir_access_parse; NULL: everybody */
 
-    /* Buffers, each held while a handler runs or waits. At most 1 GiB. */
+    /* Buffers, each held while a handler runs or waits. */
     size_t rbufsize WEIR_0;                 /* rfile's; 0: 8 KiB */
     size_t wbufsize WEIR_0;                 /* wfile's; 0: 8 KiB; WEIR_UNBUFFERED: write through */
 
@@ -397,8 +405,7 @@ struct weir_options {
 
     /* Datagrams. */
     bool reply_always WEIR_0;               /* reply if nothing was written or it failed, too */
-    size_t max_packet_size WEIR_0;          /* a longer one is cut (weir_truncated); at most 1 MiB;
-                                               0: 8 KiB */
+    size_t max_packet_size WEIR_0;          /* a longer one is cut (weir_truncated); 0: 8 KiB */
 
     /*
      * A group of multicast, and perhaps the interface, by its name or its IPv4 address; otherwise
@@ -410,8 +417,7 @@ struct weir_options {
      * ttl and loop are of what the server's UDP sockets send to any group, by that interface.
      */
     const char *multicast WEIR_0;
-    uint32_t multicast_ttl WEIR_0;          /* hops, at most 255; 0: 1, no further than this
-                                               network */
+    uint32_t multicast_ttl WEIR_0;          /* hops; 0: 1, no further than this network */
     enum weir_choice multicast_loop WEIR_0; /* default yes: it comes to this machine's receivers as
                                                well */
 };

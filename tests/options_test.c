@@ -429,6 +429,27 @@ static void numbers_beyond_their_ends_are_refused(void **state)
                    "max_children is 4097: at most 4096");
 }
 
+static void numbers_at_their_ends_are_taken(void **state)
+{
+    struct weir_options options = accepted(OPTIONS(
+        .workers = WEIR_MAX_WORKERS, .acceptors = WEIR_MAX_ACCEPTORS, .backlog = INT32_MAX,
+        .rbufsize = WEIR_MAX_BUFSIZE, .wbufsize = WEIR_MAX_BUFSIZE,
+        .stack_size = WEIR_MAX_STACK_SIZE, .block_on_close = WEIR_NO, .multicast_loop = WEIR_NO,
+        .dispatch = WEIR_DISPATCH_ACCEPTOR, .poll_interval_ms = UINT32_MAX));
+
+    (void)state;
+    assert_int_equal(options.workers, 256);
+    assert_int_equal(options.acceptors, 64);
+    assert_int_equal(options.backlog, INT32_MAX);
+    assert_int_equal(options.rbufsize, 1 << 30);
+    assert_int_equal(options.wbufsize, 1 << 30);
+    assert_int_equal(options.stack_size, 256 << 20);
+    assert_int_equal(options.poll_interval_ms, UINT32_MAX);
+    assert_int_equal(accepted(OPTIONS(.stack_size = WEIR_MIN_STACK_SIZE)).stack_size, 16 << 10);
+    assert_refused(OPTIONS(.stack_size = WEIR_MIN_STACK_SIZE - 1),
+                   "stack_size is 16383: it must be 16 KiB to 256 MiB");
+}
+
 static void options_of_another_concurrency_are_refused(void **state)
 {
     (void)state;
@@ -475,6 +496,7 @@ int main(void)
         cmocka_unit_test(what_is_reserved_must_be_0),
         cmocka_unit_test(a_handler_may_say_what_is_wrong_with_it),
         cmocka_unit_test(numbers_beyond_their_ends_are_refused),
+        cmocka_unit_test(numbers_at_their_ends_are_taken),
         cmocka_unit_test(options_of_another_concurrency_are_refused),
     };
 

@@ -45,7 +45,7 @@ void server_leave_to_parent(struct weir_server *server)
 /* Each child's workers are bound to the CPUs that come after those of the one before. */
 static void turn_cpus(struct weir_server *server, unsigned number)
 {
-    int cpus[HANDOFF_WORKERS_MAX];
+    int cpus[WEIR_MAX_WORKERS];
     size_t len = server->cpus_len;
 
     memcpy(cpus, server->cpus, sizeof(cpus));

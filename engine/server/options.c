@@ -11,22 +11,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#define RBUFSIZE_DEFAULT 8192
-#define WBUFSIZE_DEFAULT 8192
-#define BUFSIZE_MAX ((size_t)1 << 30)
-#define POLL_INTERVAL_DEFAULT_MS 500
-#define PACKET_SIZE_DEFAULT 8192
-
 /* No memory has room for it; but what is added to it doesn't wrap. */
 #define STATE_SIZE_MAX ((size_t)1 << 46)
-
-/* UDP has 65,527 bytes at most; what Unix sockets carry, net.core.wmem_max limits. */
-#define PACKET_SIZE_MAX ((size_t)1 << 20)
-
-#define TTL_MAX 255
-#define CHILDREN_DEFAULT 40
-#define CHILDREN_MAX 4096
-#define PROCESSES_MAX 256
 
 /* Descriptors that are not connections: the standard streams, sets, eventfds; and listeners. */
 #define DESCRIPTORS_ASIDE 6
@@ -197,36 +183,100 @@ static int check_listens(struct reading *reading)
     return r;
 }
 
-static int check_range(struct reading *reading, const char *name, size_t value, size_t max)
+/* ------------------------------------------------------------------ limits ------------ */
+
+/* What an option may be, and what 0 stands for. */
+struct limit {
+    const char *name;
+    size_t at;                  /* in struct weir_options */
+    size_t size;                /* of the field, which is a number or an enumeration */
+    size_t most;
+    size_t least;               /* 0 may be in any case */
+    size_t usual;               /* what 0 becomes; 0: that is for somebody else to say */
+};
+
+#define LIMIT(field, ...) \
+    { #field, offsetof(struct weir_options, field), sizeof(((struct weir_options *)NULL)->field), \
+      __VA_ARGS__ }
+
+static const struct limit limits[] = {
+    LIMIT(poll_interval_ms, .most = UINT32_MAX, .usual = 500),
+    LIMIT(concurrency, .most = WEIR_PREFORK),
+    LIMIT(dispatch, .most = WEIR_DISPATCH_ACCEPTOR),
+    LIMIT(workers, .most = WEIR_MAX_WORKERS),
+    LIMIT(processes, .most = WEIR_MAX_PROCESSES),
+    LIMIT(max_children, .most = WEIR_MAX_CHILDREN, .usual = 40),
+    LIMIT(acceptors, .most = WEIR_MAX_ACCEPTORS, .usual = 1),
+    LIMIT(stack_size, .most = WEIR_MAX_STACK_SIZE, .least = WEIR_MIN_STACK_SIZE),
+    LIMIT(backlog, .most = INT32_MAX),
+    LIMIT(rbufsize, .most = WEIR_MAX_BUFSIZE, .usual = 8192),
+    LIMIT(wbufsize, .most = WEIR_MAX_BUFSIZE, .usual = 8192),
+    LIMIT(block_on_close, .most = WEIR_NO),
+    LIMIT(max_packet_size, .most = WEIR_MAX_PACKET_SIZE, .usual = 8192),
+    LIMIT(multicast_ttl, .most = WEIR_MAX_MULTICAST_TTL),
+    LIMIT(multicast_loop, .most = WEIR_NO),
+};
+
+enum { LIMITS = sizeof(limits) / sizeof(limits[0]) };
+
+/* Other modules have room for so many, and give stacks of these sizes. */
+_Static_assert(WEIR_MAX_WORKERS == HANDOFF_WORKERS_MAX, "workers");
+_Static_assert(WEIR_MIN_STACK_SIZE == STACK_SIZE_MIN, "stack_size");
+_Static_assert(WEIR_MAX_STACK_SIZE == STACK_SIZE_MAX, "stack_size");
+
+static size_t value_of(const struct weir_options *options, const struct limit *limit)
 {
-    return value <= max ? 0 : REFUSE(reading, "%s is %zu: at most %zu", name, value, max);
+    const char *at = (const char *)options + limit->at;
+    uint32_t number;
+    size_t value;
+
+    if (limit->size == sizeof(number)) {
+        memcpy(&number, at, sizeof(number));
+        return number;
+    }
+    memcpy(&value, at, sizeof(value));
+    return value;
 }
 
-static int check_sizes(struct reading *reading)
+static void set_value(struct weir_options *options, const struct limit *limit, size_t value)
 {
-    struct weir_options *options = reading->options;
-    size_t wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize;
-    int r = check_range(reading, "workers", options->workers, HANDOFF_WORKERS_MAX);
+    char *at = (char *)options + limit->at;
+    uint32_t number = (uint32_t)value;
 
-    if (r == 0)
-        r = check_range(reading, "acceptors", options->acceptors, OPTIONS_ACCEPTORS_MAX);
-    if (r == 0)
-        r = check_range(reading, "backlog", options->backlog, INT32_MAX);
-    if (r == 0)
-        r = check_range(reading, "rbufsize", options->rbufsize, BUFSIZE_MAX);
-    if (r == 0)
-        r = check_range(reading, "wbufsize", wbufsize, BUFSIZE_MAX);
-    if (r == 0)
-        r = check_range(reading, "max_packet_size", options->max_packet_size, PACKET_SIZE_MAX);
-    if (r == 0)
-        r = check_range(reading, "multicast_ttl", options->multicast_ttl, TTL_MAX);
-    if (r == 0)
-        r = check_range(reading, "multicast_loop", options->multicast_loop, WEIR_NO);
-    if (r == 0)
-        r = check_range(reading, "dispatch", options->dispatch, WEIR_DISPATCH_ACCEPTOR);
-    if (r == 0)
-        r = check_range(reading, "block_on_close", options->block_on_close, WEIR_NO);
+    if (limit->size == sizeof(number))
+        memcpy(at, &number, sizeof(number));
+    else
+        memcpy(at, &value, sizeof(value));
+}
+
+static int check_limit(struct reading *reading, const struct limit *limit)
+{
+    size_t value = value_of(reading->options, limit);
+    bool unbuffered = limit->at == offsetof(struct weir_options, wbufsize) &&
+                      value == WEIR_UNBUFFERED;
+
+    if (value == 0 || unbuffered || (value >= limit->least && value <= limit->most))
+        return 0;
+    if (limit->least > 0)
+        return REFUSE(reading, "%s is %zu: it must be %zu KiB to %zu MiB", limit->name, value,
+                      limit->least >> 10, limit->most >> 20);
+    return REFUSE(reading, "%s is %zu: at most %zu", limit->name, value, limit->most);
+}
+
+static int check_limits(struct reading *reading)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < LIMITS && r == 0; i++)
+        r = check_limit(reading, &limits[i]);
     return r;
+}
+
+static void set_usual_values(struct weir_options *options)
+{
+    for (size_t i = 0; i < LIMITS; i++)
+        if (value_of(options, &limits[i]) == 0 && limits[i].usual > 0)
+            set_value(options, &limits[i], limits[i].usual);
 }
 
 static int check_mode(struct reading *reading)
@@ -241,14 +291,7 @@ static int check_concurrency(struct reading *reading)
 {
     const struct weir_options *options = reading->options;
     enum weir_concurrency how = options->concurrency;
-    int r = check_range(reading, "concurrency", how, WEIR_PREFORK);
 
-    if (r == 0)
-        r = check_range(reading, "max_children", options->max_children, CHILDREN_MAX);
-    if (r == 0)
-        r = check_range(reading, "processes", options->processes, PROCESSES_MAX);
-    if (r < 0)
-        return r;
     if (options->max_children > 0 && how != WEIR_FORK)
         return REFUSE(reading, "max_children is %u, but concurrency is not WEIR_FORK",
                       options->max_children);
@@ -322,25 +365,14 @@ static int complete(struct reading *reading)
     struct weir_options *options = reading->options;
     uint32_t cpus = cpulist_count_allowed();
 
+    set_usual_values(options);
     if (options->processes == 0)
-        options->processes = cpus < PROCESSES_MAX ? cpus : PROCESSES_MAX;
+        options->processes = cpus < WEIR_MAX_PROCESSES ? cpus : WEIR_MAX_PROCESSES;
     if (options->workers == 0)
         options->workers = options->concurrency == WEIR_PREFORK
             ? share_of(cpus, options->processes) : cpus;
-    if (options->workers > HANDOFF_WORKERS_MAX)
-        options->workers = HANDOFF_WORKERS_MAX;
-    if (options->acceptors == 0)
-        options->acceptors = 1;
-    if (options->rbufsize == 0)
-        options->rbufsize = RBUFSIZE_DEFAULT;
-    if (options->wbufsize == 0)
-        options->wbufsize = WBUFSIZE_DEFAULT;
-    if (options->max_packet_size == 0)
-        options->max_packet_size = PACKET_SIZE_DEFAULT;
-    if (options->poll_interval_ms == 0)
-        options->poll_interval_ms = POLL_INTERVAL_DEFAULT_MS;
-    if (options->max_children == 0)
-        options->max_children = CHILDREN_DEFAULT;
+    if (options->workers > WEIR_MAX_WORKERS)
+        options->workers = WEIR_MAX_WORKERS;
     return complete_max_connections(reading);
 }
 
@@ -353,7 +385,7 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
     if (r == 0)
         r = check_listens(&reading);
     if (r == 0)
-        r = check_sizes(&reading);
+        r = check_limits(&reading);
     if (r == 0)
         r = check_mode(&reading);
     if (r == 0)

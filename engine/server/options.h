@@ -10,8 +10,6 @@
 
 #include <stddef.h>
 
-#define OPTIONS_ACCEPTORS_MAX 64
-
 /*
  * Copies the caller's options, of whatever version, and puts the defaults' values in place of
  * zeros. The pointers in it are still the caller's.

@@ -67,7 +67,7 @@ static int parse_cpus(struct weir_server *server)
 
     if (!server->options.worker_cpus)
         return 0;
-    n = cpulist_parse(server->options.worker_cpus, server->cpus, HANDOFF_WORKERS_MAX, why,
+    n = cpulist_parse(server->options.worker_cpus, server->cpus, WEIR_MAX_WORKERS, why,
                       sizeof(why));
     if (n < 0)
         return SERVER_REFUSE(n, "worker_cpus: %s", why);
@@ -181,9 +181,6 @@ int server_create_pool(struct weir_server *server)
         .cpus_len = server->cpus_len,
     }, &server->pool);
 
-    if (r == -EINVAL)
-        return SERVER_REFUSE(r, "stack_size is %zu: it must be 16 KiB to 256 MiB",
-                             options->stack_size);
     if (r < 0)
         return SERVER_REFUSE(r, "the pool of workers: %s", strerror(-r));
     return 0;

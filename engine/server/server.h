@@ -51,7 +51,7 @@ struct weir_server {
     struct acceptor *parents;       /* reach that by; else NULL */
     struct acceptor *acceptors;
     size_t acceptors_len;
-    int cpus[HANDOFF_WORKERS_MAX];
+    int cpus[WEIR_MAX_WORKERS];
     size_t cpus_len;
     struct owner owner;             /* of Unix paths */
     struct multicast multicast;
@@ -74,7 +74,7 @@ struct weir_server {
     bool closing;                   /* somebody is in weir_server_close */
     bool thread_started;            /* weir_server_start's has to be joined */
     pthread_t thread;
-    pthread_t acceptor_threads[OPTIONS_ACCEPTORS_MAX];  /* all but the first one's */
+    pthread_t acceptor_threads[WEIR_MAX_ACCEPTORS];  /* all but the first one's */
     size_t acceptors_running;       /* these */
 };
 
