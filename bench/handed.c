@@ -10,7 +10,8 @@
 struct connection *handed_create(struct weir_server *server, int fd,
                                  const struct weir_handler *handler)
 {
-    return connection_create(&server->pool->crew.table, fd, NULL, 0, handler, "fd:");
+    return connection_create(&server->pool->crew.table, fd, NULL, 0, handler,
+                             &server->submission);
 }
 
 void handed_over(struct weir_server *server, struct connection *conn)

@@ -33,6 +33,7 @@ struct house {
 
 static struct house house;
 static const struct weir_handler handler = { .name = "test", .state_size = 24 };
+static const struct endpoint endpoint = { .handler = &handler, .uri = "unix:@test" };
 
 static struct connection *enter(int *ret_peer_fd)
 {
@@ -42,7 +43,7 @@ static struct connection *enter(int *ret_peer_fd)
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     conn = connection_create(&house.table, fds[0], &unnamed, sizeof(sa_family_t), &handler,
-                             "unix:@test");
+                             &endpoint);
     assert_non_null(conn);
     *ret_peer_fd = fds[1];
     return conn;
@@ -291,7 +292,7 @@ static void a_descriptor_that_the_table_has_no_slot_for_is_refused(void **state)
 
     (void)state;
     assert_null(connection_create(&house.table, (int)house.table.size, &unnamed,
-                                  sizeof(sa_family_t), &handler, ""));
+                                  sizeof(sa_family_t), &handler, &endpoint));
     assert_int_equal(connection_table_open(&house.table), 1);
 }
 
@@ -436,7 +437,7 @@ static void expect_peer(const struct sockaddr *peer, socklen_t peer_len, socklen
     int fds[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    conn = connection_create(&house.table, fds[0], peer, peer_len, &handler, "");
+    conn = connection_create(&house.table, fds[0], peer, peer_len, &handler, &endpoint);
     connection_start(conn);
     connection_peer(conn, &got, &len);
     assert_int_equal(len, expect_len);
@@ -479,7 +480,7 @@ static bool keeps_a_descriptor_above_the_limit(void)
         connection_table_init(&table) < 0)
         return false;
     conn = connection_create(&table, HIGH_FD, &unnamed, sizeof(sa_family_t), &handler,
-                             "unix:@test");
+                             &endpoint);
     kept = conn && connection_table_has(&table, HIGH_FD);
     if (conn)
         connection_close(&table, conn);

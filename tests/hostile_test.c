@@ -90,6 +90,7 @@ static struct crew crew;
 static struct worker worker;
 static struct service service;
 static struct weir_handler handler, other_handler;
+static struct endpoint endpoint = { .uri = "hostile" };
 
 /* Of this run. */
 static struct {
@@ -856,7 +857,7 @@ static void let_in(int fd, const struct weir_handler *how)
 {
     const struct sockaddr_in peer = { .sin_family = AF_INET };
     struct connection *conn = connection_create(&crew.table, fd, (const struct sockaddr *)&peer,
-                                                sizeof(peer), how, "hostile");
+                                                sizeof(peer), how, &endpoint);
 
     socket_of(fd)->open = true;
     handoff_put(&crew.handoff, conn);

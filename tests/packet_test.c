@@ -12,6 +12,7 @@
 
 static const struct packet_format format = { .state_size = 3, .data_size = 8 };
 static const struct weir_handler handler = { .name = "test", .state_size = 3 };
+static const struct endpoint endpoint = { .handler = &handler, .uri = "unixgram:" };
 
 static struct buffers blocks;
 static struct packet_tray *tray;
@@ -75,7 +76,7 @@ static void say(int fd, const char *text)
 static struct packet *take(unsigned i)
 {
     return packet_tray_take(tray, i, &(const struct packet_origin){
-        .fd = server, .handler = &handler, .listen = "unixgram:",
+        .fd = server, .endpoint = &endpoint,
     });
 }
 

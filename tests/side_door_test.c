@@ -48,7 +48,8 @@ static int make_door(struct door *door)
     const struct side_door_config config = {
         .admission = &door->server->acceptor_config.admission,
         .max_connections = door->server->acceptor_config.max_connections,
-        .fd = door->listen_fd, .handler = &words, .listen = "side", .call_fd = door->call_fd,
+        .fd = door->listen_fd, .endpoint = door->server->endpoints[0],
+        .call_fd = door->call_fd,
     };
 
     return side_door_create(&door->server->pool->crew, &config, &door->door);

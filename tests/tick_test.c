@@ -58,6 +58,7 @@ static void serve(struct task *task)
 }
 
 static const struct weir_handler handler = { .name = "serve" };
+static const struct endpoint endpoint = { .handler = &handler, .uri = "unix:@tick" };
 
 static void connect_client(struct pool *pool, struct client *client)
 {
@@ -68,7 +69,7 @@ static void connect_client(struct pool *pool, struct client *client)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     client->fd = fds[0];
     conn = connection_create(&pool->crew.table, fds[1], &peer, sizeof(peer.sa_family), &handler,
-                             "unix:@tick");
+                             &endpoint);
     assert_non_null(conn);
     assert_int_equal(write(fds[0], "t", 1), 1);
     handoff_put(&pool->crew.handoff, conn);

@@ -106,7 +106,7 @@ static int give_to_pool(struct acceptor *acceptor, struct listening *listening)
     return receiver_create(&acceptor->pool->crew, &(const struct receiver_config){
         .admission = &config->admission, .max_connections = config->max_connections,
         .call_fd = acceptor->call_fd,
-    }, listening->listener.fd, listening->handler, listening->listener.uri, &listening->receiver);
+    }, listening->listener.fd, listening->endpoint, &listening->receiver);
 }
 
 /* Nobody is told of those that are somebody else's, nor yet of those that are shared. */
@@ -120,7 +120,7 @@ static int watch_listener(struct acceptor *acceptor, int fd, size_t i)
 }
 
 int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
-                 const struct weir_handler *handler)
+                 const struct endpoint *endpoint)
 {
     size_t len = acceptor->listening_len;
     struct listening *listening = realloc(acceptor->listening, (len + 1) * sizeof(*listening));
@@ -129,7 +129,7 @@ int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
     if (!listening)
         return -ENOMEM;
     acceptor->listening = listening;
-    listening[len] = (struct listening){ .listener = *listener, .handler = handler };
+    listening[len] = (struct listening){ .listener = *listener, .endpoint = endpoint };
     if (listener->type == SOCK_DGRAM && !acceptor->config->mixin)
         r = give_to_pool(acceptor, &listening[len]);
     else
@@ -142,7 +142,7 @@ int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
 
 static bool holds_one(const struct acceptor *acceptor)
 {
-    return acceptor->held.accepted.handler != NULL;
+    return acceptor->held.accepted.endpoint != NULL;
 }
 
 /* Nobody can be had who serves it. */
@@ -159,7 +159,7 @@ static struct held take_held(struct acceptor *acceptor)
 {
     struct held held = acceptor->held;
 
-    acceptor->held.accepted.handler = NULL;
+    acceptor->held.accepted.endpoint = NULL;
     return held;
 }
 
@@ -174,13 +174,13 @@ static void refuse_held(struct acceptor *acceptor)
 {
     struct held held = take_held(acceptor);
 
-    if (held.accepted.handler)
+    if (held.accepted.endpoint)
         refuse(acceptor, held_client(&held), -EAGAIN);
 }
 
 void acceptor_forget_held(struct acceptor *acceptor)
 {
-    acceptor->held.accepted.handler = NULL;
+    acceptor->held.accepted.endpoint = NULL;
 }
 
 /* In a child of ours, which has it, too: closes its descriptor, and says nothing. */
@@ -190,7 +190,7 @@ static void leave_held(struct acceptor *acceptor)
 
     if (holds_one(acceptor))
         accepted_drop(accepted);
-    accepted->handler = NULL;
+    accepted->endpoint = NULL;
 }
 
 static void close_all(struct acceptor *acceptor, int type)
@@ -310,11 +310,12 @@ static void admit_held(struct acceptor *acceptor, int stop_fd)
 static int receive_one(struct acceptor *acceptor, const struct listening *listening, int stop_fd)
 {
     const struct packet_origin origin = {
-        .fd = listening->listener.fd, .handler = listening->handler,
-        .listen = listening->listener.uri, .receiver = listening->receiver,
+        .fd = listening->listener.fd, .endpoint = listening->endpoint,
+        .receiver = listening->receiver,
     };
     struct accepted accepted = {
-        .fd = origin.fd, .handler = origin.handler, .listen = origin.listen, .stop_fd = stop_fd,
+        .fd = origin.fd, .endpoint = origin.endpoint, .handler = origin.endpoint->handler,
+        .stop_fd = stop_fd,
     };
     int n;
 
@@ -339,8 +340,8 @@ static int accept_client(const struct listening *listening, int stop_fd,
                          struct sockaddr_storage *peer, struct accepted *ret)
 {
     *ret = (struct accepted){
-        .peer = (const struct sockaddr *)peer, .handler = listening->handler,
-        .listen = listening->listener.uri, .stop_fd = stop_fd,
+        .peer = (const struct sockaddr *)peer, .endpoint = listening->endpoint,
+        .handler = listening->endpoint->handler, .stop_fd = stop_fd,
     };
     ret->fd = sys_accept(listening->listener.fd, peer, &ret->peer_len);
     return ret->fd < 0 ? ret->fd : 0;
@@ -405,7 +406,7 @@ static void rest_while_full(struct acceptor *acceptor, const struct listening *l
 
     tally_add(&acceptor->tally, TALLY_FULL, 1);
     log_line(LOG_FULL, "%s: full: %zu connections are open, as many as max_connections, max_children "
-             "or the limit of open files allow, and others wait", listening->listener.uri,
+             "or the limit of open files allow, and others wait", listening->endpoint->uri,
              connection_table_open(&crew->table));
     room_make(crew);
     rest_for_room(acceptor, next_try_ms(acceptor));
@@ -424,12 +425,12 @@ static void rest_for_want_of(struct acceptor *acceptor, const char *listen, cons
 static void rest_for_shortage(struct acceptor *acceptor, const struct listening *listening,
                               int error)
 {
-    rest_for_want_of(acceptor, listening->listener.uri, why_error(error));
+    rest_for_want_of(acceptor, listening->endpoint->uri, why_error(error));
 }
 
 static void rest_for_somebody(struct acceptor *acceptor)
 {
-    rest_for_want_of(acceptor, acceptor->held.accepted.listen,
+    rest_for_want_of(acceptor, acceptor->held.accepted.endpoint->uri,
                      acceptor->config->mixin->reap
                      ? "no child can be had: raise RLIMIT_NPROC (ulimit -u), the cgroup's pids.max "
                        "or its memory, or lower max_children"
@@ -613,8 +614,8 @@ static void lend(struct acceptor *acceptor, size_t i, uint64_t now_ms)
     const struct side_door_config config = {
         .admission = &acceptor->config->admission,
         .max_connections = acceptor->config->max_connections,
-        .fd = listening->listener.fd, .handler = listening->handler,
-        .listen = listening->listener.uri, .call_fd = acceptor->call_fd,
+        .fd = listening->listener.fd, .endpoint = listening->endpoint,
+        .call_fd = acceptor->call_fd,
     };
 
     if (lending_begin(&listening->lending, &acceptor->pool->crew, &config, now_ms) < 0)
@@ -708,7 +709,7 @@ static void note_failures(struct acceptor *acceptor, uint64_t now_ms)
         if (error == 0)
             continue;
         if (listening->failed_ms == 0 || now_ms - listening->failed_ms > QUIET_MS)
-            log_line(LOG_SHORTAGE, "%s: receiving pauses: %s", listening->listener.uri,
+            log_line(LOG_SHORTAGE, "%s: receiving pauses: %s", listening->endpoint->uri,
                      strerror(-error));
         listening->failed_ms = now_ms;
         listening->look_again_ms = now_ms + REST_MS;

@@ -21,6 +21,7 @@
 #include "engine/base/tally.h"
 #include "engine/modes/mixin.h"
 #include "engine/net/admission.h"
+#include "engine/net/endpoint.h"
 #include "engine/net/listener.h"
 #include "engine/pool/lending.h"
 #include "engine/pool/packet.h"
@@ -35,7 +36,7 @@
 
 struct listening {
     struct listener listener;
-    const struct weir_handler *handler;
+    const struct endpoint *endpoint;
     struct receiver *receiver;  /* of a datagram socket that the pool receives from; else NULL */
     struct lending lending;     /* to the pool; only while it runs, and never where it is shared */
     bool ready;                 /* accept has not said yet that there is no more */
@@ -55,7 +56,7 @@ struct acceptor_config {
 
 /* Accepted, while the mixin can't have a thread or child for it. */
 struct held {
-    struct accepted accepted;   /* its handler is NULL: nobody is held */
+    struct accepted accepted;   /* its endpoint is NULL: nobody is held */
     struct sockaddr_storage peer;
 };
 
@@ -84,9 +85,12 @@ int acceptor_init(struct acceptor *acceptor, const struct acceptor_config *confi
                   struct pool *pool, bool first);
 void acceptor_fini(struct acceptor *acceptor);
 
-/* Takes over an open listener. 0, or -errno and the listener is still the caller's. */
+/*
+ * Takes over an open listener; what comes by it is the endpoint's, which outlives the acceptor. 0, or
+ * -errno and the listener is still the caller's.
+ */
 int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
-                 const struct weir_handler *handler);
+                 const struct endpoint *endpoint);
 
 /*
  * Closes what listens, and refuses who is held; and the datagram sockets, once no reply is to leave

@@ -11,7 +11,7 @@ bool accepted_is_welcome(const struct accepted *accepted, const struct admission
 {
     const struct weir_peer peer = {
         .address = accepted->peer, .address_len = accepted->peer_len, .fd = accepted->fd,
-        .listen = accepted->listen,
+        .listen = accepted->endpoint->uri,
     };
     const struct packet *packet = accepted->packet;
 
@@ -45,7 +45,7 @@ struct connection *accepted_connect(const struct accepted *accepted,
         return &accepted->packet->conn;
     }
     conn = connection_create(table, accepted->fd, accepted->peer, accepted->peer_len,
-                             accepted->handler, accepted->listen);
+                             accepted->handler, accepted->endpoint);
     if (conn)
         conn->guest = accepted->guest;
     return conn;

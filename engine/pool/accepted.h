@@ -9,6 +9,7 @@
 
 #include "engine/base/tally.h"
 #include "engine/net/admission.h"
+#include "engine/net/endpoint.h"
 #include "engine/pool/connection.h"
 #include "engine/pool/crew.h"
 #include "engine/pool/packet.h"
@@ -21,8 +22,8 @@ struct accepted {
     int fd;
     const struct sockaddr *peer;
     socklen_t peer_len;
-    const struct weir_handler *handler;
-    const char *listen;
+    const struct endpoint *endpoint;
+    const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
     struct crowd_guest *guest;  /* its place in the server's crowd; NULL: it is not counted */
     struct packet *packet;      /* a datagram: fd is the server's socket; NULL: a connection */
     int stop_fd;                /* readable once the acceptor is told to stop; -1: none is */

@@ -211,14 +211,15 @@ static struct connection *allocate(struct connection_table *table, int fd, size_
 
 struct connection *connection_create(struct connection_table *table, int fd,
                                      const struct sockaddr *peer, socklen_t peer_len,
-                                     const struct weir_handler *handler, const char *listen)
+                                     const struct weir_handler *handler,
+                                     const struct endpoint *endpoint)
 {
     struct connection *conn = allocate(table, fd, handler->state_size);
 
     if (!conn)
         return NULL;
     conn->handler = handler;
-    conn->listen = listen;
+    conn->endpoint = endpoint;
     note_peer(conn, peer, peer_len);
     atomic_init(&conn->state, CONNECTION_QUEUED);
     enter_slot(table, conn);
@@ -241,16 +242,16 @@ struct connection *connection_create_opened(struct connection_table *table, int 
 }
 
 struct connection *connection_create_socket(struct connection_table *table, int fd,
-                                            const struct weir_handler *handler,
-                                            const char *listen, struct receiver *receiver)
+                                            const struct endpoint *endpoint,
+                                            struct receiver *receiver)
 {
     struct connection *conn = allocate(table, fd, 0);
 
     if (!conn)
         return NULL;
     conn->kind = CONNECTION_SOCKET;
-    conn->handler = handler;
-    conn->listen = listen;
+    conn->handler = endpoint->handler;
+    conn->endpoint = endpoint;
     conn->receiver = receiver;
     atomic_init(&conn->state, CONNECTION_RUNNING);
     enter_slot(table, conn);

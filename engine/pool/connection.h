@@ -33,6 +33,7 @@
 
 #include "engine/base/compiler.h"
 #include "engine/net/crowd.h"
+#include "engine/net/endpoint.h"
 #include "engine/sync/epoll_set.h"
 #include "engine/sync/inbox.h"
 #include "engine/sync/reclaim.h"
@@ -88,10 +89,10 @@ struct connection {
     bool unplaced : 1;      /* others wait for its place: it ends once what has arrived is served */
     bool starved : 1;       /* no memory for a fiber: what has begun ends, what hasn't is refused */
     uint16_t sent;          /* bytes, until it rested last; UINT16_MAX: or more */
-    const struct weir_handler *handler;
+    const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
     _Atomic uint64_t idle_since_ms; /* who looks for long idle ones reads it */
-    const char *listen;     /* the listener's URI */
+    const struct endpoint *endpoint;    /* that it came in by */
     union {
         struct crowd_guest *guest;  /* ACCEPTED: its place in the table's crowd; NULL: none */
         struct receiver *receiver;  /* SOCKET: whose it is */
@@ -157,14 +158,15 @@ void connection_table_each(struct connection_table *table,
  */
 struct connection *connection_create(struct connection_table *table, int fd,
                                      const struct sockaddr *peer, socklen_t peer_len,
-                                     const struct weir_handler *handler, const char *listen);
+                                     const struct weir_handler *handler,
+                                     const struct endpoint *endpoint);
 struct connection *connection_create_opened(struct connection_table *table, int fd, int family,
                                             struct task *task);
 
 /* A datagram socket, RUNNING, in the table. NULL: as above. */
 struct connection *connection_create_socket(struct connection_table *table, int fd,
-                                            const struct weir_handler *handler,
-                                            const char *listen, struct receiver *receiver);
+                                            const struct endpoint *endpoint,
+                                            struct receiver *receiver);
 
 /* Says FIN, and lets its address go; the close is to come. The owner, state RUNNING. */
 void connection_end_output(struct connection_table *table, struct connection *conn);

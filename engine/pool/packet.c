@@ -293,11 +293,13 @@ struct packet *packet_tray_look(struct packet_tray *tray, unsigned i)
 
 static void init_connection(struct connection *conn, const struct packet_origin *origin)
 {
-    memset(conn, 0, offsetof(struct connection, user_state) + origin->handler->state_size);
+    const struct weir_handler *handler = origin->endpoint->handler;
+
+    memset(conn, 0, offsetof(struct connection, user_state) + handler->state_size);
     conn->kind = CONNECTION_PACKET;
     conn->fd = origin->fd;
-    conn->handler = origin->handler;
-    conn->listen = origin->listen;
+    conn->handler = handler;
+    conn->endpoint = origin->endpoint;
     atomic_init(&conn->state, CONNECTION_QUEUED);
 }
 

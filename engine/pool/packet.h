@@ -97,8 +97,7 @@ int packet_send_all(struct packet *const *packets, unsigned len);
 /* The socket that a packet came from. */
 struct packet_origin {
     int fd;
-    const struct weir_handler *handler;
-    const char *listen;             /* the listener's URI */
+    const struct endpoint *endpoint;
     struct receiver *receiver;      /* NULL: there is no pool */
 };
 

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
@@ -15,7 +14,6 @@ struct receiver {
     struct receiver_config config;
     struct crew *crew;
     struct connection *socket;
-    char listen[WEIR_ADDRESS_SIZE];     /* the socket's address */
     _Atomic bool paused;
     _Atomic int failure;                /* -errno that the acceptor has not been told yet; or 0 */
 };
@@ -29,8 +27,7 @@ static struct epoll_set *home_for(struct crew *crew, int fd)
 }
 
 int receiver_create(struct crew *crew, const struct receiver_config *config, int fd,
-                    const struct weir_handler *handler, const char *listen,
-                    struct receiver **ret)
+                    const struct endpoint *endpoint, struct receiver **ret)
 {
     struct receiver *receiver = malloc(sizeof(*receiver));
     int r;
@@ -42,11 +39,9 @@ int receiver_create(struct crew *crew, const struct receiver_config *config, int
     if (receiver->config.max_connections > crew->table.size)
         receiver->config.max_connections = crew->table.size;
     receiver->crew = crew;
-    snprintf(receiver->listen, sizeof(receiver->listen), "%s", listen);
     atomic_init(&receiver->paused, true);
     atomic_init(&receiver->failure, 0);
-    receiver->socket = connection_create_socket(&crew->table, fd, handler, receiver->listen,
-                                                receiver);
+    receiver->socket = connection_create_socket(&crew->table, fd, endpoint, receiver);
     if (!receiver->socket) {
         free(receiver);
         return -ENOMEM;
@@ -180,7 +175,7 @@ static bool is_admitted(const struct receiver *receiver, const struct packet *pa
 
     return admission_allows(receiver->config.admission, &(const struct weir_peer){
         .address = (const struct sockaddr *)&packet->peer, .address_len = packet->peer_len,
-        .fd = socket->fd, .listen = socket->listen,
+        .fd = socket->fd, .listen = socket->endpoint->uri,
     }, packet_sender(packet), socket->handler->name, tally);
 }
 
@@ -189,8 +184,7 @@ static unsigned admit(struct worker *worker, struct receiver *receiver, unsigned
 {
     const struct connection *socket = receiver->socket;
     const struct packet_origin origin = {
-        .fd = socket->fd, .handler = socket->handler, .listen = socket->listen,
-        .receiver = receiver,
+        .fd = socket->fd, .endpoint = socket->endpoint, .receiver = receiver,
     };
     unsigned admitted = 0;
 

@@ -32,13 +32,9 @@ struct receiver_config {
     int call_fd;                /* the acceptor's eventfd: see receiver_failure */
 };
 
-/*
- * Paused. fd is watched in the epoll set of one of the workers. listen: the listener's URI. 0 or
- * -errno.
- */
+/* Paused. fd is watched in the epoll set of one of the workers. 0 or -errno. */
 int receiver_create(struct crew *crew, const struct receiver_config *config, int fd,
-                    const struct weir_handler *handler, const char *listen,
-                    struct receiver **ret);
+                    const struct endpoint *endpoint, struct receiver **ret);
 
 /* Once the workers' threads have ended, or before they begin. */
 void receiver_destroy(struct receiver *receiver);

@@ -207,8 +207,8 @@ static bool let_in(struct worker *worker, struct side_door *door, const struct c
     struct crowd *crowd = door->crew->table.crowd;
     struct accepted accepted = {
         .fd = caller->fd, .peer = (const struct sockaddr *)&caller->peer,
-        .peer_len = caller->peer_len, .handler = door->config.handler,
-        .listen = door->config.listen,
+        .peer_len = caller->peer_len, .endpoint = door->config.endpoint,
+        .handler = door->config.endpoint->handler,
     };
 
     if (accepted_is_welcome(&accepted, door->config.admission, &worker->tally) &&

@@ -15,6 +15,7 @@
 #define WEIR_SIDE_DOOR_H
 
 #include "engine/net/admission.h"
+#include "engine/net/endpoint.h"
 #include "engine/weir.h"
 
 #include <stdbool.h>
@@ -29,8 +30,7 @@ struct side_door_config {
     const struct admission *admission;
     size_t max_connections;
     int fd;                             /* the listener */
-    const struct weir_handler *handler;
-    const char *listen;                 /* the listener's URI; kept, not copied */
+    const struct endpoint *endpoint;    /* what comes by it */
     int call_fd;                        /* the acceptor's eventfd: see side_door_is_open */
 };
 

@@ -63,7 +63,7 @@ static int inherit_listeners(struct weir_server *server)
         struct listener listener = parent->listening[i].listener;
 
         listener.path[0] = '\0';
-        r = acceptor_add(&server->acceptors[0], &listener, parent->listening[i].handler);
+        r = acceptor_add(&server->acceptors[0], &listener, parent->listening[i].endpoint);
     }
     return r;
 }

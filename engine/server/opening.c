@@ -20,24 +20,51 @@ int server_copy_listens(struct weir_server *server)
         return -ENOMEM;
     for (size_t i = 0; i < len; i++) {
         struct weir_listen listen = options_listen(options, i);
+        struct server_listen *copy = &server->listens[i];
 
-        listen.address = strdup(listen.address);
-        if (!listen.address)
+        copy->like.handler = listen.handler;
+        copy->address = strdup(listen.address);
+        if (!copy->address)
             return -ENOMEM;
-        server->listens[server->listens_len++] = listen;
+        server->listens_len++;
     }
     options->listen = NULL;
-    options->listeners = server->listens;
-    options->listeners_len = len;
-    options->listener_size = sizeof(*server->listens);
+    options->listeners = NULL;
+    options->listeners_len = 0;
     return 0;
 }
 
 void server_free_listens(struct weir_server *server)
 {
     while (server->listens_len > 0)
-        free((char *)server->listens[--server->listens_len].address);
+        free(server->listens[--server->listens_len].address);
     free(server->listens);
+}
+
+static int create_endpoint(struct weir_server *server, const struct endpoint *like,
+                           const char *uri, const struct endpoint **ret)
+{
+    size_t len = server->endpoints_len;
+    struct endpoint **endpoints = realloc(server->endpoints, (len + 1) * sizeof(*endpoints));
+    int r;
+
+    if (!endpoints)
+        return -ENOMEM;
+    server->endpoints = endpoints;
+    r = endpoint_create(like, uri, &endpoints[len]);
+    if (r < 0)
+        return r;
+    *ret = endpoints[len];
+    server->endpoints_len++;
+    return 0;
+}
+
+void server_free_endpoints(struct weir_server *server)
+{
+    while (server->endpoints_len > 0)
+        endpoint_destroy(server->endpoints[--server->endpoints_len]);
+    free(server->endpoints);
+    server->endpoints = NULL;
 }
 
 /* What a listener of acceptor i is opened with. Several acceptors share a port by SO_REUSEPORT. */
@@ -76,23 +103,35 @@ static int open_socket(const struct weir_server *server, const char *uri, struct
         : listener_open(ret, uri, &options, server_why, sizeof(server_why));
 }
 
-static int add_listener(struct weir_server *server, struct acceptor *acceptor,
-                        struct listener *listener, const struct weir_handler *handler)
+/* Takes the listener, or closes it. */
+static int give_listener(struct weir_server *server, struct acceptor *acceptor,
+                         struct listener *listener, const struct endpoint *endpoint)
 {
     int r = multicast_prepare(&server->multicast, listener);
 
     if (r == 0)
-        r = acceptor_add(acceptor, listener, handler);
+        r = acceptor_add(acceptor, listener, endpoint);
     return r < 0 ? refuse_listener(listener, listener->uri, r, strerror(-r)) : 0;
 }
 
-static int open_listener(struct weir_server *server, struct acceptor *acceptor, const char *uri,
-                         const struct weir_handler *handler)
+/* The first acceptor's, which has an endpoint of its own. */
+static int add_listener(struct weir_server *server, struct listener *listener,
+                        const struct endpoint *like)
+{
+    const struct endpoint *endpoint;
+    int r = create_endpoint(server, like, listener->uri, &endpoint);
+
+    if (r < 0)
+        return refuse_listener(listener, listener->uri, r, strerror(-r));
+    return give_listener(server, &server->acceptors[0], listener, endpoint);
+}
+
+static int open_listener(struct weir_server *server, const struct server_listen *listen)
 {
     struct listener listener;
-    int r = open_socket(server, uri, &listener);
+    int r = open_socket(server, listen->address, &listener);
 
-    return r < 0 ? r : add_listener(server, acceptor, &listener, handler);
+    return r < 0 ? r : add_listener(server, &listener, &listen->like);
 }
 
 /* ------------------------------------------------------------------ names ------------- */
@@ -174,12 +213,12 @@ static int open_name(const struct weir_server *server, struct named *named)
 }
 
 static int add_named(struct weir_server *server, struct named *named,
-                     const struct weir_handler *handler)
+                     const struct endpoint *like)
 {
     int r = 0;
 
     for (int i = 0; i < named->listeners_len && r == 0; i++) {
-        r = add_listener(server, &server->acceptors[0], &named->listeners[i], handler);
+        r = add_listener(server, &named->listeners[i], like);
         if (r == 0)
             named->listeners[i].fd = -1;    /* the acceptor's now */
     }
@@ -188,7 +227,7 @@ static int add_named(struct weir_server *server, struct named *named,
 }
 
 static int open_addresses(struct weir_server *server, const struct address *addresses, int len,
-                          const struct weir_listen *listen)
+                          const struct server_listen *listen)
 {
     struct named named = { .addresses = addresses, .addresses_len = len };
     int r;
@@ -197,19 +236,19 @@ static int open_addresses(struct weir_server *server, const struct address *addr
         return SERVER_REFUSE(-E2BIG, "%s: the host has %d addresses: name some of them, %d at most",
                              listen->address, len, SERVER_ADDRESSES_MAX);
     if (len == 1)
-        return open_listener(server, &server->acceptors[0], listen->address, listen->handler);
+        return open_listener(server, listen);
     named.listeners = calloc((size_t)len, sizeof(*named.listeners));
     if (!named.listeners)
         return SERVER_REFUSE(-ENOMEM, "%s: %s", listen->address, strerror(ENOMEM));
     r = open_name(server, &named);
     if (r == 0)
-        r = add_named(server, &named, listen->handler);
+        r = add_named(server, &named, &listen->like);
     free(named.listeners);
     return r;
 }
 
 /* The first acceptor's. */
-static int open_listen(struct weir_server *server, const struct weir_listen *listen)
+static int open_listen(struct weir_server *server, const struct server_listen *listen)
 {
     struct address *addresses;
     int len = address_parse_all(listen->address, &addresses, server_why, sizeof(server_why));
@@ -223,13 +262,13 @@ static int open_listen(struct weir_server *server, const struct weir_listen *lis
 }
 
 /* Only a TCP port that we have bound ourselves can be shared by SO_REUSEPORT. */
-static bool can_be_joined(const struct weir_listen *listen)
+static bool can_be_joined(const struct server_listen *listen)
 {
     return strncmp(listen->address, "tcp:", 4) == 0;
 }
 
 /* What it is joined by: as it was bound. But no host stays none: [::] alone takes no IPv4. */
-static void joining_uri(const struct weir_listen *listen, const char *bound, char *buf,
+static void joining_uri(const struct server_listen *listen, const char *bound, char *buf,
                         size_t size)
 {
     if (strncmp(listen->address, "tcp://:", 7) == 0)
@@ -238,17 +277,25 @@ static void joining_uri(const struct weir_listen *listen, const char *bound, cha
         snprintf(buf, size, "%s", bound);
 }
 
-/* Each further acceptor binds what the first one has bound, from its i-th listener on. */
-static int join_listeners(struct weir_server *server, const struct weir_listen *listen, size_t i)
+static int join_listener(struct weir_server *server, struct acceptor *acceptor, const char *uri,
+                         const struct endpoint *endpoint)
 {
-    const struct acceptor *first = &server->acceptors[0];
+    struct listener listener;
+    int r = open_socket(server, uri, &listener);
+
+    return r < 0 ? r : give_listener(server, acceptor, &listener, endpoint);
+}
+
+/* Each further acceptor binds what the first one has bound, from its i-th listener on. */
+static int join_listeners(struct weir_server *server, const struct server_listen *listen, size_t i)
+{
     char uri[WEIR_ADDRESS_SIZE];
     int r = 0;
 
-    for (; i < first->listening_len && r == 0; i++) {
-        joining_uri(listen, first->listening[i].listener.uri, uri, sizeof(uri));
+    for (; i < server->endpoints_len && r == 0; i++) {
+        joining_uri(listen, server->endpoints[i]->uri, uri, sizeof(uri));
         for (size_t a = 1; a < server->acceptors_len && r == 0; a++)
-            r = open_listener(server, &server->acceptors[a], uri, listen->handler);
+            r = join_listener(server, &server->acceptors[a], uri, server->endpoints[i]);
     }
     return r;
 }
@@ -281,13 +328,13 @@ int server_open_listeners(struct weir_server *server)
 {
     int r = 0;
 
-    for (size_t i = 0; i < options_listens(&server->options) && r == 0; i++) {
-        struct weir_listen listen = options_listen(&server->options, i);
-        size_t before = server->acceptors[0].listening_len;
+    for (size_t i = 0; i < server->listens_len && r == 0; i++) {
+        const struct server_listen *listen = &server->listens[i];
+        size_t before = server->endpoints_len;
 
-        r = open_listen(server, &listen);
-        if (r == 0 && can_be_joined(&listen))
-            r = join_listeners(server, &listen, before);
+        r = open_listen(server, listen);
+        if (r == 0 && can_be_joined(listen))
+            r = join_listeners(server, listen, before);
     }
     return r == 0 ? join_group(server) : r;
 }
@@ -313,8 +360,11 @@ static int bind_locked(struct weir_server *server)
     r = server_open_listeners(server);
     if (r == 0)
         server->opening = BOUND;
-    for (size_t i = 0; i < server->acceptors_len && r < 0; i++)
+    if (r == 0)
+        return 0;
+    for (size_t i = 0; i < server->acceptors_len; i++)
         acceptor_drop_listeners(&server->acceptors[i]);
+    server_free_endpoints(server);
     return r;
 }
 
@@ -369,11 +419,10 @@ int weir_server_activate(struct weir_server *server)
 
 int weir_server_address(struct weir_server *server, size_t i, char *buf, size_t size)
 {
-    const struct acceptor *first = &server->acceptors[0];
     int len;
 
-    if (i >= first->listening_len)
+    if (i >= server->endpoints_len)
         return -ERANGE;
-    len = snprintf(buf, size, "%s", first->listening[i].listener.uri);
+    len = snprintf(buf, size, "%s", server->endpoints[i]->uri);
     return (size_t)len < size ? len : -ENOSPC;
 }

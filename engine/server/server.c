@@ -142,15 +142,16 @@ void server_fill_in_shared(struct weir_server *server)
         .unbuffered = options->wbufsize == WEIR_UNBUFFERED,
         .reply_always = options->reply_always,
     };
+    server->submission = (struct endpoint){ .handler = options->handler, .uri = "fd:" };
 }
 
 /* Any handler's, since whose sockets carry datagrams is known only when they are open. */
-static struct packet_format packet_format(const struct weir_options *options)
+static struct packet_format packet_format(const struct weir_server *server)
 {
-    struct packet_format format = { .data_size = options->max_packet_size };
+    struct packet_format format = { .data_size = server->options.max_packet_size };
 
-    for (size_t i = 0; i < options_listens(options); i++) {
-        size_t size = options_listen(options, i).handler->state_size;
+    for (size_t i = 0; i < server->listens_len; i++) {
+        size_t size = server->listens[i].like.handler->state_size;
 
         if (size > format.state_size)
             format.state_size = size;
@@ -167,8 +168,8 @@ int server_create_pool(struct weir_server *server)
             .stack_size = options->stack_size,
             .rbufsize = options->rbufsize,
             .wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize,
-            .packet_format = packet_format(options),
-            .sockets = options_listens(options) * SERVER_ADDRESSES_MAX,
+            .packet_format = packet_format(server),
+            .sockets = server->listens_len * SERVER_ADDRESSES_MAX,
             .shared_set = options->concurrency == WEIR_POOL &&
                           options->dispatch == WEIR_DISPATCH_ACCEPTOR,
             .threadless = options->concurrency != WEIR_POOL,
@@ -279,6 +280,7 @@ void server_free(struct weir_server *server)
         server->mixin->destroy(server->mixin);
     offload_destroy(server->offload);
     pool_destroy(server->pool);
+    server_free_endpoints(server);
     crowd_destroy(server->crowd);
     access_slot_fini(&server->access);
     pthread_cond_destroy(&server->changed);
@@ -322,6 +324,9 @@ static int build(struct weir_server *server)
         r = read_multicast(server);
     if (r < 0)
         return r;
+    r = server_copy_listens(server);
+    if (r < 0)
+        return could_not_build(server, r);
     r = server_create_pool(server);
     if (r == 0)
         r = create_access(server);
@@ -332,8 +337,6 @@ static int build(struct weir_server *server)
     r = server->offload ? create_mixin(server) : -ENOMEM;
     if (r == 0)
         r = server_create_acceptors(server);
-    if (r == 0)
-        r = server_copy_listens(server);
     if (r < 0)
         return could_not_build(server, r);
     forget_callers_strings(&server->options);

@@ -22,6 +22,7 @@
 #include "engine/modes/process.h"
 #include "engine/net/access.h"
 #include "engine/net/crowd.h"
+#include "engine/net/endpoint.h"
 #include "engine/net/multicast.h"
 #include "engine/pool/offload.h"
 #include "engine/pool/pool.h"
@@ -37,6 +38,12 @@
 
 enum server_state { FRESH, SERVING, STOPPED, CLOSED };
 enum opening { UNBOUND, BOUND, LISTENING };
+
+/* One of the options' listeners. */
+struct server_listen {
+    char *address;
+    struct endpoint like;           /* the endpoints of its addresses are: a name may have several */
+};
 
 struct weir_server {
     struct weir_options options;
@@ -55,8 +62,11 @@ struct weir_server {
     size_t cpus_len;
     struct owner owner;             /* of Unix paths */
     struct multicast multicast;
-    struct weir_listen *listens;    /* a copy: the caller's may go */
+    struct server_listen *listens;  /* a copy: the caller's may go */
     size_t listens_len;
+    struct endpoint **endpoints;    /* as many as the first acceptor has listeners */
+    size_t endpoints_len;
+    struct endpoint submission;     /* of what weir_submit_fd brings */
     struct doorman doorman;
     pthread_mutex_t lock;           /* of what follows */
     pthread_cond_t changed;         /* state has */
@@ -95,6 +105,7 @@ void server_free(struct weir_server *server);
 /* opening.c: likewise. */
 int server_copy_listens(struct weir_server *server);
 void server_free_listens(struct weir_server *server);
+void server_free_endpoints(struct weir_server *server);
 int server_open_listeners(struct weir_server *server);
 
 /* serving.c */

@@ -133,8 +133,9 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
 {
     struct sockaddr_storage peer;
     struct accepted accepted = {
-        .fd = fd, .peer = (const struct sockaddr *)&peer, .listen = "fd:", .stop_fd = -1,
-        .handler = handler ? handler : server->options.handler,
+        .fd = fd, .peer = (const struct sockaddr *)&peer, .stop_fd = -1,
+        .endpoint = &server->submission,
+        .handler = handler ? handler : server->submission.handler,
     };
     int r = options_check_handler(accepted.handler, "weir_submit_fd", server_why,
                                   sizeof(server_why));

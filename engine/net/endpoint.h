@@ -1,0 +1,25 @@
+/*
+ * endpoint.h - one address that clients come in by, and what is agreed for all of them.
+ *
+ * Whatever comes by it, a connection or a datagram, carries a pointer to it. It is made before
+ * anybody can come, never changed, and goes with the server: a connection may outlive its listener,
+ * which a close or a child of a fork closes, but not the server.
+ *
+ * Threads: any may read it; create and destroy by who makes and frees the server.
+ * Owns:    nothing: the handler is the program's.
+ */
+#ifndef WEIR_ENDPOINT_H
+#define WEIR_ENDPOINT_H
+
+#include "engine/weir.h"
+
+struct endpoint {
+    const struct weir_handler *handler; /* what weir_submit_fd serves may have another */
+    char uri[WEIR_ADDRESS_SIZE];        /* as it is bound, a port 0 resolved */
+};
+
+/* One of this address, otherwise like another one. 0 or -ENOMEM. destroy: NULL is fine. */
+int endpoint_create(const struct endpoint *like, const char *uri, struct endpoint **ret);
+void endpoint_destroy(struct endpoint *endpoint);
+
+#endif
