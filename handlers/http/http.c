@@ -20,6 +20,7 @@
 #include "handlers/http/grammar.h"
 #include "handlers/http/reply.h"
 #include "handlers/http/request.h"
+#include "handlers/http/scan.h"
 
 enum {
     BODY_LIMIT_DEFAULT = 1024 * 1024,
