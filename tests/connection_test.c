@@ -33,9 +33,12 @@ struct house {
 
 static struct house house;
 static const struct weir_handler handler = { .name = "test", .state_size = 24 };
-static const struct endpoint endpoint = { .handler = &handler, .uri = "unix:@test" };
+static struct quota quota;
+static const struct endpoint endpoint = {
+    .handler = &handler, .quota = &quota, .uri = "unix:@test",
+};
 
-static struct connection *enter(int *ret_peer_fd)
+static struct connection *enter_by(const struct endpoint *by, int *ret_peer_fd)
 {
     const struct sockaddr unnamed = { .sa_family = AF_UNIX };
     struct connection *conn;
@@ -43,10 +46,15 @@ static struct connection *enter(int *ret_peer_fd)
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     conn = connection_create(&house.table, fds[0], &unnamed, sizeof(sa_family_t), &handler,
-                             &endpoint);
+                             by);
     assert_non_null(conn);
     *ret_peer_fd = fds[1];
     return conn;
+}
+
+static struct connection *enter(int *ret_peer_fd)
+{
+    return enter_by(&endpoint, ret_peer_fd);
 }
 
 static int open_house(void **state)
@@ -55,6 +63,7 @@ static int open_house(void **state)
     reclaim_thread_init();
     if (connection_table_init(&house.table) < 0)
         return -1;
+    connection_table_add_quota(&house.table, &quota);
     house.conn = enter(&house.peer_fd);
     connection_start(house.conn);
     return 0;
@@ -325,6 +334,29 @@ static void who_wants_room_is_told_once_when_few_enough_are_left(void **state)
         close(peer_fds[i]);
 }
 
+static void each_quota_counts_its_own(void **state)
+{
+    static struct quota few = { .max = 1 };
+    static const struct endpoint narrow = { .handler = &handler, .quota = &few, .uri = "unix:@few" };
+    struct connection *conn;
+    int peer_fd;
+
+    (void)state;
+    connection_table_add_quota(&house.table, &few);
+    assert_false(quota_is_used_up(&few));
+    conn = enter_by(&narrow, &peer_fd);
+    assert_true(quota_is_used_up(&few));
+    assert_int_equal(quota_open(&quota), 1);
+    assert_int_equal(connection_table_open(&house.table), 2);
+    connection_table_want_room(&house.table, 1);
+    connection_start(conn);
+    connection_close(&house.table, conn);
+    assert_true(room_is_told());
+    assert_false(quota_is_used_up(&few));
+    assert_int_equal(connection_table_open(&house.table), 1);
+    close(peer_fd);
+}
+
 static void closing_says_fin_even_if_a_duplicate_is_open(void **state)
 {
     struct connection *conn;
@@ -520,6 +552,7 @@ int main(void)
         TEST(a_descriptor_that_the_table_has_no_slot_for_is_refused),
         TEST(a_descriptor_above_the_limit_is_kept),
         TEST(who_wants_room_is_told_once_when_few_enough_are_left),
+        TEST(each_quota_counts_its_own),
         TEST(closing_says_fin_even_if_a_duplicate_is_open),
         TEST(an_event_finds_its_connection_until_that_is_closed),
         TEST(a_connection_is_told_of_room_to_write_only_when_it_has_asked),

@@ -90,7 +90,8 @@ static struct crew crew;
 static struct worker worker;
 static struct service service;
 static struct weir_handler handler, other_handler;
-static struct endpoint endpoint = { .uri = "hostile" };
+static struct quota quota;
+static struct endpoint endpoint = { .quota = &quota, .uri = "hostile" };
 
 /* Of this run. */
 static struct {
@@ -897,6 +898,7 @@ static void begin(void)
         .serve = request_serve, .service = &service,
     }), 0);
     crew.table.private = true;
+    connection_table_add_quota(&crew.table, &quota);
     assert_int_equal(worker_init(&worker, &crew, 0), 0);
 }
 

@@ -12,7 +12,10 @@
 
 static const struct packet_format format = { .state_size = 3, .data_size = 8 };
 static const struct weir_handler handler = { .name = "test", .state_size = 3 };
-static const struct endpoint endpoint = { .handler = &handler, .uri = "unixgram:" };
+static struct quota quota;
+static const struct endpoint endpoint = {
+    .handler = &handler, .quota = &quota, .uri = "unixgram:",
+};
 
 static struct buffers blocks;
 static struct packet_tray *tray;

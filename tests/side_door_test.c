@@ -47,7 +47,6 @@ static int make_door(struct door *door)
 {
     const struct side_door_config config = {
         .admission = &door->server->acceptor_config.admission,
-        .max_connections = door->server->acceptor_config.max_connections,
         .fd = door->listen_fd, .endpoint = door->server->endpoints[0],
         .call_fd = door->call_fd,
     };

@@ -58,7 +58,10 @@ static void serve(struct task *task)
 }
 
 static const struct weir_handler handler = { .name = "serve" };
-static const struct endpoint endpoint = { .handler = &handler, .uri = "unix:@tick" };
+static struct quota quota;
+static const struct endpoint endpoint = {
+    .handler = &handler, .quota = &quota, .uri = "unix:@tick",
+};
 
 static void connect_client(struct pool *pool, struct client *client)
 {
@@ -110,6 +113,7 @@ static int begin(void **state)
     assert_int_equal(pool_create(&(const struct pool_config){ .crew = {
         .workers = 2, .stack_size = 65536, .rbufsize = 4096, .wbufsize = 4096, .serve = serve,
     } }, &bout.pool), 0);
+    connection_table_add_quota(&bout.pool->crew.table, &quota);
     assert_int_equal(pool_start(bout.pool), 0);
     for (size_t i = 0; i < CLIENTS; i++) {
         connect_client(bout.pool, &bout.clients[i]);

@@ -104,8 +104,7 @@ static int give_to_pool(struct acceptor *acceptor, struct listening *listening)
     const struct acceptor_config *config = acceptor->config;
 
     return receiver_create(&acceptor->pool->crew, &(const struct receiver_config){
-        .admission = &config->admission, .max_connections = config->max_connections,
-        .call_fd = acceptor->call_fd,
+        .admission = &config->admission, .call_fd = acceptor->call_fd,
     }, listening->listener.fd, listening->endpoint, &listening->receiver);
 }
 
@@ -368,7 +367,7 @@ static int accept_one(struct acceptor *acceptor, const struct listening *listeni
 
 bool acceptor_is_full(const struct acceptor *acceptor)
 {
-    return connection_table_open(&acceptor->pool->crew.table) >= acceptor->config->max_connections;
+    return quota_is_used_up(acceptor->config->quota);
 }
 
 /* Nothing more now: until a connection is closed, or in a moment. */
@@ -613,7 +612,6 @@ static void lend(struct acceptor *acceptor, size_t i, uint64_t now_ms)
     struct listening *listening = &acceptor->listening[i];
     const struct side_door_config config = {
         .admission = &acceptor->config->admission,
-        .max_connections = acceptor->config->max_connections,
         .fd = listening->listener.fd, .endpoint = listening->endpoint,
         .call_fd = acceptor->call_fd,
     };

@@ -23,6 +23,7 @@
 #include "engine/net/admission.h"
 #include "engine/net/endpoint.h"
 #include "engine/net/listener.h"
+#include "engine/net/quota.h"
 #include "engine/pool/lending.h"
 #include "engine/pool/packet.h"
 #include "engine/pool/pool.h"
@@ -49,7 +50,7 @@ struct listening {
 struct acceptor_config {
     struct admission admission;
     struct mixin *mixin;        /* serves what is accepted; NULL: the pool does */
-    size_t max_connections;
+    const struct quota *quota;  /* of all that have none of their own */
     bool shared;                /* other processes accept from the same listeners */
     struct housekeeping_config housekeeping;
 };

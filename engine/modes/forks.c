@@ -39,7 +39,8 @@
 struct seat {
     pid_t pid;                  /* 0: nobody sits here */
     int pidfd;                  /* -1: it has none */
-    const char *handler;        /* its name */
+    const struct weir_handler *handler;
+    struct quota *quota;        /* against which its connection is counted */
     struct crowd_guest *guest;  /* of its connection; NULL: it is not counted, or has left */
     char peer[WEIR_ADDRESS_SIZE];
 };
@@ -171,13 +172,14 @@ static void seat_child_locked(struct forks *forks, size_t i, pid_t pid,
 
     seat->pid = pid;
     seat->pidfd = watch_for_end_locked(forks, i, pid);
-    seat->handler = accepted->handler->name;
+    seat->handler = accepted->handler;
+    seat->quota = accepted->endpoint->quota;
     seat->guest = accepted->guest;
     address_text(accepted->peer, accepted->peer_len, seat->peer, sizeof(seat->peer));
     forks->taken++;
     if (seat->pidfd < 0)
         count_unseen_locked(forks, 1);
-    connection_table_lend(&forks->config.crew->table, 1);
+    connection_table_lend(&forks->config.crew->table, seat->quota, 1);
 }
 
 static int fork_locked(struct forks *forks, const struct accepted *accepted)
@@ -273,9 +275,10 @@ static void reap_seat(struct forks *forks, size_t i)
     if (!ended)
         return;
     if (crashed)
-        mixin_tell_death(&forks->config, seat.pid, status, -ECHILD, seat.peer, seat.handler);
+        mixin_tell_death(&forks->config, seat.pid, status, -ECHILD, seat.peer,
+                         seat.handler->name);
     log_sum_up();
-    connection_table_return(&forks->config.crew->table, 1);
+    connection_table_return(&forks->config.crew->table, seat.quota, 1);
 }
 
 static bool is_unseen(struct forks *forks, size_t i)
@@ -333,7 +336,7 @@ static void kill_all(struct mixin *mixin)
         if (seat->pid == 0)
             continue;
         log_line(LOG_CHILD, "child %d (handler '%s', %s) has not ended when it was cancelled: it "
-                 "is killed", (int)seat->pid, seat->handler, seat->peer);
+                 "is killed", (int)seat->pid, seat->handler->name, seat->peer);
         sys_kill_child(seat->pidfd, seat->pid);
     }
     pthread_mutex_unlock(&forks->lock);

@@ -14,6 +14,7 @@
 #define WEIR_MIXIN_H
 
 #include "engine/base/tally.h"
+#include "engine/net/quota.h"
 #include "engine/pool/accepted.h"
 #include "engine/pool/connection.h"
 #include "engine/pool/worker.h"
@@ -74,6 +75,7 @@ struct mixin_config {
     struct crew *crew;
     struct worker_rest rest;    /* without orders of its own */
     uint32_t drain_timeout_ms;
+    struct quota *quota;        /* the server's */
     uint32_t max_children;
     uint32_t processes;
     void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);

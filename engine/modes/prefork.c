@@ -363,7 +363,7 @@ static void link_child_locked(struct prefork *prefork, struct child *child)
     child->next = prefork->children;
     prefork->children = child;
     prefork->children_len++;
-    connection_table_lend(&prefork->config.crew->table, 1);
+    connection_table_lend(&prefork->config.crew->table, prefork->config.quota, 1);
 }
 
 static void unlink_child_locked(struct prefork *prefork, struct child *child)
@@ -561,7 +561,7 @@ static void reap_child(struct prefork *prefork, struct child *child)
     if (!child->leaving || status != 0)
         note_death(prefork, child, status);
     free_child(child);
-    connection_table_return(&prefork->config.crew->table, 1);
+    connection_table_return(&prefork->config.crew->table, prefork->config.quota, 1);
 }
 
 static void reap(struct mixin *mixin)

@@ -6,15 +6,17 @@
  * which a close or a child of a fork closes, but not the server.
  *
  * Threads: any may read it; create and destroy by who makes and frees the server.
- * Owns:    nothing: the handler is the program's.
+ * Owns:    nothing: the handler is the program's, the quota the server's.
  */
 #ifndef WEIR_ENDPOINT_H
 #define WEIR_ENDPOINT_H
 
+#include "engine/net/quota.h"
 #include "engine/weir.h"
 
 struct endpoint {
     const struct weir_handler *handler; /* what weir_submit_fd serves may have another */
+    struct quota *quota;                /* which its connections are counted against */
     char uri[WEIR_ADDRESS_SIZE];        /* as it is bound, a port 0 resolved */
 };
 

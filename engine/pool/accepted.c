@@ -41,7 +41,7 @@ struct connection *accepted_connect(const struct accepted *accepted,
     struct connection *conn;
 
     if (accepted->packet) {
-        connection_table_lend(table, 1);
+        connection_table_lend(table, accepted->endpoint->quota, 1);
         return &accepted->packet->conn;
     }
     conn = connection_create(table, accepted->fd, accepted->peer, accepted->peer_len,
@@ -65,7 +65,7 @@ void accepted_disconnect(const struct accepted *accepted, struct connection_tabl
                          struct connection *conn)
 {
     if (accepted->packet)
-        connection_table_return(table, 1);
+        connection_table_return(table, accepted->endpoint->quota, 1);
     else
         connection_forget(table, conn);
 }

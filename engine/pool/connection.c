@@ -58,11 +58,21 @@ void connection_table_fini(struct connection_table *table)
     munmap(table->slots, table->size * sizeof(*table->slots));
 }
 
+void connection_table_add_quota(struct connection_table *table, struct quota *quota)
+{
+    atomic_init(&quota->open, 0);
+    quota->next = table->quotas;
+    table->quotas = quota;
+}
+
 size_t connection_table_open(const struct connection_table *table)
 {
-    /* seq_cst: who reads 0 sees all that the last handler did, and who has asked for room misses
-     * no close. pairs: connection_table_release() */
-    return atomic_load_explicit(&table->open, memory_order_seq_cst);
+    size_t open = 0;
+
+    /* Once nothing is accepted any more each of them only falls: the sum is 0 when all are. */
+    for (const struct quota *quota = table->quotas; quota; quota = quota->next)
+        open += quota_open(quota);
+    return open;
 }
 
 bool connection_table_has(const struct connection_table *table, int fd)
@@ -112,6 +122,12 @@ static void note_used(struct connection_table *table, size_t end)
         ;
 }
 
+void connection_table_hold(struct quota *quota, size_t n)
+{
+    /* relaxed: acceptors alone count up, and they look at it themselves. pairs: none */
+    atomic_fetch_add_explicit(&quota->open, n, memory_order_relaxed);
+}
+
 static void enter_slot(struct connection_table *table, struct connection *conn)
 {
     note_used(table, (size_t)conn->fd + 1);
@@ -121,26 +137,19 @@ static void enter_slot(struct connection_table *table, struct connection *conn)
                                                      memory_order_relaxed);
     while (conn->generation == 0);
     if (conn->kind == CONNECTION_ACCEPTED)
-        /* relaxed: acceptors alone count up, and they look at it themselves. pairs: none */
-        atomic_fetch_add_explicit(&table->open, 1, memory_order_relaxed);
+        connection_table_hold(conn->endpoint->quota, 1);
     /* release: who finds it finds it whole. pairs: connection_table_each(), _of_event() */
     atomic_store_explicit(&table->slots[conn->fd], conn, memory_order_release);
 }
 
-void connection_table_hold(struct connection_table *table, size_t n)
-{
-    /* relaxed: as in enter_slot(). pairs: none */
-    atomic_fetch_add_explicit(&table->open, n, memory_order_relaxed);
-}
-
-void connection_table_release(struct connection_table *table, size_t n)
+void connection_table_release(struct connection_table *table, struct quota *quota, size_t n)
 {
     size_t below;
     size_t left;
 
     /* seq_cst: counts down, then looks who waits; store buffering. It also publishes what the
-     * handler did to who sees 0. pairs: connection_table_want_room(), _open() */
-    left = atomic_fetch_sub_explicit(&table->open, n, memory_order_seq_cst) - n;
+     * handler did to who sees 0. pairs: connection_table_want_room(), quota_open() */
+    left = atomic_fetch_sub_explicit(&quota->open, n, memory_order_seq_cst) - n;
     below = atomic_load_explicit(&table->room_below, memory_order_seq_cst);
     if (WEIR_LIKELY(left >= below))
         return;
@@ -149,18 +158,18 @@ void connection_table_release(struct connection_table *table, size_t n)
         sys_eventfd_signal(table->room_fd);
 }
 
-void connection_table_lend(struct connection_table *table, size_t n)
+void connection_table_lend(struct connection_table *table, struct quota *quota, size_t n)
 {
-    connection_table_hold(table, n);
+    connection_table_hold(quota, n);
     /* relaxed: for statistics. pairs: connection_table_lent() */
     atomic_fetch_add_explicit(&table->lent, n, memory_order_relaxed);
 }
 
-void connection_table_return(struct connection_table *table, size_t n)
+void connection_table_return(struct connection_table *table, struct quota *quota, size_t n)
 {
     /* relaxed: for statistics. pairs: connection_table_lent() */
     atomic_fetch_sub_explicit(&table->lent, n, memory_order_relaxed);
-    connection_table_release(table, n);
+    connection_table_release(table, quota, n);
 }
 
 size_t connection_table_lent(const struct connection_table *table)
@@ -275,7 +284,7 @@ static void take_out_of_table(struct connection_table *table, struct connection 
 static void let_die(struct connection_table *table, struct connection *conn)
 {
     if (conn->kind == CONNECTION_ACCEPTED)
-        connection_table_release(table, 1);
+        connection_table_release(table, conn->endpoint->quota, 1);
     if (table->private)
         free(conn);
     else

@@ -120,31 +120,36 @@ struct connection_table {
     struct crowd *crowd;                    /* the server's; NULL: addresses aren't counted */
     _Atomic size_t used;                    /* no slot from here on has ever been used */
     _Atomic uint32_t generations;
-    _Atomic size_t open;                    /* accepted and not yet closed */
+    struct quota *quotas;                   /* what is open is counted here: see quota.h */
     _Atomic size_t lent;                    /* of these, those that have no slot */
     _Atomic size_t room_below;              /* what was asked for; 0: nothing */
 };
 
 int connection_table_init(struct connection_table *table);
 void connection_table_fini(struct connection_table *table);
+
+/* Before the first connection: one of those that its endpoints have. Nothing is counted there yet. */
+void connection_table_add_quota(struct connection_table *table, struct quota *quota);
+
+/* How many are open, against whichever quota. */
 size_t connection_table_open(const struct connection_table *table);
 
 /* Is this descriptor a connection's already? Any thread. */
 bool connection_table_has(const struct connection_table *table, int fd);
 
 /*
- * Asks for room_fd to be written when a connection is closed and fewer than `below` are left
- * open. Any thread. It must look once more whether there is room after asking.
+ * Asks for room_fd to be written when a connection is closed and fewer than `below` are left open
+ * against its quota. Any thread. It must look once more whether there is room after asking.
  */
 void connection_table_want_room(struct connection_table *table, size_t below);
 
 /* Makes it as if n more were open, for as long as somebody needs it. */
-void connection_table_hold(struct connection_table *table, size_t n);
-void connection_table_release(struct connection_table *table, size_t n);
+void connection_table_hold(struct quota *quota, size_t n);
+void connection_table_release(struct connection_table *table, struct quota *quota, size_t n);
 
 /* n more are open although they aren't in the table: children have them, or they are datagrams. */
-void connection_table_lend(struct connection_table *table, size_t n);
-void connection_table_return(struct connection_table *table, size_t n);
+void connection_table_lend(struct connection_table *table, struct quota *quota, size_t n);
+void connection_table_return(struct connection_table *table, struct quota *quota, size_t n);
 size_t connection_table_lent(const struct connection_table *table);
 
 /* Calls fn for every connection there is. Any thread; fn runs inside a reclaim section. */

@@ -55,23 +55,28 @@ static unsigned of_same_socket(struct packet *const *packets, unsigned len)
     return n;
 }
 
-static void send_all(const struct sender *sender, struct packet **packets, unsigned len)
+/* The first of them, and those behind it that leave with it. How many. */
+static unsigned send_some(const struct sender *sender, struct packet **packets, unsigned len)
 {
-    unsigned over = 0;
+    struct quota *quota = packets[0]->conn.endpoint->quota;
+    int n = packet_send_all(packets, of_same_socket(packets, len));
+    unsigned over;
 
-    for (unsigned i = 0; i < len;) {
-        int n = packet_send_all(&packets[i], of_same_socket(&packets[i], len - i));
-
-        if (n > 0) {
-            note_sent(sender, &packets[i], (unsigned)n);
-            over += (unsigned)n;
-            i += (unsigned)n;
-        } else {
-            over += is_over(sender, packets[i++], n);
-        }
+    if (n > 0) {
+        note_sent(sender, packets, (unsigned)n);
+        over = (unsigned)n;
+    } else {
+        over = is_over(sender, packets[0], n);
     }
     tally_add(sender->tally, TALLY_CLOSED, over);
-    connection_table_return(&sender->crew->table, over);
+    connection_table_return(&sender->crew->table, quota, over);
+    return n > 0 ? (unsigned)n : 1;
+}
+
+static void send_all(const struct sender *sender, struct packet **packets, unsigned len)
+{
+    for (unsigned i = 0; i < len;)
+        i += send_some(sender, &packets[i], len - i);
 }
 
 static unsigned take_all(struct outbox *outbox, unsigned len, struct packet **ret)

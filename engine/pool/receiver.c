@@ -35,9 +35,6 @@ int receiver_create(struct crew *crew, const struct receiver_config *config, int
     if (!receiver)
         return -ENOMEM;
     receiver->config = *config;
-    /* More could overflow the ready queue. */
-    if (receiver->config.max_connections > crew->table.size)
-        receiver->config.max_connections = crew->table.size;
     receiver->crew = crew;
     atomic_init(&receiver->paused, true);
     atomic_init(&receiver->failure, 0);
@@ -108,16 +105,22 @@ int receiver_failure(struct receiver *receiver)
 
 /* ------------------------------------------------------------------ a turn ------------ */
 
+/* Datagrams in work count as connections. */
+static struct quota *quota_of(const struct receiver *receiver)
+{
+    return receiver->socket->endpoint->quota;
+}
+
 static bool is_full(const struct receiver *receiver)
 {
-    struct connection_table *table = &receiver->crew->table;
+    const struct quota *quota = quota_of(receiver);
 
-    if (WEIR_LIKELY(connection_table_open(table) < receiver->config.max_connections))
+    if (WEIR_LIKELY(!quota_is_used_up(quota)))
         return false;
     room_make(receiver->crew);
     /* The acceptor kicks us then. One that was closed just before we asked told nobody. */
-    connection_table_want_room(table, SIZE_MAX);
-    return connection_table_open(table) >= receiver->config.max_connections;
+    connection_table_want_room(&receiver->crew->table, SIZE_MAX);
+    return quota_is_used_up(quota);
 }
 
 static void note_failure(struct worker *worker, struct receiver *receiver, int error)
@@ -140,7 +143,7 @@ static unsigned receive(struct worker *worker, struct receiver *receiver)
     tray = worker_tray(worker);
     n = tray ? packet_tray_receive(tray, receiver->socket->fd, PACKET_BATCH) : -ENOMEM;
     if (n > 0) {
-        connection_table_lend(&receiver->crew->table, (size_t)n);
+        connection_table_lend(&receiver->crew->table, quota_of(receiver), (size_t)n);
         return (unsigned)n;
     }
     if (n != -EAGAIN)
@@ -202,7 +205,7 @@ static unsigned admit(struct worker *worker, struct receiver *receiver, unsigned
     }
     if (admitted < received) {
         tally_add(&worker->tally, TALLY_REFUSED, received - admitted);
-        connection_table_return(&receiver->crew->table, received - admitted);
+        connection_table_return(&receiver->crew->table, quota_of(receiver), received - admitted);
     }
     return admitted;
 }

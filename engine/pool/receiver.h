@@ -28,7 +28,6 @@ struct worker;
 
 struct receiver_config {
     const struct admission *admission;
-    size_t max_connections;     /* datagrams in work count as connections */
     int call_fd;                /* the acceptor's eventfd: see receiver_failure */
 };
 

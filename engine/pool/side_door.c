@@ -176,13 +176,13 @@ static unsigned accept_locked(struct worker *worker, struct side_door *door,
                               struct caller *callers)
 {
     const struct side_door_config *config = &door->config;
-    struct connection_table *table = &door->crew->table;
+    struct quota *quota = config->endpoint->quota;
     unsigned len = 0;
 
     while (door->open && len < door->batch) {
         struct caller *caller = &callers[len];
 
-        if (connection_table_open(table) >= config->max_connections) {
+        if (quota_is_used_up(quota)) {
             leave_to_acceptor_locked(door);
             break;
         }
@@ -193,7 +193,7 @@ static unsigned accept_locked(struct worker *worker, struct side_door *door,
             break;
         }
         tally_add(&worker->tally, TALLY_ACCEPTED, 1);
-        connection_table_hold(table, 1);
+        connection_table_hold(quota, 1);
         len++;
     }
     fit_batch_locked(door, len);
@@ -236,7 +236,7 @@ void side_door_enter(struct worker *worker, struct side_door *door)
     for (unsigned i = 0; i < len; i++)
         queued += let_in(worker, door, &callers[i]);
     if (len > 0)
-        connection_table_release(&door->crew->table, len);
+        connection_table_release(&door->crew->table, door->config.endpoint->quota, len);
     /* One of them is ours: we look into the queue in this turn, or somebody rescues it. */
     if (queued > 1)
         handoff_call(&door->crew->handoff, queued - 1);

@@ -28,7 +28,6 @@ struct worker;
 
 struct side_door_config {
     const struct admission *admission;
-    size_t max_connections;
     int fd;                             /* the listener */
     const struct endpoint *endpoint;    /* what comes by it */
     int call_fd;                        /* the acceptor's eventfd: see side_door_is_open */

@@ -137,6 +137,7 @@ struct connection *worker_take_from_batch(struct worker *worker, unsigned i)
 static void close_connection(struct worker *worker, struct connection *conn)
 {
     struct packet *packet = packet_of(conn);
+    struct quota *quota;
 
     if (WEIR_UNLIKELY(packet) && packet->answered) {
         outbox_put(worker, packet);
@@ -150,8 +151,9 @@ static void close_connection(struct worker *worker, struct connection *conn)
         connection_close(&worker->crew->table, conn);
         return;
     }
+    quota = conn->endpoint->quota;
     packet_end(packet, &worker->packets, &worker->wbufs);
-    connection_table_return(&worker->crew->table, 1);
+    connection_table_return(&worker->crew->table, quota, 1);
 }
 
 /*

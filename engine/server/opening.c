@@ -23,6 +23,7 @@ int server_copy_listens(struct weir_server *server)
         struct server_listen *copy = &server->listens[i];
 
         copy->like.handler = listen.handler;
+        copy->like.quota = &server->quota;
         copy->address = strdup(listen.address);
         if (!copy->address)
             return -ENOMEM;

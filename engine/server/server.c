@@ -118,7 +118,7 @@ void server_fill_in_shared(struct weir_server *server)
             .verify_request = options->verify_request,
             .handle_error = options->handle_error,
         },
-        .max_connections = most_at_once(options),
+        .quota = &server->quota,
         .housekeeping = {
             .server = server,
             .poll_interval_ms = options->poll_interval_ms,
@@ -142,7 +142,9 @@ void server_fill_in_shared(struct weir_server *server)
         .unbuffered = options->wbufsize == WEIR_UNBUFFERED,
         .reply_always = options->reply_always,
     };
-    server->submission = (struct endpoint){ .handler = options->handler, .uri = "fd:" };
+    server->submission = (struct endpoint){
+        .handler = options->handler, .quota = &server->quota, .uri = "fd:",
+    };
 }
 
 /* Any handler's, since whose sockets carry datagrams is known only when they are open. */
@@ -157,6 +159,16 @@ static struct packet_format packet_format(const struct weir_server *server)
             format.state_size = size;
     }
     return format;
+}
+
+/* Datagrams take no descriptors; but more than the table has places could overflow the ready queue. */
+static void count_in_table(struct weir_server *server)
+{
+    struct connection_table *table = &server->pool->crew.table;
+    size_t max = most_at_once(&server->options);
+
+    server->quota.max = max < table->size ? max : table->size;
+    connection_table_add_quota(table, &server->quota);
 }
 
 int server_create_pool(struct weir_server *server)
@@ -184,6 +196,7 @@ int server_create_pool(struct weir_server *server)
 
     if (r < 0)
         return SERVER_REFUSE(r, "the pool of workers: %s", strerror(-r));
+    count_in_table(server);
     return 0;
 }
 
@@ -220,6 +233,7 @@ static int create_mixin(struct weir_server *server)
             .stop_fd = -1,
         },
         .drain_timeout_ms = server->options.drain_timeout_ms,
+        .quota = &server->quota,
         .max_children = server->options.max_children,
         .processes = server->options.processes,
         .handle_error = server->options.handle_error,

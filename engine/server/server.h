@@ -24,6 +24,7 @@
 #include "engine/net/crowd.h"
 #include "engine/net/endpoint.h"
 #include "engine/net/multicast.h"
+#include "engine/net/quota.h"
 #include "engine/pool/offload.h"
 #include "engine/pool/pool.h"
 #include "engine/server/options.h"
@@ -66,6 +67,7 @@ struct weir_server {
     size_t listens_len;
     struct endpoint **endpoints;    /* as many as the first acceptor has listeners */
     size_t endpoints_len;
+    struct quota quota;             /* of all that have none of their own */
     struct endpoint submission;     /* of what weir_submit_fd brings */
     struct doorman doorman;
     pthread_mutex_t lock;           /* of what follows */

@@ -16,7 +16,7 @@ static int check_room_locked(struct weir_server *server, int fd)
 
     if (server_state(server) == CLOSED || server->closing)
         return -ESHUTDOWN;
-    if (connection_table_open(table) >= server->acceptor_config.max_connections)
+    if (quota_is_used_up(&server->quota))
         return -EAGAIN;
     return connection_table_has(table, fd) ? -EBUSY : 0;
 }
@@ -62,7 +62,7 @@ static int submit_to_mixin(struct weir_server *server, const struct accepted *ac
     reclaim_thread_fini();
     if (r == 0)
         note_submitted(server);
-    connection_table_release(&server->pool->crew.table, 1);
+    connection_table_release(&server->pool->crew.table, &server->quota, 1);
     return r;
 }
 
@@ -75,7 +75,7 @@ static int submit(struct weir_server *server, const struct accepted *accepted)
     pthread_mutex_lock(&server->lock);
     r = begin_submitting_locked(server, accepted);
     if (r == 0 && server->mixin) {
-        connection_table_hold(&server->pool->crew.table, 1);
+        connection_table_hold(&server->quota, 1);
         held = true;
     } else if (r == 0) {
         r = submit_to_pool_locked(server, accepted);

@@ -1,0 +1,36 @@
+/*
+ * quota.h - how many connections may be open at a time, of all that share it, and how many are.
+ *
+ * A listener with a max_connections of its own has one; all others of a server share the server's.
+ * The connections of a table are counted here, and nowhere else: connection.c counts up and down, and
+ * knows all quotas that its table has, for who asks how many are open at all.
+ *
+ * Threads: any; max and next are set before the first connection.
+ * Owns:    nothing; it is the server's, and goes with it.
+ */
+#ifndef WEIR_QUOTA_H
+#define WEIR_QUOTA_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct quota {
+    size_t max;
+    _Atomic size_t open;    /* accepted and not yet closed, and what is held or lent */
+    struct quota *next;     /* of the same table */
+};
+
+static inline size_t quota_open(const struct quota *quota)
+{
+    /* seq_cst: who reads 0 sees all that the last handler did, and who has asked for room misses
+     * no close. pairs: connection_table_release() */
+    return atomic_load_explicit(&quota->open, memory_order_seq_cst);
+}
+
+static inline bool quota_is_used_up(const struct quota *quota)
+{
+    return quota_open(quota) >= quota->max;
+}
+
+#endif
