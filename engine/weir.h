@@ -118,10 +118,11 @@ struct weir_access;
  * to wait ends a pool's program with a line, where it would wreck the stack of a fiber.
  *
  * WEIR_CHECK=1 in the environment looks for more, in whatever build: each call of somebody else's,
- * and each on a request that is over, ends the program with a line that names the call, the handler
- * and the rule; and a handler that has held its worker for a second is told of (stall_warn_ms), and
- * that it waits for a lock, if it does. Who has that lock nobody can tell: the C library does not
- * say which ones a thread holds.
+ * and each on a request that is over or NULL, ends the program with a line that names the call, the
+ * handler and the rule; and a handler that has held its worker for a second is told of
+ * (stall_warn_ms), and that it waits for a lock, if it does. Who has that lock nobody can tell: the
+ * C library does not say which ones a thread holds. A weir that was built without NDEBUG looks for
+ * the calls always. What a handler kept of its thread's own, over a wait, nobody can find.
  */
 
 /* ------------------------------------------------------------------ handlers ---------- */
@@ -151,8 +152,9 @@ enum weir_stack {
  * make it static. (A compound literal within the condition of an `if` ends with the `if`.)
  *
  * setup    once, first. Negative: handle_error is told, handle and finish are not called.
- * handle   until it returns something other than WEIR_KEEP. 0: done. Negative errno:
- *          handle_error is told. Either way what was written is flushed and the connection closed.
+ * handle   until it returns something other than WEIR_KEEP. 0: done. Negative errno: handle_error
+ *          is told. WEIR_STOP_SERVER: see there. Any other number is for finish to know the meaning
+ *          of; without a finish it is a mistake, and handle_error is told -ERANGE. In any case what was written is flushed and the connection closed.
  *          What its peer sends and nobody has read costs the peer nothing of the answer: if there
  *          is input left, or much was answered (14 KiB and more, be it in calls before) and has not
  *          all reached the peer's kernel yet, our side alone is ended, and what comes is thrown
@@ -916,6 +918,8 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
  */
 int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
                  struct weir_request **ret_peer);
+
+/* weir_hangup is for what weir_connect opened, and nothing else. NULL is fine. Parks. */
 void weir_hangup(struct weir_request *peer);
 
 #ifdef __cplusplus

@@ -7,13 +7,17 @@
 #include "engine/base/compiler.h"
 #include "engine/base/misuse.h"
 
+#include <weir/http.h>
+
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,6 +58,187 @@ static int yield_on(void *req)
     return weir_yield(req);
 }
 
+static int hang_up(void *req)
+{
+    weir_hangup(req);
+    return 0;
+}
+
+static int read_line_on(void *req)
+{
+    char *line;
+
+    return (int)weir_readline(req, &line, 10);
+}
+
+static int read_exact_on(void *req)
+{
+    char byte;
+
+    return (int)weir_read_exact(req, &byte, 1);
+}
+
+static int peek_on(void *req)
+{
+    char *data;
+
+    return (int)weir_peek(req, &data, 0);
+}
+
+static int consume_on(void *req)
+{
+    weir_consume(req, 0);
+    return 0;
+}
+
+static int writev_on(void *req)
+{
+    struct iovec iov = { .iov_base = (char[]){ 'x' }, .iov_len = 1 };
+
+    return (int)weir_writev(req, &iov, 1);
+}
+
+static int printf_on(void *req)
+{
+    return (int)weir_printf(req, "x");
+}
+
+static __attribute__((format(printf, 2, 3))) int vprintf_with(void *req, const char *format, ...)
+{
+    va_list args;
+    ssize_t n;
+
+    va_start(args, format);
+    n = weir_vprintf(req, format, args);
+    va_end(args);
+    return (int)n;
+}
+
+static int vprintf_on(void *req)
+{
+    return vprintf_with(req, "x");
+}
+
+static int flush_on(void *req)
+{
+    return weir_flush(req);
+}
+
+static int sendfile_on(void *req)
+{
+    return (int)weir_sendfile(req, -1, 0, 1);
+}
+
+static int peer_address_on(void *req)
+{
+    struct sockaddr_storage address;
+    socklen_t len;
+
+    return weir_peer_address(req, &address, &len);
+}
+
+static int local_address_on(void *req)
+{
+    struct sockaddr_storage address;
+    socklen_t len;
+
+    return weir_local_address(req, &address, &len);
+}
+
+static int peer_text_on(void *req)
+{
+    char text[10];
+
+    return weir_peer_text(req, text, sizeof(text)) == NULL;
+}
+
+static int truncated_on(void *req)
+{
+    return weir_truncated(req);
+}
+
+static int draining_on(void *req)
+{
+    return weir_draining(req);
+}
+
+static int connect_on(void *req)
+{
+    struct weir_request *peer;
+
+    return weir_connect(req, "unix:@nobody", 0, &peer);
+}
+
+static int fd_on(void *req)
+{
+    return weir_request_fd(req);
+}
+
+static int state_on(void *req)
+{
+    return weir_state(req) != NULL;
+}
+
+static int data_on(void *req)
+{
+    return weir_handler_data(req) != NULL;
+}
+
+static int user_on(void *req)
+{
+    return weir_user(req) != NULL;
+}
+
+static int server_on(void *req)
+{
+    return weir_request_server(req) == NULL;
+}
+
+static int number_on(void *req)
+{
+    return (int)weir_worker_number(req);
+}
+
+/* Every call that takes a request. */
+struct call {
+    const char *name;
+    int (*make)(void *req);
+    bool may_be_offloaded;
+};
+
+static const struct call calls[] = {
+    { "weir_readline", read_line_on, false },
+    { "weir_read", read_on, false },
+    { "weir_read_exact", read_exact_on, false },
+    { "weir_peek", peek_on, false },
+    { "weir_consume", consume_on, false },
+    { "weir_write", write_on, false },
+    { "weir_writev", writev_on, false },
+    { "weir_printf", printf_on, false },
+    { "weir_vprintf", vprintf_on, false },
+    { "weir_flush", flush_on, false },
+    { "weir_sendfile", sendfile_on, false },
+    { "weir_peer_address", peer_address_on, false },
+    { "weir_local_address", local_address_on, false },
+    { "weir_peer_text", peer_text_on, false },
+    { "weir_truncated", truncated_on, false },
+    { "weir_draining", draining_on, false },
+    { "weir_sleep", sleep_on, false },
+    { "weir_yield", yield_on, false },
+    { "weir_poll", poll_on, false },
+    { "weir_offload", offload_on, false },
+    { "weir_connect", connect_on, false },
+    { "weir_hangup", hang_up, false },
+    { "weir_request_fd", fd_on, true },
+    { "weir_state", state_on, true },
+    { "weir_handler_data", data_on, true },
+    { "weir_user", user_on, true },
+    { "weir_request_server", server_on, true },
+    { "weir_worker_number", number_on, true },
+};
+
+enum { CALLS = sizeof(calls) / sizeof(calls[0]) };
+
 static int (*call)(void *req);
 
 static void *call_on_thread(void *req)
@@ -90,6 +275,30 @@ static int call_on_another(struct weir_request *req)
     return weir_sleep(req, UINT32_MAX);
 }
 
+static int call_on_own(struct weir_request *req)
+{
+    return call(req);
+}
+
+static int call_on_null(struct weir_request *req)
+{
+    (void)req;
+    return call(NULL);
+}
+
+/* What the first one has offloaded asks for its own; then the next one's asks the same of it. */
+static int offload_on_another(struct weir_request *req)
+{
+    struct weir_request *first = NULL;
+
+    if (!atomic_compare_exchange_strong(&others, &first, req))
+        return weir_offload(req, call, first);
+    weir_offload(req, call, req);
+    weir_hangup(NULL);
+    gate_open(&gate);
+    return weir_sleep(req, UINT32_MAX);
+}
+
 /* It leaves its request behind, for whoever finds it. */
 static int leave_behind(struct weir_request *req)
 {
@@ -115,7 +324,49 @@ static int call_after_hangup(struct weir_request *req)
     return call(peer);
 }
 
+/* ------------------------------------------------------------------ HTTP -------------- */
+
+static int reply_to(void *ex)
+{
+    return weir_http_reply(ex, 200, NULL, "x", 1);
+}
+
+static int stream_to(void *ex)
+{
+    return weir_http_begin(ex, 200, NULL);
+}
+
+static int read_body_of(void *ex)
+{
+    char byte;
+
+    return (int)weir_http_read_body(ex, &byte, 1);
+}
+
+static int write_to(void *ex)
+{
+    return weir_http_write(ex, "x", 1);
+}
+
+static int offload_of(struct weir_http *ex)
+{
+    if (call == write_to && weir_http_begin(ex, 200, NULL) < 0)
+        return -EIO;
+    return weir_offload(weir_http_request(ex), call, ex);
+}
+
+static const struct weir_http_route routes[] = { { .path = "/", .call = offload_of } };
+static const struct weir_http_site site = { WEIR_HTTP_ROUTES(routes) };
+static const struct weir_handler http_handler = WEIR_HTTP_HANDLER("site", &site);
+
+static int handle_http(struct weir_request *req)
+{
+    return weir_http_handle(req);
+}
+
 /* ------------------------------------------------------------------ scenes ------------ */
+
+#define REQUEST "POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\n\r\n"
 
 static int (*handle)(struct weir_request *req);
 static enum weir_concurrency how;
@@ -125,7 +376,8 @@ static bool looked_for;
 /* Two clients, of which the second comes once the first has had its say. */
 static void serve(void)
 {
-    const struct weir_handler handler = { .name = "naive", .handle = handle };
+    const struct weir_handler naive = { .name = "naive", .handle = handle };
+    const struct weir_handler handler = handle == handle_http ? http_handler : naive;
     const struct weir_listen listens[] = {
         { .address = "tcp://127.0.0.1:0" }, { .address = "tcp://127.0.0.1:0" },
     };
@@ -135,7 +387,7 @@ static void serve(void)
     server = support_start(WEIR_OPTIONS(.listeners = listens, .listeners_len = 2,
                                         .handler = &handler, .workers = workers,
                                         .concurrency = how));
-    if (handle == call_on_another) {
+    if (handle == call_on_another || handle == offload_on_another) {
         support_connect(server, 0);
         gate_pass(&gate);
     } else if (handle == leave_behind) {
@@ -144,7 +396,8 @@ static void serve(void)
         SUPPORT_UNTIL(others && misuse_has_ended(others));
         call(others);
     }
-    support_read_all(support_connect(server, 0), (char[1]){ 0 }, 1);
+    support_read_all(support_ask(server, 0, handle == handle_http ? REQUEST : ""),
+                     (char[1]){ 0 }, 1);
 }
 
 /* What a child says, and that it aborts. */
@@ -255,17 +508,88 @@ static void a_call_on_a_request_that_is_over_is_told(void **state)
     expect_last_words(call_after_hangup, read_on, "weir: weir_read" OVER);
 }
 
+static void each_call_on_anothers_request_is_told(void **state)
+{
+    char words[200];
+
+    (void)state;
+    for (size_t i = 0; i < CALLS; i++) {
+        snprintf(words, sizeof(words), "weir: %s on a request of handler 'naive' was made by handler "
+                 "'naive'" ALONE, calls[i].name);
+        expect_last_words(call_on_another, calls[i].make, words);
+    }
+}
+
+static void each_call_on_a_request_that_is_over_is_told(void **state)
+{
+    char words[300];
+
+    (void)state;
+    for (size_t i = 0; i < CALLS; i++) {
+        snprintf(words, sizeof(words), "weir: %s" OVER, calls[i].name);
+        expect_last_words(leave_behind, calls[i].make, words);
+    }
+}
+
+static void a_call_on_null_is_told(void **state)
+{
+    (void)state;
+    expect_last_words(call_on_null, write_on, "weir: weir_write on a request that is NULL\n");
+    expect_last_words(call_on_null, state_on, "weir: weir_state on a request that is NULL\n");
+}
+
+/* By the names of weir.h's calls that they make. */
+static void a_call_on_anothers_exchange_is_told(void **state)
+{
+    static const struct call replies[] = {
+        { "weir_draining", reply_to, false }, { "weir_draining", stream_to, false },
+        { "weir_writev", write_to, false }, { "weir_read", read_body_of, false },
+    };
+    char words[200];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++) {
+        snprintf(words, sizeof(words), "weir: %s on a request of handler 'site' was made by another "
+                 "thread" ALONE, replies[i].name);
+        expect_last_words(handle_http, replies[i].make, words);
+    }
+}
+
+/* What it may ask, an offloaded function asks of the handler that waits for it, and of no other. */
+static void what_an_offloaded_function_may_ask_it_asks_of_its_own_request(void **state)
+{
+    char words[200];
+
+    (void)state;
+    for (size_t i = 0; i < CALLS; i++) {
+        snprintf(words, sizeof(words), "weir: %s on a request of handler 'naive' was made by another "
+                 "thread" ALONE, calls[i].name);
+        if (calls[i].may_be_offloaded)
+            expect_last_words(offload_on_another, calls[i].make, words);
+        else
+            expect_last_words(call_by_offload, calls[i].make, words);
+    }
+}
+
 /* ------------------------------------------------------------------ not looked for ---- */
+
+static void a_hangup_on_the_clients_connection_is_told_in_any_case(void **state)
+{
+    (void)state;
+    expect_last_words(call_on_own, hang_up,
+                      "weir: weir_hangup on a request of handler 'naive' that weir_connect did not "
+                      "open: its connection ends when the handler returns\n");
+}
 
 static void what_would_park_another_handler_is_told_all_the_same(void **state)
 {
-    static int (*const calls[])(void *req) = { sleep_on, read_on, poll_on, offload_on, yield_on };
+    static int (*const waits[])(void *req) = { sleep_on, read_on, poll_on, offload_on, yield_on };
 
     (void)state;
-    for (size_t i = 0; i < 2 * sizeof(calls) / sizeof(calls[0]); i++) {
+    for (size_t i = 0; i < 2 * sizeof(waits) / sizeof(waits[0]); i++) {
         /* On two it is a race besides, as ThreadSanitizer would say first. */
         workers = WEIR_TSAN ? 1 : i % 2 + 1;
-        expect_last_words(call_on_another, calls[i / 2],
+        expect_last_words(call_on_another, waits[i / 2],
                           "weir: a call that has to wait, on a request of handler 'naive' was made "
                           "by handler 'naive'" ALONE);
     }
@@ -360,6 +684,12 @@ int main(void)
         cmocka_unit_test_setup(a_call_of_a_thread_of_ones_own_is_told, look),
         cmocka_unit_test_setup(a_call_on_another_handlers_request_is_told, look),
         cmocka_unit_test_setup(a_call_on_a_request_that_is_over_is_told, look),
+        cmocka_unit_test_setup(each_call_on_anothers_request_is_told, look),
+        cmocka_unit_test_setup(each_call_on_a_request_that_is_over_is_told, look),
+        cmocka_unit_test_setup(a_call_on_null_is_told, look),
+        cmocka_unit_test_setup(a_call_on_anothers_exchange_is_told, look),
+        cmocka_unit_test_setup(what_an_offloaded_function_may_ask_it_asks_of_its_own_request, look),
+        cmocka_unit_test_setup(a_hangup_on_the_clients_connection_is_told_in_any_case, look_away),
         cmocka_unit_test_setup(what_would_park_another_handler_is_told_all_the_same, look_away),
         cmocka_unit_test_setup(what_would_park_from_another_thread_too, look_away),
         cmocka_unit_test(the_environment_has_it_looked_for),

@@ -656,6 +656,32 @@ static void the_default_error_hook_writes_one_line(void **state)
                                  "Bad message\n");
 }
 
+/* As one does that hands on what weir_write returned. */
+static int return_a_length(struct weir_request *req)
+{
+    return (int)weir_write(req, "hello\n", 6);
+}
+
+static void a_number_that_is_for_nobody_is_an_error(void **state)
+{
+    const struct weir_handler counting = { .name = "counting", .handle = return_a_length };
+    struct weir_server *server = support_start(WEIR_OPTIONS(.listen = support_abstract("count"),
+                                                            .handler = &counting));
+    struct capture capture;
+    char written[300];
+
+    (void)state;
+    capture_begin(&capture);
+    support_talk(server, 0, "", "hello\n");
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(support_stats(server).handle_errors, 1);
+    weir_server_destroy(server);
+    capture_end(&capture, written, sizeof(written));
+    assert_string_equal(written, "weir: request from unix:: handle of handler 'counting' failed: "
+                                 "Numerical result out of range (handle returns 0, WEIR_KEEP, "
+                                 "WEIR_STOP_SERVER or a negative errno)\n");
+}
+
 static void ignore_error(struct weir_server *server, const struct weir_failure *failure)
 {
     (void)server;
@@ -1016,6 +1042,7 @@ int main(void)
         cmocka_unit_test(finish_is_given_what_handle_returned),
         cmocka_unit_test(a_handler_may_stop_the_server),
         cmocka_unit_test(the_default_error_hook_writes_one_line),
+        cmocka_unit_test(a_number_that_is_for_nobody_is_an_error),
         cmocka_unit_test(a_thousand_failed_handlers_do_no_harm),
         cmocka_unit_test(verify_request_is_shown_the_peer),
         cmocka_unit_test(a_handler_knows_both_ends_its_data_and_its_worker),

@@ -35,10 +35,16 @@ struct offload {
 };
 
 static _Thread_local const struct offload *self_offload;
+static _Thread_local const struct task *self_task;
 
 const struct offload *offload_self(void)
 {
     return self_offload;
+}
+
+const struct task *offload_task_self(void)
+{
+    return self_task;
 }
 
 struct offload *offload_create(void)
@@ -115,7 +121,9 @@ static void *thread_main(void *arg)
         struct worker *worker = job->task->worker;
 
         pthread_mutex_unlock(&offload->lock);
+        self_task = job->task;
         job->result = job->fn(job->arg);
+        self_task = NULL;
         /* The job is the fiber's again, and may be gone at once. */
         worker_tell(worker, &job->done);
         pthread_mutex_lock(&offload->lock);

@@ -22,7 +22,8 @@ void offload_destroy(struct offload *offload);  /* waits for its threads; NULL i
 /* Parks until fn(arg) has returned. What it returned, or -EAGAIN: no thread could be had. */
 int offload_run(struct offload *offload, struct task *task, int (*fn)(void *arg), void *arg);
 
-/* Whose job the calling thread runs, or NULL. */
+/* Whose job the calling thread runs, or NULL: that of one of these threads, and of which task. */
 const struct offload *offload_self(void);
+const struct task *offload_task_self(void);
 
 #endif

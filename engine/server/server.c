@@ -42,6 +42,14 @@ static bool is_only_counted(const struct weir_failure *failure)
             request_was_reset(failure->req));
 }
 
+/* serve.c says -ERANGE of a number that means nothing. */
+static const char *hint(const struct weir_failure *failure)
+{
+    if (failure->phase != WEIR_PHASE_HANDLE || failure->error != -ERANGE)
+        return "";
+    return " (handle returns 0, WEIR_KEEP, WEIR_STOP_SERVER or a negative errno)";
+}
+
 static void default_handle_error(struct weir_server *server, const struct weir_failure *failure)
 {
     static const char *const phases[] = {
@@ -56,8 +64,9 @@ static void default_handle_error(struct weir_server *server, const struct weir_f
     if (failure->peer[0] == '\0')
         tell_of_child(failure->error);
     else
-        log_line(LOG_FAILURE, "request from %s: %s of handler '%s' failed: %s", failure->peer,
-                 phases[failure->phase], failure->handler, why_error(failure->error));
+        log_line(LOG_FAILURE, "request from %s: %s of handler '%s' failed: %s%s", failure->peer,
+                 phases[failure->phase], failure->handler, why_error(failure->error),
+                 hint(failure));
 }
 
 static int parse_cpus(struct weir_server *server)

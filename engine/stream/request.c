@@ -11,16 +11,32 @@
 
 /* ------------------------------------------------------------------ whose it is ------- */
 
-void request_check_now(const struct weir_request *req, const char *call)
+static void check_that_it_lives(const struct weir_request *req, const char *call)
 {
-    const struct task *task;
-
+    if (!req)
+        misuse_die("%s on a request that is NULL", call);
     if (misuse_has_ended(req))
         misuse_die("%s on a request that is over: a request is its handler's until that returns, "
                    "and one of weir_connect's until weir_hangup (see weir.h: what parks)", call);
-    task = req->task;
-    if (task->fiber ? !fiber_is_here(task->fiber) : task->worker != worker_self())
-        task_die_of_misuse(task, call);
+}
+
+static bool is_its_handlers(const struct task *task)
+{
+    return task->fiber ? fiber_is_here(task->fiber) : task->worker == worker_self();
+}
+
+void request_check_now(const struct weir_request *req, const char *call)
+{
+    check_that_it_lives(req, call);
+    if (!is_its_handlers(req->task))
+        task_die_of_misuse(req->task, call);
+}
+
+void request_check_asked_now(const struct weir_request *req, const char *call)
+{
+    check_that_it_lives(req, call);
+    if (!is_its_handlers(req->task) && offload_task_self() != req->task)
+        task_die_of_misuse(req->task, call);
 }
 
 /* ------------------------------------------------------------------ waiting ----------- */
@@ -131,11 +147,13 @@ bool weir_truncated(struct weir_request *req)
 
 int weir_request_fd(struct weir_request *req)
 {
+    request_check_asked(req, "weir_request_fd");
     return req->conn->fd;
 }
 
 void *weir_state(struct weir_request *req)
 {
+    request_check_asked(req, "weir_state");
     struct connection *conn = request_root(req)->conn;
 
     return conn->handler->state_size > 0 ? conn->user_state : NULL;
@@ -143,21 +161,25 @@ void *weir_state(struct weir_request *req)
 
 const void *weir_handler_data(struct weir_request *req)
 {
+    request_check_asked(req, "weir_handler_data");
     return request_root(req)->conn->handler->data;
 }
 
 void *weir_user(struct weir_request *req)
 {
+    request_check_asked(req, "weir_user");
     return req->service->user;
 }
 
 struct weir_server *weir_request_server(struct weir_request *req)
 {
+    request_check_asked(req, "weir_request_server");
     return req->service->server;
 }
 
 uint32_t weir_worker_number(struct weir_request *req)
 {
+    request_check_asked(req, "weir_worker_number");
     return req->task->worker->index;
 }
 
@@ -343,11 +365,23 @@ static void send_last(struct weir_request *peer)
                                                                          : HANGUP_TIMEOUT_MS));
 }
 
+/* In any build, for it would follow a list that is not there. */
+static void require_opened(const struct weir_request *peer)
+{
+    if (WEIR_UNLIKELY(!peer->opener))
+        misuse_die("weir_hangup on a request of handler '%s' that weir_connect did not open: its "
+                   "connection ends when the handler returns", peer->conn->handler->name);
+}
+
 void weir_hangup(struct weir_request *peer)
 {
-    request_check(peer, "weir_hangup");
-    struct weir_request **link = &peer->opener->opened;
+    struct weir_request **link;
 
+    if (!peer)
+        return;
+    request_check(peer, "weir_hangup");
+    require_opened(peer);
+    link = &peer->opener->opened;
     while (*link != peer)
         link = &(*link)->next_opened;
     *link = peer->next_opened;

@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 void request_check_now(const struct weir_request *req, const char *call);
+void request_check_asked_now(const struct weir_request *req, const char *call);
 
 /* What all requests of a server share. */
 struct service {
@@ -81,6 +82,13 @@ static WEIR_ALWAYS_INLINE void request_check(const struct weir_request *req, con
 {
     if (WEIR_UNLIKELY(misuse_is_looked_for))
         request_check_now(req, call);
+}
+
+/* The same for a call that what the handler has offloaded may make, too, for the handler waits. */
+static WEIR_ALWAYS_INLINE void request_check_asked(const struct weir_request *req, const char *call)
+{
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        request_check_asked_now(req, call);
 }
 
 /* The accepted request, whose handler is at work. */

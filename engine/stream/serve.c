@@ -48,6 +48,20 @@ static bool peer_is_to_blame(int error)
     return request_is_end_by_peer(error) || error == -ETIMEDOUT;
 }
 
+/*
+ * handle() wants the server stopped; or it has returned a number that only its finish() can know the
+ * meaning of. Where there is none, it is taken for a mistake, such as the length that weir_write
+ * returned. Returns what handle() is taken to have returned.
+ */
+static __attribute__((cold, noinline)) int more_than_keep(struct weir_request *req, int r)
+{
+    if (r == WEIR_STOP_SERVER)
+        req->service->stop(req->service->server);
+    else if (!req->conn->handler->finish)
+        r = -ERANGE;
+    return r;
+}
+
 /* One call of handle(). */
 static int handle(struct weir_request *req)
 {
@@ -63,9 +77,7 @@ static int handle(struct weir_request *req)
     if (WEIR_UNLIKELY(req->opened))
         request_hang_up_all(req);
     tally_add(&req->task->worker->tally, TALLY_HANDLED, 1);
-    if (WEIR_UNLIKELY(r == WEIR_STOP_SERVER))
-        service->stop(service->server);
-    return r;
+    return WEIR_UNLIKELY(r >= WEIR_STOP_SERVER) ? more_than_keep(req, r) : r;
 }
 
 /* It has begun and ends: finish, and the one error that is told. Returns that, or 0. */

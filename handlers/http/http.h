@@ -17,7 +17,10 @@
  * requests are settled here: docs/http.md says how.
  *
  * Conventions are weir.h's: 0 or a count, -errno on failure; a call that "parks" gives its worker
- * to other connections. Every call belongs to the callback that was given the exchange.
+ * to other connections. Every call belongs to the callback that was given the exchange, until that
+ * returns: calls that read a body or reply make calls of weir.h's, and WEIR_CHECK=1 finds them where
+ * they are somebody else's (see weir.h: what parks). What only gives a piece of the request, a
+ * function may ask that the callback has offloaded.
  */
 #ifndef WEIR_HTTP_H
 #define WEIR_HTTP_H
