@@ -1,0 +1,299 @@
+/* accepting.c - the next client of a listener: accepted, and let in, turned away, or held. */
+#include "engine/accept/acceptor_parts.h"
+
+#include "engine/base/sys.h"
+#include "engine/pool/room.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+/* Connections per listener and turn, so that one port's flood does not starve another's. */
+#define ACCEPT_BATCH 16
+
+/* When a server closes it lets in so many of each listener's backlog: what net.core.somaxconn is. */
+#define WAITING_MAX 4096
+
+/* ------------------------------------------------------------------ who is held --------- */
+
+bool acceptor_holds_one(const struct acceptor *acceptor)
+{
+    return acceptor->held.accepted.endpoint != NULL;
+}
+
+/* Nobody can be had who serves it. */
+static void refuse(struct acceptor *acceptor, struct accepted *accepted, int error)
+{
+    admission_tell(&acceptor->config->admission, WEIR_PHASE_PROCESS, error, accepted->peer,
+                   accepted->peer_len, accepted->handler->name);
+    accepted_leave_crowd(accepted, acceptor->pool->crew.table.crowd);
+    accepted_refuse(accepted, &acceptor->tally);
+}
+
+/* Nobody is held any more: while it's tried, too, for a child of another acceptor's closes who is. */
+static struct held take_held(struct acceptor *acceptor)
+{
+    struct held held = acceptor->held;
+
+    acceptor->held.accepted.endpoint = NULL;
+    return held;
+}
+
+static struct accepted *held_client(struct held *held)
+{
+    if (!held->accepted.packet)
+        held->accepted.peer = (const struct sockaddr *)&held->peer;
+    return &held->accepted;
+}
+
+void acceptor_refuse_held(struct acceptor *acceptor)
+{
+    struct held held = take_held(acceptor);
+
+    if (held.accepted.endpoint)
+        refuse(acceptor, held_client(&held), -EAGAIN);
+}
+
+void acceptor_forget_held(struct acceptor *acceptor)
+{
+    acceptor->held.accepted.endpoint = NULL;
+}
+
+void acceptor_leave_held(struct acceptor *acceptor)
+{
+    struct accepted *accepted = &acceptor->held.accepted;
+
+    if (acceptor_holds_one(acceptor))
+        accepted_drop(accepted);
+    accepted->endpoint = NULL;
+}
+
+/* ------------------------------------------------------------------ admitting ----------- */
+
+/* Has its address room for one more? */
+static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
+{
+    struct crowd *crowd = acceptor->pool->crew.table.crowd;
+    struct mixin *mixin = acceptor->config->mixin;
+    int r = accepted_enter_crowd(accepted, crowd);
+
+    if (r == -EUSERS && mixin && mixin->reap) {
+        /* A child may be done with one of them. */
+        mixin->reap(mixin);
+        r = accepted_enter_crowd(accepted, crowd);
+    }
+    return r == 0;
+}
+
+/* Puts it into the ready queue, or has the mixin serve it. 0, or -errno: it's still ours. */
+static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
+{
+    struct mixin *mixin = acceptor->config->mixin;
+    int r = mixin ? mixin->process(mixin, accepted)
+                  : accepted_queue(accepted, &acceptor->pool->crew);
+
+    if (r == -ENOMEM)
+        tally_add(&acceptor->tally, TALLY_NO_MEMORY, 1);
+    return r;
+}
+
+static void hold(struct acceptor *acceptor, const struct accepted *accepted)
+{
+    acceptor->held.accepted = *accepted;
+    if (!accepted->packet)
+        memcpy(&acceptor->held.peer, accepted->peer, accepted->peer_len);
+}
+
+/* It is served, or about to be: true; or held or refused. */
+static bool serve_or_hold(struct acceptor *acceptor, struct accepted *accepted)
+{
+    int r = pass_on(acceptor, accepted);
+
+    if (r == 0)
+        return true;
+    /* Outside of a run nobody would come back to it. */
+    if (r == -EAGAIN && accepted->stop_fd >= 0) {
+        hold(acceptor, accepted);
+        return false;
+    }
+    refuse(acceptor, accepted, r);
+    return false;
+}
+
+static bool admit(struct acceptor *acceptor, struct accepted *accepted)
+{
+    tally_add(&acceptor->tally, TALLY_ACCEPTED, 1);
+    if (accepted_is_welcome(accepted, &acceptor->config->admission, &acceptor->tally) &&
+        enters_crowd(acceptor, accepted))
+        return serve_or_hold(acceptor, accepted);
+    accepted_refuse(accepted, &acceptor->tally);
+    return false;
+}
+
+void acceptor_admit_held(struct acceptor *acceptor, int stop_fd)
+{
+    struct held held = take_held(acceptor);
+
+    held.accepted.stop_fd = stop_fd;
+    serve_or_hold(acceptor, held_client(&held));
+}
+
+/* The next datagram of a socket, where no worker of a pool receives it. */
+static int receive_one(struct acceptor *acceptor, const struct listening *listening, int stop_fd)
+{
+    const struct packet_origin origin = {
+        .fd = listening->listener.fd, .endpoint = listening->endpoint,
+        .receiver = listening->receiver,
+    };
+    struct accepted accepted = {
+        .fd = origin.fd, .endpoint = origin.endpoint, .handler = origin.endpoint->handler,
+        .stop_fd = stop_fd,
+    };
+    int n;
+
+    if (!acceptor->tray)
+        acceptor->tray = packet_tray_create(&acceptor->pool->crew.packet_format,
+                                            &acceptor->packets);
+    if (!acceptor->tray)
+        return -ENOMEM;
+    n = packet_tray_receive(acceptor->tray, origin.fd, 1);
+    if (n < 0)
+        return n;
+    accepted.packet = packet_tray_take(acceptor->tray, 0, &origin);
+    accepted.peer = (const struct sockaddr *)&accepted.packet->peer;
+    accepted.peer_len = accepted.packet->peer_len;
+    tally_add(&acceptor->tally, TALLY_BYTES_IN, accepted.packet->len);
+    tally_add(&acceptor->tally, TALLY_TRUNCATED, accepted.packet->truncated);
+    return admit(acceptor, &accepted);
+}
+
+/* The next client of a stream's listener, whose address is left in *peer. 0, or -errno. */
+static int accept_client(const struct listening *listening, int stop_fd,
+                         struct sockaddr_storage *peer, struct accepted *ret)
+{
+    *ret = (struct accepted){
+        .peer = (const struct sockaddr *)peer, .endpoint = listening->endpoint,
+        .handler = listening->endpoint->handler, .stop_fd = stop_fd,
+    };
+    ret->fd = sys_accept(listening->listener.fd, peer, &ret->peer_len);
+    return ret->fd < 0 ? ret->fd : 0;
+}
+
+/*
+ * The next client of a listener: 1 it was admitted, 0 refused or held, or -errno of accept(2), or
+ * what it would take to serve it can't be had.
+ */
+static int accept_one(struct acceptor *acceptor, const struct listening *listening, int stop_fd)
+{
+    struct mixin *mixin = acceptor->config->mixin;
+    int r = mixin && mixin->prepare ? mixin->prepare(mixin) : 0;
+    struct sockaddr_storage peer;
+    struct accepted accepted;
+
+    if (r < 0)
+        return r;
+    if (listening->listener.type == SOCK_DGRAM)
+        return receive_one(acceptor, listening, stop_fd);
+    r = accept_client(listening, stop_fd, &peer, &accepted);
+    return r < 0 ? r : admit(acceptor, &accepted);
+}
+
+/* ------------------------------------------------------------------ accepting ----------- */
+
+bool acceptor_is_full(const struct acceptor *acceptor)
+{
+    return quota_is_used_up(acceptor->config->quota);
+}
+
+/* Nothing more from this listener: there is no more, or for the time being it can't be had. */
+static void break_off(struct acceptor *acceptor, struct listening *listening, int error)
+{
+    if (error == -EAGAIN || !acceptor_has_waiting(listening))
+        listening->ready = false;
+    else if (error == -EUSERS)
+        acceptor_rest_while_full(acceptor, listening);
+    else
+        acceptor_rest_for_shortage(acceptor, listening, error);
+}
+
+unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *listening)
+{
+    const struct mixin *mixin = acceptor->config->mixin;
+    unsigned batch = mixin ? mixin->batch : ACCEPT_BATCH;
+    unsigned admitted = 0;
+
+    for (unsigned i = 0; i < batch; i++) {
+        int r = acceptor_is_full(acceptor)
+            ? -EUSERS : accept_one(acceptor, listening, acceptor->stop_fd);
+
+        if (r < 0) {
+            break_off(acceptor, listening, r);
+            return admitted;
+        }
+        if (acceptor_holds_one(acceptor)) {
+            acceptor_rest_for_somebody(acceptor);
+            return admitted;
+        }
+        acceptor->complained = false;
+        admitted += (unsigned)r;
+    }
+    return admitted;
+}
+
+int acceptor_admit_one(struct acceptor *acceptor, size_t i)
+{
+    int r = accept_one(acceptor, &acceptor->listening[i], -1);
+
+    if (r < 0) {
+        if (r != -EAGAIN) {
+            tally_add(&acceptor->tally, TALLY_ACCEPT_ERRORS, 1);
+            room_make(&acceptor->pool->crew);
+        }
+        return r;
+    }
+    if (r > 0)
+        handoff_call(&acceptor->pool->crew.handoff, 1);
+    return 1;
+}
+
+/* The next client of a listener that closes: 1; 0: it has said nothing yet, and is let go. */
+static int accept_if_asked(struct acceptor *acceptor, const struct listening *listening)
+{
+    struct sockaddr_storage peer;
+    struct accepted accepted;
+    int r = accept_client(listening, -1, &peer, &accepted);
+
+    if (r < 0)
+        return r;
+    if (sys_poll_one(accepted.fd, POLLIN, 0) > 0)
+        return admit(acceptor, &accepted);
+    sys_close(accepted.fd);
+    return 0;
+}
+
+static unsigned admit_waiting(struct acceptor *acceptor, const struct listening *listening)
+{
+    unsigned admitted = 0;
+
+    for (unsigned i = 0; i < WAITING_MAX && !acceptor_is_full(acceptor); i++) {
+        int r = accept_if_asked(acceptor, listening);
+
+        if (r < 0)
+            break;
+        admitted += (unsigned)r;
+    }
+    return admitted;
+}
+
+void acceptor_admit_waiting(struct acceptor *acceptor)
+{
+    unsigned admitted = 0;
+
+    if (acceptor_holds_one(acceptor))
+        acceptor_admit_held(acceptor, -1);
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        if (acceptor->listening[i].listener.type == SOCK_STREAM)
+            admitted += admit_waiting(acceptor, &acceptor->listening[i]);
+    if (admitted > 0)
+        handoff_call(&acceptor->pool->crew.handoff, admitted);
+}
