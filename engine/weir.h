@@ -705,6 +705,26 @@ struct weir_stats {
  */
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size);
 
+enum weir_stat_kind {
+    WEIR_STAT_COUNTER,     /* what has happened since the start: it only grows */
+    WEIR_STAT_GAUGE,       /* how many there are now */
+};
+
+/* One member of struct weir_stats, for a program that shows all of them. */
+struct weir_stat {
+    const char *name;       /* "accepted" */
+    const char *meaning;    /* in a few words, without a full stop */
+    uint32_t offset;        /* of the uint64_t in struct weir_stats */
+    enum weir_stat_kind kind;
+};
+
+/*
+ * weir_stats_field gives the i-th member of struct weir_stats, or NULL behind the last. A library
+ * that is newer than the program's header knows more of them: leave out those whose offset is not
+ * below sizeof(struct weir_stats). Threads: any.
+ */
+const struct weir_stat *weir_stats_field(size_t i);
+
 /* ------------------------------------------------------------------ who may connect --- */
 
 /*

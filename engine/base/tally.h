@@ -8,18 +8,17 @@
 #define WEIR_TALLY_H
 
 #include "engine/base/compiler.h"
+#include "engine/base/statistics.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
 
+#define TALLY_KIND(kind, member, meaning) TALLY_##kind,
 enum tally_kind {
-    TALLY_ACCEPTED, TALLY_REFUSED, TALLY_HANDLED, TALLY_CLOSED,
-    TALLY_VERIFY_ERRORS, TALLY_SETUP_ERRORS, TALLY_HANDLE_ERRORS, TALLY_FINISH_ERRORS,
-    TALLY_ACCEPT_ERRORS, TALLY_TIMEOUTS, TALLY_CANCELLED, TALLY_RESCUED, TALLY_STALLS,
-    TALLY_RESETS, TALLY_NO_MEMORY, TALLY_FULL, TALLY_MADE_ROOM, TALLY_TRUNCATED,
-    TALLY_BYTES_IN, TALLY_BYTES_OUT, TALLY_BUSY_NS,
+    STATISTICS(TALLY_KIND, STATISTICS_NONE, STATISTICS_NONE)
     TALLY_KINDS,
 };
+#undef TALLY_KIND
 
 struct tally {
     _Alignas(WEIR_CACHE_LINE) _Atomic uint64_t counts[TALLY_KINDS];

@@ -11,6 +11,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/base/statistics.h"
 #include "engine/base/sys.h"
 #include "engine/base/thread.h"
 #include "engine/modes/process.h"
@@ -44,9 +45,6 @@
 
 /* In the set of ends: a child's token is its address. */
 #define TOKEN_WAKE 0
-
-#define COUNTS (sizeof(struct weir_stats) / sizeof(uint64_t))
-_Static_assert(sizeof(struct weir_stats) % sizeof(uint64_t) == 0, "statistics are counts");
 
 /* What a child and its parent share. */
 struct page {
@@ -95,15 +93,6 @@ static struct prefork *prefork_of(struct mixin *mixin)
 }
 
 /* ------------------------------------------------------------------ statistics -------- */
-
-static void add_stats(struct weir_stats *sum, const struct weir_stats *more)
-{
-    uint64_t *counts = (uint64_t *)sum;
-    const uint64_t *others = (const uint64_t *)more;
-
-    for (size_t i = 0; i < COUNTS; i++)
-        counts[i] += others[i];
-}
 
 /* In the child, one thread at a time. One question is open at most: nobody reads this answer. */
 static void answer(const struct prefork *prefork, struct page *page, uint32_t n)
@@ -172,9 +161,9 @@ static void add_stats_of_all(struct mixin *mixin, struct weir_stats *sum)
 
     pthread_mutex_lock(&prefork->lock);
     ask_all_locked(prefork);
-    add_stats(sum, &prefork->ended);
+    statistics_add(sum, &prefork->ended);
     for (struct child *child = prefork->children; child; child = child->next)
-        add_stats(sum, last_answer(child->page));
+        statistics_add(sum, last_answer(child->page));
     sum->workers = prefork->children_len;
     pthread_mutex_unlock(&prefork->lock);
 }
@@ -424,9 +413,8 @@ static void keep_stats_locked(struct prefork *prefork, const struct child *child
 {
     struct weir_stats last = *last_answer(child->page);
 
-    last.closed += last.active;
-    last.active = last.idle = last.parked = last.queued = last.running = 0;
-    add_stats(&prefork->ended, &last);
+    statistics_end(&last);
+    statistics_add(&prefork->ended, &last);
 }
 
 /* ------------------------------------------------------------------ the parent -------- */

@@ -1,6 +1,7 @@
 /* stats.c - weir_server_stats: what everybody has counted, and who waits where. */
 #include "engine/server/server.h"
 
+#include "engine/base/statistics.h"
 #include "engine/base/tally.h"
 #include "engine/pool/connection.h"
 
@@ -11,27 +12,9 @@ static void add_tally(void *arg, const struct tally *tally)
 {
     struct weir_stats *stats = arg;
 
-    stats->accepted += tally_read(tally, TALLY_ACCEPTED);
-    stats->refused += tally_read(tally, TALLY_REFUSED);
-    stats->handled += tally_read(tally, TALLY_HANDLED);
-    stats->closed += tally_read(tally, TALLY_CLOSED);
-    stats->setup_errors += tally_read(tally, TALLY_SETUP_ERRORS);
-    stats->handle_errors += tally_read(tally, TALLY_HANDLE_ERRORS);
-    stats->finish_errors += tally_read(tally, TALLY_FINISH_ERRORS);
-    stats->verify_errors += tally_read(tally, TALLY_VERIFY_ERRORS);
-    stats->timeouts += tally_read(tally, TALLY_TIMEOUTS);
-    stats->cancelled += tally_read(tally, TALLY_CANCELLED);
-    stats->accept_errors += tally_read(tally, TALLY_ACCEPT_ERRORS);
-    stats->bytes_in += tally_read(tally, TALLY_BYTES_IN);
-    stats->bytes_out += tally_read(tally, TALLY_BYTES_OUT);
-    stats->busy_ns += tally_read(tally, TALLY_BUSY_NS);
-    stats->rescued += tally_read(tally, TALLY_RESCUED);
-    stats->stalls += tally_read(tally, TALLY_STALLS);
-    stats->resets += tally_read(tally, TALLY_RESETS);
-    stats->no_memory += tally_read(tally, TALLY_NO_MEMORY);
-    stats->full += tally_read(tally, TALLY_FULL);
-    stats->made_room += tally_read(tally, TALLY_MADE_ROOM);
-    stats->truncated += tally_read(tally, TALLY_TRUNCATED);
+#define ADD(kind, member, meaning) stats->member += tally_read(tally, TALLY_##kind);
+    STATISTICS(ADD, STATISTICS_NONE, STATISTICS_NONE)
+#undef ADD
 }
 
 static void add_connection(struct connection *conn, void *arg)

@@ -290,6 +290,18 @@ class Signals(unittest.TestCase):
             weir.signal(signal.SIGTERM)
             self.assertEqual(weir.wait(), 0)
 
+    def test_every_statistic_of_the_header_is_printed(self):
+        with open(os.environ["WEIR_H"], encoding="utf-8") as header:
+            members = re.search(r"struct weir_stats \{(.*?)\n\};", header.read(), re.DOTALL)[1]
+        members = re.sub(r"/\*.*?\*/", "", members, flags=re.DOTALL)
+        names = [name.strip() for line in re.findall(r"uint64_t ([^;]+);", members)
+                 for name in line.split(",")]
+        with serve() as weir:
+            weir.listening(1)
+            stats = weir.stats()
+        self.assertIn("accepted", names)
+        self.assertEqual(list(stats), names + ["errors", "busy_ms"])
+
     def test_sigusr1_prints_what_was_done(self):
         with serve("--handler", "upper", "--workers", "2") as weir:
             with weir.connect() as client:

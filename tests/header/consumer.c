@@ -22,12 +22,14 @@ _Static_assert(sizeof(struct weir_handler) == 96, "handler");
 _Static_assert(END_OF(struct weir_peer, listen) == 24, "peer");
 _Static_assert(END_OF(struct weir_failure, req) == 32, "failure");
 _Static_assert(END_OF(struct weir_stats, truncated) == 224, "stats");
+_Static_assert(END_OF(struct weir_stat, kind) == 24, "stats field");
 _Static_assert(END_OF(struct weir_http_route, data) == 32, "route");
 _Static_assert(sizeof(struct weir_http_site) == 64, "site");
 #endif
 _Static_assert(sizeof(enum weir_concurrency) == 4 && sizeof(enum weir_choice) == 4 &&
                sizeof(enum weir_dispatch) == 4 && sizeof(enum weir_stack) == 4 &&
-               sizeof(enum weir_phase) == 4, "enumerations");
+               sizeof(enum weir_phase) == 4 && sizeof(enum weir_stat_kind) == 4,
+               "enumerations");
 
 static int echo(struct weir_request *req)
 {
@@ -115,7 +117,8 @@ int main(void)
     while (getchar() != EOF)
         ;
     weir_server_shutdown(server);
-    if (weir_server_stats(server, &stats, sizeof(stats)) < 0 || stats.accepted == 0)
+    if (weir_server_stats(server, &stats, sizeof(stats)) < 0 || stats.accepted == 0 ||
+        weir_stats_field(0)->offset != offsetof(struct weir_stats, accepted))
         return 1;
     return weir_server_destroy(server) < 0;
 }

@@ -124,7 +124,8 @@ int serve(weir_server *server)
     while (std::getchar() != EOF)
         ;
     weir_server_shutdown(server);
-    if (weir_server_stats(server, &stats, sizeof(stats)) < 0 || stats.accepted == 0)
+    if (weir_server_stats(server, &stats, sizeof(stats)) < 0 || stats.accepted == 0 ||
+        weir_stats_field(0)->kind != WEIR_STAT_COUNTER)
         return 1;
     return weir_server_destroy(server) < 0;
 }

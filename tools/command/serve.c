@@ -28,7 +28,10 @@
 #include "tools/command/say.h"
 #include "tools/command/settings.h"
 
-enum { FEW_DESCRIPTORS = 256 };
+enum {
+    FEW_DESCRIPTORS = 256,
+    STATS_SIZE = 2048,          /* 20 digits and a name for each */
+};
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -77,24 +80,30 @@ static void announce(struct weir_server *server)
         print_try(server);
 }
 
+static uint64_t value_of(const struct weir_stats *stats, const struct weir_stat *field)
+{
+    uint64_t value;
+
+    memcpy(&value, (const char *)stats + field->offset, sizeof(value));
+    return value;
+}
+
+/* All of them, and two that are easier to read. */
 static void print_stats(struct weir_server *server)
 {
-    struct weir_stats s;
+    char words[STATS_SIZE] = "";
+    const struct weir_stat *field;
+    struct weir_stats stats;
+    size_t len = 0;
 
-    if (weir_server_stats(server, &s, sizeof(s)) < 0)
+    if (weir_server_stats(server, &stats, sizeof(stats)) < 0)
         return;
-    say_now("weir: stats accepted=%" PRIu64 " refused=%" PRIu64 " closed=%" PRIu64
-            " active=%" PRIu64 " idle=%" PRIu64 " parked=%" PRIu64 " queued=%" PRIu64
-            " running=%" PRIu64 " handled=%" PRIu64 " errors=%" PRIu64 " timeouts=%" PRIu64
-            " cancelled=%" PRIu64 " accept_errors=%" PRIu64 " rescued=%" PRIu64 " stalls=%" PRIu64
-            " wakeups=%" PRIu64 " bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " busy_ms=%" PRIu64
-            " workers=%" PRIu64 " resets=%" PRIu64
-            " no_memory=%" PRIu64 " full=%" PRIu64 " made_room=%" PRIu64
-            " truncated=%" PRIu64,
-            s.accepted, s.refused, s.closed, s.active, s.idle, s.parked, s.queued, s.running,
-            s.handled, s.setup_errors + s.handle_errors + s.finish_errors + s.verify_errors,
-            s.timeouts, s.cancelled, s.accept_errors, s.rescued, s.stalls, s.wakeups, s.bytes_in,
-            s.bytes_out, s.busy_ns / 1000000, s.workers, s.resets, s.no_memory, s.full, s.made_room, s.truncated);
+    for (size_t i = 0; (field = weir_stats_field(i)) && len < sizeof(words); i++)
+        len += (size_t)snprintf(words + len, sizeof(words) - len, " %s=%" PRIu64, field->name,
+                                value_of(&stats, field));
+    say_now("weir: stats%s errors=%" PRIu64 " busy_ms=%" PRIu64, words,
+            stats.setup_errors + stats.handle_errors + stats.finish_errors + stats.verify_errors,
+            stats.busy_ns / 1000000);
 }
 
 /* ------------------------------------------------------------------ signals ----------- */
