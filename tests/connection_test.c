@@ -108,7 +108,7 @@ static void an_opened_connection_runs_from_the_beginning(void **state)
 
     (void)state;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    conn = connection_create_opened(&house.table, fds[0], AF_UNIX, NULL);
+    conn = connection_create_opened(&house.table, fds[0], AF_UNIX, &endpoint, NULL);
     assert_int_equal(connection_state(conn), CONNECTION_RUNNING);
     assert_int_equal(connection_table_open(&house.table), 1);
     connection_close(&house.table, conn);

@@ -886,11 +886,11 @@ static void begin(void)
     service = (struct service){
         .crew = &crew,
         .handle_error = be_silent,
-        .read_timeout_ms = scene->read_timeout_ms,
-        .write_timeout_ms = scene->write_timeout_ms,
-        .request_timeout_ms = scene->request_timeout_ms,
         .unbuffered = scene->wbufsize == 0,
     };
+    endpoint.read_timeout_ms = scene->read_timeout_ms;
+    endpoint.write_timeout_ms = scene->write_timeout_ms;
+    endpoint.request_timeout_ms = scene->request_timeout_ms;
     event_fds = 0;
     assert_int_equal(crew_init(&crew, &(struct crew_config){
         .workers = 1, .stack_size = 65536, .rbufsize = 8,

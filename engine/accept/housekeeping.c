@@ -1,10 +1,13 @@
 #include "engine/accept/housekeeping.h"
 
 #include "engine/base/clock.h"
+#include "engine/net/endpoint.h"
+#include "engine/pool/connection.h"
 
 #define TICK_MS 1
 #define TICK_WATCHDOG_MAX_MS 100
 #define TICKS_UNTIL_QUIET 50
+#define SWEEPS_A_TIMEOUT 8
 #define SWEEP_MIN_MS 10
 #define SWEEP_MAX_MS 1000
 
@@ -16,31 +19,24 @@ void housekeeping_init(struct housekeeping *housekeeping, const struct housekeep
 
 /* ------------------------------------------------------------------ the sweep --------- */
 
-/* Who has rested since before then has for too long. */
-struct limits {
-    uint64_t idle_ms;
-    uint64_t silent_ms;
-};
-
 static bool idle_for_too_long(struct connection *conn, void *arg)
 {
-    const struct limits *limits = arg;
+    const uint64_t *now_ms = arg;
     /* relaxed: a hint; connection_claim decides. pairs: serve.c's note_rest() */
-    uint64_t since_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
+    uint64_t noted_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
+    uint64_t since_ms = noted_ms & ~CONNECTION_IS_SILENT;
+    uint64_t timeout_ms;
 
-    if (since_ms & CONNECTION_IS_SILENT)
-        return (since_ms & ~CONNECTION_IS_SILENT) < limits->silent_ms;
-    return since_ms != 0 && since_ms < limits->idle_ms;
+    if (noted_ms == 0)
+        return false;
+    timeout_ms = endpoint_rest_timeout_ms(conn->endpoint, noted_ms & CONNECTION_IS_SILENT);
+    return timeout_ms > 0 && since_ms + timeout_ms + CLOCK_COARSE_LAG_MS < *now_ms;
 }
 
 static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
 {
     struct crew *crew = &housekeeping->pool->crew;
-    const struct housekeeping_config *config = housekeeping->config;
-    uint64_t rest_ms = (uint64_t)config->rest_timeout_ms + CLOCK_COARSE_LAG_MS;
-    uint64_t silence_ms = (uint64_t)config->silence_timeout_ms + CLOCK_COARSE_LAG_MS;
-    uint64_t interval_ms = config->sweep_every_ms;
-    struct limits limits = { clock_since(rest_ms, now_ms), clock_since(silence_ms, now_ms) };
+    uint64_t interval_ms = housekeeping->config->rest_timeout_ms / SWEEPS_A_TIMEOUT;
 
     if (interval_ms < SWEEP_MIN_MS)
         interval_ms = SWEEP_MIN_MS;
@@ -48,7 +44,7 @@ static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
         interval_ms = SWEEP_MAX_MS;
     housekeeping->sweep_at_ms = now_ms + interval_ms;
     if (connection_table_open(&crew->table) > 0)
-        crew_queue_idle(crew, idle_for_too_long, &limits);
+        crew_queue_idle(crew, idle_for_too_long, &now_ms);
 }
 
 /* ------------------------------------------------------------------ the tick ---------- */

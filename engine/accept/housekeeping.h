@@ -19,9 +19,7 @@
 struct housekeeping_config {
     struct weir_server *server;
     uint32_t poll_interval_ms;
-    uint32_t rest_timeout_ms;   /* of connections whose rest serve.c notes; 0: of none */
-    uint32_t silence_timeout_ms;    /* of those whose client has not spoken yet; not more */
-    uint32_t sweep_every_ms;    /* roughly */
+    uint32_t rest_timeout_ms;   /* the shortest of all endpoints; 0: none has any */
     void (*service_actions)(struct weir_server *server);
 };
 

@@ -14,14 +14,27 @@
 #include "engine/net/quota.h"
 #include "engine/weir.h"
 
+#include <stdbool.h>
+#include <stdint.h>
+
 struct endpoint {
     const struct weir_handler *handler; /* what weir_submit_fd serves may have another */
     struct quota *quota;                /* which its connections are counted against */
+    uint32_t read_timeout_ms;           /* these as in struct weir_options, and 0: for ever */
+    uint32_t write_timeout_ms;
+    uint32_t request_timeout_ms;
+    uint32_t idle_timeout_ms;
     char uri[WEIR_ADDRESS_SIZE];        /* as it is bound, a port 0 resolved */
 };
 
 /* One of this address, otherwise like another one. 0 or -ENOMEM. destroy: NULL is fine. */
 int endpoint_create(const struct endpoint *like, const char *uri, struct endpoint **ret);
 void endpoint_destroy(struct endpoint *endpoint);
+
+/*
+ * How long a connection may rest; 0: for ever. is_silent: its client is to speak first and has not yet,
+ * so that what would bound its handler's first read bounds its rest, too.
+ */
+uint32_t endpoint_rest_timeout_ms(const struct endpoint *endpoint, bool is_silent);
 
 #endif

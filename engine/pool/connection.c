@@ -236,7 +236,7 @@ struct connection *connection_create(struct connection_table *table, int fd,
 }
 
 struct connection *connection_create_opened(struct connection_table *table, int fd, int family,
-                                            struct task *task)
+                                            const struct endpoint *endpoint, struct task *task)
 {
     struct connection *conn = allocate(table, fd, 0);
 
@@ -244,6 +244,7 @@ struct connection *connection_create_opened(struct connection_table *table, int 
         return NULL;
     conn->kind = CONNECTION_OPENED;
     conn->family = (sa_family_t)family;
+    conn->endpoint = endpoint;
     conn->task = task;
     atomic_init(&conn->state, CONNECTION_RUNNING);
     enter_slot(table, conn);

@@ -67,11 +67,8 @@ enum connection_next {
     CONNECTION_QUEUE,       /* it is QUEUED and yours: put it where a worker will take it */
 };
 
-/* Of idle_since_ms: no timeout ends it. */
-#define CONNECTION_MAY_REST (UINT64_C(1) << 63)
-
-/* ... Its client has not spoken yet. */
-#define CONNECTION_IS_SILENT (UINT64_C(1) << 62)
+/* Of idle_since_ms: its client has not spoken yet. */
+#define CONNECTION_IS_SILENT (UINT64_C(1) << 63)
 
 struct connection {
     /* What every event needs, in one cache line. */
@@ -92,7 +89,7 @@ struct connection {
     const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
     _Atomic uint64_t idle_since_ms; /* who looks for long idle ones reads it */
-    const struct endpoint *endpoint;    /* that it came in by */
+    const struct endpoint *endpoint;    /* that it came in by; OPENED: its opener */
     union {
         struct crowd_guest *guest;  /* ACCEPTED: its place in the table's crowd; NULL: none */
         struct receiver *receiver;  /* SOCKET: whose it is */
@@ -166,7 +163,7 @@ struct connection *connection_create(struct connection_table *table, int fd,
                                      const struct weir_handler *handler,
                                      const struct endpoint *endpoint);
 struct connection *connection_create_opened(struct connection_table *table, int fd, int family,
-                                            struct task *task);
+                                            const struct endpoint *endpoint, struct task *task);
 
 /* A datagram socket, RUNNING, in the table. NULL: as above. */
 struct connection *connection_create_socket(struct connection_table *table, int fd,

@@ -34,7 +34,7 @@ static uint64_t rests_since_ms(const struct longest *longest, const struct conne
 {
     /* relaxed: a hint; connection_claim decides. pairs: serve.c's note_rest() */
     uint64_t noted_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
-    uint64_t since_ms = noted_ms & ~(CONNECTION_MAY_REST | CONNECTION_IS_SILENT);
+    uint64_t since_ms = noted_ms & ~CONNECTION_IS_SILENT;
     bool is_silent = noted_ms & CONNECTION_IS_SILENT;
 
     if (longest->now_ms < since_ms + (is_silent ? SILENT_MS : FRESH_MS))

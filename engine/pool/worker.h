@@ -91,8 +91,6 @@ void worker_init_alone(struct worker *worker, struct crew *crew, unsigned index)
 void worker_fini_alone(struct worker *worker);
 
 struct worker_rest {
-    uint32_t idle_timeout_ms;   /* a kept connection without input is ended; 0: never */
-    uint32_t silence_timeout_ms;/* ... and one whose client has not spoken first; 0: never */
     int stop_fd;                /* once readable, nothing is kept any more; -1: there is none */
     uint32_t drain_timeout_ms;  /* so long after that, what waits is cancelled; 0: never */
     bool lingers;               /* nobody else needs the thread: see linger.c */

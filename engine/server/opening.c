@@ -9,65 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* weir_server_bind comes, and children of WEIR_PREFORK begin, when the caller's may be gone. */
-int server_copy_listens(struct weir_server *server)
-{
-    struct weir_options *options = &server->options;
-    size_t len = options_listens(options);
-
-    server->listens = calloc(len, sizeof(*server->listens));
-    if (!server->listens)
-        return -ENOMEM;
-    for (size_t i = 0; i < len; i++) {
-        struct weir_listen listen = options_listen(options, i);
-        struct server_listen *copy = &server->listens[i];
-
-        copy->like.handler = listen.handler;
-        copy->like.quota = &server->quota;
-        copy->address = strdup(listen.address);
-        if (!copy->address)
-            return -ENOMEM;
-        server->listens_len++;
-    }
-    options->listen = NULL;
-    options->listeners = NULL;
-    options->listeners_len = 0;
-    return 0;
-}
-
-void server_free_listens(struct weir_server *server)
-{
-    while (server->listens_len > 0)
-        free(server->listens[--server->listens_len].address);
-    free(server->listens);
-}
-
-static int create_endpoint(struct weir_server *server, const struct endpoint *like,
-                           const char *uri, const struct endpoint **ret)
-{
-    size_t len = server->endpoints_len;
-    struct endpoint **endpoints = realloc(server->endpoints, (len + 1) * sizeof(*endpoints));
-    int r;
-
-    if (!endpoints)
-        return -ENOMEM;
-    server->endpoints = endpoints;
-    r = endpoint_create(like, uri, &endpoints[len]);
-    if (r < 0)
-        return r;
-    *ret = endpoints[len];
-    server->endpoints_len++;
-    return 0;
-}
-
-void server_free_endpoints(struct weir_server *server)
-{
-    while (server->endpoints_len > 0)
-        endpoint_destroy(server->endpoints[--server->endpoints_len]);
-    free(server->endpoints);
-    server->endpoints = NULL;
-}
-
 /* What a listener of acceptor i is opened with. Several acceptors share a port by SO_REUSEPORT. */
 static struct listener_options listener_options(const struct weir_server *server)
 {
@@ -120,7 +61,7 @@ static int add_listener(struct weir_server *server, struct listener *listener,
                         const struct endpoint *like)
 {
     const struct endpoint *endpoint;
-    int r = create_endpoint(server, like, listener->uri, &endpoint);
+    int r = server_create_endpoint(server, like, listener->uri, &endpoint);
 
     if (r < 0)
         return refuse_listener(listener, listener->uri, r, strerror(-r));

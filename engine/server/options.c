@@ -395,20 +395,6 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
     return r;
 }
 
-/* 0 is for ever. */
-static uint32_t shorter(uint32_t a_ms, uint32_t b_ms)
-{
-    if (a_ms == 0 || b_ms == 0)
-        return a_ms + b_ms;
-    return a_ms < b_ms ? a_ms : b_ms;
-}
-
-uint32_t options_silence_timeout_ms(const struct weir_options *options)
-{
-    return shorter(options->idle_timeout_ms,
-                   shorter(options->read_timeout_ms, options->request_timeout_ms));
-}
-
 size_t options_listens(const struct weir_options *options)
 {
     return options->listen ? 1 : options->listeners_len;

@@ -22,9 +22,6 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
 int options_check_handler(const struct weir_handler *handler, const char *what, char *why,
                           size_t why_size);
 
-/* What ends a connection whose client is to speak first, and doesn't; 0: nothing. */
-uint32_t options_silence_timeout_ms(const struct weir_options *options);
-
 /* The i-th address to listen on, and its handler. */
 size_t options_listens(const struct weir_options *options);
 struct weir_listen options_listen(const struct weir_options *options, size_t i);

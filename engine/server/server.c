@@ -114,9 +114,6 @@ static int read_multicast(struct weir_server *server)
 void server_fill_in_shared(struct weir_server *server)
 {
     const struct weir_options *options = &server->options;
-    uint32_t silence_timeout_ms = options_silence_timeout_ms(options);
-    uint32_t rest_timeout_ms = options->idle_timeout_ms > 0 ? options->idle_timeout_ms
-                                                            : silence_timeout_ms;
 
     if (!server->options.handle_error)
         server->options.handle_error = default_handle_error;
@@ -131,9 +128,7 @@ void server_fill_in_shared(struct weir_server *server)
         .housekeeping = {
             .server = server,
             .poll_interval_ms = options->poll_interval_ms,
-            .rest_timeout_ms = rest_timeout_ms,
-            .silence_timeout_ms = silence_timeout_ms,
-            .sweep_every_ms = silence_timeout_ms / 8,
+            .rest_timeout_ms = server_shortest_rest_ms(server),
             .service_actions = options->service_actions,
         },
     };
@@ -144,15 +139,8 @@ void server_fill_in_shared(struct weir_server *server)
         .stop = weir_server_stop,
         .user = options->user,
         .handle_error = options->handle_error,
-        .read_timeout_ms = options->read_timeout_ms,
-        .write_timeout_ms = options->write_timeout_ms,
-        .request_timeout_ms = options->request_timeout_ms,
-        .idle_timeout_ms = options->idle_timeout_ms,
         .unbuffered = options->wbufsize == WEIR_UNBUFFERED,
         .reply_always = options->reply_always,
-    };
-    server->submission = (struct endpoint){
-        .handler = options->handler, .quota = &server->quota, .uri = "fd:",
     };
 }
 
@@ -236,11 +224,7 @@ static int create_mixin(struct weir_server *server)
     const struct mixin_config config = {
         .server = server,
         .crew = &server->pool->crew,
-        .rest = {
-            .idle_timeout_ms = server->options.idle_timeout_ms,
-            .silence_timeout_ms = options_silence_timeout_ms(&server->options),
-            .stop_fd = -1,
-        },
+        .rest = { .stop_fd = -1 },
         .drain_timeout_ms = server->options.drain_timeout_ms,
         .quota = &server->quota,
         .max_children = server->options.max_children,

@@ -2,6 +2,7 @@
  * server.h - the server as its own files see it; weir.h is what others do.
  *
  *   server.c    put together from its options, and freed
+ *   endpoints.c what its listeners have agreed with their clients
  *   opening.c   its sockets: bind, activate
  *   serving.c   its states: serve, start, stop, shutdown, handle_request
  *   submit.c    connections that somebody else has accepted
@@ -104,10 +105,15 @@ int server_create_acceptors(struct weir_server *server);
 void server_fill_in_shared(struct weir_server *server);
 void server_free(struct weir_server *server);
 
-/* opening.c: likewise. */
+/* endpoints.c: 0 or -ENOMEM. */
 int server_copy_listens(struct weir_server *server);
 void server_free_listens(struct weir_server *server);
+int server_create_endpoint(struct weir_server *server, const struct endpoint *like,
+                           const char *uri, const struct endpoint **ret);
 void server_free_endpoints(struct weir_server *server);
+uint32_t server_shortest_rest_ms(const struct weir_server *server);     /* 0: none has an end */
+
+/* opening.c: as server.c. */
 int server_open_listeners(struct weir_server *server);
 
 /* serving.c */

@@ -91,7 +91,7 @@ static int make_set(struct task *task, struct connection **ret_set)
 
     if (fd < 0)
         return fd;
-    *ret_set = connection_create_opened(table, fd, AF_UNSPEC, task);
+    *ret_set = connection_create_opened(table, fd, AF_UNSPEC, task->conn->endpoint, task);
     if (*ret_set)
         return 0;
     sys_close(fd);

@@ -276,7 +276,8 @@ static int open_request(struct weir_request *root, int family, struct weir_reque
         free(peer);
         return fd;
     }
-    peer->conn = connection_create_opened(&root->service->crew->table, fd, family, root->task);
+    peer->conn = connection_create_opened(&root->service->crew->table, fd, family,
+                                          root->conn->endpoint, root->task);
     if (!peer->conn) {
         sys_close(fd);
         free(peer);
@@ -341,7 +342,7 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
     struct weir_request *root = request_root(req);
     struct resolving resolving = { .uri = address };
     uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms
-                                                                 : root->service->read_timeout_ms);
+                                                                 : root->conn->endpoint->read_timeout_ms);
     int len = address_is_literal(address) ? resolve(&resolving)
                                           : weir_offload(req, resolve, &resolving);
     int r;
@@ -356,7 +357,7 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
 /* What was gathered. For a peer that has failed already nobody waits. */
 static void send_last(struct weir_request *peer)
 {
-    uint32_t timeout_ms = peer->service->write_timeout_ms;
+    uint32_t timeout_ms = peer->conn->endpoint->write_timeout_ms;
 
     if (peer->rfile.error)
         wfile_push(peer);

@@ -33,10 +33,6 @@ struct service {
     void (*stop)(struct weir_server *server);
     void *user;
     void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);
-    uint32_t read_timeout_ms;
-    uint32_t write_timeout_ms;
-    uint32_t request_timeout_ms;
-    uint32_t idle_timeout_ms;
     bool unbuffered;            /* wfile writes through */
     bool reply_always;          /* to datagrams: what is empty or of a failed handler, too */
 };

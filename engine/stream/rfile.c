@@ -221,7 +221,7 @@ static ssize_t fill(struct weir_request *req, size_t want)
         make_small(req);
         /* Once: what wakes us and brings no input doesn't put it off. */
         if (deadline_ms == 0)
-            deadline_ms = request_deadline_ms(req, req->service->read_timeout_ms);
+            deadline_ms = request_deadline_ms(req, req->conn->endpoint->read_timeout_ms);
         r = request_wait(req, EPOLLIN, deadline_ms);
         if (r == 0)
             continue;

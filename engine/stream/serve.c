@@ -65,13 +65,13 @@ static __attribute__((cold, noinline)) int more_than_keep(struct weir_request *r
 /* One call of handle(). */
 static int handle(struct weir_request *req)
 {
-    const struct service *service = req->service;
+    uint32_t timeout_ms = req->conn->endpoint->request_timeout_ms;
     int r;
 
     req->deadline_ms = 0;
-    if (service->request_timeout_ms > 0)
+    if (timeout_ms > 0)
         /* Up to a tick late, for a clock that costs next to nothing. */
-        req->deadline_ms = clock_coarse_ms() + CLOCK_COARSE_LAG_MS + service->request_timeout_ms;
+        req->deadline_ms = clock_coarse_ms() + CLOCK_COARSE_LAG_MS + timeout_ms;
     req->rfile.taken = false;
     r = req->conn->handler->handle(req);
     if (WEIR_UNLIKELY(req->opened))
@@ -143,7 +143,7 @@ static int rest(struct weir_request *req)
 /* A wait for the rest of what the last call has left is nobody's call: it is a rest. */
 static uint64_t rest_deadline_ms(const struct weir_request *req)
 {
-    uint32_t timeout_ms = req->service->idle_timeout_ms;
+    uint32_t timeout_ms = req->conn->endpoint->idle_timeout_ms;
 
     return timeout_ms > 0 ? clock_ms() + timeout_ms + 1 : 0;
 }
@@ -259,14 +259,12 @@ static int serve_input(struct weir_request *req, bool was_kept)
     return handle_while_there_is_input(req);
 }
 
-/* Since when it rests, and which limit that has. */
+/* Since when it rests, and whether its client has spoken: endpoint_rest_timeout_ms asks for that. */
 static uint64_t rests_since_ms(const struct weir_request *req)
 {
     uint64_t now_ms = clock_coarse_ms();
 
-    if (!req->conn->began)
-        return now_ms | CONNECTION_IS_SILENT;
-    return req->service->idle_timeout_ms > 0 ? now_ms : now_ms | CONNECTION_MAY_REST;
+    return req->conn->began ? now_ms : now_ms | CONNECTION_IS_SILENT;
 }
 
 static void note_rest(const struct weir_request *req)
@@ -334,7 +332,7 @@ static void leave_reply(struct weir_request *req, struct packet *packet)
 
 static int send_reply(struct weir_request *req, struct packet *packet)
 {
-    uint32_t timeout_ms = req->service->write_timeout_ms;
+    uint32_t timeout_ms = req->conn->endpoint->write_timeout_ms;
     uint64_t deadline_ms = clock_ms() + (timeout_ms > 0 ? timeout_ms : REPLY_TIMEOUT_MS);
     uint32_t wait_ms = RETRY_MIN_MS;
     int r;
