@@ -25,11 +25,13 @@ static struct board {
     char address[WEIR_ADDRESS_SIZE];
     _Atomic bool addressed;         /* it is written */
     _Atomic pid_t survivor;         /* all others die when they are to accept; 0: nobody does */
+    _Atomic bool forks_stop;        /* whoever is forked is stopped at once */
 } *board;
 
 static struct gate gate;            /* an eventfd: children share it */
 static _Atomic int told;            /* how often handle_error was told of a child's death */
 static _Atomic int services;
+static _Atomic int pidfds_left;     /* so many children have one, then one has none; -1: all have */
 static _Atomic int errors;          /* of handle_error, about something else */
 
 int __real_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
@@ -44,9 +46,29 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
     return __real_accept4(fd, address, len, flags);
 }
 
+int __real_pidfd_open(pid_t pid, unsigned flags);
+int __wrap_pidfd_open(pid_t pid, unsigned flags);
+
+int __wrap_pidfd_open(pid_t pid, unsigned flags)
+{
+    if (pid == getpid() || pidfds_left < 0 || pidfds_left-- > 0)
+        return __real_pidfd_open(pid, flags);
+    pidfds_left = -1;
+    errno = EMFILE;
+    return -1;
+}
+
+/* In each child of fork(2), before that returns. */
+static void stop_where_told(void)
+{
+    if (board->forks_stop)
+        raise(SIGSTOP);
+}
+
 static int begin(void **state)
 {
     (void)state;
+    pidfds_left = -1;
     gate_init(&gate);
     memset(board, 0, sizeof(*board));
     told = 0;
@@ -599,6 +621,24 @@ static void *replace_rules(void *server)
     return NULL;
 }
 
+/* It might be stopped, as by a debugger, and would never see that it is to end. */
+static void a_child_without_a_pidfd_is_waited_for_in_no_case(void **state)
+{
+    struct weir_server *server = support_create(OPTIONS(.processes = 1, .workers = 1));
+
+    (void)state;
+    pidfds_left = 0;
+    board->forks_stop = true;
+    assert_int_equal(weir_server_start(server), -EMFILE);
+    board->forks_stop = false;
+    assert_int_equal(pidfds_left, -1);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+    assert_int_equal(support_stats(server).workers, 0);
+    assert_int_equal(weir_server_start(server), 0);
+    child_of(server);
+    finish(server);
+}
+
 /* Whoever is in one of the server's calls when a child is forked hinders nobody. */
 static void rules_are_replaced_while_children_are_forked(void **state)
 {
@@ -644,6 +684,7 @@ int main(void)
         TEST(datagrams_are_answered),
         TEST(it_serves_beside_another_server),
         TEST(rules_are_replaced_while_children_are_forked),
+        TEST(a_child_without_a_pidfd_is_waited_for_in_no_case),
     };
 
     sigset_t sigchld;
@@ -653,5 +694,7 @@ int main(void)
     sigaddset(&sigchld, SIGCHLD);
     pthread_sigmask(SIG_BLOCK, &sigchld, NULL);
     board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    return board == MAP_FAILED ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+    if (board == MAP_FAILED || pthread_atfork(NULL, NULL, stop_where_told) != 0)
+        return 1;
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,15 +6,22 @@
  * share, and with it the child's counts, even of one that has crashed. A child's place in the
  * crowd is kept by its seat, in the parent.
  *
- * Each child has a pidfd: its end is an event like any other, and nobody else's child is reaped.
- * Room for it is kept before a client is accepted: out of descriptors clients wait. Who has none
- * all the same (no pidfd_open(2), or a child that was gone before it) is looked after by its
- * number, by the clock; the child knows nothing of it.
+ *   a seat is   entered by                              leaves by
+ *   FREE        vacate_locked                           a fork -> WATCHED or UNSEEN
+ *   WATCHED     seat_child_locked: it has a pidfd       the event of its end -> FREE
+ *   UNSEEN      seat_child_locked: it could have none   the timer finds that it has ended -> FREE
+ *
+ * The place of the pidfd is kept before a client is accepted: out of descriptors clients wait. Who is
+ * UNSEEN all the same (no pidfd_open(2), or a child that was gone before it) works on, and knows
+ * nothing of it.
+ *
+ * What runs in the child has a name that ends in _in_child; all else runs in the parent.
  */
 #include "engine/modes/mixin.h"
 
 #include "engine/base/log.h"
 #include "engine/base/sys.h"
+#include "engine/modes/children.h"
 #include "engine/modes/process.h"
 #include "engine/net/address.h"
 #include "engine/net/crowd.h"
@@ -28,8 +35,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define EVENTS_MAX 16
-
 /* How often children without a pidfd are looked after. */
 #define UNSEEN_MS 20
 
@@ -37,8 +42,7 @@
 #define TOKEN_TIMER UINT64_MAX
 
 struct seat {
-    pid_t pid;                  /* 0: nobody sits here */
-    int pidfd;                  /* -1: it has none */
+    struct child child;         /* pid 0: nobody sits here */
     const struct weir_handler *handler;
     struct quota *quota;        /* against which its connection is counted */
     struct crowd_guest *guest;  /* of its connection; NULL: it is not counted, or has left */
@@ -54,7 +58,7 @@ struct forks {
     struct seat *seats;
     size_t taken;
     size_t unseen;              /* of these, those without a pidfd */
-    int spare_fd;               /* its number is the next child's pidfd's; -1 */
+    struct children children;
     struct tally ended;         /* of the children that are gone */
 };
 
@@ -65,18 +69,17 @@ static struct forks *forks_of(struct mixin *mixin)
 
 /* ------------------------------------------------------------------ the child --------- */
 
-/* What tells of other children. */
-static void leave_seats(struct forks *forks)
+/* What the parent knows its other children by. */
+static void leave_seats_in_child(struct forks *forks)
 {
     for (size_t i = 0; i < forks->config.max_children; i++)
-        if (forks->seats[i].pid != 0)
-            sys_close(forks->seats[i].pidfd);
-    sys_close(forks->spare_fd);
+        if (forks->seats[i].child.pid != 0)
+            sys_close(forks->seats[i].child.pidfd);
+    children_leave_in_child(&forks->children);
     sys_close(forks->timer_fd);
-    sys_close(forks->mixin.ended_fd);
 }
 
-static bool had_errors(const struct worker *worker)
+static bool had_errors_in_child(const struct worker *worker)
 {
     const struct tally *tally = &worker->tally;
 
@@ -85,21 +88,21 @@ static bool had_errors(const struct worker *worker)
 }
 
 /* A reply goes out by the server's socket. */
-static int keep_socket(struct packet *packet)
+static int keep_socket_in_child(struct packet *packet)
 {
     packet->conn.fd = fcntl(packet->conn.fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     return packet->conn.fd;
 }
 
-static _Noreturn void child_main(struct forks *forks, struct worker *worker,
-                                 const struct accepted *accepted)
+static _Noreturn void serve_in_child(struct forks *forks, struct worker *worker,
+                                     const struct accepted *accepted)
 {
     struct connection *conn;
 
     log_alone();
-    leave_seats(forks);
+    leave_seats_in_child(forks);
     /* There is room for it now. */
-    if (accepted->packet && keep_socket(accepted->packet) < 0)
+    if (accepted->packet && keep_socket_in_child(accepted->packet) < 0)
         _exit(1);
     forks->config.leave_to_parent(forks->config.server);
     conn = accepted_connect(accepted, &forks->config.crew->table);
@@ -108,7 +111,7 @@ static _Noreturn void child_main(struct forks *forks, struct worker *worker,
     /* Whoever is counted at this address is counted by the parent. */
     conn->guest = NULL;
     worker_serve_alone(worker, conn, &forks->config.rest);
-    _exit(had_errors(worker));
+    _exit(had_errors_in_child(worker));
 }
 
 /* ------------------------------------------------------------------ the parent -------- */
@@ -117,7 +120,7 @@ static size_t free_seat(const struct forks *forks)
 {
     size_t i = 0;
 
-    while (forks->seats[i].pid != 0)
+    while (forks->seats[i].child.pid != 0)
         i++;
     return i;
 }
@@ -131,38 +134,15 @@ static void count_unseen_locked(struct forks *forks, int n)
         sys_timerfd_set(forks->timer_fd, any ? 0 : UNSEEN_MS);
 }
 
-static int prepare_locked(struct forks *forks)
-{
-    if (forks->spare_fd < 0)
-        forks->spare_fd = sys_eventfd();
-    return forks->spare_fd < 0 ? forks->spare_fd : 0;
-}
-
 static int prepare(struct mixin *mixin)
 {
     struct forks *forks = forks_of(mixin);
     int r;
 
     pthread_mutex_lock(&forks->lock);
-    r = prepare_locked(forks);
+    r = children_keep_place(&forks->children);
     pthread_mutex_unlock(&forks->lock);
     return r;
-}
-
-/* A descriptor that tells of its end, or -1. */
-static int watch_for_end_locked(struct forks *forks, size_t i, pid_t pid)
-{
-    int pidfd;
-
-    sys_close(forks->spare_fd);
-    forks->spare_fd = -1;
-    pidfd = sys_pidfd_open(pid);
-    if (pidfd < 0)
-        return -1;
-    if (sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_ADD, pidfd, EPOLLIN, i) == 0)
-        return pidfd;
-    sys_close(pidfd);
-    return -1;
 }
 
 static void seat_child_locked(struct forks *forks, size_t i, pid_t pid,
@@ -170,15 +150,13 @@ static void seat_child_locked(struct forks *forks, size_t i, pid_t pid,
 {
     struct seat *seat = &forks->seats[i];
 
-    seat->pid = pid;
-    seat->pidfd = watch_for_end_locked(forks, i, pid);
+    if (children_watch(&forks->children, pid, i, &seat->child) < 0)
+        count_unseen_locked(forks, 1);
     seat->handler = accepted->handler;
     seat->quota = accepted->endpoint->quota;
     seat->guest = accepted->guest;
     address_text(accepted->peer, accepted->peer_len, seat->peer, sizeof(seat->peer));
     forks->taken++;
-    if (seat->pidfd < 0)
-        count_unseen_locked(forks, 1);
     connection_table_lend(&forks->config.crew->table, seat->quota, 1);
 }
 
@@ -188,12 +166,12 @@ static int fork_locked(struct forks *forks, const struct accepted *accepted)
     struct worker *worker = &forks->workers[i];
     pid_t pid;
 
-    /* Whoever submits, or has accepted beside another acceptor, may have none: see above. */
-    prepare_locked(forks);
+    /* Who submits, or has accepted beside another acceptor, may find none: the child is UNSEEN. */
+    children_keep_place(&forks->children);
     worker_init_alone(worker, forks->config.crew, (unsigned)i);
     pid = process_fork();
     if (pid == 0)
-        child_main(forks, worker, accepted);
+        serve_in_child(forks, worker, accepted);
     /* Memory comes again as processes do. */
     if (pid < 0)
         return errno == ENOMEM ? -EAGAIN : -errno;
@@ -224,15 +202,11 @@ static void leave_crowd_locked(struct forks *forks, struct seat *seat)
     seat->guest = NULL;
 }
 
-/* By name, since children that were forked meanwhile may still have it open too. */
-static void forget_end_locked(struct forks *forks, int pidfd)
+static bool is_unseen_locked(const struct forks *forks, size_t i)
 {
-    if (pidfd < 0) {
-        count_unseen_locked(forks, -1);
-        return;
-    }
-    sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_DEL, pidfd, 0, 0);
-    sys_close(pidfd);
+    const struct child *child = &forks->seats[i].child;
+
+    return child->pid != 0 && child->pidfd < 0;
 }
 
 static void vacate_locked(struct forks *forks, size_t i, bool crashed)
@@ -243,8 +217,7 @@ static void vacate_locked(struct forks *forks, size_t i, bool crashed)
     tally_merge(&forks->ended, &forks->workers[i].tally);
     if (crashed)
         tally_add(&forks->ended, TALLY_CLOSED, 1);
-    forget_end_locked(forks, seat->pidfd);
-    seat->pid = 0;
+    seat->child.pid = 0;
     forks->taken--;
 }
 
@@ -252,10 +225,13 @@ static void vacate_locked(struct forks *forks, size_t i, bool crashed)
 static bool reap_locked(struct forks *forks, size_t i, struct seat *ret_seat, int *ret_status,
                         bool *ret_crashed)
 {
-    const struct seat *seat = &forks->seats[i];
+    struct seat *seat = &forks->seats[i];
+    bool unseen = is_unseen_locked(forks, i);
 
-    if (seat->pid == 0 || sys_reap(seat->pidfd, seat->pid, ret_status) == 0)
+    if (seat->child.pid == 0 || !children_reap(&forks->children, &seat->child, ret_status))
         return false;
+    if (unseen)
+        count_unseen_locked(forks, -1);
     *ret_seat = *seat;
     *ret_crashed = tally_read(&forks->workers[i].tally, TALLY_CLOSED) == 0;
     vacate_locked(forks, i, *ret_crashed);
@@ -275,8 +251,8 @@ static void reap_seat(struct forks *forks, size_t i)
     if (!ended)
         return;
     if (crashed)
-        mixin_tell_death(&forks->config, seat.pid, status, -ECHILD, seat.peer,
-                         seat.handler->name);
+        children_tell_death(&forks->config, seat.child.pid, status, -ECHILD, seat.peer,
+                            seat.handler->name);
     log_sum_up();
     connection_table_return(&forks->config.crew->table, seat.quota, 1);
 }
@@ -286,7 +262,7 @@ static bool is_unseen(struct forks *forks, size_t i)
     bool unseen;
 
     pthread_mutex_lock(&forks->lock);
-    unseen = forks->seats[i].pid != 0 && forks->seats[i].pidfd < 0;
+    unseen = is_unseen_locked(forks, i);
     pthread_mutex_unlock(&forks->lock);
     return unseen;
 }
@@ -304,23 +280,26 @@ static void let_closed_leave_crowd(struct forks *forks)
 {
     pthread_mutex_lock(&forks->lock);
     for (size_t i = 0; i < forks->config.max_children; i++)
-        if (forks->seats[i].pid != 0 && tally_read(&forks->workers[i].tally, TALLY_CLOSED) > 0)
+        if (forks->seats[i].child.pid != 0 && tally_read(&forks->workers[i].tally, TALLY_CLOSED) > 0)
             leave_crowd_locked(forks, &forks->seats[i]);
     pthread_mutex_unlock(&forks->lock);
+}
+
+static void note_event(void *arg, uint64_t token)
+{
+    struct forks *forks = arg;
+
+    if (token == TOKEN_TIMER)
+        reap_unseen(forks);
+    else
+        reap_seat(forks, token);
 }
 
 static void reap(struct mixin *mixin)
 {
     struct forks *forks = forks_of(mixin);
-    struct epoll_event events[EVENTS_MAX];
-    int n = sys_epoll_wait(mixin->ended_fd, events, EVENTS_MAX, 0);
 
-    for (int i = 0; i < n; i++) {
-        if (events[i].data.u64 == TOKEN_TIMER)
-            reap_unseen(forks);
-        else
-            reap_seat(forks, events[i].data.u64);
-    }
+    children_each_event(&forks->children, note_event, forks);
     if (forks->config.crew->table.crowd)
         let_closed_leave_crowd(forks);
 }
@@ -333,11 +312,8 @@ static void kill_all(struct mixin *mixin)
     for (size_t i = 0; i < forks->config.max_children; i++) {
         const struct seat *seat = &forks->seats[i];
 
-        if (seat->pid == 0)
-            continue;
-        log_line(LOG_CHILD, "child %d (handler '%s', %s) has not ended when it was cancelled: it "
-                 "is killed", (int)seat->pid, seat->handler->name, seat->peer);
-        sys_kill_child(seat->pidfd, seat->pid);
+        if (seat->child.pid != 0)
+            children_kill(&seat->child, seat->peer, seat->handler->name);
     }
     pthread_mutex_unlock(&forks->lock);
 }
@@ -351,7 +327,7 @@ static size_t tallies(struct mixin *mixin, void (*fn)(void *arg, const struct ta
     pthread_mutex_lock(&forks->lock);
     fn(arg, &forks->ended);
     for (size_t i = 0; i < forks->config.max_children; i++)
-        if (forks->seats[i].pid != 0)
+        if (forks->seats[i].child.pid != 0)
             fn(arg, &forks->workers[i].tally);
     taken = forks->taken;
     pthread_mutex_unlock(&forks->lock);
@@ -374,9 +350,8 @@ static void destroy(struct mixin *mixin)
 {
     struct forks *forks = forks_of(mixin);
 
-    sys_close(forks->spare_fd);
+    children_close(&forks->children);
     sys_close(forks->timer_fd);
-    sys_close(mixin->ended_fd);
     munmap(forks->workers, workers_size(forks));
     pthread_mutex_destroy(&forks->lock);
     free(forks->seats);
@@ -385,20 +360,19 @@ static void destroy(struct mixin *mixin)
 
 static int open_descriptors(struct forks *forks)
 {
-    int r;
+    int r = children_open(&forks->children);
 
-    forks->mixin.ended_fd = sys_epoll_create();
-    if (forks->mixin.ended_fd < 0)
-        return forks->mixin.ended_fd;
+    if (r < 0)
+        return r;
+    forks->mixin.ended_fd = forks->children.ended_fd;
     forks->timer_fd = sys_timerfd();
     r = forks->timer_fd;
     if (r >= 0)
-        r = sys_epoll_ctl(forks->mixin.ended_fd, EPOLL_CTL_ADD, forks->timer_fd, EPOLLIN,
-                          TOKEN_TIMER);
+        r = children_add_event(&forks->children, forks->timer_fd, TOKEN_TIMER);
     if (r == 0)
         return 0;
     sys_close(forks->timer_fd);
-    sys_close(forks->mixin.ended_fd);
+    children_close(&forks->children);
     return r;
 }
 
@@ -433,7 +407,6 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
             .batch = 1,     /* a child that ended meanwhile is reaped first */
         },
         .config = *config,
-        .spare_fd = -1,
     };
     forks->config.rest.lingers = true;
     r = open_seats(forks);

@@ -22,7 +22,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 struct mixin {
     /* Before something is accepted: 0, or -errno: process could not see to it. NULL: it can. */
@@ -83,10 +82,6 @@ struct mixin_config {
     void (*leave_to_parent)(struct weir_server *server);
     const struct child_calls *child_calls;
 };
-
-/* A child has died of error (-ECHILD: unknown): says so on standard error, and to handle_error. */
-void mixin_tell_death(const struct mixin_config *config, pid_t pid, int status, int error,
-                      const char *peer, const char *handler);
 
 /* Each 0, or -errno. */
 int serial_create(const struct mixin_config *config, struct mixin **ret);

@@ -1,0 +1,193 @@
+/*
+ * wire.c - what a child that was forked beforehand and its parent tell each other.
+ *
+ *   in the page    written by    before which signal     read by
+ *   stop, look     the parent    order_fd                the child's guard
+ *   asked          the parent    order_fd                the child's guard
+ *   answered       the child     answer_fd               the parent, who asks for statistics
+ *   accepts        the child     said_fd                 the parent, who begins a serving
+ *   stopped        the child     said_fd                 the parent, who ends a serving
+ *   error          the child     its end                 the parent, who reaps it
+ */
+#include "engine/modes/wire.h"
+
+#include "engine/base/sys.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+struct wire_page {
+    _Atomic bool stop;              /* the order: accept nothing more, and end */
+    _Atomic bool look;              /* the order: who has died may have left a client */
+    _Atomic bool accepts;           /* the child has begun to */
+    _Atomic bool stopped;           /* the child accepts nothing any more */
+    _Atomic int error;              /* why the child could not serve, -errno; 0: it could */
+    _Atomic uint32_t asked;         /* for statistics: the number of the last question */
+    _Atomic uint32_t answered;      /* ... and of the last answer */
+    struct weir_stats answers[2];   /* the n-th is in the (n mod 2)-th: at most one question is
+                                       open, and nobody reads the answer that is being written */
+};
+
+/* ------------------------------------------------------------------ the parent's ------ */
+
+int wire_open(struct wire *wire, int answer_fd, int said_fd)
+{
+    int order_fd = sys_eventfd();
+    struct wire_page *page;
+
+    if (order_fd < 0)
+        return order_fd;
+    page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) {
+        sys_close(order_fd);
+        return -ENOMEM;
+    }
+    *wire = (struct wire){ page, order_fd, answer_fd, said_fd };
+    return 0;
+}
+
+void wire_close(const struct wire *wire)
+{
+    sys_close(wire->order_fd);
+    munmap(wire->page, sizeof(*wire->page));
+}
+
+void wire_order_begin(const struct wire *wire)
+{
+    sys_eventfd_signal(wire->order_fd);
+}
+
+void wire_order_stop(const struct wire *wire)
+{
+    /* relaxed: the signal that follows orders it. pairs: wire_child_hear() */
+    atomic_store_explicit(&wire->page->stop, true, memory_order_relaxed);
+    sys_eventfd_signal(wire->order_fd);
+}
+
+void wire_order_look(const struct wire *wire)
+{
+    /* relaxed: the signal that follows orders it. pairs: wire_child_hear() */
+    atomic_store_explicit(&wire->page->look, true, memory_order_relaxed);
+    sys_eventfd_signal(wire->order_fd);
+}
+
+bool wire_is_answered(const struct wire *wire)
+{
+    const struct wire_page *page = wire->page;
+    /* relaxed: wire_last_answer() orders what is read then. pairs: none */
+    uint32_t answered = atomic_load_explicit(&page->answered, memory_order_relaxed);
+    uint32_t asked = atomic_load_explicit(&page->asked, memory_order_relaxed);
+
+    return (int32_t)(answered - asked) >= 0;
+}
+
+void wire_ask(const struct wire *wire)
+{
+    struct wire_page *page = wire->page;
+
+    if (wire_is_answered(wire))
+        /* relaxed: the signal that follows orders it. pairs: wire_child_hear() */
+        atomic_store_explicit(&page->asked,
+                              atomic_load_explicit(&page->answered, memory_order_relaxed) + 1,
+                              memory_order_relaxed);
+    sys_eventfd_signal(wire->order_fd);
+}
+
+const struct weir_stats *wire_last_answer(const struct wire *wire)
+{
+    const struct wire_page *page = wire->page;
+
+    /* acquire: what it says. pairs: wire_child_send_answer() */
+    return &page->answers[atomic_load_explicit(&page->answered, memory_order_acquire) % 2];
+}
+
+bool wire_accepts(const struct wire *wire)
+{
+    /* relaxed: the signal before orders it. pairs: wire_child_say_accepts() */
+    return atomic_load_explicit(&wire->page->accepts, memory_order_relaxed);
+}
+
+bool wire_has_stopped(const struct wire *wire)
+{
+    /* relaxed: the signal before orders it. pairs: wire_child_say_stopped() */
+    return atomic_load_explicit(&wire->page->stopped, memory_order_relaxed);
+}
+
+int wire_error(const struct wire *wire)
+{
+    /* relaxed: the child's end orders it. pairs: wire_child_say_error() */
+    return atomic_load_explicit(&wire->page->error, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------ the child's ------- */
+
+void wire_child_leave(const struct wire *wire)
+{
+    wire_close(wire);
+}
+
+bool wire_child_may_begin(const struct wire *wire, int parent_fd)
+{
+    struct pollfd fds[] = {
+        { .fd = wire->order_fd, .events = POLLIN }, { .fd = parent_fd, .events = POLLIN },
+    };
+
+    sys_poll(fds, sizeof(fds) / sizeof(fds[0]), -1);
+    /* relaxed: the signal before orders it. pairs: wire_order_stop() */
+    return fds[0].revents && !atomic_load_explicit(&wire->page->stop, memory_order_relaxed);
+}
+
+/* The number of the answer that comes next. */
+static uint32_t next_answer(const struct wire_page *page)
+{
+    /* relaxed: this process alone writes it. pairs: none */
+    return atomic_load_explicit(&page->answered, memory_order_relaxed) + 1;
+}
+
+struct wire_orders wire_child_hear(const struct wire *wire)
+{
+    struct wire_page *page = wire->page;
+    struct wire_orders orders;
+
+    sys_eventfd_clear(wire->order_fd);
+    /* relaxed: the signal before orders them. pairs: wire_ask(), wire_order_look(),
+     * wire_order_stop() */
+    orders.answer = atomic_load_explicit(&page->asked, memory_order_relaxed) == next_answer(page);
+    orders.look = atomic_exchange_explicit(&page->look, false, memory_order_relaxed);
+    orders.stop = atomic_load_explicit(&page->stop, memory_order_relaxed);
+    return orders;
+}
+
+struct weir_stats *wire_child_begin_answer(const struct wire *wire)
+{
+    return &wire->page->answers[next_answer(wire->page) % 2];
+}
+
+void wire_child_send_answer(const struct wire *wire)
+{
+    /* release: what it says. pairs: wire_last_answer() */
+    atomic_store_explicit(&wire->page->answered, next_answer(wire->page), memory_order_release);
+    sys_eventfd_signal(wire->answer_fd);
+}
+
+void wire_child_say_accepts(const struct wire *wire)
+{
+    /* relaxed: the signal that follows orders it. pairs: wire_accepts() */
+    atomic_store_explicit(&wire->page->accepts, true, memory_order_relaxed);
+    sys_eventfd_signal(wire->said_fd);
+}
+
+void wire_child_say_stopped(const struct wire *wire)
+{
+    /* relaxed: the signal that follows orders it. pairs: wire_has_stopped() */
+    atomic_store_explicit(&wire->page->stopped, true, memory_order_relaxed);
+    sys_eventfd_signal(wire->said_fd);
+}
+
+void wire_child_say_error(const struct wire *wire, int error)
+{
+    /* relaxed: the child's end orders it. pairs: wire_error() */
+    atomic_store_explicit(&wire->page->error, error, memory_order_relaxed);
+}
