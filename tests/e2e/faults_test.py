@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import re
 import resource
 import select
 import signal
@@ -16,6 +17,8 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from weir_process import TIMEOUT, WEIR, connect, main, receive, receive_all, serve
+
+CONCURRENCIES = ("pool", "serial", "thread", "fork", "prefork")
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -53,6 +56,12 @@ def threads_run_out(binary, limit, *args):
     return subprocess.run(["weir"], executable=WEIR, stdin=subprocess.DEVNULL, text=True,
                           stderr=subprocess.PIPE, timeout=TIMEOUT, preexec_fn=become_another,
                           check=False)
+
+
+def failures_told(text):
+    """How many requests a log has that failed: by a line each, and by the sums of what was left out."""
+    return (len(re.findall("weir: request from .* failed: .*\n", text)) +
+            sum(int(n) for n in re.findall(r"weir: left out: (\d+) .*\n", text)))
 
 
 class Faults(unittest.TestCase):
@@ -168,20 +177,46 @@ class Faults(unittest.TestCase):
                 self.assertEqual(weir.wait(), 0)
                 self.assertEqual([line for line in weir.log if "request from" in line], [])
 
+    def fail(self, weir, clients):
+        """Each waits in the middle of a line, so that its handler is told that it takes too long."""
+        for _ in range(clients):
+            with weir.connect() as client:
+                client.sendall(b"half a li")
+                self.assertEqual(receive_all(client), b"")
+
+    def serve_failing(self, concurrency):
+        return serve("--concurrency", concurrency, "--handler", "upper", "--read-timeout", "1ms")
+
+    def test_each_failure_is_told_with_its_handler_and_peer(self):
+        for concurrency in CONCURRENCIES:
+            with self.subTest(concurrency=concurrency), self.serve_failing(concurrency) as weir:
+                self.fail(weir, 3)
+                for _ in range(3):
+                    self.assertRegex(weir.line("weir: request from "),
+                                     r"^weir: request from 127\.0\.0\.1:\d+: handle of handler "
+                                     r"'upper' failed: Connection timed out$")
+                stats = weir.stats_until(lambda stats: stats["handle_errors"] == 3)
+                self.assertEqual((stats["timeouts"], stats["errors"]), (3, 3))
+
     def test_standard_error_that_nobody_reads_holds_up_nobody(self):
-        for concurrency in ("pool", "serial", "thread", "fork", "prefork"):
-            with self.subTest(concurrency=concurrency), \
-                    serve("--concurrency", concurrency, "--handler", "upper",
-                          "--request-timeout", "1ms") as weir:
+        for concurrency in CONCURRENCIES:
+            with self.subTest(concurrency=concurrency), self.serve_failing(concurrency) as weir:
                 weir.listening()
                 fill_standard_error(weir.process.pid)
-                for _ in range(30):
-                    with weir.connect() as client:
-                        client.sendall(b"half a li")
-                        self.assertEqual(receive_all(client), b"")
+                self.fail(weir, 30)
                 weir.signal(signal.SIGTERM)
                 self.assertEqual(weir.process.wait(TIMEOUT), 0)
                 weir.stop_reading()
+
+    def test_what_nobody_read_is_told_or_counted_when_somebody_reads_again(self):
+        for concurrency in CONCURRENCIES:
+            with self.subTest(concurrency=concurrency), self.serve_failing(concurrency) as weir:
+                weir.listening()
+                fill_standard_error(weir.process.pid)
+                self.fail(weir, 30)
+                while (told := failures_told(weir.unread)) < 30:
+                    self.assertTrue(weir._read(), f"ended when {told} were told")
+                self.assertEqual(told, 30)
 
     def test_nothing_that_signals_do_waits_for_who_reads_standard_error(self):
         with tempfile.TemporaryDirectory() as folder:
