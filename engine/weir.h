@@ -451,6 +451,28 @@ static inline const struct weir_options *weir_options_pointer(const struct weir_
  */
 
 /*
+ * weir_set_log has lines given to a function instead of standard error; NULL: to standard error
+ * again. It is the process's, as standard error is, and for the lines of all servers. Each is one
+ * string, as it would be written, without its end of line: all are warnings of a kind, so there is no
+ * level. As many are taken as said above.
+ *
+ * One thread calls the function, that writes otherwise: never two at once, and never a worker or an
+ * acceptor, so it may block; what it keeps waiting beyond 32 lines is left out. It may make any call
+ * but weir_server_destroy, also this one. Nothing calls it once exit(3) has run its functions, or,
+ * if it returns within a second, while there is no server.
+ *
+ * Children have it, too, and call it by threads of their own; in one of WEIR_FORK the handler's does.
+ * But one that was forked while its parent called it might wait for ever for a lock that it had
+ * taken then: this child writes to standard error. So do a process that can't have another thread,
+ * and, always, the last words of a program that weir ends: of a stack that is too small, of a call
+ * on a request that is not the caller's.
+ *
+ * On return the function before is not called any more: it waits for a call that is under way.
+ * Threads: any, before there is a server, too; not signal handlers. Parks: no.
+ */
+void weir_set_log(void (*log)(void *arg, const char *line), void *arg);
+
+/*
  * weir_server_create checks the options, binds and listens (unless defer is set). Nothing runs
  * yet, and no thread exists; clients that connect wait in the backlog. What it and the server open
  * is numbered above the standard streams, even where the program was started without them.

@@ -1,4 +1,4 @@
-/* log_test.c - lines on standard error: which are taken, and that nobody waits for them. */
+/* log_test.c - lines on standard error and in the program's log: which are taken, and that nobody waits for them. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -270,6 +271,224 @@ static void where_there_is_no_reader_any_more_nothing_happens(void **state)
     deaf_end(&pipe);
 }
 
+/* ------------------------------------------------------------------ the program's own - */
+
+/* What a function of weir_set_log was called with, and a gate that it waits at. */
+struct heard {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    char text[4000];
+    unsigned lines;
+    bool inside;            /* a call is at the gate */
+    bool shut;
+};
+
+#define HEARD { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER }
+
+static void hear(void *arg, const char *line)
+{
+    struct heard *heard = arg;
+    size_t at;
+
+    pthread_mutex_lock(&heard->lock);
+    heard->inside = true;
+    pthread_cond_broadcast(&heard->changed);
+    while (heard->shut)
+        pthread_cond_wait(&heard->changed, &heard->lock);
+    heard->inside = false;
+    at = strlen(heard->text);
+    snprintf(heard->text + at, sizeof(heard->text) - at, "<%s>", line);
+    heard->lines++;
+    pthread_cond_broadcast(&heard->changed);
+    pthread_mutex_unlock(&heard->lock);
+}
+
+static void heard_wait_inside(struct heard *heard)
+{
+    pthread_mutex_lock(&heard->lock);
+    while (!heard->inside)
+        pthread_cond_wait(&heard->changed, &heard->lock);
+    pthread_mutex_unlock(&heard->lock);
+}
+
+static void heard_open(struct heard *heard)
+{
+    pthread_mutex_lock(&heard->lock);
+    heard->shut = false;
+    pthread_cond_broadcast(&heard->changed);
+    pthread_mutex_unlock(&heard->lock);
+}
+
+static void heard_wait_for(struct heard *heard, const char *wanted)
+{
+    pthread_mutex_lock(&heard->lock);
+    while (!strstr(heard->text, wanted))
+        pthread_cond_wait(&heard->changed, &heard->lock);
+    pthread_mutex_unlock(&heard->lock);
+}
+
+static void lines_go_to_the_programs_function_until_it_is_taken_away(void **state)
+{
+    struct heard heard = HEARD;
+    struct capture capture;
+    char said[200];
+
+    (void)state;
+    capture_begin(&capture);
+    weir_set_log(hear, &heard);
+    log_open();
+    log_line(LOG_STALL, "%s is %d", "one", 1);
+    log_line(LOG_CHILD, "two");
+    log_flush();
+    weir_set_log(NULL, NULL);
+    log_line(LOG_STALL, "three");
+    log_close();
+    capture_end(&capture, said, sizeof(said));
+    assert_string_equal(heard.text, "<weir: one is 1><weir: two>");
+    assert_string_equal(said, "weir: three\n");
+}
+
+static void a_line_that_is_too_long_is_cut_for_a_function_as_well(void **state)
+{
+    struct heard heard = HEARD;
+
+    (void)state;
+    weir_set_log(hear, &heard);
+    log_open();
+    log_line(LOG_STALL, "%01500d", 7);
+    log_close();
+    weir_set_log(NULL, NULL);
+    assert_int_equal(strlen(heard.text), 499 + 2);
+}
+
+static void of_a_flood_a_function_gets_some_lines_and_a_count(void **state)
+{
+    struct heard heard = HEARD;
+
+    (void)state;
+    weir_set_log(hear, &heard);
+    log_open();
+    for (int i = 0; i < TAKEN + 5; i++)
+        log_line(LOG_FAILURE, "flood");
+    heard_wait_for(&heard, "left out");
+    log_close();
+    weir_set_log(NULL, NULL);
+    assert_int_equal(count(heard.text, "flood"), TAKEN);
+    assert_non_null(strstr(heard.text, "<weir: left out: 5 more about requests that failed>"));
+}
+
+static void a_function_that_blocks_holds_up_nobody(void **state)
+{
+    struct heard heard = HEARD;
+
+    (void)state;
+    heard.shut = true;
+    weir_set_log(hear, &heard);
+    log_open();
+    say_more_than_there_is_room_for();
+    heard_wait_inside(&heard);
+    heard_open(&heard);
+    heard_wait_for(&heard, "had no room");
+    log_close();
+    weir_set_log(NULL, NULL);
+    assert_int_equal(count(heard.text, "weir: number "), 3 * TAKEN);
+    assert_int_equal(count(heard.text, "weir: shortage "), RING - 3 * TAKEN);
+    assert_non_null(strstr(heard.text, "<weir: left out: 1 for which the program's log had no room>"));
+}
+
+/* Takes itself away, and says something: from within a call. */
+static void hear_once(void *arg, const char *line)
+{
+    hear(arg, line);
+    weir_set_log(NULL, NULL);
+    log_line(LOG_CHILD, "said by the function");
+}
+
+static void a_function_may_take_itself_away_and_say_something(void **state)
+{
+    struct heard heard = HEARD;
+    struct capture capture;
+    char said[200];
+
+    (void)state;
+    capture_begin(&capture);
+    weir_set_log(hear_once, &heard);
+    log_open();
+    log_line(LOG_STALL, "one");
+    heard_wait_for(&heard, "one");
+    log_line(LOG_STALL, "two");
+    log_close();
+    capture_end(&capture, said, sizeof(said));
+    assert_string_equal(heard.text, "<weir: one>");
+    assert_int_equal(count(said, "weir: two\n"), 1);
+    assert_int_equal(count(said, "weir: said by the function\n"), 1);
+}
+
+struct change {
+    struct heard *heard;
+    bool was_inside;
+};
+
+static void *take_away(void *arg)
+{
+    struct change *change = arg;
+
+    weir_set_log(NULL, NULL);
+    change->was_inside = change->heard->inside;
+    return NULL;
+}
+
+/* ThreadSanitizer sees whether the setter really comes after the call: it takes no lock of heard's. */
+static void the_setter_waits_for_a_call_that_is_under_way(void **state)
+{
+    struct heard heard = HEARD;
+    struct change change = { .heard = &heard };
+    pthread_t thread;
+
+    (void)state;
+    heard.shut = true;
+    weir_set_log(hear, &heard);
+    log_open();
+    log_line(LOG_STALL, "one");
+    heard_wait_inside(&heard);
+    assert_int_equal(pthread_create(&thread, NULL, take_away, &change), 0);
+    heard_open(&heard);
+    pthread_join(thread, NULL);
+    log_close();
+    assert_false(change.was_inside);
+    assert_string_equal(heard.text, "<weir: one>");
+}
+
+static void *say_a_hundred(void *nothing);
+
+/* Each has a memory of its own, gone when the next is in place. */
+static void a_function_may_be_changed_while_many_speak(void **state)
+{
+    struct heard last = HEARD;
+    pthread_t threads[4];
+
+    (void)state;
+    weir_set_log(hear, &last);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, say_a_hundred, NULL), 0);
+    for (int i = 0; i < 100; i++) {
+        struct heard *heard = malloc(sizeof(*heard));
+
+        assert_non_null(heard);
+        *heard = (struct heard)HEARD;
+        weir_set_log(hear, heard);
+        weir_set_log(hear, &last);
+        assert_false(heard->inside);
+        pthread_mutex_destroy(&heard->lock);
+        pthread_cond_destroy(&heard->changed);
+        free(heard);
+    }
+    for (size_t i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    weir_set_log(NULL, NULL);
+    assert_int_equal(last.lines, count(last.text, "<weir: "));
+}
+
 /* ------------------------------------------------------------------ processes --------- */
 
 /* What its parent has not got rid of is not the child's to say. */
@@ -390,6 +609,169 @@ static void a_program_that_ends_without_closing_has_said_all(void **state)
     close(ends[0]);
 }
 
+/* Into a descriptor, which a child shares. */
+static void hear_by_fd(void *arg, const char *line)
+{
+    dprintf(*(const int *)arg, "<%s>", line);
+}
+
+/* A child that says a line, and what came of it: in its parent's function, or on standard error. */
+static void say_in_a_child(bool is_alone, void (*log)(void *arg, const char *line), void *arg,
+                           char *ret_said, size_t size)
+{
+    int file = memfd_create("said", MFD_CLOEXEC);
+    pid_t child;
+    int status;
+
+    assert_true(file >= 0);
+    if (log)
+        weir_set_log(log, arg ? arg : &file);
+    child = fork();
+    if (child == 0) {
+        dup2(file, STDERR_FILENO);
+        if (is_alone)
+            log_alone();
+        log_line(LOG_STALL, "the child's");
+        log_flush();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    memset(ret_said, 0, size);
+    assert_true(pread(file, ret_said, size - 1, 0) > 0);
+    close(file);
+}
+
+static void a_child_calls_its_parents_function(void **state)
+{
+    char said[200];
+
+    (void)state;
+    log_open();
+    say_in_a_child(false, hear_by_fd, NULL, said, sizeof(said));
+    assert_string_equal(said, "<weir: the child's>");
+    weir_set_log(NULL, NULL);
+    log_close();
+}
+
+static void a_child_without_a_writer_calls_it_at_once(void **state)
+{
+    char said[200];
+
+    (void)state;
+    log_open();
+    say_in_a_child(true, hear_by_fd, NULL, said, sizeof(said));
+    assert_string_equal(said, "<weir: the child's>");
+    weir_set_log(NULL, NULL);
+    log_close();
+}
+
+/* The mutex that the function waits at, and everything else of it, is the parent's thread's. */
+static void a_child_that_was_forked_during_a_call_does_not_call(void **state)
+{
+    struct heard heard = HEARD;
+    char said[200];
+
+    (void)state;
+    heard.shut = true;
+    weir_set_log(hear, &heard);
+    log_open();
+    log_line(LOG_STALL, "the parent's");
+    heard_wait_inside(&heard);
+    for (int is_alone = 0; is_alone < 2; is_alone++) {
+        say_in_a_child(is_alone, NULL, NULL, said, sizeof(said));
+        assert_string_equal(said, "weir: the child's\n");
+    }
+    heard_open(&heard);
+    log_close();
+    weir_set_log(NULL, NULL);
+    assert_string_equal(heard.text, "<weir: the parent's>");
+}
+
+/* Registered before weir's: runs behind it. */
+static void say_late(void)
+{
+    log_line(LOG_STALL, "too late");
+    log_flush();
+}
+
+static _Noreturn void end_with_a_function(int fd)
+{
+    static int heard_fd;
+
+    heard_fd = fd;
+    atexit(say_late);
+    dup2(fd, STDERR_FILENO);
+    weir_set_log(hear_by_fd, &heard_fd);
+    log_open();
+    log_line(LOG_STALL, "the last word");
+    exit(0);
+}
+
+/* In a program of its own: in this one weir has long registered what exit runs. */
+static void at_exit_a_function_gets_all_and_later_nothing(void **state)
+{
+    char self[] = "/proc/self/exe", path[] = "exit";
+    char *const arguments[] = { path, path, NULL };
+    char said[200] = "";
+    int ends[2];
+    int status;
+    pid_t child;
+    ssize_t n;
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        execv(self, arguments);
+        _exit(1);
+    }
+    close(ends[1]);
+    for (size_t at = 0; (n = read(ends[0], said + at, sizeof(said) - 1 - at)) > 0;)
+        at += (size_t)n;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_string_equal(said, "<weir: the last word>weir: too late\n");
+    close(ends[0]);
+}
+
+static int fail_always(struct weir_request *req)
+{
+    (void)req;
+    return -EIO;
+}
+
+/* Whoever runs the handler, be it a child. */
+static void failures_are_told_to_the_function_whoever_serves(void **state)
+{
+    static const struct weir_handler handler = { .name = "failing", .handle = fail_always };
+
+    (void)state;
+    for (unsigned how = WEIR_POOL; how <= WEIR_PREFORK; how++) {
+        struct weir_server *server;
+        char said[200] = "";
+        int ends[2];
+
+        assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        weir_set_log(hear_by_fd, &ends[1]);
+        server = support_start(WEIR_OPTIONS(
+            .listen = "tcp://127.0.0.1:0", .handler = &handler, .workers = 1,
+            .concurrency = (enum weir_concurrency)how,
+            .processes = how == WEIR_PREFORK ? 1 : 0));
+        support_talk(server, 0, "", "");
+        assert_true(read(ends[0], said, sizeof(said) - 1) > 0);
+        assert_non_null(strstr(said, "<weir: request from 127.0.0.1:"));
+        assert_non_null(strstr(said, "handle of handler 'failing' failed"));
+        assert_int_equal(weir_server_destroy(server), 0);
+        weir_set_log(NULL, NULL);
+        close(ends[0]);
+        close(ends[1]);
+    }
+}
+
 /* ------------------------------------------------------------------ threads ----------- */
 
 static void *say_a_hundred(void *nothing)
@@ -419,7 +801,7 @@ static void many_may_speak_at_once(void **state)
     assert_int_equal(count(said, "weir: "), count(said, "\n"));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_is_written_as_it_was_said),
@@ -436,7 +818,21 @@ int main(void)
         cmocka_unit_test(a_child_that_finds_no_room_leaves_its_line_out),
         cmocka_unit_test(a_program_that_ends_without_closing_has_said_all),
         cmocka_unit_test(many_may_speak_at_once),
+        cmocka_unit_test(lines_go_to_the_programs_function_until_it_is_taken_away),
+        cmocka_unit_test(a_line_that_is_too_long_is_cut_for_a_function_as_well),
+        cmocka_unit_test(of_a_flood_a_function_gets_some_lines_and_a_count),
+        cmocka_unit_test(a_function_that_blocks_holds_up_nobody),
+        cmocka_unit_test(a_function_may_take_itself_away_and_say_something),
+        cmocka_unit_test(the_setter_waits_for_a_call_that_is_under_way),
+        cmocka_unit_test(a_function_may_be_changed_while_many_speak),
+        cmocka_unit_test(a_child_calls_its_parents_function),
+        cmocka_unit_test(a_child_without_a_writer_calls_it_at_once),
+        cmocka_unit_test(a_child_that_was_forked_during_a_call_does_not_call),
+        cmocka_unit_test(at_exit_a_function_gets_all_and_later_nothing),
+        cmocka_unit_test(failures_are_told_to_the_function_whoever_serves),
     };
 
+    if (argc > 1 && strcmp(argv[1], "exit") == 0)
+        end_with_a_function(STDOUT_FILENO);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#include <weir/weir.h>
 
 #define LINES 32
 #define LINE_SIZE 500
@@ -57,13 +58,20 @@ struct counts {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* of all below; never held over write */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_cond_t news;     /* for the writer */
-static pthread_cond_t written;  /* a line is, or the writer has ended */
+static pthread_cond_t written;  /* a line is, the program's function returned, the writer ended */
 static struct line ring[LINES];
 static unsigned first;
 static unsigned len;            /* with the one that is being written */
 static struct counts own;       /* until there is memory to share, and if there is none */
 static struct counts *counts = &own;
 static bool alone;              /* no writer here: see log_alone */
+static struct log_hook {
+    void (*log)(void *arg, const char *line);   /* NULL: standard error */
+    void *arg;
+} hook;
+static bool calling;            /* the program's function is */
+static pthread_t caller;        /* ... by this thread */
+static unsigned calls;          /* how often it has been */
 static unsigned users;
 static bool running;            /* the writer */
 static bool ending;             /* it shall end once the ring is empty */
@@ -121,8 +129,8 @@ static void sum_up_locked(uint64_t now_ms)
     }
     /* Once there is room again. */
     if (len == 0)
-        say_locked("weir: left out: %llu for which standard error had no room%s\n", &counts->lost,
-                   "");
+        say_locked("weir: left out: %llu for which %s had no room\n", &counts->lost,
+                   hook.log ? "the program's log" : "standard error");
 }
 
 static uint64_t next_sum_ms_locked(void)
@@ -235,13 +243,33 @@ static void write_whole(const struct line *line)
     }
 }
 
+/* Without the lock, so that it may say something itself, and a line never waits for it. */
+static void call_hook_locked(struct line *line)
+{
+    struct log_hook called = hook;
+
+    line->text[line->len - 1] = '\0';
+    calling = true;
+    caller = pthread_self();
+    calls++;
+    pthread_mutex_unlock(&lock);
+    called.log(called.arg, line->text);
+    pthread_mutex_lock(&lock);
+    calling = false;
+    pthread_cond_broadcast(&written);
+}
+
 static void write_one_locked(void)
 {
     struct line line = ring[first];
 
-    pthread_mutex_unlock(&lock);
-    write_whole(&line);
-    pthread_mutex_lock(&lock);
+    if (hook.log) {
+        call_hook_locked(&line);
+    } else {
+        pthread_mutex_unlock(&lock);
+        write_whole(&line);
+        pthread_mutex_lock(&lock);
+    }
     first = (first + 1) % LINES;
     len--;
     pthread_cond_broadcast(&written);
@@ -328,10 +356,16 @@ static void init_conditions(void)
     pthread_condattr_destroy(&attr);
 }
 
-/* What is in the ring is the parent's, and so is the writer. */
+/*
+ * What is in the ring is the parent's, and so is the writer. If that was calling the program's
+ * function, a lock that it has taken is held for ever here: the child can't call it.
+ */
 static void after_fork_in_child(void)
 {
     init_conditions();
+    if (calling)
+        hook.log = NULL;
+    calling = false;
     len = 0;
     running = false;
     ending = false;
@@ -349,19 +383,19 @@ static void share_counts(void)
     pthread_mutex_unlock(&lock);
 }
 
+static void end_with_program(void);
+
 static void init(void)
 {
     init_conditions();
     share_counts();
     pthread_atfork(before_fork, after_fork, after_fork_in_child);
-    atexit(log_flush);
+    atexit(end_with_program);
 }
 
 /* Until the ring is empty, and if the writer is ending, it has. */
-static bool wait_until_written_locked(void)
+static bool wait_until_written_locked(uint64_t until_ms)
 {
-    uint64_t until_ms = clock_ms() + FLUSH_MS;
-
     while (running && (ending || len > 0))
         if (!wait_locked(&written, until_ms))
             return false;
@@ -371,7 +405,37 @@ static bool wait_until_written_locked(void)
 void log_flush(void)
 {
     pthread_mutex_lock(&lock);
-    wait_until_written_locked();
+    wait_until_written_locked(clock_ms() + FLUSH_MS);
+    pthread_mutex_unlock(&lock);
+}
+
+/* Puts another function in place, and waits for the call that is under way: of the one before. */
+static void set_hook_locked(struct log_hook new, uint64_t until_ms)
+{
+    unsigned call = calls;
+
+    hook = new;
+    while (calling && calls == call && !pthread_equal(caller, pthread_self()))
+        if (!wait_locked(&written, until_ms))
+            return;
+}
+
+/* What the program's function uses may be gone soon: the program's own atexit functions free it. */
+static void end_with_program(void)
+{
+    uint64_t until_ms = clock_ms() + FLUSH_MS;
+
+    pthread_mutex_lock(&lock);
+    wait_until_written_locked(until_ms);
+    set_hook_locked((struct log_hook){ 0 }, until_ms);
+    pthread_mutex_unlock(&lock);
+}
+
+void weir_set_log(void (*log)(void *arg, const char *line), void *arg)
+{
+    pthread_once(&once, init);
+    pthread_mutex_lock(&lock);
+    set_hook_locked((struct log_hook){ .log = log, .arg = arg }, CLOCK_NEVER);
     pthread_mutex_unlock(&lock);
 }
 
@@ -405,7 +469,7 @@ static bool end_writer_locked(void)
 
     ending = true;
     pthread_cond_signal(&news);
-    ended = wait_until_written_locked();
+    ended = wait_until_written_locked(clock_ms() + FLUSH_MS);
     ending = false;
     return ended;
 }
@@ -421,7 +485,7 @@ void log_close(void)
     if (--users == 0 && running) {
         /* Somebody else may be ending it, who has closed before we opened: one of us joins it. */
         if (ending)
-            wait_until_written_locked();
+            wait_until_written_locked(clock_ms() + FLUSH_MS);
         else
             ended = end_writer_locked();
     }
@@ -457,6 +521,22 @@ static bool give_to_writer(const struct line *said)
     return given;
 }
 
+/*
+ * For a process without a writer. The program's function is called only in a child that is alone:
+ * elsewhere it would hold up a worker, which waits for no line.
+ */
+static bool say_at_once(struct line *line)
+{
+    bool call;
+
+    pthread_mutex_lock(&lock);
+    call = alone && hook.log && !calling;
+    if (call)
+        call_hook_locked(line);
+    pthread_mutex_unlock(&lock);
+    return call || log_now(line->text, line->len, 0);
+}
+
 void log_line(enum log_kind kind, const char *format, ...)
 {
     struct line line = { .len = 0 };
@@ -471,6 +551,6 @@ void log_line(enum log_kind kind, const char *format, ...)
     va_end(args);
     line.len = (size_t)n < sizeof(line.text) ? (size_t)n : sizeof(line.text) - 1;
     line.text[line.len++] = '\n';
-    if (!give_to_writer(&line) && !log_now(line.text, line.len, 0))
+    if (!give_to_writer(&line) && !say_at_once(&line))
         count_lost();
 }

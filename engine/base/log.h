@@ -1,11 +1,13 @@
 /*
- * log.h - the engine's lines on standard error, none of which anybody waits for.
+ * log.h - the engine's lines, none of which anybody waits for. They go to standard error, or to the
+ * function of weir_set_log (weir.h), which is implemented here.
  *
  * Standard error may be a pipe that nobody reads or a terminal that was stopped, and write(2) then
  * waits for ever; O_NONBLOCK would be every process's that has the same file open. So a line goes
  * into a ring, and a thread, which is made for the first one, writes it. Where there is no room it
  * is left out; and of each kind only so many are taken in a period, since whoever causes them
- * may be a stranger. What was left out is counted, and told later.
+ * may be a stranger. What was left out is counted, and told later. The program's function is called
+ * by that same thread, without a lock of ours: it may block as standard error does.
  *
  * Threads: any; log_now also signal handlers. After fork(2) a child begins with an empty ring, and
  *          counts with its parent: all of them together say so many lines of a kind in a period.
@@ -40,14 +42,18 @@ void log_close(void);
 /* Waits until what was said is written: a process is about to end. */
 void log_flush(void);
 
-/* For a child that soon ends: its lines are written at once, or left out where there is no room. */
+/*
+ * For a child that soon ends: its lines are written at once, or left out where there is no room. The
+ * program's function is called at once.
+ */
 void log_alone(void);
 
 /* A child has ended: what it left out is told, when it is time. */
 void log_sum_up(void);
 
 /*
- * Writes at once what fits, waiting for wait_ms at most for room; for who can't have a thread.
+ * Writes to standard error, at once, what fits, waiting for wait_ms at most for room; for who can't
+ * have a thread, and for a program's last words, which no function of its own is trusted with.
  * Async-signal-safe. At most PIPE_BUF bytes. False: there was no room, or nobody to read.
  */
 bool log_now(const char *text, size_t len, int wait_ms);
