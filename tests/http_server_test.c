@@ -155,7 +155,7 @@ static int start_with_write_timeout(void **state)
     return start_with(WEIR_OPTIONS(.write_timeout_ms = 50));
 }
 
-static int stop(void **state)
+static int stop_server(void **state)
 {
     (void)state;
     weir_server_destroy(server);
@@ -178,7 +178,7 @@ static int start_with_file(void **state)
 static int stop_with_file(void **state)
 {
     close(file_fd);
-    return stop(state);
+    return stop_server(state);
 }
 
 static char reply[MORE + 1000];
@@ -409,7 +409,7 @@ static void a_peer_that_does_not_read_in_time_is_not_reported(void **state)
     close(fd);
 }
 
-#define SERVED(test) cmocka_unit_test_setup_teardown(test, start, stop)
+#define SERVED(test) cmocka_unit_test_setup_teardown(test, start, stop_server)
 
 int main(void)
 {
@@ -429,9 +429,9 @@ int main(void)
         SERVED(a_callback_that_fails_is_reported_and_its_peer_told_500),
         cmocka_unit_test_setup_teardown(
             each_of_pipelined_requests_has_the_request_timeout_for_itself,
-            start_with_request_timeout, stop),
+            start_with_request_timeout, stop_server),
         cmocka_unit_test_setup_teardown(a_peer_that_does_not_read_in_time_is_not_reported,
-                                        start_with_write_timeout, stop),
+                                        start_with_write_timeout, stop_server),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,6 +27,9 @@ _C = ["-std=c17", "-D_GNU_SOURCE", "-fno-semantic-interposition"] + _ALWAYS + _W
 
 _CXX = ["-std=c++17"] + _ALWAYS + _WARNINGS
 
+# cmocka 2 has deprecated assert_in_range, and cmocka 1 has nothing else.
+_CMOCKA = ["-Wno-deprecated-declarations"]
+
 def weir_cc_library(name, copts = [], **kwargs):
     """A C library, whose objects go into programs directly."""
     native.cc_library(name = name, copts = _C + copts, linkstatic = True, **kwargs)
@@ -54,7 +57,7 @@ def weir_cc_test(name, copts = [], deps = [], size = "medium", **kwargs):
     native.cc_test(
         name = name,
         size = size,
-        copts = _C + copts,
+        copts = _C + _CMOCKA + copts,
         deps = deps + ["//tools/bazel/system:cmocka"],
         **kwargs
     )
@@ -64,7 +67,7 @@ def weir_cxx_test(name, copts = [], deps = [], size = "medium", **kwargs):
     native.cc_test(
         name = name,
         size = size,
-        copts = _CXX + copts,
+        copts = _CXX + _CMOCKA + copts,
         deps = deps + ["//tools/bazel/system:cmocka"],
         **kwargs
     )

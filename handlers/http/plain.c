@@ -17,7 +17,7 @@
 
 const char *http_take_plain_line(struct http_head *head, const char *data, const char *data_end)
 {
-    static const char version[11] = " HTTP/1.1\r\n";
+    static const char version[] = { ' ', 'H', 'T', 'T', 'P', '/', '1', '.', '1', '\r', '\n' };
     size_t len = (size_t)(data_end - data);
     bool get = len > 4 && memcmp(data, "GET ", 4) == 0;
     const char *path = data + (get ? 4 : 5), *end;
