@@ -1,8 +1,10 @@
-"""The rules that weir's own code is built with: native rules plus our language and warnings.
+"""The rules that weir's own code is built with: the rules of C plus our language and warnings.
 
 Warnings become errors in .bazelrc, so that a program which embeds weir is not broken by a newer
 compiler's opinion of it.
 """
+
+load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
 
 _WARNINGS = [
     "-Wall",
@@ -32,7 +34,7 @@ _CMOCKA = ["-Wno-deprecated-declarations"]
 
 def weir_cc_library(name, copts = [], **kwargs):
     """A C library, whose objects go into programs directly."""
-    native.cc_library(name = name, copts = _C + copts, linkstatic = True, **kwargs)
+    cc_library(name = name, copts = _C + copts, linkstatic = True, **kwargs)
 
 def weir_module(name, folder = None, file = None, srcs = [], hdrs = [], **kwargs):
     """A module: the library of FILE.h, of FILE.c unless it is a header alone, of srcs and hdrs.
@@ -50,11 +52,11 @@ def weir_module(name, folder = None, file = None, srcs = [], hdrs = [], **kwargs
 
 def weir_cc_binary(name, copts = [], **kwargs):
     """A C program."""
-    native.cc_binary(name = name, copts = _C + copts, **kwargs)
+    cc_binary(name = name, copts = _C + copts, **kwargs)
 
 def weir_cc_test(name, copts = [], deps = [], size = "medium", **kwargs):
     """A cmocka program. A minute would do, but not for a sanitizer on a machine that is busy."""
-    native.cc_test(
+    cc_test(
         name = name,
         size = size,
         copts = _C + _CMOCKA + copts,
@@ -64,7 +66,7 @@ def weir_cc_test(name, copts = [], deps = [], size = "medium", **kwargs):
 
 def weir_cxx_test(name, copts = [], deps = [], size = "medium", **kwargs):
     """A cmocka program in C++."""
-    native.cc_test(
+    cc_test(
         name = name,
         size = size,
         copts = _CXX + _CMOCKA + copts,
@@ -72,18 +74,9 @@ def weir_cxx_test(name, copts = [], deps = [], size = "medium", **kwargs):
         **kwargs
     )
 
-def weir_script_test(name, src, size = "medium", **kwargs):
-    """An executable script. What it prints may count cases as cmocka or Python's unittest do."""
-    native.sh_test(
-        name = name,
-        size = size,
-        srcs = [src],
-        **kwargs
-    )
-
 def weir_cxx_library(name, copts = [], **kwargs):
     """A library that benchmarks share, in C++."""
-    native.cc_library(
+    cc_library(
         name = name,
         testonly = True,
         copts = _CXX + copts,
@@ -93,7 +86,7 @@ def weir_cxx_library(name, copts = [], **kwargs):
 
 def weir_cc_benchmark(name, copts = [], deps = [], **kwargs):
     """A Google Benchmark program, in C++."""
-    native.cc_binary(
+    cc_binary(
         name = name,
         testonly = True,
         copts = _CXX + copts,

@@ -2,7 +2,7 @@
 """Programs that embed weir as its README says: from plain cc, with what tools/install installs, and
 from a Bazel workspace of their own.
 
-Usage: embed_test.py PACKAGE README
+Usage: embed_test.py PACKAGE README MODULE.bazel
 
 The servers of the examples listen on a fixed port. Here it is replaced by a socket that they
 inherit and that listens already, so no port can be taken and no client has to wait for a server.
@@ -105,15 +105,18 @@ class Embed(unittest.TestCase):
         self.assertEqual([name for name in names if not name.startswith("weir_")], [])
 
     def test_another_workspace_builds_without_a_network(self):
+        has_modules = pathlib.Path("/usr/share/bazel/rules").exists()   # Debian's Bazel 7
+        modules = ["--config=debian", "--lockfile_mode=off"] if has_modules else []
         with tempfile.TemporaryDirectory() as output:
             subprocess.run(["bazel", "--batch", f"--output_user_root={output}", "build", "//...",
                             "--spawn_strategy=local", "--experimental_repository_disable_download",
-                            "--experimental_convenience_symlinks=ignore"],
+                            "--experimental_convenience_symlinks=ignore", *modules],
                            cwd=HERE / "workspace", check=True)
 
     def test_versions_agree(self):
         header = (self.prefix / "include/weir/weir.h").read_text()
         self.assertIn(f'#define WEIR_VERSION "{self.pc["Version"]}"', header)
+        self.assertIn(f'version = "{self.pc["Version"]}"', MODULE.read_text())
 
     def test_the_readme_shows_what_is_tested(self):
         readme = README.read_text()
@@ -123,5 +126,5 @@ class Embed(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    PACKAGE, README = map(pathlib.Path, sys.argv[1:3])
+    PACKAGE, README, MODULE = map(pathlib.Path, sys.argv[1:4])
     unittest.main(argv=sys.argv[:1])

@@ -12,6 +12,6 @@ _bundled_repository = repository_rule(implementation = _bundled_repository_impl,
 
 def weir_repositories():
     """Declares what the workspace has not declared before."""
-    for name in ["remote_coverage_tools", "rules_cc", "rules_java"]:
+    for name in ["remote_coverage_tools", "rules_cc", "rules_java", "rules_shell"]:
         if not native.existing_rule(name):
             _bundled_repository(name = name)

@@ -1,6 +1,7 @@
 """A static archive of libraries and all that they consist of, for programs built without Bazel."""
 
-load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
+load("@rules_cc//cc:find_cc_toolchain.bzl", "find_cc_toolchain", "use_cc_toolchain")
+load("@rules_cc//cc/common:cc_info.bzl", "CcInfo")
 
 def _objects_by_folder(libraries):
     """The object files of libraries and their dependencies: lists, by the folder of the source."""
@@ -59,7 +60,7 @@ def _join(ctx, toolchain, folder, objects, archives):
     return joined
 
 def _static_archive_impl(ctx):
-    toolchain = find_cpp_toolchain(ctx)
+    toolchain = find_cc_toolchain(ctx)
     archive = ctx.actions.declare_file(ctx.label.name + ".a")
     objects = [
         _join(ctx, toolchain, folder, objects, _archives(ctx.attr.deps))
@@ -78,7 +79,7 @@ static_archive = rule(
     implementation = _static_archive_impl,
     attrs = {
         "deps": attr.label_list(providers = [CcInfo]),
-        "_cc_toolchain": attr.label(default = "@bazel_tools//tools/cpp:current_cc_toolchain"),
+        "_cc_toolchain": attr.label(default = "@rules_cc//cc:current_cc_toolchain"),
     },
-    toolchains = ["@bazel_tools//tools/cpp:toolchain_type"],
+    toolchains = use_cc_toolchain(),
 )

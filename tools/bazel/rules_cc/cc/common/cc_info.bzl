@@ -1,0 +1,5 @@
+"""What a C++ rule tells its dependents."""
+
+load("//cc/private:native.bzl", "NativeCcInfo")
+
+CcInfo = NativeCcInfo
