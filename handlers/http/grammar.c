@@ -11,7 +11,7 @@
 #define TOKEN HTTP_TOKEN
 #define NAME HTTP_NAME
 #define PATH HTTP_PATH
-#define QUERY HTTP_QUERY
+#define QUERY HTTP_IN_QUERY
 #define URI (PATH | QUERY)
 #define ALNUM (TOKEN | NAME | URI)
 

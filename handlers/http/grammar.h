@@ -21,7 +21,7 @@ enum {
 enum {
     HTTP_TOKEN = 1,                 /* may be in a method or field name */
     HTTP_PATH = 2,                  /* may be in a target before its query */
-    HTTP_QUERY = 4,                 /* may be in a query */
+    HTTP_IN_QUERY = 4,              /* may be in a query */
     HTTP_NAME = 8,                  /* may be in a host's name as it is: not the '%' */
     HTTP_DIGIT = 16,
 };

@@ -26,7 +26,7 @@ const char *http_take_plain_line(struct http_head *head, const char *data, const
         return NULL;
     end = http_skip(path, HTTP_PATH);
     if (*end == '?')
-        end = http_skip(end, HTTP_QUERY);
+        end = http_skip(end, HTTP_IN_QUERY);
     if ((size_t)(data_end - end) < sizeof(version) || memcmp(end, version, sizeof(version)) != 0)
         return NULL;
     head->method = get ? "GET" : "HEAD";

@@ -42,7 +42,7 @@ int http_take_target(struct http_head *head, const char *data,
 
     after = http_skip(target, HTTP_PATH);
     if (*after == '?')
-        after = http_skip(after, HTTP_QUERY);
+        after = http_skip(after, HTTP_IN_QUERY);
     if (after != end)
         return HTTP_BAD_REQUEST;
     if (strcmp(line->method, "CONNECT") == 0)

@@ -104,6 +104,14 @@ class Embed(unittest.TestCase):
         self.assertIn("weir_http_reply", names)
         self.assertEqual([name for name in names if not name.startswith("weir_")], [])
 
+    def test_the_library_needs_no_boost_and_no_parser(self):
+        archive = self.prefix / "lib/libweir.a"
+        names = subprocess.run(["nm", "--undefined-only", "--format=just-symbols", archive],
+                               check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+        self.assertIn("pthread_create", names)
+        self.assertEqual([name for name in names
+                          if re.search("fcontext|http_parser|^http_|^llhttp_", name)], [])
+
     def test_another_workspace_builds_without_a_network(self):
         has_modules = pathlib.Path("/usr/share/bazel/rules").exists()   # Debian's Bazel 7
         modules = ["--config=debian", "--lockfile_mode=off"] if has_modules else []

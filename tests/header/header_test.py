@@ -25,7 +25,7 @@ LANGUAGES = {
     "cc": (["g++", "clang++"], ["c++11", "c++14", "c++17", "c++20"],
            ["-Wold-style-cast", "-Wzero-as-null-pointer-constant", "-Wextra-semi"]),
 }
-LIBRARIES = ["-lweir", "-lhttp_parser", "-lurcu-memb", "-lurcu-common", "-pthread"]
+LIBRARIES = ["-lweir", "-lurcu-memb", "-lurcu-common", "-pthread"]
 
 
 def ways():
