@@ -26,7 +26,7 @@ static void refuse(struct acceptor *acceptor, struct accepted *accepted, int err
 {
     admission_tell(&acceptor->config->admission, WEIR_PHASE_PROCESS, error, accepted->peer,
                    accepted->peer_len, accepted->handler->name);
-    accepted_leave_crowd(accepted, acceptor->pool->crew.table.crowd);
+    accepted_leave_crowd(accepted);
     accepted_refuse(accepted, &acceptor->tally);
 }
 
@@ -73,14 +73,13 @@ void acceptor_leave_held(struct acceptor *acceptor)
 /* Has its address room for one more? */
 static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
 {
-    struct crowd *crowd = acceptor->pool->crew.table.crowd;
     struct mixin *mixin = acceptor->config->mixin;
-    int r = accepted_enter_crowd(accepted, crowd);
+    int r = accepted_enter_crowd(accepted);
 
     if (r == -EUSERS && mixin && mixin->reap) {
         /* A child may be done with one of them. */
         mixin->reap(mixin);
-        r = accepted_enter_crowd(accepted, crowd);
+        r = accepted_enter_crowd(accepted);
     }
     return r == 0;
 }

@@ -44,7 +44,7 @@
 struct seat {
     struct child child;         /* pid 0: nobody sits here */
     const struct weir_handler *handler;
-    struct quota *quota;        /* against which its connection is counted */
+    const struct endpoint *endpoint;    /* that its connection came in by */
     struct crowd_guest *guest;  /* of its connection; NULL: it is not counted, or has left */
     char peer[WEIR_ADDRESS_SIZE];
 };
@@ -58,6 +58,7 @@ struct forks {
     struct seat *seats;
     size_t taken;
     size_t unseen;              /* of these, those without a pidfd */
+    size_t guests;              /* of those taken, the ones whose connection is counted in a crowd */
     struct children children;
     struct tally ended;         /* of the children that are gone */
 };
@@ -153,11 +154,12 @@ static void seat_child_locked(struct forks *forks, size_t i, pid_t pid,
     if (children_watch(&forks->children, pid, i, &seat->child) < 0)
         count_unseen_locked(forks, 1);
     seat->handler = accepted->handler;
-    seat->quota = accepted->endpoint->quota;
+    seat->endpoint = accepted->endpoint;
     seat->guest = accepted->guest;
+    forks->guests += seat->guest != NULL;
     address_text(accepted->peer, accepted->peer_len, seat->peer, sizeof(seat->peer));
     forks->taken++;
-    connection_table_lend(&forks->config.crew->table, seat->quota, 1);
+    connection_table_lend(&forks->config.crew->table, seat->endpoint->quota, 1);
 }
 
 static int fork_locked(struct forks *forks, const struct accepted *accepted)
@@ -197,9 +199,11 @@ static int process(struct mixin *mixin, const struct accepted *accepted)
 
 static void leave_crowd_locked(struct forks *forks, struct seat *seat)
 {
-    if (seat->guest)
-        crowd_leave(forks->config.crew->table.crowd, seat->guest);
+    if (!seat->guest)
+        return;
+    crowd_leave(seat->endpoint->crowd, seat->guest);
     seat->guest = NULL;
+    forks->guests--;
 }
 
 static bool is_unseen_locked(const struct forks *forks, size_t i)
@@ -254,7 +258,7 @@ static void reap_seat(struct forks *forks, size_t i)
         children_tell_death(&forks->config, seat.child.pid, status, -ECHILD, seat.peer,
                             seat.handler->name);
     log_sum_up();
-    connection_table_return(&forks->config.crew->table, seat.quota, 1);
+    connection_table_return(&forks->config.crew->table, seat.endpoint->quota, 1);
 }
 
 static bool is_unseen(struct forks *forks, size_t i)
@@ -279,7 +283,7 @@ static void reap_unseen(struct forks *forks)
 static void let_closed_leave_crowd(struct forks *forks)
 {
     pthread_mutex_lock(&forks->lock);
-    for (size_t i = 0; i < forks->config.max_children; i++)
+    for (size_t i = 0; i < forks->config.max_children && forks->guests > 0; i++)
         if (forks->seats[i].child.pid != 0 && tally_read(&forks->workers[i].tally, TALLY_CLOSED) > 0)
             leave_crowd_locked(forks, &forks->seats[i]);
     pthread_mutex_unlock(&forks->lock);
@@ -300,8 +304,7 @@ static void reap(struct mixin *mixin)
     struct forks *forks = forks_of(mixin);
 
     children_each_event(&forks->children, note_event, forks);
-    if (forks->config.crew->table.crowd)
-        let_closed_leave_crowd(forks);
+    let_closed_leave_crowd(forks);
 }
 
 static void kill_all(struct mixin *mixin)

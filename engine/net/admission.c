@@ -27,14 +27,15 @@ static bool is_verified(const struct admission *admission, const struct weir_pee
     return false;
 }
 
-bool admission_allows(const struct admission *admission, const struct weir_peer *peer,
-                      const struct ucred *sender, const char *handler, struct tally *tally)
+bool admission_allows(const struct admission *admission, const struct endpoint *endpoint,
+                      const struct weir_peer *peer, const struct ucred *sender,
+                      struct tally *tally)
 {
     const struct access_peer who = {
         .address = peer->address, .address_len = peer->address_len, .fd = peer->fd,
         .sender = sender,
     };
 
-    return access_slot_admits(admission->access, &who) &&
-           is_verified(admission, peer, handler, tally);
+    return access_slot_admits(endpoint->access, &who) &&
+           is_verified(admission, peer, endpoint->handler->name, tally);
 }

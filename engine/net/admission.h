@@ -10,24 +10,25 @@
 #define WEIR_ADMISSION_H
 
 #include "engine/base/tally.h"
-#include "engine/net/access.h"
+#include "engine/net/endpoint.h"
 #include "engine/weir.h"
 
 #include <stdbool.h>
 
 struct admission {
     struct weir_server *server;
-    struct access_slot *access;
     int (*verify_request)(struct weir_server *server, const struct weir_peer *peer);
     void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);
 };
 
 /*
- * sender: whose datagram it is, NULL for a connection and where that isn't known. A hook that
- * fails is told to handle_error, with the name of the handler that it would have been, and counted.
+ * May this peer come in by that endpoint? sender: whose datagram it is, NULL for a connection and where
+ * that isn't known. A hook that fails is told to handle_error, with the name of the endpoint's handler,
+ * and counted.
  */
-bool admission_allows(const struct admission *admission, const struct weir_peer *peer,
-                      const struct ucred *sender, const char *handler, struct tally *tally);
+bool admission_allows(const struct admission *admission, const struct endpoint *endpoint,
+                      const struct weir_peer *peer, const struct ucred *sender,
+                      struct tally *tally);
 
 /* Tells handle_error of a request that has no handler yet, or none any more. */
 void admission_tell(const struct admission *admission, enum weir_phase phase, int error,

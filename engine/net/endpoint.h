@@ -6,11 +6,13 @@
  * which a close or a child of a fork closes, but not the server.
  *
  * Threads: any may read it; create and destroy by who makes and frees the server.
- * Owns:    nothing: the handler is the program's, the quota the server's.
+ * Owns:    nothing: the handler is the program's, everything else the server's.
  */
 #ifndef WEIR_ENDPOINT_H
 #define WEIR_ENDPOINT_H
 
+#include "engine/net/access.h"
+#include "engine/net/crowd.h"
 #include "engine/net/quota.h"
 #include "engine/weir.h"
 
@@ -20,6 +22,8 @@
 struct endpoint {
     const struct weir_handler *handler; /* what weir_submit_fd serves may have another */
     struct quota *quota;                /* which its connections are counted against */
+    struct access_slot *access;         /* the rules for who comes in */
+    struct crowd *crowd;                /* NULL: connections of an address aren't counted */
     uint32_t read_timeout_ms;           /* these as in struct weir_options, and 0: for ever */
     uint32_t write_timeout_ms;
     uint32_t request_timeout_ms;

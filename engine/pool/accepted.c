@@ -15,12 +15,13 @@ bool accepted_is_welcome(const struct accepted *accepted, const struct admission
     };
     const struct packet *packet = accepted->packet;
 
-    return admission_allows(admission, &peer, packet ? packet_sender(packet) : NULL,
-                            accepted->handler->name, tally);
+    return admission_allows(admission, accepted->endpoint, &peer,
+                            packet ? packet_sender(packet) : NULL, tally);
 }
 
-int accepted_enter_crowd(struct accepted *accepted, struct crowd *crowd)
+int accepted_enter_crowd(struct accepted *accepted)
 {
+    struct crowd *crowd = accepted->endpoint->crowd;
     struct cidr host;
 
     if (!crowd || accepted->packet || !cidr_of_address(accepted->peer, accepted->peer_len, &host))
@@ -28,10 +29,10 @@ int accepted_enter_crowd(struct accepted *accepted, struct crowd *crowd)
     return crowd_enter(crowd, &host, &accepted->guest);
 }
 
-void accepted_leave_crowd(struct accepted *accepted, struct crowd *crowd)
+void accepted_leave_crowd(struct accepted *accepted)
 {
     if (accepted->guest)
-        crowd_leave(crowd, accepted->guest);
+        crowd_leave(accepted->endpoint->crowd, accepted->guest);
     accepted->guest = NULL;
 }
 

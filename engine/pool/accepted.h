@@ -24,7 +24,7 @@ struct accepted {
     socklen_t peer_len;
     const struct endpoint *endpoint;
     const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
-    struct crowd_guest *guest;  /* its place in the server's crowd; NULL: it is not counted */
+    struct crowd_guest *guest;  /* its place in the endpoint's crowd; NULL: it is not counted */
     struct packet *packet;      /* a datagram: fd is the server's socket; NULL: a connection */
     int stop_fd;                /* readable once the acceptor is told to stop; -1: none is */
 };
@@ -37,8 +37,8 @@ bool accepted_is_welcome(const struct accepted *accepted, const struct admission
  * Takes its place among those of its address: 0, or -EUSERS: there is none left, or -ENOMEM. Peers
  * without an address, and datagrams, need none. leave gives the place back.
  */
-int accepted_enter_crowd(struct accepted *accepted, struct crowd *crowd);
-void accepted_leave_crowd(struct accepted *accepted, struct crowd *crowd);
+int accepted_enter_crowd(struct accepted *accepted);
+void accepted_leave_crowd(struct accepted *accepted);
 
 /* Into the ready queue; handoff_call is the caller's. 0, or -ENOMEM: it is still the caller's. */
 int accepted_queue(const struct accepted *accepted, struct crew *crew);

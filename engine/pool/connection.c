@@ -323,11 +323,11 @@ void connection_forget(struct connection_table *table, struct connection *conn)
     let_die(table, conn);
 }
 
-void connection_end_output(struct connection_table *table, struct connection *conn)
+void connection_end_output(struct connection *conn)
 {
     /* Before the peer learns that it is over: it may come back at once. */
     if (conn->guest)
-        crowd_leave(table->crowd, conn->guest);
+        crowd_leave(conn->endpoint->crowd, conn->guest);
     conn->guest = NULL;
     conn->ended = true;
     if (conn->family != AF_UNSPEC)
@@ -338,7 +338,7 @@ void connection_close(struct connection_table *table, struct connection *conn)
 {
     take_out_of_table(table, conn);
     if (WEIR_LIKELY(!conn->ended)) {
-        connection_end_output(table, conn);
+        connection_end_output(conn);
         discard_input(conn);
     }
     sys_close(conn->fd);

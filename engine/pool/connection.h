@@ -32,7 +32,6 @@
 #define WEIR_CONNECTION_H
 
 #include "engine/base/compiler.h"
-#include "engine/net/crowd.h"
 #include "engine/net/endpoint.h"
 #include "engine/sync/epoll_set.h"
 #include "engine/sync/inbox.h"
@@ -91,7 +90,7 @@ struct connection {
     _Atomic uint64_t idle_since_ms; /* who looks for long idle ones reads it */
     const struct endpoint *endpoint;    /* that it came in by; OPENED: its opener */
     union {
-        struct crowd_guest *guest;  /* ACCEPTED: its place in the table's crowd; NULL: none */
+        struct crowd_guest *guest;  /* ACCEPTED: its place in the endpoint's crowd; NULL: none */
         struct receiver *receiver;  /* SOCKET: whose it is */
     };
 
@@ -114,7 +113,6 @@ struct connection_table {
     int room_fd;                            /* eventfd: see connection_table_want_room */
     bool private;                           /* one thread's alone: memory is freed at once */
     bool copied;                            /* another process uses the kernel's sets, too */
-    struct crowd *crowd;                    /* the server's; NULL: addresses aren't counted */
     _Atomic size_t used;                    /* no slot from here on has ever been used */
     _Atomic uint32_t generations;
     struct quota *quotas;                   /* what is open is counted here: see quota.h */
@@ -171,7 +169,7 @@ struct connection *connection_create_socket(struct connection_table *table, int 
                                             struct receiver *receiver);
 
 /* Says FIN, and lets its address go; the close is to come. The owner, state RUNNING. */
-void connection_end_output(struct connection_table *table, struct connection *conn);
+void connection_end_output(struct connection *conn);
 
 /* Closes and lets go. The owner, state RUNNING. Says FIN even if a duplicate of fd is about. */
 void connection_close(struct connection_table *table, struct connection *conn);

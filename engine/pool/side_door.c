@@ -204,7 +204,6 @@ static unsigned accept_locked(struct worker *worker, struct side_door *door,
 
 static bool let_in(struct worker *worker, struct side_door *door, const struct caller *caller)
 {
-    struct crowd *crowd = door->crew->table.crowd;
     struct accepted accepted = {
         .fd = caller->fd, .peer = (const struct sockaddr *)&caller->peer,
         .peer_len = caller->peer_len, .endpoint = door->config.endpoint,
@@ -212,13 +211,13 @@ static bool let_in(struct worker *worker, struct side_door *door, const struct c
     };
 
     if (accepted_is_welcome(&accepted, door->config.admission, &worker->tally) &&
-        accepted_enter_crowd(&accepted, crowd) == 0) {
+        accepted_enter_crowd(&accepted) == 0) {
         if (accepted_queue(&accepted, door->crew) == 0)
             return true;
         tally_add(&worker->tally, TALLY_NO_MEMORY, 1);
         admission_tell(door->config.admission, WEIR_PHASE_PROCESS, -ENOMEM, accepted.peer,
                        accepted.peer_len, accepted.handler->name);
-        accepted_leave_crowd(&accepted, crowd);
+        accepted_leave_crowd(&accepted);
     }
     accepted_refuse(&accepted, &worker->tally);
     return false;

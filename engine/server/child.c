@@ -90,7 +90,6 @@ static int become_pool(struct weir_server *server, unsigned number)
     r = server_create_pool(server);
     if (r < 0)
         return r;
-    server->pool->crew.table.crowd = server->crowd;
     server_fill_in_shared(server);
     server->acceptor_config.shared = true;
     r = server_create_acceptors(server);

@@ -13,6 +13,8 @@ static struct endpoint endpoint_of(struct weir_server *server, const struct weir
     return (struct endpoint){
         .handler = listen->handler,
         .quota = &server->quota,
+        .access = &server->access,
+        .crowd = server->crowd,
         .read_timeout_ms = options->read_timeout_ms,
         .write_timeout_ms = options->write_timeout_ms,
         .request_timeout_ms = options->request_timeout_ms,

@@ -120,7 +120,6 @@ void server_fill_in_shared(struct weir_server *server)
     server->acceptor_config = (struct acceptor_config){
         .admission = {
             .server = server,
-            .access = &server->access,
             .verify_request = options->verify_request,
             .handle_error = options->handle_error,
         },
@@ -213,9 +212,7 @@ static int create_access(struct weir_server *server)
     }
     if (options->max_per_address > 0)
         r = crowd_create(options->max_per_address, options->max_connections, &server->crowd);
-    server->pool->crew.table.crowd = server->crowd;
-    return r == 0 ? 0 : SERVER_REFUSE(r, "max_per_address: %s",
-                                      strerror(-r));
+    return r == 0 ? 0 : SERVER_REFUSE(r, "max_per_address: %s", strerror(-r));
 }
 
 /* Before the acceptors, which watch for the end of its children. */
@@ -331,12 +328,13 @@ static int build(struct weir_server *server)
         r = read_multicast(server);
     if (r < 0)
         return r;
+    r = create_access(server);
+    if (r < 0)
+        return r;
     r = server_copy_listens(server);
     if (r < 0)
         return could_not_build(server, r);
     r = server_create_pool(server);
-    if (r == 0)
-        r = create_access(server);
     if (r < 0)
         return r;
     server->offload = offload_create();

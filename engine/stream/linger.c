@@ -87,7 +87,7 @@ void request_linger(struct weir_request *req)
         return;
     /* Who sees the end may come again at once, and finds that it has left. */
     tally_add(&worker->tally, TALLY_CLOSED, 1);
-    connection_end_output(&worker->crew->table, req->conn);
+    connection_end_output(req->conn);
     while ((r == 0 || r == -ETIMEDOUT) && discard(&lingering)) {
         now_ms = clock_ms();
         if (until_ms == 0)
