@@ -55,7 +55,7 @@ static void turn(int worker)
 static void begin_at(uint64_t now_ms)
 {
     assert_int_equal(lending_begin(&lending, &pool.crew, &config, now_ms), 0);
-    assert_true(lending.lent);
+    assert_true(side_door_is_open(lending.door));
 }
 
 static void many_at_once_are_a_rush(void **state)
@@ -97,7 +97,7 @@ static void what_is_lent_is_watched_by_all_workers_and_no_longer(void **state)
     for (int i = 0; i < 2; i++)
         assert_int_equal(epoll_wait(sets[i].fd, &event, 1, 0), 1);
     lending_end(&lending);
-    assert_false(lending.lent);
+    assert_false(side_door_is_open(lending.door));
     for (int i = 0; i < 2; i++) {
         event = none;
         assert_int_equal(epoll_wait(sets[i].fd, &event, 1, 0), 0);
@@ -140,7 +140,7 @@ static void what_cannot_be_watched_is_not_lent(void **state)
     (void)state;
     config.fd = -1;
     assert_int_equal(lending_begin(&lending, &pool.crew, &config, 1000), -EBADF);
-    assert_false(lending.lent);
+    assert_false(side_door_is_open(lending.door));
     config.fd = fd;
 }
 

@@ -99,6 +99,7 @@ static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
 static void hold(struct acceptor *acceptor, const struct accepted *accepted)
 {
     acceptor->held.accepted = *accepted;
+    acceptor->held.again_ms = 0;
     if (!accepted->packet)
         memcpy(&acceptor->held.peer, accepted->peer, accepted->peer_len);
 }
@@ -199,20 +200,15 @@ static int accept_one(struct acceptor *acceptor, const struct listening *listeni
 
 /* ------------------------------------------------------------------ accepting ----------- */
 
-bool acceptor_is_full(const struct acceptor *acceptor)
-{
-    return quota_is_used_up(acceptor->config->quota);
-}
-
 /* Nothing more from this listener: there is no more, or for the time being it can't be had. */
 static void break_off(struct acceptor *acceptor, struct listening *listening, int error)
 {
-    if (error == -EAGAIN || !acceptor_has_waiting(listening))
-        listening->ready = false;
+    if (error == -EAGAIN || !listening_has_waiting(listening))
+        listening_run_dry(listening);
     else if (error == -EUSERS)
-        acceptor_rest_while_full(acceptor, listening);
+        acceptor_rest_while_full(acceptor, listening->endpoint);
     else
-        acceptor_rest_for_shortage(acceptor, listening, error);
+        acceptor_rest_for_shortage(acceptor, listening->endpoint, error);
 }
 
 unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *listening)
@@ -222,7 +218,7 @@ unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *list
     unsigned admitted = 0;
 
     for (unsigned i = 0; i < batch; i++) {
-        int r = acceptor_is_full(acceptor)
+        int r = quota_is_used_up(listening->endpoint->quota)
             ? -EUSERS : accept_one(acceptor, listening, acceptor->stop_fd);
 
         if (r < 0) {
@@ -230,7 +226,7 @@ unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *list
             return admitted;
         }
         if (acceptor_holds_one(acceptor)) {
-            acceptor_rest_for_somebody(acceptor);
+            acceptor_rest_for_held(acceptor);
             return admitted;
         }
         acceptor->complained = false;
@@ -272,9 +268,10 @@ static int accept_if_asked(struct acceptor *acceptor, const struct listening *li
 
 static unsigned admit_waiting(struct acceptor *acceptor, const struct listening *listening)
 {
+    const struct quota *quota = listening->endpoint->quota;
     unsigned admitted = 0;
 
-    for (unsigned i = 0; i < WAITING_MAX && !acceptor_is_full(acceptor); i++) {
+    for (unsigned i = 0; i < WAITING_MAX && !quota_is_used_up(quota); i++) {
         int r = accept_if_asked(acceptor, listening);
 
         if (r < 0)

@@ -11,10 +11,9 @@
 
 #define EVENTS_MAX 64
 
-/* Tokens: below 2^32, where no connection's is. */
+/* Tokens: below 2^32, where no connection's is. Listeners count on from the last. */
 enum {
-    TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_ENDED, TOKEN_CALL,
-    TOKEN_LISTENER = ACCEPTOR_TOKEN_LISTENER,
+    TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_ENDED, TOKEN_CALL, TOKEN_LISTENER,
 };
 
 static _Thread_local const struct acceptor *self_acceptor;
@@ -26,7 +25,7 @@ WEIR_NOINLINE const struct acceptor *acceptor_self(void)
 
 /* ------------------------------------------------------------------ begin and end ------- */
 
-int acceptor_watch(struct acceptor *acceptor, int fd, uint32_t events, uint64_t token)
+static int watch(struct acceptor *acceptor, int fd, uint32_t events, uint64_t token)
 {
     return sys_epoll_ctl(acceptor->epoll_fd, EPOLL_CTL_ADD, fd, events, token);
 }
@@ -34,18 +33,18 @@ int acceptor_watch(struct acceptor *acceptor, int fd, uint32_t events, uint64_t 
 static int watch_all(struct acceptor *acceptor)
 {
     const struct mixin *mixin = acceptor->config->mixin;
-    int r = acceptor_watch(acceptor, acceptor->stop_fd, EPOLLIN, TOKEN_STOP);
+    int r = watch(acceptor, acceptor->stop_fd, EPOLLIN, TOKEN_STOP);
 
     if (r == 0)
-        r = acceptor_watch(acceptor, acceptor->call_fd, EPOLLIN | EPOLLET, TOKEN_CALL);
+        r = watch(acceptor, acceptor->call_fd, EPOLLIN | EPOLLET, TOKEN_CALL);
     if (r == 0)
-        r = acceptor_watch(acceptor, acceptor->pool->crew.table.room_fd, EPOLLIN | EPOLLET,
+        r = watch(acceptor, acceptor->pool->crew.table.room_fd, EPOLLIN | EPOLLET,
                            TOKEN_ROOM);
     if (r == 0 && acceptor->first)
-        r = acceptor_watch(acceptor, acceptor->pool->crew.handoff.watch_fd, EPOLLIN | EPOLLET,
+        r = watch(acceptor, acceptor->pool->crew.handoff.watch_fd, EPOLLIN | EPOLLET,
                   TOKEN_WATCH);
     if (r == 0 && acceptor->first && mixin && mixin->ended_fd >= 0)
-        r = acceptor_watch(acceptor, mixin->ended_fd, EPOLLIN, TOKEN_ENDED);
+        r = watch(acceptor, mixin->ended_fd, EPOLLIN, TOKEN_ENDED);
     return r;
 }
 
@@ -87,23 +86,22 @@ void acceptor_fini(struct acceptor *acceptor)
     sys_close(acceptor->epoll_fd);
 }
 
-static int give_to_pool(struct acceptor *acceptor, struct listening *listening)
-{
-    const struct acceptor_config *config = acceptor->config;
-
-    return receiver_create(&acceptor->pool->crew, &(const struct receiver_config){
-        .admission = &config->admission, .call_fd = acceptor->call_fd,
-    }, listening->listener.fd, listening->endpoint, &listening->receiver);
-}
-
 /* Nobody is told of those that are somebody else's, nor yet of those that are shared. */
-static int watch_listener(struct acceptor *acceptor, int fd, size_t i)
+static int begin_listening(struct acceptor *acceptor, struct listening *listening)
 {
     const struct acceptor_config *config = acceptor->config;
 
-    if (config->shared || (config->mixin && !config->mixin->process))
+    if (listening->listener.type == SOCK_DGRAM && !config->mixin)
+        return listening_give_to_pool(listening, &acceptor->pool->crew,
+                                      &(const struct receiver_config){
+            .admission = &config->admission, .call_fd = acceptor->call_fd,
+        });
+    if (config->mixin && !config->mixin->process)
         return 0;
-    return acceptor_watch(acceptor, fd, EPOLLIN | EPOLLET, TOKEN_LISTENER + i);
+    if (!config->shared)
+        return listening_watch(listening);
+    listening_share(listening);
+    return 0;
 }
 
 int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
@@ -116,11 +114,8 @@ int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
     if (!listening)
         return -ENOMEM;
     acceptor->listening = listening;
-    listening[len] = (struct listening){ .listener = *listener, .endpoint = endpoint };
-    if (listener->type == SOCK_DGRAM && !acceptor->config->mixin)
-        r = give_to_pool(acceptor, &listening[len]);
-    else
-        r = watch_listener(acceptor, listener->fd, len);
+    listening_init(&listening[len], listener, endpoint, acceptor->epoll_fd, TOKEN_LISTENER + len);
+    r = begin_listening(acceptor, &listening[len]);
     if (r < 0)
         return r;
     acceptor->listening_len++;
@@ -129,17 +124,9 @@ int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
 
 static void close_all(struct acceptor *acceptor, int type)
 {
-    for (size_t i = 0; i < acceptor->listening_len; i++) {
-        struct listening *listening = &acceptor->listening[i];
-
-        if (listening->listener.type != type)
-            continue;
-        if (listening->receiver)
-            receiver_destroy(listening->receiver);
-        listening->receiver = NULL;
-        listening->ready = false;
-        listener_close(&listening->listener);
-    }
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        if (acceptor->listening[i].listener.type == type)
+            listening_close(&acceptor->listening[i]);
 }
 
 void acceptor_close_listeners(struct acceptor *acceptor)
@@ -159,7 +146,7 @@ void acceptor_drop_listeners(struct acceptor *acceptor)
     acceptor_close_sockets(acceptor);
     /* Kept until here: a worker may hold a door's token for long. */
     while (acceptor->listening_len > 0)
-        side_door_destroy(acceptor->listening[--acceptor->listening_len].lending.door);
+        listening_fini(&acceptor->listening[--acceptor->listening_len]);
 }
 
 void acceptor_leave_to_parent(struct acceptor *acceptor)
@@ -172,55 +159,63 @@ void acceptor_leave_to_parent(struct acceptor *acceptor)
 
 /* ------------------------------------------------------------------ a turn -------------- */
 
-bool acceptor_is_stopping(const struct acceptor *acceptor)
+static bool is_stopping(const struct acceptor *acceptor)
 {
     /* acquire: what was done before the stop. pairs: acceptor_stop() */
     return atomic_load_explicit(&acceptor->stopping, memory_order_acquire);
 }
 
 /* Returns how many were admitted. */
-static unsigned accept_from(struct acceptor *acceptor, size_t i, uint64_t now_ms)
+static unsigned accept_from(struct acceptor *acceptor, struct listening *listening,
+                            uint64_t now_ms)
 {
-    struct listening *listening = &acceptor->listening[i];
-    unsigned admitted;
+    unsigned admitted = acceptor_accept_batch(acceptor, listening);
 
-    acceptor_leave_line(acceptor, listening);
-    admitted = acceptor_accept_batch(acceptor, listening);
-    acceptor_lend_if_due(acceptor, i, admitted, now_ms);
+    acceptor_lend_if_due(acceptor, listening, admitted, now_ms);
     return admitted;
+}
+
+/* Returns true if nobody is held any more. */
+static bool see_to_held(struct acceptor *acceptor, uint64_t now_ms)
+{
+    if (!acceptor_holds_one(acceptor))
+        return true;
+    if (now_ms < acceptor->held.again_ms)
+        return false;
+    acceptor_admit_held(acceptor, acceptor->stop_fd);
+    if (!acceptor_holds_one(acceptor))
+        return true;
+    acceptor_rest_for_held(acceptor);
+    return false;
 }
 
 static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)
 {
     unsigned admitted = 0;
 
-    if (now_ms < acceptor->rest_until_ms)
+    if (!see_to_held(acceptor, now_ms))
         return;
-    acceptor->rest_until_ms = 0;
-    if (acceptor_holds_one(acceptor))
-        acceptor_admit_held(acceptor, acceptor->stop_fd);
-    if (acceptor_holds_one(acceptor)) {
-        acceptor_rest_for_somebody(acceptor);
-        return;
-    }
-    for (size_t i = 0; i < acceptor->listening_len && acceptor->rest_until_ms == 0; i++)
+    for (size_t i = 0; i < acceptor->listening_len; i++)
         /* Without a pool a whole connection may have been served since the last look. */
-        if (acceptor->listening[i].ready && !acceptor_is_stopping(acceptor))
-            admitted += accept_from(acceptor, i, now_ms);
+        if (acceptor->listening[i].state == LISTENING_READY && !is_stopping(acceptor))
+            admitted += accept_from(acceptor, &acceptor->listening[i], now_ms);
     if (admitted > 0)
         handoff_call(&acceptor->pool->crew.handoff, admitted);
 }
 
-static bool accepts_now(const struct acceptor *acceptor)
+/* When there is somebody to accept or a look to be taken; 0: at once. */
+static uint64_t next_look_ms(const struct acceptor *acceptor)
 {
-    if (acceptor->rest_until_ms != 0)
-        return false;
-    if (acceptor_holds_one(acceptor))
-        return true;
-    for (size_t i = 0; i < acceptor->listening_len; i++)
-        if (acceptor->listening[i].ready)
-            return true;
-    return false;
+    uint64_t next_ms = acceptor_holds_one(acceptor) ? acceptor->held.again_ms : CLOCK_NEVER;
+
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        const struct listening *listening = &acceptor->listening[i];
+
+        if (listening->state == LISTENING_READY)
+            return 0;
+        next_ms = clock_earlier(next_ms, listening_due_ms(listening));
+    }
+    return next_ms;
 }
 
 /* ------------------------------------------------------------------ the loop ------------ */
@@ -231,25 +226,15 @@ static void do_what_is_due(struct acceptor *acceptor, uint64_t now_ms)
     if (acceptor->first && housekeeping_do(&acceptor->housekeeping, now_ms))
         acceptor_take_all_back(acceptor);
     acceptor_look_after_lent(acceptor, now_ms);
-    acceptor_kick_deaf(acceptor, now_ms);
+    acceptor_wake_in_time(acceptor, now_ms);
 }
 
 static int until_next_duty_ms(const struct acceptor *acceptor, uint64_t now_ms)
 {
-    uint64_t next_ms = acceptor->rest_until_ms != 0 ? acceptor->rest_until_ms : CLOCK_NEVER;
+    uint64_t next_ms = next_look_ms(acceptor);
 
-    if (accepts_now(acceptor))
-        return 0;
     if (acceptor->first)
         next_ms = clock_earlier(next_ms, housekeeping_next_ms(&acceptor->housekeeping));
-    for (size_t i = 0; i < acceptor->listening_len; i++) {
-        const struct listening *listening = &acceptor->listening[i];
-
-        if (listening->lending.lent)
-            next_ms = clock_earlier(next_ms, lending_look_at_ms(&listening->lending));
-        if (listening->look_again_ms != 0)
-            next_ms = clock_earlier(next_ms, listening->look_again_ms);
-    }
     return clock_timeout_ms(next_ms, now_ms);
 }
 
@@ -264,8 +249,8 @@ static void each_receiver(struct acceptor *acceptor, void (*fn)(struct receiver 
 static void look_at_shared(struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++)
-        if (acceptor->config->shared && acceptor->listening[i].listener.type == SOCK_STREAM)
-            acceptor->listening[i].ready = true;
+        if (acceptor->listening[i].shared)
+            listening_call(&acceptor->listening[i]);
 }
 
 static void note_event(struct acceptor *acceptor, uint64_t token)
@@ -285,9 +270,7 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
         acceptor->config->mixin->reap(acceptor->config->mixin);
         break;
     case TOKEN_ROOM:
-        /* Where no thread can be had each attempt opens a connection and closes it. */
-        if (!acceptor_holds_one(acceptor))
-            acceptor->rest_until_ms = 0;
+        acceptor_note_room(acceptor);
         each_receiver(acceptor, receiver_kick);
         break;
     case TOKEN_WATCH:
@@ -297,7 +280,7 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
         dispatch_all(&acceptor->pool->crew, acceptor->pool->crew.shared.fd, &tokens);
         break;
     default:
-        acceptor->listening[token - TOKEN_LISTENER].ready = true;
+        listening_call(&acceptor->listening[token - TOKEN_LISTENER]);
     }
 }
 
@@ -306,27 +289,22 @@ static void accept_until_stopped(struct acceptor *acceptor)
     struct epoll_event events[EVENTS_MAX];
     uint64_t now_ms = clock_ms();
 
-    while (!acceptor_is_stopping(acceptor)) {
+    while (!is_stopping(acceptor)) {
         int n;
 
-        if (acceptor->config->shared && acceptor->rest_until_ms == 0)
-            acceptor_stand_in_lines(acceptor);
+        acceptor_stand_in_lines(acceptor);
         n = sys_epoll_wait(acceptor->epoll_fd, events, EVENTS_MAX,
                            until_next_duty_ms(acceptor, now_ms));
         for (int i = 0; i < n; i++)
             note_event(acceptor, events[i].data.u64);
         /* What is ready when the stop is seen is not served any more (bpo-35017): the next run
          * does that, and gets no second edge for it. */
-        if (acceptor_is_stopping(acceptor))
+        if (is_stopping(acceptor))
             break;
         now_ms = clock_ms();
         do_what_is_due(acceptor, now_ms);
         accept_ready(acceptor, now_ms);
-        if (acceptor->config->shared && acceptor->rest_until_ms == 0 &&
-            acceptor_is_full(acceptor))
-            acceptor_rest_out_of_line(acceptor);
-        if (acceptor->rest_until_ms != 0)
-            acceptor_leave_lines(acceptor);
+        acceptor_leave_full_lines(acceptor);
     }
     acceptor_leave_lines(acceptor);
     acceptor_take_all_back(acceptor);
@@ -371,7 +349,7 @@ void acceptor_forget_stop(struct acceptor *acceptor)
 
 void acceptor_stop_here(struct acceptor *acceptor)
 {
-    /* release: before the wake-up that follows, if one does. pairs: acceptor_is_stopping() */
+    /* release: before the wake-up that follows, if one does. pairs: is_stopping() */
     atomic_store_explicit(&acceptor->stopping, true, memory_order_release);
 }
 

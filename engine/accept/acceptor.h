@@ -1,13 +1,12 @@
 /*
  * acceptor.h - a thread that accepts: its listeners, and when it rests.
  *
- * Edge-triggered: a listener that is ready stays marked so until accept says that there is no
- * more. It is served in bounded batches, in turn with the others. When descriptors, memory
- * or max_connections are used up it stays marked and rests, until a connection is closed or a
- * moment has passed: the kernel's backlog holds the clients back. So it rests, too, when the mixin
- * can have nobody to serve a client: that one is held meanwhile, and is the next. A datagram socket
- * belongs to the pool while it serves (see receiver.h), which is told to look again when it could not
- * receive; else it is ready as a listener is.
+ * Edge-triggered: a listener that is ready stays so until accept says that there is no more
+ * (listening.h has the states). It is served in bounded batches, in turn with the others. It rests
+ * until a connection is closed or a moment has passed, and the kernel's backlog holds the clients
+ * back: when its quota is used up those rest that share it, when descriptors or memory are, all of
+ * them. So they rest, too, when the mixin can have nobody to serve a client: that one is held
+ * meanwhile, and is the next.
  *
  * Threads: init, fini, open and close by the server; run by the accepting thread; stop from any,
  *          and from signal handlers.
@@ -18,16 +17,13 @@
 #define WEIR_ACCEPTOR_H
 
 #include "engine/accept/housekeeping.h"
+#include "engine/accept/listening.h"
 #include "engine/base/tally.h"
 #include "engine/modes/mixin.h"
 #include "engine/net/admission.h"
 #include "engine/net/endpoint.h"
-#include "engine/net/listener.h"
-#include "engine/net/quota.h"
-#include "engine/pool/lending.h"
 #include "engine/pool/packet.h"
 #include "engine/pool/pool.h"
-#include "engine/pool/receiver.h"
 #include "engine/weir.h"
 
 #include <stdatomic.h>
@@ -35,22 +31,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct listening {
-    struct listener listener;
-    const struct endpoint *endpoint;
-    struct receiver *receiver;  /* of a datagram socket that the pool receives from; else NULL */
-    struct lending lending;     /* to the pool; only while it runs, and never where it is shared */
-    bool ready;                 /* accept has not said yet that there is no more */
-    bool in_line;               /* watched: only where listeners are shared (stand_in_line) */
-    uint64_t look_again_ms;     /* the pool could not receive, and is to try again then; 0: no */
-    uint64_t failed_ms;         /* when it last could not */
-};
+/* Listeners rest for so long, or until a close: no close tells of descriptors or memory. */
+#define ACCEPTOR_REST_MS 50
 
 /* What all acceptors of a server share. */
 struct acceptor_config {
     struct admission admission;
     struct mixin *mixin;        /* serves what is accepted; NULL: the pool does */
-    const struct quota *quota;  /* of all that have none of their own */
     bool shared;                /* other processes accept from the same listeners */
     struct housekeeping_config housekeeping;
 };
@@ -59,6 +46,7 @@ struct acceptor_config {
 struct held {
     struct accepted accepted;   /* its endpoint is NULL: nobody is held */
     struct sockaddr_storage peer;
+    uint64_t again_ms;          /* not to be tried before; 0: at once */
 };
 
 struct acceptor {
@@ -75,7 +63,6 @@ struct acceptor {
     struct buffers packets;
     struct housekeeping housekeeping;   /* the first one's */
     struct held held;           /* the running thread's; else the server's, as its listeners are */
-    uint64_t rest_until_ms;     /* nothing is accepted before; 0: now */
     bool complained;            /* of this shortage */
     _Atomic bool stopping;
     struct tally tally;
@@ -112,10 +99,9 @@ void acceptor_leave_to_parent(struct acceptor *acceptor);
 /*
  * Outside of a run: accepts one client of the i-th listener and gives it to whoever serves, or
  * refuses it: 1; or -errno (-EAGAIN: none waits). The caller is in a reclaim thread, and has
- * looked whether the server is full.
+ * looked whether the listener's quota is used up.
  */
 int acceptor_admit_one(struct acceptor *acceptor, size_t i);
-bool acceptor_is_full(const struct acceptor *acceptor);
 
 /*
  * The same with who is held, and with those who wait in the backlogs and have asked, as far as there

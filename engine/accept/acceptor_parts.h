@@ -3,7 +3,7 @@
  *
  *   acceptor.c    its begin and end, and its loop
  *   accepting.c   the next client: accepted, and let in, turned away, or held
- *   resting.c     when nothing is accepted for a while
+ *   resting.c     which listeners rest, and until when
  *   line.c        in line with other processes, where listeners are shared
  *   lender.c      listeners that are lent to the workers
  *
@@ -13,15 +13,6 @@
 #define WEIR_ACCEPTOR_PARTS_H
 
 #include "engine/accept/acceptor.h"
-
-/* For want of descriptors or memory: nothing is accepted for so long, or until a close. */
-#define ACCEPTOR_REST_MS 50
-
-/* Tokens of the acceptor's set: the listeners count on from here. */
-enum { ACCEPTOR_TOKEN_LISTENER = 6 };
-
-int acceptor_watch(struct acceptor *acceptor, int fd, uint32_t events, uint64_t token);
-bool acceptor_is_stopping(const struct acceptor *acceptor);
 
 /* ------------------------------------------------------------------ accepting.c ------- */
 
@@ -39,35 +30,40 @@ unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *list
 
 /* ------------------------------------------------------------------ resting.c --------- */
 
-/* Does anybody wait there? With neither room nor descriptors accept(2) can't tell. */
-bool acceptor_has_waiting(const struct listening *listening);
+/* All that this quota is for: until there is room, or that moment has come. */
+void acceptor_rest_for_room(struct acceptor *acceptor, const struct quota *quota,
+                            uint64_t until_ms);
 
-/* Nothing more now: until a connection is closed, or in a moment. */
-void acceptor_rest_for_room(struct acceptor *acceptor, uint64_t until_ms);
-void acceptor_rest_while_full(struct acceptor *acceptor, const struct listening *listening);
-void acceptor_rest_for_shortage(struct acceptor *acceptor, const struct listening *listening,
+/* The same, where somebody waits at this endpoint: idle connections make room. */
+void acceptor_rest_while_full(struct acceptor *acceptor, const struct endpoint *endpoint);
+
+/* All listeners: what it takes to accept there, or to serve who is held, can't be had. */
+void acceptor_rest_for_shortage(struct acceptor *acceptor, const struct endpoint *endpoint,
                                 int error);
-void acceptor_rest_for_somebody(struct acceptor *acceptor);
+void acceptor_rest_for_held(struct acceptor *acceptor);
 
-/* Of accepting that fails the acceptor knows by itself: see acceptor_rest_for_shortage. */
+/* A connection has been closed: those go on that have room. */
+void acceptor_note_room(struct acceptor *acceptor);
+
+/* Those go on whose moment has come, deaf sockets too. */
+void acceptor_wake_in_time(struct acceptor *acceptor, uint64_t now_ms);
+
+/* Sockets that the pool could not receive from rest, too: each by itself. */
 void acceptor_note_failures(struct acceptor *acceptor, uint64_t now_ms);
-
-/* Those that could not receive try again, once it is time. */
-void acceptor_kick_deaf(struct acceptor *acceptor, uint64_t now_ms);
 
 /* ------------------------------------------------------------------ line.c ------------ */
 
 void acceptor_stand_in_lines(struct acceptor *acceptor);
-void acceptor_leave_line(struct acceptor *acceptor, struct listening *listening);
 void acceptor_leave_lines(struct acceptor *acceptor);
 
-/* While it is full, and nothing tells whether the others are, too, and somebody waits. */
-void acceptor_rest_out_of_line(struct acceptor *acceptor);
+/* They rest that are full: nothing tells whether the others are, too, and somebody waits. */
+void acceptor_leave_full_lines(struct acceptor *acceptor);
 
 /* ------------------------------------------------------------------ lender.c ---------- */
 
-/* The i-th listener has admitted so many: it is lent if that is a rush. */
-void acceptor_lend_if_due(struct acceptor *acceptor, size_t i, unsigned admitted, uint64_t now_ms);
+/* The listener has admitted so many: it is lent if that is a rush. */
+void acceptor_lend_if_due(struct acceptor *acceptor, struct listening *listening,
+                          unsigned admitted, uint64_t now_ms);
 void acceptor_take_all_back(struct acceptor *acceptor);
 void acceptor_look_after_lent(struct acceptor *acceptor, uint64_t now_ms);
 

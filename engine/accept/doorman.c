@@ -9,10 +9,6 @@
 #include <limits.h>
 #include <poll.h>
 
-/* While the server is full: so often it is looked whether somebody waits for room. */
-#define LOOK_MS 50
-
-#define NEVER UINT64_MAX
 #define NS_PER_MS UINT64_C(1000000)
 
 /* A listener: its acceptor's index, and its own in there. */
@@ -67,7 +63,7 @@ static int time_left_ms(uint64_t until_ns)
 {
     uint64_t left_ns;
 
-    if (until_ns == NEVER)
+    if (until_ns == CLOCK_NEVER)
         return -1;
     left_ns = clock_since(clock_ns(), until_ns);
     return (int)clock_earlier((left_ns + NS_PER_MS - 1) / NS_PER_MS, INT_MAX);
@@ -87,48 +83,88 @@ static void wait_for(const struct doorman *doorman, int fd, int timeout_ms)
         mixin->reap(mixin);
 }
 
-/* 1, or -EAGAIN: the time has passed, or the client went to somebody else. */
-static int serve_next(struct doorman *doorman, int timeout_ms)
+/* The listener that is the next in turn of those where a client waits, or NULL. */
+static const struct listening *find_waiting(const struct doorman *doorman, uint64_t *ret_token)
 {
     struct epoll_event event;
-    int n;
+    const struct acceptor *acceptor;
 
-    wait_for(doorman, doorman->fd, timeout_ms);
-    n = sys_epoll_wait(doorman->fd, &event, 1, 0);
-    if (n <= 0)
-        return n < 0 ? n : -EAGAIN;
-    return acceptor_admit_one(&doorman->acceptors[event.data.u64 >> 32],
-                              (uint32_t)event.data.u64);
+    /* One at a time: the kernel takes the listeners in turn. */
+    if (sys_epoll_wait(doorman->fd, &event, 1, 0) <= 0)
+        return NULL;
+    *ret_token = event.data.u64;
+    acceptor = &doorman->acceptors[event.data.u64 >> 32];
+    return &acceptor->listening[(uint32_t)event.data.u64];
 }
 
-static int wait_for_room(const struct doorman *doorman, int timeout_ms)
+static size_t count_listeners(const struct doorman *doorman)
 {
-    const struct acceptor *acceptor = doorman->acceptors;
-    struct connection_table *table = &acceptor->pool->crew.table;
+    size_t n = 0;
 
-    if (sys_poll_one(doorman->fd, POLLIN, 0) > 0)
-        room_make(&acceptor->pool->crew);
-    if (timeout_ms < 0 || timeout_ms > LOOK_MS)
-        timeout_ms = LOOK_MS;
-    connection_table_want_room(table, SIZE_MAX);
+    for (size_t a = 0; a < doorman->acceptors_len; a++)
+        n += doorman->acceptors[a].listening_len;
+    return n;
+}
+
+/* 1; or -EAGAIN: no client waits, or it went to somebody else; or -EUSERS: only for room. */
+static int serve_next(struct doorman *doorman)
+{
+    int r = -EAGAIN;
+
+    for (size_t n = count_listeners(doorman); n > 0; n--) {
+        uint64_t token;
+        const struct listening *listening = find_waiting(doorman, &token);
+
+        if (!listening)
+            return r;
+        if (!quota_is_used_up(listening->endpoint->quota))
+            return acceptor_admit_one(&doorman->acceptors[token >> 32], (uint32_t)token);
+        r = -EUSERS;
+    }
+    return r;
+}
+
+/* Is there room for anybody who waits? */
+static bool is_there_room(const struct doorman *doorman)
+{
+    for (size_t a = 0; a < doorman->acceptors_len; a++) {
+        const struct acceptor *acceptor = &doorman->acceptors[a];
+
+        for (size_t i = 0; i < acceptor->listening_len; i++)
+            if (listening_has_waiting(&acceptor->listening[i]) &&
+                !quota_is_used_up(acceptor->listening[i].endpoint->quota))
+                return true;
+    }
+    return false;
+}
+
+static void wait_for_room(const struct doorman *doorman, int timeout_ms)
+{
+    struct crew *crew = &doorman->acceptors->pool->crew;
+
+    room_make(crew);
+    if (timeout_ms < 0 || timeout_ms > ACCEPTOR_REST_MS)
+        timeout_ms = ACCEPTOR_REST_MS;
+    connection_table_want_room(&crew->table, SIZE_MAX);
     /* One that was closed just before we asked told nobody. */
-    if (acceptor_is_full(acceptor))
-        wait_for(doorman, table->room_fd, timeout_ms);
-    sys_eventfd_clear(table->room_fd);
-    return -EAGAIN;
+    if (!is_there_room(doorman))
+        wait_for(doorman, crew->table.room_fd, timeout_ms);
+    sys_eventfd_clear(crew->table.room_fd);
 }
 
 int doorman_serve_one(struct doorman *doorman, uint32_t timeout_ms)
 {
-    uint64_t until_ns = timeout_ms > 0 ? clock_ns() + timeout_ms * NS_PER_MS : NEVER;
+    uint64_t until_ns = timeout_ms > 0 ? clock_ns() + timeout_ms * NS_PER_MS : CLOCK_NEVER;
     int left_ms, r;
 
     reclaim_thread_init();
     do {
         left_ms = time_left_ms(until_ns);
-        r = acceptor_is_full(doorman->acceptors) ? wait_for_room(doorman, left_ms)
-                                                 : serve_next(doorman, left_ms);
-    } while (r == -EAGAIN && left_ms != 0);
+        wait_for(doorman, doorman->fd, left_ms);
+        r = serve_next(doorman);
+        if (r == -EUSERS)
+            wait_for_room(doorman, left_ms);
+    } while ((r == -EAGAIN || r == -EUSERS) && left_ms != 0);
     reclaim_thread_fini();
-    return r == -EAGAIN ? 0 : r;
+    return r == -EAGAIN || r == -EUSERS ? 0 : r;
 }

@@ -1,60 +1,60 @@
 /*
- * line.c - where several processes wait for a shared listener: in line, or not.
- *
- * Of several processes that wait for a shared listener one is called for each client: the first in
- * line of those that wait now. Who accepts goes to the end of the line, so that they take turns.
- * Who has no room leaves it before it is called, for it can't pass the call on.
+ * line.c - the shared listeners of a child of WEIR_PREFORK: when it stands in line for their clients.
+ * Who has no room leaves the line before it is called, for it can't pass the call on.
  */
 #include "engine/accept/acceptor_parts.h"
 
 #include "engine/base/clock.h"
-#include "engine/base/sys.h"
 
-void acceptor_leave_line(struct acceptor *acceptor, struct listening *listening)
+void acceptor_stand_in_lines(struct acceptor *acceptor)
 {
-    if (listening->in_line)
-        sys_epoll_ctl(acceptor->epoll_fd, EPOLL_CTL_DEL, listening->listener.fd, 0, 0);
-    listening->in_line = false;
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        struct listening *listening = &acceptor->listening[i];
+        int r = listening->state == LISTENING_ASIDE ? listening_stand_in_line(listening) : 0;
+
+        if (r < 0)
+            acceptor_rest_for_shortage(acceptor, listening->endpoint, r);
+    }
 }
 
 void acceptor_leave_lines(struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++)
-        acceptor_leave_line(acceptor, &acceptor->listening[i]);
+        if (acceptor->listening[i].state == LISTENING_IN_LINE)
+            listening_leave_line(&acceptor->listening[i]);
 }
 
-static int stand_in_line(struct acceptor *acceptor, size_t i)
-{
-    struct listening *listening = &acceptor->listening[i];
-    int r;
-
-    if (listening->in_line || listening->listener.type != SOCK_STREAM)
-        return 0;
-    r = acceptor_watch(acceptor, listening->listener.fd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE,
-              ACCEPTOR_TOKEN_LISTENER + i);
-    listening->in_line = r == 0;
-    return r;
-}
-
-void acceptor_stand_in_lines(struct acceptor *acceptor)
-{
-    for (size_t i = 0; i < acceptor->listening_len; i++) {
-        int r = stand_in_line(acceptor, i);
-
-        if (r < 0)
-            acceptor_rest_for_shortage(acceptor, &acceptor->listening[i], r);
-    }
-}
-
-void acceptor_rest_out_of_line(struct acceptor *acceptor)
+/* Of the listeners that share a quota one where somebody waits, or NULL. */
+static const struct listening *find_waiting(const struct acceptor *acceptor,
+                                            const struct quota *quota)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++) {
         const struct listening *listening = &acceptor->listening[i];
 
-        if (listening->listener.type != SOCK_STREAM || !acceptor_has_waiting(listening))
-            continue;
-        acceptor_rest_while_full(acceptor, listening);
-        return;
+        if (listening->shared && listening->endpoint->quota == quota &&
+            listening_has_waiting(listening))
+            return listening;
     }
-    acceptor_rest_for_room(acceptor, clock_ms() + ACCEPTOR_REST_MS);
+    return NULL;
+}
+
+static void rest_out_of_line(struct acceptor *acceptor, const struct quota *quota)
+{
+    const struct listening *waiting = find_waiting(acceptor, quota);
+
+    if (waiting)
+        acceptor_rest_while_full(acceptor, waiting->endpoint);
+    else
+        acceptor_rest_for_room(acceptor, quota, clock_ms() + ACCEPTOR_REST_MS);
+}
+
+void acceptor_leave_full_lines(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        const struct listening *listening = &acceptor->listening[i];
+        const struct quota *quota = listening->endpoint->quota;
+
+        if (listening->shared && listening->state != LISTENING_RESTING && quota_is_used_up(quota))
+            rest_out_of_line(acceptor, quota);
+    }
 }

@@ -1,39 +1,82 @@
-/* resting.c - when nothing is accepted for a while, or received: said, and for how long. */
+/*
+ * resting.c - listeners rest: those that share a quota that is used up, or all of them for want of
+ * descriptors, memory, threads or children. Nobody is accepted meanwhile; they wait in the backlog.
+ */
 #include "engine/accept/acceptor_parts.h"
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/base/sys.h"
 #include "engine/base/why.h"
 #include "engine/pool/room.h"
 
-#include <poll.h>
 #include <string.h>
 
-/* A socket that could not be received from is spoken of again if it could for so long. */
-#define QUIET_MS 1000
-
-/* Nothing more now: until a connection is closed, or in a moment. */
-static void rest(struct acceptor *acceptor, uint64_t until_ms)
+/* Those of this quota, or all (NULL): until a connection is closed, or that moment has come. */
+static void rest(struct acceptor *acceptor, const struct quota *quota, uint64_t until_ms)
 {
-    acceptor->rest_until_ms = until_ms;
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        struct listening *listening = &acceptor->listening[i];
+
+        if (!quota || listening->endpoint->quota == quota)
+            listening_rest(listening, until_ms);
+    }
     connection_table_want_room(&acceptor->pool->crew.table, SIZE_MAX);
 }
 
-void acceptor_rest_for_room(struct acceptor *acceptor, uint64_t until_ms)
+/* Returns true if nobody rests any more. */
+static bool wake_those_with_room(struct acceptor *acceptor)
 {
-    rest(acceptor, until_ms);
+    bool all = true;
+
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        struct listening *listening = &acceptor->listening[i];
+
+        if (listening->state != LISTENING_RESTING)
+            continue;
+        if (quota_is_used_up(listening->endpoint->quota))
+            all = false;
+        else
+            listening_wake(listening);
+    }
+    return all;
+}
+
+void acceptor_note_room(struct acceptor *acceptor)
+{
+    /* Where no thread can be had each attempt opens a connection and closes it. */
+    if (acceptor_holds_one(acceptor) || wake_those_with_room(acceptor))
+        return;
+    connection_table_want_room(&acceptor->pool->crew.table, SIZE_MAX);
     /* One that was closed just before we asked told nobody. */
-    if (!acceptor_is_full(acceptor))
-        acceptor->rest_until_ms = 0;
+    wake_those_with_room(acceptor);
 }
 
-bool acceptor_has_waiting(const struct listening *listening)
+void acceptor_wake_in_time(struct acceptor *acceptor, uint64_t now_ms)
 {
-    return sys_poll_one(listening->listener.fd, POLLIN, 0) != 0;
+    for (size_t i = 0; i < acceptor->listening_len; i++) {
+        struct listening *listening = &acceptor->listening[i];
+
+        if (now_ms < listening_due_ms(listening))
+            continue;
+        if (listening->state == LISTENING_RESTING)
+            listening_wake(listening);
+        else if (listening->state == LISTENING_DEAF)
+            listening_hear(listening);
+    }
 }
 
-/* A connection that begins to rest may make room, and tells nobody; a mixin's doesn't. */
+/* ------------------------------------------------------------------ full -------------- */
+
+void acceptor_rest_for_room(struct acceptor *acceptor, const struct quota *quota,
+                            uint64_t until_ms)
+{
+    rest(acceptor, quota, until_ms);
+    /* One that was closed just before we asked told nobody. */
+    if (!quota_is_used_up(quota))
+        wake_those_with_room(acceptor);
+}
+
+/* A connection that is kept may make room, and tells nobody when it is; a mixin's makes none. */
 static uint64_t next_try_ms(const struct acceptor *acceptor)
 {
     if (acceptor->config->mixin)
@@ -41,45 +84,49 @@ static uint64_t next_try_ms(const struct acceptor *acceptor)
     return clock_earlier(clock_ms() + ACCEPTOR_REST_MS, room_next_ms(&acceptor->pool->crew));
 }
 
-void acceptor_rest_while_full(struct acceptor *acceptor, const struct listening *listening)
+void acceptor_rest_while_full(struct acceptor *acceptor, const struct endpoint *endpoint)
 {
-    struct crew *crew = &acceptor->pool->crew;
-
     tally_add(&acceptor->tally, TALLY_FULL, 1);
     log_line(LOG_FULL, "%s: full: %zu connections are open, as many as max_connections, max_children "
-             "or the limit of open files allow, and others wait", listening->endpoint->uri,
-             connection_table_open(&crew->table));
-    room_make(crew);
-    acceptor_rest_for_room(acceptor, next_try_ms(acceptor));
+             "or the limit of open files allow, and others wait", endpoint->uri,
+             quota_open(endpoint->quota));
+    room_make(&acceptor->pool->crew);
+    acceptor_rest_for_room(acceptor, endpoint->quota, next_try_ms(acceptor));
 }
 
-static void rest_for_want_of(struct acceptor *acceptor, const char *listen, const char *what)
+/* ------------------------------------------------------------------ want -------------- */
+
+static void rest_for_want_of(struct acceptor *acceptor, const char *listen, const char *what,
+                             uint64_t until_ms)
 {
     tally_add(&acceptor->tally, TALLY_ACCEPT_ERRORS, 1);
     if (!acceptor->complained)
         log_line(LOG_SHORTAGE, "%s: accepting pauses: %s", listen, what);
     acceptor->complained = true;
     room_make(&acceptor->pool->crew);
-    rest(acceptor, clock_ms() + ACCEPTOR_REST_MS);
+    rest(acceptor, NULL, until_ms);
 }
 
-void acceptor_rest_for_shortage(struct acceptor *acceptor, const struct listening *listening,
-                              int error)
+void acceptor_rest_for_shortage(struct acceptor *acceptor, const struct endpoint *endpoint,
+                                int error)
 {
-    rest_for_want_of(acceptor, listening->endpoint->uri, why_error(error));
+    rest_for_want_of(acceptor, endpoint->uri, why_error(error), clock_ms() + ACCEPTOR_REST_MS);
 }
 
-void acceptor_rest_for_somebody(struct acceptor *acceptor)
+void acceptor_rest_for_held(struct acceptor *acceptor)
 {
-    rest_for_want_of(acceptor, acceptor->held.accepted.endpoint->uri,
+    struct held *held = &acceptor->held;
+
+    held->again_ms = clock_ms() + ACCEPTOR_REST_MS;
+    rest_for_want_of(acceptor, held->accepted.endpoint->uri,
                      acceptor->config->mixin->reap
                      ? "no child can be had: raise RLIMIT_NPROC (ulimit -u), the cgroup's pids.max "
                        "or its memory, or lower max_children"
                      : "no thread can be had: raise RLIMIT_NPROC (ulimit -u), the cgroup's "
-                       "pids.max or its memory, or lower max_connections");
+                       "pids.max or its memory, or lower max_connections", held->again_ms);
 }
 
-/* ------------------------------------------------------------------ deaf sockets -------- */
+/* ------------------------------------------------------------------ deaf sockets ------ */
 
 void acceptor_note_failures(struct acceptor *acceptor, uint64_t now_ms)
 {
@@ -87,24 +134,8 @@ void acceptor_note_failures(struct acceptor *acceptor, uint64_t now_ms)
         struct listening *listening = &acceptor->listening[i];
         int error = listening->receiver ? receiver_failure(listening->receiver) : 0;
 
-        if (error == 0)
-            continue;
-        if (listening->failed_ms == 0 || now_ms - listening->failed_ms > QUIET_MS)
+        if (error < 0 && listening_deafen(listening, now_ms + ACCEPTOR_REST_MS, now_ms))
             log_line(LOG_SHORTAGE, "%s: receiving pauses: %s", listening->endpoint->uri,
                      strerror(-error));
-        listening->failed_ms = now_ms;
-        listening->look_again_ms = now_ms + ACCEPTOR_REST_MS;
-    }
-}
-
-void acceptor_kick_deaf(struct acceptor *acceptor, uint64_t now_ms)
-{
-    for (size_t i = 0; i < acceptor->listening_len; i++) {
-        struct listening *listening = &acceptor->listening[i];
-
-        if (listening->look_again_ms == 0 || now_ms < listening->look_again_ms)
-            continue;
-        listening->look_again_ms = 0;
-        receiver_kick(listening->receiver);
     }
 }

@@ -27,7 +27,6 @@ int lending_begin(struct lending *lending, struct crew *crew,
     if (r < 0)
         return r;
     begin_period(lending, now_ms);
-    lending->lent = true;
     lending->taken = side_door_taken(lending->door);
     return 0;
 }
@@ -35,7 +34,6 @@ int lending_begin(struct lending *lending, struct crew *crew,
 void lending_end(struct lending *lending)
 {
     side_door_shut(lending->door);
-    lending->lent = false;
     lending->admitted = 0;
 }
 

@@ -24,7 +24,6 @@
 
 struct lending {
     struct side_door *door; /* NULL: it was never lent */
-    bool lent;
     uint64_t since_ms;      /* what follows is since then */
     unsigned admitted;      /* by the acceptor */
     uint64_t turns;         /* that the workers had made by then */

@@ -123,7 +123,6 @@ void server_fill_in_shared(struct weir_server *server)
             .verify_request = options->verify_request,
             .handle_error = options->handle_error,
         },
-        .quota = &server->quota,
         .housekeeping = {
             .server = server,
             .poll_interval_ms = options->poll_interval_ms,
