@@ -3,12 +3,13 @@
  */
 #include "tools/command/arguments.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <string.h>
+#include <weir/weir.h>
 
 #include "tools/command/say.h"
 #include "tools/command/values.h"
@@ -27,18 +28,6 @@ int arguments_refuse(const char *command, const char *format, ...)
 
 /* ------------------------------------------------------------------ values ------------ */
 
-int arguments_number(const char *command, const char *name, const char *text, uint64_t least,
-                     uint64_t max, uint64_t *ret_number)
-{
-    uint64_t n;
-
-    if (value_number(text, max, &n) < 0 || n < least)
-        return arguments_refuse(command, "--%s: '%s' is not a number from %llu to %llu", name, text,
-                                (unsigned long long)least, (unsigned long long)max);
-    *ret_number = n;
-    return 0;
-}
-
 int arguments_time(const char *command, const char *name, const char *text, uint32_t *ret_ms)
 {
     uint64_t ms;
@@ -50,6 +39,60 @@ int arguments_time(const char *command, const char *name, const char *text, uint
     return 0;
 }
 
+int arguments_size(const char *command, const char *name, const char *text, const char *or_else,
+                   size_t *ret_size)
+{
+    uint64_t size;
+
+    if (value_size(text, WEIR_UNBUFFERED - 1, &size) < 0)
+        return arguments_refuse(command, "--%s: '%s' is not a size such as 8192, 64K or 1M%s", name,
+                                text, or_else);
+    *ret_size = (size_t)size;
+    return 0;
+}
+
+static int read_number(const char *command, const struct argument *argument, const char *text,
+                       void *field)
+{
+    uint64_t n;
+
+    if (value_number(text, argument->most, &n) < 0 || n < argument->least)
+        return arguments_refuse(command, "--%s: '%s' is not a number from %llu to %llu",
+                                argument->name, text, (unsigned long long)argument->least,
+                                (unsigned long long)argument->most);
+    if (argument->kind == ARGUMENT_LONG_NUMBER)
+        *(uint64_t *)field = n;
+    else
+        *(uint32_t *)field = (uint32_t)n;
+    return 0;
+}
+
+static int read_value(const struct arguments *it, void *settings, const struct argument *argument,
+                      const char *text)
+{
+    void *field = (char *)settings + argument->at;
+
+    switch (argument->kind) {
+    case ARGUMENT_OTHER:
+        return argument->read(settings, argument, text);
+    case ARGUMENT_NUMBER:
+    case ARGUMENT_LONG_NUMBER:
+        return read_number(it->command, argument, text, field);
+    case ARGUMENT_TIME:
+        return arguments_time(it->command, argument->name, text, field);
+    case ARGUMENT_SIZE:
+        return arguments_size(it->command, argument->name, text, "", field);
+    case ARGUMENT_TEXT:
+        *(const char **)field = text;
+        return 0;
+    case ARGUMENT_YES:
+    case ARGUMENT_NO:
+        *(bool *)field = argument->kind == ARGUMENT_YES;
+        return 0;
+    }
+    return 0;
+}
+
 /* ------------------------------------------------------------------ the line ---------- */
 
 /* getopt_long returns the place in the table, above what it returns for mistakes. */
@@ -58,11 +101,9 @@ enum { PLACE = 256 };
 static void long_options(const struct arguments *it, struct option *options)
 {
     for (size_t i = 0; i < it->len; i++) {
-        struct argument argument = it->describe(i);
-
         options[i] = (struct option){
-            .name = argument.name,
-            .has_arg = argument.value ? required_argument : no_argument,
+            .name = it->table[i].name,
+            .has_arg = it->table[i].value ? required_argument : no_argument,
             .val = PLACE + (int)i,
         };
     }
@@ -72,16 +113,16 @@ static void long_options(const struct arguments *it, struct option *options)
 /* What getopt_long did not like: it leaves the option in optopt, or 0 if it is none of ours. */
 static int refuse_option(const struct arguments *it, int mistake, char **argv)
 {
-    struct argument argument;
+    const struct argument *argument;
 
     if (optopt < PLACE)
         return arguments_refuse(it->command, "there is no option '%s'; see `weir %s --help`",
                                 argv[optind - 1], it->command);
-    argument = it->describe((size_t)(optopt - PLACE));
+    argument = &it->table[optopt - PLACE];
     if (mistake == ':')
-        return arguments_refuse(it->command, "--%s needs a value, %s", argument.name,
-                                argument.value);
-    return arguments_refuse(it->command, "--%s takes no value", argument.name);
+        return arguments_refuse(it->command, "--%s needs a value, %s", argument->name,
+                                argument->value);
+    return arguments_refuse(it->command, "--%s takes no value", argument->name);
 }
 
 static int read_operand(const struct arguments *it, void *settings, const char *text)
@@ -97,7 +138,6 @@ int arguments_read(const struct arguments *it, void *settings, int argc, char **
     struct option options[ARGUMENTS_MAX + 1];
     int place, r = 0;
 
-    assert(it->len <= ARGUMENTS_MAX);
     long_options(it, options);
     opterr = 0;
     /* "-": operands come as 1, wherever they stand. */
@@ -107,7 +147,7 @@ int arguments_read(const struct arguments *it, void *settings, int argc, char **
         else if (place < PLACE)
             r = refuse_option(it, place, argv);
         else
-            r = it->read(settings, (size_t)(place - PLACE), optarg);
+            r = read_value(it, settings, &it->table[place - PLACE], optarg);
     }
     for (; r == 0 && optind < argc; optind++)   /* behind "--" */
         r = read_operand(it, settings, argv[optind]);
@@ -143,11 +183,11 @@ static void print_wrapped(FILE *to, const char *text)
 void arguments_help(const struct arguments *it, FILE *to)
 {
     for (size_t i = 0; i < it->len; i++) {
-        struct argument argument = it->describe(i);
-        int len = fprintf(to, "  --%s%s%s", argument.name, argument.value ? " " : "",
-                          argument.value ? argument.value : "");
+        const struct argument *argument = &it->table[i];
+        int len = fprintf(to, "  --%s%s%s", argument->name, argument->value ? " " : "",
+                          argument->value ? argument->value : "");
 
         fprintf(to, "%*s", HELP_INDENT - len, "");
-        print_wrapped(to, argument.help);
+        print_wrapped(to, argument->help);
     }
 }

@@ -20,94 +20,12 @@ enum {
     DESCRIPTORS_SPARE = 32,     /* beside the connections: the standard ones, epoll sets ... */
 };
 
-enum kind {
-    NUMBER,                     /* uint32_t, from least to most */
-    REQUESTS,                   /* uint64_t, the same */
-    TIME,                       /* uint32_t milliseconds */
-    DURATION, CLOSE, PAYLOAD, SIZE, PATH, HEADER, SOURCE, CPU, JSON, HELP,
-};
-
-struct setting {
-    const char *name;
-    const char *value;          /* what --help calls it; NULL: the option takes none */
-    enum kind kind;
-    size_t at;                  /* in struct load_settings */
-    uint64_t least, most;
-    const char *help;
-};
-
-#define AT(field) offsetof(struct load_settings, field)
-
-static const struct setting table[] = {
-    { "connections", "N", NUMBER, AT(options.connections), 1, 1000000,
-      "clients: connections, or sockets of datagrams; default 64" },
-    { "duration", "TIME", DURATION, 0, 0, 0,
-      "how long to ask; default 10s, or no end with --requests" },
-    { "requests", "N", REQUESTS, AT(options.requests), 1, UINT64_MAX / 2,
-      "how often to ask, in total; default as often as time allows" },
-    { "rate", "N", NUMBER, AT(options.rate), 1, 100000000,
-      "open loop: so many requests are due each second, on all connections together, and their "
-      "latency counts from then, though they may have to wait; default a closed loop: each "
-      "connection asks as soon as it is answered" },
-    { "pipeline", "N", NUMBER, AT(options.in_flight), 1, LOAD_IN_FLIGHT_MAX,
-      "requests, or datagrams, under way on each connection at once; default 1" },
-    { "payload", "WHAT", PAYLOAD, 0, 0, 0,
-      "http (GET, the answer's status and length are checked), line (is to come back unchanged) or "
-      "upper (in capitals); default http, of datagrams line" },
-    { "size", "SIZE", SIZE, AT(options.size), 0, UINT32_MAX,
-      "of a line or a datagram, 16 at least, default 32; of the bodies that HTTP answers have, "
-      "default whatever the first one has" },
-    { "path", "PATH", PATH, 0, 0, 0, "what HTTP asks for; default /" },
-    { "header", "NAME: VALUE", HEADER, 0, 0, 0,
-      "a header field of HTTP requests, as often as wanted; default Host alone" },
-    { "close", NULL, CLOSE, 0, 0, 0, "a new connection for each request; default keep them" },
-    { "ramp", "TIME", TIME, AT(options.ramp_ms), 0, 0,
-      "open the connections evenly over it; default as fast as it goes" },
-    { "warmup", "TIME", TIME, AT(warmup_ms), 0, 0,
-      "ask for so long before anything but errors counts; default 0" },
-    { "timeout", "TIME", TIME, AT(options.timeout_ms), 0, 0,
-      "without a word on a connection that owes an answer, which then counts as an error, as does "
-      "whatever is still under way so long after the end; default 5s" },
-    { "stalled", "N", NUMBER, AT(options.stalled), 0, 1000000,
-      "further clients that send half a request and stop; default none" },
-    { "trickle", "N", NUMBER, AT(options.trickled), 0, 1000000,
-      "further clients that send a byte each 100 ms; default none" },
-    { "threads", "N", NUMBER, AT(options.threads), 1, 256, "that generate; default 1" },
-    { "cpu", "LIST", CPU, 0, 0, 0,
-      "CPUs to bind the threads to in turn, such as 0,2-3; default none" },
-    { "source", "ADDRESS,...", SOURCE, 0, 0, 0,
-      "IP addresses to connect from in turn, for more than 28,000 connections; default the "
-      "kernel's choice" },
-    { "json", "FILE", JSON, 0, 0, 0,
-      "write the result there, too; - is standard output, and the table is left out" },
-    { "help", NULL, HELP, 0, 0, 0, "print this" },
-};
-
-enum { TABLE_LEN = sizeof(table) / sizeof(table[0]) };
-
 /* ------------------------------------------------------------------ values ------------ */
 
-static void *field(struct load_settings *settings, const struct setting *setting)
+static int read_duration(void *into, const struct argument *argument, const char *text)
 {
-    return (char *)settings + setting->at;
-}
-
-static int read_number(struct load_settings *settings, const struct setting *setting,
-                       const char *text)
-{
-    uint64_t n;
-    int r = arguments_number("load", setting->name, text, setting->least, setting->most, &n);
-
-    if (r == 0 && setting->kind == REQUESTS)
-        *(uint64_t *)field(settings, setting) = n;
-    else if (r == 0)
-        *(uint32_t *)field(settings, setting) = (uint32_t)n;
-    return r;
-}
-
-static int read_duration(struct load_settings *settings, const char *text)
-{
-    int r = arguments_time("load", "duration", text, &settings->duration_ms);
+    struct load_settings *settings = into;
+    int r = arguments_time("load", argument->name, text, &settings->duration_ms);
 
     if (r == 0 && (settings->duration_ms == 0 || settings->duration_ms == UINT32_MAX))
         return refuse("--duration: '%s' is not a time to ask for", text);
@@ -115,12 +33,13 @@ static int read_duration(struct load_settings *settings, const char *text)
     return r;
 }
 
-static int read_size(struct load_settings *settings, const struct setting *setting,
-                     const char *text)
+static int read_size(void *into, const struct argument *argument, const char *text)
 {
+    struct load_settings *settings = into;
     uint64_t size;
 
-    if (value_size(text, setting->most, &size) < 0 || size == 0)
+    (void)argument;
+    if (value_size(text, UINT32_MAX, &size) < 0 || size == 0)
         return refuse("--size: '%s' is not a size such as 8192, 64K or 1M", text);
     settings->options.size = (uint32_t)size;
     return 0;
@@ -134,20 +53,25 @@ static bool is_printable(const char *text, unsigned char least)
     return true;
 }
 
-static int read_path(struct load_settings *settings, const char *text)
+static int read_path(void *into, const struct argument *argument, const char *text)
 {
+    struct load_settings *settings = into;
+
+    (void)argument;
     if (text[0] != '/' || !is_printable(text, '!'))
         return refuse("--path: '%s' is not a path such as /index.html", text);
     settings->options.path = text;
     return 0;
 }
 
-static int read_header(struct load_settings *settings, const char *text)
+static int read_header(void *into, const struct argument *argument, const char *text)
 {
+    struct load_settings *settings = into;
     const char *colon = strchr(text, ':');
     size_t size = sizeof(settings->headers) - settings->headers_len;
     int len;
 
+    (void)argument;
     if (!colon || colon == text || !is_printable(text, ' ') ||
         memchr(text, ' ', (size_t)(colon - text)))
         return refuse("--header: '%s' is not a field such as 'Accept: text/html'", text);
@@ -182,10 +106,12 @@ static int read_source(struct load_settings *settings, const char *text, size_t 
     return 0;
 }
 
-static int read_sources(struct load_settings *settings, const char *text)
+static int read_sources(void *into, const struct argument *argument, const char *text)
 {
+    struct load_settings *settings = into;
     int r;
 
+    (void)argument;
     settings->options.sources = settings->sources;
     do {
         size_t len = strcspn(text, ",");
@@ -196,11 +122,13 @@ static int read_sources(struct load_settings *settings, const char *text)
     return r;
 }
 
-static int read_cpus(struct load_settings *settings, const char *text)
+static int read_cpus(void *into, const struct argument *argument, const char *text)
 {
+    struct load_settings *settings = into;
     char why[256];
     int n = cpulist_parse(text, settings->cpus, LOAD_CPUS_MAX, why, sizeof(why));
 
+    (void)argument;
     if (n < 0)
         return refuse("--cpu: %s", why);
     settings->options.cpus = settings->cpus;
@@ -208,7 +136,7 @@ static int read_cpus(struct load_settings *settings, const char *text)
     return 0;
 }
 
-static int read_payload(struct load_settings *settings, const char *text)
+static int set_payload(struct load_settings *settings, const char *text)
 {
     static const struct {
         const char *name;
@@ -224,41 +152,19 @@ static int read_payload(struct load_settings *settings, const char *text)
     return refuse("--payload: '%s' is none of http, line and upper", text);
 }
 
-static int read_setting(void *into, size_t i, const char *text)
+static int read_payload(void *into, const struct argument *argument, const char *text)
 {
-    const struct setting *setting = &table[i];
+    (void)argument;
+    return set_payload(into, text);
+}
+
+static int read_close(void *into, const struct argument *argument, const char *text)
+{
     struct load_settings *settings = into;
 
-    switch (setting->kind) {
-    case NUMBER:
-    case REQUESTS:
-        return read_number(settings, setting, text);
-    case TIME:
-        return arguments_time("load", setting->name, text, field(settings, setting));
-    case DURATION:
-        return read_duration(settings, text);
-    case CLOSE:
-        settings->options.per_connection = 1;
-        return 0;
-    case PAYLOAD:
-        return read_payload(settings, text);
-    case SIZE:
-        return read_size(settings, setting, text);
-    case PATH:
-        return read_path(settings, text);
-    case HEADER:
-        return read_header(settings, text);
-    case SOURCE:
-        return read_sources(settings, text);
-    case CPU:
-        return read_cpus(settings, text);
-    case JSON:
-        settings->json = text;
-        return 0;
-    case HELP:
-        settings->help = true;
-        return 0;
-    }
+    (void)argument;
+    (void)text;
+    settings->options.per_connection = 1;
     return 0;
 }
 
@@ -272,13 +178,64 @@ static int read_address(void *into, const char *text)
     return 0;
 }
 
-static struct argument describe(size_t i)
-{
-    return (struct argument){ table[i].name, table[i].value, table[i].help };
-}
+/* ------------------------------------------------------------------ the table --------- */
+
+#define NUMBER(field, least, most) \
+    ARGUMENT_RANGE(ARGUMENT_NUMBER, struct load_settings, field, least, most)
+#define TIME(field) ARGUMENT_AT(ARGUMENT_TIME, struct load_settings, field)
+
+static const struct argument table[] = {
+    { "connections", "N", NUMBER(options.connections, 1, 1000000),
+      "clients: connections, or sockets of datagrams; default 64" },
+    { "duration", "TIME", ARGUMENT_BY(read_duration),
+      "how long to ask; default 10s, or no end with --requests" },
+    { "requests", "N",
+      ARGUMENT_RANGE(ARGUMENT_LONG_NUMBER, struct load_settings, options.requests, 1,
+                     UINT64_MAX / 2),
+      "how often to ask, in total; default as often as time allows" },
+    { "rate", "N", NUMBER(options.rate, 1, 100000000),
+      "open loop: so many requests are due each second, on all connections together, and their "
+      "latency counts from then, though they may have to wait; default a closed loop: each "
+      "connection asks as soon as it is answered" },
+    { "pipeline", "N", NUMBER(options.in_flight, 1, LOAD_IN_FLIGHT_MAX),
+      "requests, or datagrams, under way on each connection at once; default 1" },
+    { "payload", "WHAT", ARGUMENT_BY(read_payload),
+      "http (GET, the answer's status and length are checked), line (is to come back unchanged) or "
+      "upper (in capitals); default http, of datagrams line" },
+    { "size", "SIZE", ARGUMENT_BY(read_size),
+      "of a line or a datagram, 16 at least, default 32; of the bodies that HTTP answers have, "
+      "default whatever the first one has" },
+    { "path", "PATH", ARGUMENT_BY(read_path), "what HTTP asks for; default /" },
+    { "header", "NAME: VALUE", ARGUMENT_BY(read_header),
+      "a header field of HTTP requests, as often as wanted; default Host alone" },
+    { "close", NULL, ARGUMENT_BY(read_close),
+      "a new connection for each request; default keep them" },
+    { "ramp", "TIME", TIME(options.ramp_ms),
+      "open the connections evenly over it; default as fast as it goes" },
+    { "warmup", "TIME", TIME(warmup_ms),
+      "ask for so long before anything but errors counts; default 0" },
+    { "timeout", "TIME", TIME(options.timeout_ms),
+      "without a word on a connection that owes an answer, which then counts as an error, as does "
+      "whatever is still under way so long after the end; default 5s" },
+    { "stalled", "N", NUMBER(options.stalled, 0, 1000000),
+      "further clients that send half a request and stop; default none" },
+    { "trickle", "N", NUMBER(options.trickled, 0, 1000000),
+      "further clients that send a byte each 100 ms; default none" },
+    { "threads", "N", NUMBER(options.threads, 1, 256), "that generate; default 1" },
+    { "cpu", "LIST", ARGUMENT_BY(read_cpus),
+      "CPUs to bind the threads to in turn, such as 0,2-3; default none" },
+    { "source", "ADDRESS,...", ARGUMENT_BY(read_sources),
+      "IP addresses to connect from in turn, for more than 28,000 connections; default the "
+      "kernel's choice" },
+    { "json", "FILE", ARGUMENT_AT(ARGUMENT_TEXT, struct load_settings, json),
+      "write the result there, too; - is standard output, and the table is left out" },
+    { "help", NULL, ARGUMENT_AT(ARGUMENT_YES, struct load_settings, help), "print this" },
+};
+
+_Static_assert(sizeof(table) / sizeof(table[0]) <= ARGUMENTS_MAX, "the table");
 
 static const struct arguments arguments = {
-    .command = "load", .len = TABLE_LEN, .describe = describe, .read = read_setting,
+    .command = "load", .table = table, .len = sizeof(table) / sizeof(table[0]),
     .operand = read_address,
 };
 
@@ -379,7 +336,7 @@ static int complete(struct load_settings *settings)
     if (r < 0)
         return r;
     if (!settings->payload)
-        read_payload(settings, settings->datagrams ? "line" : "http");
+        set_payload(settings, settings->datagrams ? "line" : "http");
     r = look_at_datagrams(settings);
     if (r == 0)
         r = look_at_payload(settings);
