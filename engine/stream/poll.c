@@ -18,6 +18,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/sys.h"
 #include "engine/stream/request.h"
+#include "engine/stream/wfile.h"
 
 #include <errno.h>
 #include <poll.h>

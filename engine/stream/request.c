@@ -5,6 +5,8 @@
 #include "engine/base/sys.h"
 #include "engine/net/address.h"
 #include "engine/pool/packet.h"
+#include "engine/stream/rfile.h"
+#include "engine/stream/wfile.h"
 
 #include <errno.h>
 #include <stdlib.h>

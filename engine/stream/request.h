@@ -5,7 +5,8 @@
  * handler is at work; one that weir_connect opened lives in the heap, hung to the first.
  * rfile.c and wfile.c implement the calls that read and write, poll.c weir_poll, request.c all
  * others; serve.c does what happens around them: setup, handle, finish. A datagram's request has
- * the packet for rfile, and its wfile becomes the reply.
+ * the packet for rfile, and its wfile becomes the reply. What these ask of each other's rfile and
+ * wfile stands in rfile.h and wfile.h.
  *
  * Threads: the fiber's.
  */
@@ -127,73 +128,8 @@ int request_timed_out(const struct weir_request *req);
  */
 int request_give_way(struct weir_request *req);
 
-/*
- * The two system calls of a request are made inside of whoever needs them (syscall.h says why);
- * rfile_received and wfile_sent see to what came of them, n.
- */
-ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n);
-ssize_t rfile_receive_unix(struct weir_request *req, size_t room);
-int wfile_sent(struct weir_request *req, ssize_t n, int flags);
-
-/* Into what room the buffer has: bytes, 0 at end of file, -EAGAIN, or an error that stays. */
-static WEIR_ALWAYS_INLINE ssize_t rfile_receive(struct weir_request *req)
-{
-    struct rfile *rfile = &req->rfile;
-    size_t room = rfile->size - rfile->end;
-
-    if (WEIR_UNLIKELY(req->conn->family == AF_UNIX))
-        return rfile_receive_unix(req, room);
-    return rfile_received(req, room, sys_recv(req->conn->fd, rfile->data + rfile->end, room));
-}
-
-/* weir_flush; flags as for sys_send_with. */
-static WEIR_ALWAYS_INLINE int wfile_flush(struct weir_request *req, int flags)
-{
-    struct wfile *wfile = &req->wfile;
-
-    if (wfile->error || wfile->len == 0 || wfile->is_reply)
-        return wfile->error;
-    return wfile_sent(req, sys_send_with(req->conn->fd, wfile->data, wfile->len, flags), flags);
-}
-
-/* A read buffer for a request that has none. False: no memory. */
-static inline bool rfile_open(struct weir_request *req)
-{
-    struct buffers *buffers = &req->task->worker->rbufs;
-
-    req->rfile.data = buffers_get(buffers);
-    if (!req->rfile.data)
-        return false;
-    req->rfile.size = buffers->size;
-    return true;
-}
-
-/*
- * Is there input that no event will tell of? Reads what is there, if nothing is buffered; what is
- * gathered must have been sent then. True: the handler must be called again; false: the connection
- * may be kept.
- */
-bool rfile_has_more(struct weir_request *req);
-void rfile_fini(struct weir_request *req);
-
-/* Is something gathered that could be sent? */
-static inline bool wfile_unsent(const struct weir_request *req)
-{
-    return req->wfile.len > 0 && !req->wfile.is_reply;
-}
-
-/* Sends of what is gathered all that goes without a wait. An error stays, for the next write. */
-void wfile_push(struct weir_request *req);
-
-/* weir_flush that gives up when deadline_ms has passed. */
-int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms);
-
 /* Before the close of one that is not kept, while its peer may lose what was sent. May wait. */
 void request_linger(struct weir_request *req);
-
-/* Gives away what is gathered. NULL: nothing. */
-char *wfile_take(struct weir_request *req, size_t *ret_len, size_t *ret_size);
-void wfile_fini(struct weir_request *req);
 
 /* Ends what weir_connect opened for it. */
 void request_hang_up_all(struct weir_request *req);

@@ -9,8 +9,9 @@
  * While a fiber waits it holds no buffer, or a small one: ten thousand stalled clients have
  * ten thousand times the bytes that they have sent.
  */
+#include "engine/stream/rfile.h"
+
 #include "engine/base/sys.h"
-#include "engine/stream/request.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -7,6 +7,8 @@
 
 #include "engine/base/clock.h"
 #include "engine/pool/packet.h"
+#include "engine/stream/rfile.h"
+#include "engine/stream/wfile.h"
 
 #include <errno.h>
 

@@ -7,7 +7,7 @@
  * What is written before a file leaves in one segment with its beginning.
  * The reply to a datagram is gathered whole, in a buffer that grows.
  */
-#include "engine/stream/request.h"
+#include "engine/stream/wfile.h"
 
 #include "engine/base/clock.h"
 #include "engine/base/sys.h"
