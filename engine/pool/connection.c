@@ -1,6 +1,7 @@
 #include "engine/pool/connection.h"
 
 #include "engine/base/sys.h"
+#include "engine/pool/transport.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -183,7 +184,7 @@ size_t connection_table_lent(const struct connection_table *table)
 static void note_peer(struct connection *conn, const struct sockaddr *peer, socklen_t len)
 {
     /* An unnamed Unix peer comes with no address at all. */
-    conn->family = len >= sizeof(sa_family_t) ? peer->sa_family : AF_UNIX;
+    conn->family = (uint8_t)(len >= sizeof(sa_family_t) ? peer->sa_family : AF_UNIX);
     if (conn->family == AF_INET) {
         const struct sockaddr_in *in = (const struct sockaddr_in *)peer;
 
@@ -195,6 +196,20 @@ static void note_peer(struct connection *conn, const struct sockaddr *peer, sock
         conn->peer_port = in6->sin6_port;
         conn->peer_scope = in6->sin6_scope_id;
         conn->peer_host = in6->sin6_addr;
+    }
+}
+
+_Static_assert(AF_MAX <= UINT8_MAX, "a connection notes its peer's family in a byte");
+
+static uint8_t transport_for(int family)
+{
+    switch (family) {
+    case AF_UNSPEC:
+        return TRANSPORT_NONE;
+    case AF_UNIX:
+        return TRANSPORT_UNIX;
+    default:
+        return TRANSPORT_PLAIN;
     }
 }
 
@@ -230,6 +245,7 @@ struct connection *connection_create(struct connection_table *table, int fd,
     conn->handler = handler;
     conn->endpoint = endpoint;
     note_peer(conn, peer, peer_len);
+    conn->transport = transport_for(conn->family);
     atomic_init(&conn->state, CONNECTION_QUEUED);
     enter_slot(table, conn);
     return conn;
@@ -243,7 +259,8 @@ struct connection *connection_create_opened(struct connection_table *table, int 
     if (!conn)
         return NULL;
     conn->kind = CONNECTION_OPENED;
-    conn->family = (sa_family_t)family;
+    conn->family = (uint8_t)family;
+    conn->transport = transport_for(family);
     conn->endpoint = endpoint;
     conn->task = task;
     atomic_init(&conn->state, CONNECTION_RUNNING);
@@ -260,6 +277,7 @@ struct connection *connection_create_socket(struct connection_table *table, int 
     if (!conn)
         return NULL;
     conn->kind = CONNECTION_SOCKET;
+    conn->transport = TRANSPORT_NONE;
     conn->handler = endpoint->handler;
     conn->endpoint = endpoint;
     conn->receiver = receiver;
@@ -306,12 +324,12 @@ static void leave_home(struct connection *conn)
  * Input that nobody has read would turn the close of a TCP socket into a reset, which takes with it
  * what the peer has not received yet. So what is there is thrown away first.
  */
-static void discard_input(const struct connection *conn)
+static void discard_input(struct connection *conn)
 {
-    bool is_tcp = conn->family != AF_UNIX && conn->family != AF_UNSPEC;
+    const struct transport *transport = transport_of(conn);
 
-    if (is_tcp && connection_may_have_input(conn))
-        sys_discard(conn->fd, DISCARD_MAX);
+    if (transport->discard && connection_may_have_input(conn))
+        transport->discard(conn, DISCARD_MAX);
 }
 
 void connection_forget(struct connection_table *table, struct connection *conn)
@@ -330,8 +348,7 @@ void connection_end_output(struct connection *conn)
         crowd_leave(conn->endpoint->crowd, conn->guest);
     conn->guest = NULL;
     conn->ended = true;
-    if (conn->family != AF_UNSPEC)
-        sys_shutdown_write(conn->fd);
+    transport_of(conn)->end_output(conn);
 }
 
 void connection_close(struct connection_table *table, struct connection *conn)

@@ -76,7 +76,8 @@ struct connection {
     uint32_t generation;    /* tells it from the one that had the same descriptor before */
     uint32_t watched;       /* the events it is registered for */
     struct epoll_set *home; /* ... in this set; NULL: in none yet */
-    sa_family_t family;
+    uint8_t family;         /* the peer's: an AF_ */
+    uint8_t transport;      /* enum transport_kind: how its bytes come and go */
     bool drained;           /* the socket had no more at the last read, and no edge came since */
     uint8_t kind;           /* enum connection_kind */
     bool kept;              /* handle() returned WEIR_KEEP: IDLE is next */

@@ -2,6 +2,7 @@
 
 #include "engine/base/compiler.h"
 #include "engine/base/sys.h"
+#include "engine/pool/transport.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -297,6 +298,7 @@ static void init_connection(struct connection *conn, const struct packet_origin 
 
     memset(conn, 0, offsetof(struct connection, user_state) + handler->state_size);
     conn->kind = CONNECTION_PACKET;
+    conn->transport = TRANSPORT_NONE;
     conn->fd = origin->fd;
     conn->handler = handler;
     conn->endpoint = origin->endpoint;

@@ -2,14 +2,15 @@
  * linger.c - the end of a connection whose peer might lose what it was sent.
  *
  * What arrives at a TCP socket that was closed, or lies there unread, is answered by a reset; and
- * with it goes what the peer had no room for yet. So where that is possible we end our side, and
- * throw away what comes, until the peer's kernel has everything: its program may read it at leisure
- * then. A peer that is in the midst of sending hears of our end that way before its next send fails.
+ * with it goes what the peer had no room for yet. So where the transport is like that, and somebody
+ * may wait, we end our side and throw away what comes, until the peer's kernel has everything: its
+ * program may read it at leisure then. A peer that is in the midst of sending hears of our end that
+ * way before its next send fails.
  */
 #include "engine/stream/request.h"
 
 #include "engine/base/clock.h"
-#include "engine/base/sys.h"
+#include "engine/pool/transport.h"
 
 #include <errno.h>
 
@@ -47,7 +48,7 @@ static bool may_lose(const struct weir_request *req)
 {
     const struct connection *conn = req->conn;
 
-    if (req->rfile.eof || req->rfile.error || req->wfile.error || conn->family == AF_UNIX)
+    if (req->rfile.eof || req->rfile.error || req->wfile.error || !transport_of(conn)->discard)
         return false;
     return req->wfile.sent > FIRST_WINDOW || connection_may_have_input(conn);
 }
@@ -55,9 +56,10 @@ static bool may_lose(const struct weir_request *req)
 /* Throws away what is there. False: nothing more will come, or too much has. */
 static bool discard(struct lingering *lingering)
 {
+    struct connection *conn = lingering->req->conn;
     ssize_t n;
 
-    while ((n = sys_discard(lingering->req->conn->fd, DISCARD_PIECE)) > 0) {
+    while ((n = transport_of(conn)->discard(conn, DISCARD_PIECE)) > 0) {
         lingering->heard_ms = clock_ms();
         lingering->discarded += (size_t)n;
         if (lingering->discarded >= DISCARD_MAX || request_give_way(lingering->req) < 0)
@@ -68,11 +70,13 @@ static bool discard(struct lingering *lingering)
 
 static bool is_over(const struct lingering *lingering, uint64_t now_ms)
 {
+    struct connection *conn = lingering->req->conn;
+
     if (!lingering->much && lingering->heard_ms == 0)
         return true;
     if (lingering->heard_ms != 0 && now_ms - lingering->heard_ms < QUIET_MS)
         return false;
-    return !sys_has_unsent(lingering->req->conn->fd);
+    return !transport_of(conn)->has_unsent(conn);
 }
 
 void request_linger(struct weir_request *req)

@@ -14,11 +14,11 @@
 #define WEIR_REQUEST_H
 
 #include "engine/base/misuse.h"
-#include "engine/base/sys.h"
 #include "engine/pool/offload.h"
 #include "engine/pool/worker.h"
 #include "engine/weir.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,14 +52,13 @@ struct rfile {
     int error;                  /* sticky */
 };
 
-/* Bytes that wait to be sent. */
+/* Bytes that wait to be sent, or are the reply to a datagram: see transport_sends. */
 struct wfile {
     char *data;
     size_t size;                /* of the block */
     size_t len;
     size_t sent;                /* bytes, since the connection was begun: see connection.h's */
     int error;                  /* sticky */
-    bool is_reply;              /* to a datagram: nothing is sent before the handler is done */
 };
 
 struct weir_request {

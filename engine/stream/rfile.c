@@ -3,15 +3,12 @@
  *
  * I/O first, park second: a read tries the socket and waits only when there is nothing. When the
  * last read has drained the socket, it doesn't even try: the edge that tells of more is still to
- * come, so a request costs one recv(2). Of a Unix socket that is recvmsg(2), since a peer that
- * sends descriptors along makes it stop short of what there is, and only recvmsg(2) tells.
+ * come, so a request costs one recv(2).
  *
  * While a fiber waits it holds no buffer, or a small one: ten thousand stalled clients have
  * ten thousand times the bytes that they have sent.
  */
 #include "engine/stream/rfile.h"
-
-#include "engine/base/sys.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -163,15 +160,15 @@ ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n)
     return n;
 }
 
-ssize_t rfile_receive_unix(struct weir_request *req, size_t room)
+ssize_t rfile_receive_by_table(struct weir_request *req, size_t room)
 {
     struct rfile *rfile = &req->rfile;
     struct connection *conn = req->conn;
-    bool cut;
-    ssize_t n = sys_recv_unix(conn->fd, rfile->data + rfile->end, room, &cut);
+    bool more;
+    ssize_t n = transport_of(conn)->recv(conn, rfile->data + rfile->end, room, &more);
 
     n = rfile_received(req, room, n);
-    if (cut)
+    if (more)
         conn->drained = false;
     return n;
 }

@@ -8,18 +8,18 @@
 #ifndef WEIR_RFILE_H
 #define WEIR_RFILE_H
 
-#include "engine/base/sys.h"
+#include "engine/pool/transport.h"
 #include "engine/stream/request.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 
 /*
- * The system call of a read is made inside of whoever needs it (syscall.h says why); rfile_received
- * sees to what came of it, n.
+ * The system call of a plain connection's read is made inside of whoever needs it (syscall.h says
+ * why); rfile_received sees to what came of it, n. rfile_receive_by_table does both for the others.
  */
 ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n);
-ssize_t rfile_receive_unix(struct weir_request *req, size_t room);
+ssize_t rfile_receive_by_table(struct weir_request *req, size_t room);
 
 /* Into what room the buffer has: bytes, 0 at end of file, -EAGAIN, or an error that stays. */
 static WEIR_ALWAYS_INLINE ssize_t rfile_receive(struct weir_request *req)
@@ -27,8 +27,8 @@ static WEIR_ALWAYS_INLINE ssize_t rfile_receive(struct weir_request *req)
     struct rfile *rfile = &req->rfile;
     size_t room = rfile->size - rfile->end;
 
-    if (WEIR_UNLIKELY(req->conn->family == AF_UNIX))
-        return rfile_receive_unix(req, room);
+    if (!transport_is_plain(req->conn))
+        return rfile_receive_by_table(req, room);
     return rfile_received(req, room, sys_recv(req->conn->fd, rfile->data + rfile->end, room));
 }
 

@@ -392,7 +392,6 @@ static void serve_packet(struct weir_request *req)
         return;
     }
     req->rfile = (struct rfile){ .data = packet->data, .end = packet->len, .eof = true };
-    req->wfile.is_reply = true;
     if (setup(req) < 0)
         return;
     status = handle(req);

@@ -180,8 +180,9 @@ static ssize_t note_sent(struct weir_request *req, ssize_t n, struct writing *wr
 }
 
 /* Of the parts as much as is given at a time. */
-static ssize_t send_some(int fd, struct iovec *parts, size_t parts_len)
+static ssize_t send_some(struct connection *conn, struct iovec *parts, size_t parts_len)
 {
+    const struct transport *transport = transport_of(conn);
     size_t len = 0;
     size_t some = 0;
     size_t cut_off;
@@ -193,8 +194,8 @@ static ssize_t send_some(int fd, struct iovec *parts, size_t parts_len)
     cut_off = len > SEND_MAX ? len - SEND_MAX : 0;
     flags = cut_off > 0 || some < parts_len ? MSG_MORE : 0;
     parts[some - 1].iov_len -= cut_off;
-    n = some == 1 ? sys_send_with(fd, parts->iov_base, parts->iov_len, flags)
-                  : sys_sendv(fd, parts, some, flags);
+    n = some == 1 ? transport->send(conn, parts->iov_base, parts->iov_len, flags)
+                  : transport->sendv(conn, parts, some, flags);
     parts[some - 1].iov_len += cut_off;
     return n;
 }
@@ -207,7 +208,7 @@ static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_
 
         if (n < 0)
             return (int)n;
-        n = note_sent(req, send_some(req->conn->fd, parts, parts_len), writing);
+        n = note_sent(req, send_some(req->conn, parts, parts_len), writing);
         if (n < 0)
             return (int)n;
         advance(&parts, &parts_len, (size_t)n);
@@ -215,10 +216,14 @@ static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_
     return 0;
 }
 
-/* A send has taken n bytes of what is gathered, or has failed: the rest follows. */
-static int send_rest(struct weir_request *req, ssize_t n, int flags)
+/*
+ * A send has taken n bytes of what is gathered, or has failed: the rest follows. By itself, so that
+ * what goes at once has no frame for it.
+ */
+static WEIR_NOINLINE int send_rest(struct weir_request *req, ssize_t n, int flags)
 {
     struct wfile *wfile = &req->wfile;
+    struct connection *conn = req->conn;
     struct writing writing = { 0 };
     size_t done = 0;
 
@@ -232,7 +237,7 @@ static int send_rest(struct weir_request *req, ssize_t n, int flags)
         n = give_way(req, &writing);
         if (n < 0)
             return (int)n;
-        n = sys_send_with(req->conn->fd, wfile->data + done, wfile->len - done, flags);
+        n = transport_of(conn)->send(conn, wfile->data + done, wfile->len - done, flags);
     }
     release(req);
     return 0;
@@ -245,6 +250,17 @@ int wfile_sent(struct weir_request *req, ssize_t n, int flags)
     count_sent(req, (size_t)n);
     release(req);
     return 0;
+}
+
+int wfile_flush_by_table(struct weir_request *req, int flags)
+{
+    const struct transport *transport = transport_of(req->conn);
+    struct wfile *wfile = &req->wfile;
+
+    /* A reply is sent when its handler is done. */
+    if (!transport->send)
+        return 0;
+    return wfile_sent(req, transport->send(req->conn, wfile->data, wfile->len, flags), flags);
 }
 
 int weir_flush(struct weir_request *req)
@@ -273,11 +289,12 @@ int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms)
 void wfile_push(struct weir_request *req)
 {
     struct wfile *wfile = &req->wfile;
+    struct connection *conn = req->conn;
     ssize_t n;
 
     if (!wfile_unsent(req))
         return;
-    n = sys_send(req->conn->fd, wfile->data, wfile->len);
+    n = transport_of(conn)->send(conn, wfile->data, wfile->len, 0);
     if (n < 0) {
         if (n != -EAGAIN)
             fail(req, (int)n);
@@ -382,7 +399,7 @@ ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_l
         len += iov[i].iov_len;
     }
     if (len > room(req)) {
-        if (!req->wfile.is_reply) {
+        if (transport_sends(req->conn)) {
             r = send_through(req, iov, (size_t)iov_len);
             return r < 0 ? r : (ssize_t)len;
         }
@@ -520,6 +537,8 @@ static int copy_rest(struct weir_request *req, struct sending *file)
 
 static int send_file(struct weir_request *req, struct sending *file)
 {
+    struct connection *conn = req->conn;
+
     while (file->done < file->len) {
         size_t left = file->len - file->done;
         int r = give_way(req, &file->writing);
@@ -527,8 +546,8 @@ static int send_file(struct weir_request *req, struct sending *file)
 
         if (r < 0)
             return r;
-        n = sys_sendfile(req->conn->fd, file->file_fd, file->offset + (off_t)file->done,
-                         left < SEND_MAX ? left : SEND_MAX);
+        n = transport_of(conn)->sendfile(conn, file->file_fd, file->offset + (off_t)file->done,
+                                         left < SEND_MAX ? left : SEND_MAX);
         if (n == 0)
             break;
         if (n > 0) {
@@ -548,18 +567,20 @@ static int send_file(struct weir_request *req, struct sending *file)
 ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len)
 {
     request_check(req, "weir_sendfile");
-    const bool corked = len > SENDFILE_SPAN && sys_cork(req->conn->fd);
-    const bool waits = !corked && req->wfile.len > 0 && len > 0;
+    const struct transport *transport = transport_of(req->conn);
     struct sending file = { .file_fd = file_fd, .offset = offset, .len = len };
+    bool corked, waits;
     int r;
 
-    if (req->wfile.is_reply)
+    if (!transport_sends(req->conn))
         return -EOPNOTSUPP;
+    corked = len > SENDFILE_SPAN && transport->cork(req->conn);
+    waits = !corked && req->wfile.len > 0 && len > 0;
     r = wfile_flush(req, waits ? MSG_MORE : 0);
     if (r == 0)
         r = send_file(req, &file);
     if (corked || (waits && file.done == 0))
-        sys_push(req->conn->fd);
+        transport->push(req->conn);
     return r < 0 ? r : (ssize_t)file.done;
 }
 

@@ -8,7 +8,7 @@
 #ifndef WEIR_WFILE_H
 #define WEIR_WFILE_H
 
-#include "engine/base/sys.h"
+#include "engine/pool/transport.h"
 #include "engine/stream/request.h"
 
 #include <stdbool.h>
@@ -16,25 +16,28 @@
 #include <stdint.h>
 
 /*
- * The system call of a flush is made inside of whoever needs it (syscall.h says why); wfile_sent
- * sees to what came of it, n.
+ * The system call of a plain connection's flush is made inside of whoever needs it (syscall.h says
+ * why); wfile_sent sees to what came of it, n. wfile_flush_by_table does both for the others.
  */
 int wfile_sent(struct weir_request *req, ssize_t n, int flags);
+int wfile_flush_by_table(struct weir_request *req, int flags);
 
 /* weir_flush; flags as for sys_send_with. */
 static WEIR_ALWAYS_INLINE int wfile_flush(struct weir_request *req, int flags)
 {
     struct wfile *wfile = &req->wfile;
 
-    if (wfile->error || wfile->len == 0 || wfile->is_reply)
+    if (wfile->error || wfile->len == 0)
         return wfile->error;
+    if (!transport_is_plain(req->conn))
+        return wfile_flush_by_table(req, flags);
     return wfile_sent(req, sys_send_with(req->conn->fd, wfile->data, wfile->len, flags), flags);
 }
 
 /* Is something gathered that could be sent? */
 static inline bool wfile_unsent(const struct weir_request *req)
 {
-    return req->wfile.len > 0 && !req->wfile.is_reply;
+    return req->wfile.len > 0 && transport_sends(req->conn);
 }
 
 /* Sends of what is gathered all that goes without a wait. An error stays, for the next write. */
