@@ -2,12 +2,16 @@
 """The public headers as others compile them: in each standard of C and C++, by each compiler that
 is installed, with the warnings that careful people ask for. What was compiled then serves.
 
-Usage: header_test.py PACKAGE
+And each call that takes a request is among those of which the test of misuse sees that they are
+guarded.
+
+Usage: header_test.py PACKAGE MISUSE_TEST
 """
 
 import http.client
 import itertools
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -22,10 +26,9 @@ WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion
             "-Wundef", "-Wmissing-field-initializers", "-Werror"]
 LANGUAGES = {
     "c": (["gcc", "clang"], ["c11", "c17", "c2x"], ["-Wstrict-prototypes"]),
-    "cc": (["g++", "clang++"], ["c++11", "c++14", "c++17", "c++20"],
+    "cc": (["g++", "clang++"], ["c++11", "c++14", "c++17", "c++20", "c++2b"],
            ["-Wold-style-cast", "-Wzero-as-null-pointer-constant", "-Wextra-semi"]),
 }
-LIBRARIES = ["-lweir", "-lurcu-memb", "-lurcu-common", "-pthread"]
 
 
 def ways():
@@ -41,13 +44,15 @@ class Header(unittest.TestCase):
         cls.addClassCleanup(directory.cleanup)
         cls.prefix = pathlib.Path(directory.name)
         subprocess.run(["tar", "-xf", PACKAGE, "-C", directory.name], check=True)
+        pc = (cls.prefix / "lib/pkgconfig/weir.pc").read_text()
+        cls.libraries = re.search(r"^Libs: \S+ (.*)$", pc, re.MULTILINE).group(1).split()
 
     def build(self, language, compiler, standard):
         program = self.prefix / f"{compiler}-{standard}"
         done = subprocess.run(
             [compiler, f"-std={standard}", *WARNINGS, *LANGUAGES[language][2],
              f"-I{self.prefix}/include", HERE / f"consumer.{language}", "-o", program,
-             f"-L{self.prefix}/lib", *LIBRARIES], stderr=subprocess.PIPE, text=True)
+             f"-L{self.prefix}/lib", *self.libraries], stderr=subprocess.PIPE, text=True)
         self.assertEqual(done.returncode, 0, done.stderr)
         return program
 
@@ -74,9 +79,16 @@ class Header(unittest.TestCase):
             with self.subTest(compiler=compiler, standard=standard):
                 self.converse(self.build(language, compiler, standard))
                 done += 1
-        self.assertGreaterEqual(done, 7)    # those of one compiler
+        self.assertGreaterEqual(done, 8)    # those of one compiler
+
+    def test_each_call_that_takes_a_request_is_tested_for_misuse(self):
+        header = (self.prefix / "include/weir/weir.h").read_text()
+        calls = re.findall(r"^[a-z].*?\b(weir_\w+)\(struct weir_request \*", header, re.MULTILINE)
+        self.assertGreater(len(calls), 25)
+        self.assertEqual(sorted(calls), sorted(re.findall(r'^    { "(weir_\w+)", \w+, \w+ },$',
+                                                          MISUSE_TEST.read_text(), re.MULTILINE)))
 
 
 if __name__ == "__main__":
-    PACKAGE = pathlib.Path(sys.argv[1]).resolve()
+    PACKAGE, MISUSE_TEST = (pathlib.Path(path).resolve() for path in sys.argv[1:])
     unittest.main(argv=sys.argv[:1])
