@@ -480,8 +480,8 @@ static inline const struct weir_options *weir_options_pointer(const struct weir_
  * call but weir_server_destroy, also this one. Nothing calls it once exit(3) has run its functions,
  * or, if it returns within a second, while there is no server.
  *
- * Children have it, too, and call it on threads of their own; one of WEIR_FORK on its handler's. But
- * if the parent was calling it at the fork, the child might wait for ever for a lock that the
+ * Children have it, too, and call it on threads of their own; one of WEIR_FORK on its handler's.
+ * But if the parent was calling it at the fork, the child might wait for ever for a lock that the
  * function had taken: such a child writes to standard error. So does a process that can't have
  * another thread. And the last words of a program that weir ends always go there: about a stack
  * that is too small, or a call on a request that is not the caller's.

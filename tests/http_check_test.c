@@ -76,6 +76,20 @@ static void a_route_needs_a_path_and_a_callback(void **state)
                    "handler 'site': routes[1], '/idle', has no callback: set call");
 }
 
+static void a_site_that_comes_with_a_descriptor_is_checked_too(void **state)
+{
+    static const struct weir_http_site right = { WEIR_HTTP_ROUTES(good) };
+    static const struct weir_handler handler = WEIR_HTTP_HANDLER("site", &right);
+    static const struct weir_handler siteless = WEIR_HTTP_HANDLER("siteless", NULL);
+    struct weir_server *server = support_create(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0",
+                                                             .handler = &handler));
+
+    (void)state;
+    assert_int_equal(weir_submit_fd(server, STDIN_FILENO, &siteless), -EINVAL);
+    assert_non_null(strstr(weir_why(), "handler 'siteless': no site"));
+    weir_server_destroy(server);
+}
+
 static void what_is_reserved_must_be_0(void **state)
 {
     struct weir_http_site site = { WEIR_HTTP_ROUTES(good) };
@@ -149,6 +163,7 @@ int main(void)
         cmocka_unit_test(routes_of_null_are_refused),
         cmocka_unit_test(a_site_without_routes_answers_404),
         cmocka_unit_test(a_route_needs_a_path_and_a_callback),
+        cmocka_unit_test(a_site_that_comes_with_a_descriptor_is_checked_too),
         cmocka_unit_test(what_is_reserved_must_be_0),
         cmocka_unit_test(routes_without_their_size_are_refused),
         cmocka_unit_test(routes_are_as_large_as_their_program_says),

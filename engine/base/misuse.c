@@ -13,9 +13,10 @@
 #define PATIENCE_MS 100
 
 /*
- * A set of addresses: each is in one of the places behind its own, so that nobody needs a lock, of
- * which ThreadSanitizer would take more for ordered than is. One that finds no room there is not
- * in it, and neither is known of any other any more.
+ * A set of addresses. Each is in one of the TRIES places from its own on, so that no lock is
+ * needed: with one, ThreadSanitizer would take calls for ordered that are not. An address that
+ * finds no room there is left out, and from then on misuse_has_ended returns false for every
+ * request.
  */
 #define PLACES ((size_t)1 << 16)
 #define TRIES 32
@@ -44,7 +45,7 @@ static size_t place_of(const void *req, size_t i)
     return (size_t)((uint64_t)(uintptr_t)req * UINT64_C(0x9e3779b97f4a7c15) >> 48) + i;
 }
 
-/* Puts to where from was. False: it was nowhere. */
+/* Puts `to` where `from` was. Returns false if `from` was in none of the places. */
 static bool replace(const void *req, const void *from, const void *to)
 {
     for (size_t i = 0; i < TRIES; i++) {

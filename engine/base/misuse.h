@@ -1,32 +1,37 @@
 /*
- * misuse.h - what a program does with a request that is not its handler's.
+ * misuse.h - calls on a request by somebody else than its handler, or after that has ended.
  *
- * A request belongs to one handler, on one fiber, until that has ended. Whoever else makes a call
- * on it may seem to get away with it until the call has to wait: it would park a fiber that isn't
- * running. That is found out in any case (task.c). The rest is looked for in builds with
- * assertions, and where the environment says WEIR_CHECK=1.
+ * A request belongs to one handler, on one fiber, until that handler has ended. Such a call may
+ * seem to work until it has to wait: then it would park a fiber that isn't running. task.c finds
+ * that in any case. request.c looks at every call in builds with assertions, and where the
+ * environment says WEIR_CHECK=1: a call from another fiber or thread, and a request that is over,
+ * for which this module keeps the set of those that are not.
  *
  * Threads: any.
  * Owns:    the set of requests that may be used, known by their addresses.
- * Blocks:  never, but to write the last line.
+ * Blocks:  never, except to write the last line.
  */
 #ifndef WEIR_MISUSE_H
 #define WEIR_MISUSE_H
 
 #include <stdbool.h>
 
-/* Is it looked for? Written before anything is served. */
+/* True while calls are looked at. Written before anything is served. */
 extern bool misuse_is_looked_for;
 
-/* Reads the environment. Returns whether it says WEIR_CHECK=1. */
+/* Has calls looked at if the environment says WEIR_CHECK=1. Returns true if it says so. */
 bool misuse_read_environment(void);
 
-/* While it is looked for: from when, and until when, a request may be used. */
+/*
+ * A request may be used from misuse_note_begin until misuse_note_end; both are called only while
+ * calls are looked at. misuse_has_ended returns true if it may not be used: also false if there
+ * were more requests at once than the set has room for.
+ */
 void misuse_note_begin(const void *req);
 void misuse_note_end(const void *req);
 bool misuse_has_ended(const void *req);
 
-/* Says so, in a line that begins with "weir: ", and aborts. */
+/* Writes a line that begins with "weir: " to standard error, and aborts. */
 _Noreturn void misuse_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif
