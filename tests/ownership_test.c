@@ -140,6 +140,27 @@ static const enum weir_concurrency every[] = {
 };
 #define EVERY (sizeof(every) / sizeof(every[0]))
 
+/* ------------------------------------------------------------------ who serves -------- */
+
+/* Nobody who calls a mixin asks first whether it has the function. */
+static void every_mixin_has_every_function(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < EVERY; i++) {
+        struct weir_server *server = support_create(WEIR_OPTIONS(
+                .listen = "tcp://127.0.0.1:0", .handler = &handler, .concurrency = every[i]));
+        const struct mixin *mixin = server->mixin;
+
+        assert_non_null(mixin);
+        assert_true(mixin->prepare && mixin->process && mixin->reap && mixin->add_stats);
+        assert_true(mixin->begin && mixin->end && mixin->renew && mixin->kill);
+        assert_true(mixin->free_locks && mixin->destroy && mixin->shortage);
+        assert_int_equal(mixin->accepts_here, every[i] != WEIR_PREFORK);
+        assert_int_equal(mixin->has_workers, every[i] == WEIR_POOL);
+        weir_server_destroy(server);
+    }
+}
+
 /* ------------------------------------------------------------------ from inside ------- */
 
 static void expect_refusal(void)
@@ -552,6 +573,7 @@ static void a_child_submits_to_nobody_whose_threads_are_its_parents(void **state
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(every_mixin_has_every_function),
         TEST(a_handler_does_not_destroy_its_server),
         TEST(a_hook_does_not_destroy_its_server),
         TEST(a_server_in_handle_request_is_not_destroyed),

@@ -8,9 +8,6 @@
 #include <poll.h>
 #include <string.h>
 
-/* Connections per listener and turn, so that one port's flood does not starve another's. */
-#define ACCEPT_BATCH 16
-
 /* When a server closes it lets in so many of each listener's backlog: what net.core.somaxconn is. */
 #define WAITING_MAX 4096
 
@@ -76,7 +73,7 @@ static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
     struct mixin *mixin = acceptor->config->mixin;
     int r = accepted_enter_crowd(accepted);
 
-    if (r == -EUSERS && mixin && mixin->reap) {
+    if (r == -EUSERS && mixin->ended_fd >= 0) {
         /* A child may be done with one of them. */
         mixin->reap(mixin);
         r = accepted_enter_crowd(accepted);
@@ -84,12 +81,11 @@ static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
     return r == 0;
 }
 
-/* Puts it into the ready queue, or has the mixin serve it. 0, or -errno: it's still ours. */
+/* Has the mixin serve it. 0, or -errno: it's still ours. */
 static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
 {
     struct mixin *mixin = acceptor->config->mixin;
-    int r = mixin ? mixin->process(mixin, accepted)
-                  : accepted_queue(accepted, &acceptor->pool->crew);
+    int r = mixin->process(mixin, accepted);
 
     if (r == -ENOMEM)
         tally_add(&acceptor->tally, TALLY_NO_MEMORY, 1);
@@ -186,7 +182,7 @@ static int accept_client(const struct listening *listening, int stop_fd,
 static int accept_one(struct acceptor *acceptor, const struct listening *listening, int stop_fd)
 {
     struct mixin *mixin = acceptor->config->mixin;
-    int r = mixin && mixin->prepare ? mixin->prepare(mixin) : 0;
+    int r = mixin->prepare(mixin);
     struct sockaddr_storage peer;
     struct accepted accepted;
 
@@ -213,8 +209,7 @@ static void break_off(struct acceptor *acceptor, struct listening *listening, in
 
 unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *listening)
 {
-    const struct mixin *mixin = acceptor->config->mixin;
-    unsigned batch = mixin ? mixin->batch : ACCEPT_BATCH;
+    unsigned batch = acceptor->config->mixin->batch;
     unsigned admitted = 0;
 
     for (unsigned i = 0; i < batch; i++) {

@@ -43,7 +43,7 @@ static int watch_all(struct acceptor *acceptor)
     if (r == 0 && acceptor->first)
         r = watch(acceptor, acceptor->pool->crew.handoff.watch_fd, EPOLLIN | EPOLLET,
                   TOKEN_WATCH);
-    if (r == 0 && acceptor->first && mixin && mixin->ended_fd >= 0)
+    if (r == 0 && acceptor->first && mixin->ended_fd >= 0)
         r = watch(acceptor, mixin->ended_fd, EPOLLIN, TOKEN_ENDED);
     return r;
 }
@@ -91,12 +91,12 @@ static int begin_listening(struct acceptor *acceptor, struct listening *listenin
 {
     const struct acceptor_config *config = acceptor->config;
 
-    if (listening->listener.type == SOCK_DGRAM && !config->mixin)
+    if (listening->listener.type == SOCK_DGRAM && config->mixin->has_workers)
         return listening_give_to_pool(listening, &acceptor->pool->crew,
                                       &(const struct receiver_config){
             .admission = &config->admission, .call_fd = acceptor->call_fd,
         });
-    if (config->mixin && !config->mixin->process)
+    if (!config->mixin->accepts_here)
         return 0;
     if (!config->shared)
         return listening_watch(listening);
@@ -333,8 +333,7 @@ void acceptor_run(struct acceptor *acceptor)
     accept_until_stopped(acceptor);
     each_receiver(acceptor, receiver_pause);
     acceptor_give_up(acceptor);
-    if (mixin && mixin->end)
-        mixin->end(mixin);
+    mixin->end(mixin);
     reclaim_thread_fini();
     self_acceptor = acceptor->outer;
     acceptor_forget_stop(acceptor);

@@ -37,7 +37,7 @@
 /* What all acceptors of a server share. */
 struct acceptor_config {
     struct admission admission;
-    struct mixin *mixin;        /* serves what is accepted; NULL: the pool does */
+    struct mixin *mixin;        /* serves what is accepted */
     bool shared;                /* other processes accept from the same listeners */
     struct housekeeping_config housekeeping;
 };

@@ -75,7 +75,7 @@ static void wait_for(const struct doorman *doorman, int fd, int timeout_ms)
     struct mixin *mixin = doorman->acceptors->config->mixin;
     struct pollfd fds[] = {
         { .fd = fd, .events = POLLIN },
-        { .fd = mixin ? mixin->ended_fd : -1, .events = POLLIN },
+        { .fd = mixin->ended_fd, .events = POLLIN },
     };
 
     sys_poll(fds, sizeof(fds) / sizeof(fds[0]), timeout_ms);

@@ -96,7 +96,7 @@ bool housekeeping_do(struct housekeeping *housekeeping, uint64_t now_ms)
 
     if (housekeeping->ticking && now_ms >= housekeeping->tick_at_ms)
         stuck = tick(housekeeping, now_ms);
-    if (mixin && has_come(mixin->due_at_ms, now_ms))
+    if (has_come(mixin->due_at_ms, now_ms))
         mixin->reap(mixin);
     if (config->rest_timeout_ms > 0 && now_ms >= housekeeping->sweep_at_ms)
         sweep(housekeeping, now_ms);
@@ -115,7 +115,7 @@ uint64_t housekeeping_next_ms(const struct housekeeping *housekeeping)
 
     if (housekeeping->ticking)
         next_ms = clock_earlier(next_ms, housekeeping->tick_at_ms);
-    if (mixin && mixin->due_at_ms != 0)
+    if (mixin->due_at_ms != 0)
         next_ms = clock_earlier(next_ms, mixin->due_at_ms);
     if (config->rest_timeout_ms > 0)
         next_ms = clock_earlier(next_ms, housekeeping->sweep_at_ms);

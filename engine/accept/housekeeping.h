@@ -25,7 +25,7 @@ struct housekeeping_config {
 
 struct housekeeping {
     const struct housekeeping_config *config;
-    struct mixin *mixin;        /* NULL: the pool serves */
+    struct mixin *mixin;
     struct pool *pool;
     bool ticking;
     unsigned quiet_ticks;

@@ -4,7 +4,7 @@
 /* Who dispatches for all accepts for all; and between processes clients are shared another way. */
 static bool may_lend(const struct acceptor *acceptor, const struct listening *listening)
 {
-    return listening->listener.type == SOCK_STREAM && !acceptor->config->mixin &&
+    return listening->listener.type == SOCK_STREAM && acceptor->config->mixin->has_workers &&
            !listening->shared && acceptor->pool->crew.shared.fd < 0;
 }
 

@@ -76,10 +76,10 @@ void acceptor_rest_for_room(struct acceptor *acceptor, const struct quota *quota
         wake_those_with_room(acceptor);
 }
 
-/* A connection that is kept may make room, and tells nobody when it is; a mixin's makes none. */
+/* A connection that is kept may make room, and tells nobody when it is; only a pool's does. */
 static uint64_t next_try_ms(const struct acceptor *acceptor)
 {
-    if (acceptor->config->mixin)
+    if (!acceptor->config->mixin->has_workers)
         return CLOCK_NEVER;
     return clock_earlier(clock_ms() + ACCEPTOR_REST_MS, room_next_ms(&acceptor->pool->crew));
 }
@@ -119,11 +119,7 @@ void acceptor_rest_for_held(struct acceptor *acceptor)
 
     held->again_ms = clock_ms() + ACCEPTOR_REST_MS;
     rest_for_want_of(acceptor, held->accepted.endpoint->uri,
-                     acceptor->config->mixin->reap
-                     ? "no child can be had: raise RLIMIT_NPROC (ulimit -u), the cgroup's pids.max "
-                       "or its memory, or lower max_children"
-                     : "no thread can be had: raise RLIMIT_NPROC (ulimit -u), the cgroup's "
-                       "pids.max or its memory, or lower max_connections", held->again_ms);
+                     acceptor->config->mixin->shortage, held->again_ms);
 }
 
 /* ------------------------------------------------------------------ deaf sockets ------ */

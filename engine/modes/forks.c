@@ -321,20 +321,17 @@ static void kill_all(struct mixin *mixin)
     pthread_mutex_unlock(&forks->lock);
 }
 
-static size_t tallies(struct mixin *mixin, void (*fn)(void *arg, const struct tally *tally),
-                      void *arg)
+static void add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
 {
     struct forks *forks = forks_of(mixin);
-    size_t taken;
 
     pthread_mutex_lock(&forks->lock);
-    fn(arg, &forks->ended);
+    add(sum, &forks->ended);
     for (size_t i = 0; i < forks->config.max_children; i++)
         if (forks->seats[i].child.pid != 0)
-            fn(arg, &forks->workers[i].tally);
-    taken = forks->taken;
+            add(sum, &forks->workers[i].tally);
+    sum->workers = forks->taken;
     pthread_mutex_unlock(&forks->lock);
-    return taken;
 }
 
 /* ------------------------------------------------------------------ begin and end ----- */
@@ -405,9 +402,13 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
         return -ENOMEM;
     *forks = (struct forks){
         .mixin = {
-            .prepare = prepare, .process = process, .reap = reap, .kill = kill_all,
-            .tallies = tallies, .free_locks = free_locks, .destroy = destroy,
+            .prepare = prepare, .process = process, .reap = reap, .add_stats = add_stats,
+            .begin = mixin_needs_nothing, .end = mixin_has_nobody, .renew = mixin_has_nobody,
+            .kill = kill_all, .free_locks = free_locks, .destroy = destroy,
+            .accepts_here = true,
             .batch = 1,     /* a child that ended meanwhile is reaped first */
+            .shortage = "no child can be had: raise RLIMIT_NPROC (ulimit -u), the cgroup's "
+                        "pids.max or its memory, or lower max_children",
         },
         .config = *config,
     };

@@ -1,14 +1,16 @@
 /*
- * mixin.h - who serves when this process has no pool: after socketserver's mix-ins.
+ * mixin.h - who serves what this server accepts: after socketserver's mix-ins.
  *
- * serial.c serves a connection at once, threads.c on a thread of its own, forks.c in a child
- * process. To the acceptor they are the same: process takes a connection, or says why not. With
- * prefork.c nothing is accepted here: its children do that, too.
+ * pooled.c has the pool's workers serve a connection, serial.c serves it at once, threads.c on a
+ * thread of its own, forks.c in a child process. With prefork.c this process accepts nothing: its
+ * children do. To the acceptor all are the same: process takes a connection, or says why not.
  *
- * Threads: process and tallies by any, process inside a reclaim thread; reap by the first acceptor,
+ * Every function is there. One that has nothing to do is mixin_needs_nothing or mixin_has_nobody.
+ *
+ * Threads: process and add_stats by any, process inside a reclaim thread; reap by the first acceptor,
  *          and by the doorman or by whoever closes the server, which exclude each other.
- * Owns:    the workers, threads and children that serve. destroy, once no connection is left,
- *          waits until they are gone.
+ * Owns:    the workers, threads and children that serve, but the pool's. destroy, once no connection
+ *          is left, waits until they are gone.
  */
 #ifndef WEIR_MIXIN_H
 #define WEIR_MIXIN_H
@@ -20,41 +22,55 @@
 #include "engine/pool/worker.h"
 #include "engine/weir.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+/* Adds to a struct weir_stats. */
+typedef void mixin_add_tally(void *sum, const struct tally *tally);
+
 struct mixin {
-    /* Before something is accepted: 0, or -errno: process could not see to it. NULL: it can. */
+    /* Before something is accepted: 0, or -errno: process could not see to it. */
     int (*prepare)(struct mixin *mixin);
     /*
      * 0, or -errno: then the descriptor, or the datagram, is still the caller's. -EAGAIN: nobody can
-     * be had who serves it, but later perhaps. NULL: nothing is accepted here.
+     * be had who serves it, but later perhaps. -EOPNOTSUPP: nothing is accepted here.
      */
     int (*process)(struct mixin *mixin, const struct accepted *accepted);
-    /* Looks after children that are done with their connections, or have ended. NULL: none has. */
+    /* Looks after children that are done with their connections, or have ended. */
     void (*reap)(struct mixin *mixin);
-    /* Calls fn with everybody's tally. Returns how many serve now. */
-    size_t (*tallies)(struct mixin *mixin, void (*fn)(void *arg, const struct tally *tally),
-                      void *arg);
-    /* Where there are no tallies: adds what all have done, and says how many serve. */
-    void (*add_stats)(struct mixin *mixin, struct weir_stats *sum);
+    /* Sets how many serve now, and adds what they have done: each tally, or the sum itself. */
+    void (*add_stats)(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add);
     /*
-     * Before and after a serving; NULL: nothing is to be done. begin on the thread that asks for
-     * it: 0 or -errno. end on the first acceptor's, and when it returns nothing is accepted.
+     * Before and after a serving. begin on the thread that asks for it: 0 or -errno. end on the first
+     * acceptor's, and when it returns nothing is accepted.
      */
     int (*begin)(struct mixin *mixin);
     void (*end)(struct mixin *mixin);
-    /* What children have inherited has changed. Any thread. NULL: nobody keeps it. */
+    /* What children have inherited has changed. Any thread. */
     void (*renew)(struct mixin *mixin);
-    /* Ends children that were cancelled and have not ended. NULL: it has none. As reap. */
+    /* Ends children that were cancelled and have not ended. Threads as reap. */
     void (*kill)(struct mixin *mixin);
-    /* In any child of fork(2), before that returns: its locks anew. NULL: it has none. */
+    /* In any child of fork(2), before that returns: makes its locks anew. */
     void (*free_locks)(struct mixin *mixin);
     void (*destroy)(struct mixin *mixin);
+    bool accepts_here;          /* this process accepts; else its children do, and only they */
+    bool has_workers;           /* the pool's: they receive datagrams, accept from listeners that
+                                   are lent to them, and keep idle connections that make room */
+    const char *shortage;       /* what is said when process returns -EAGAIN */
     int ended_fd;               /* readable: reap has something to do; -1 */
     uint64_t due_at_ms;         /* reap has something to do then; 0: nothing */
     unsigned batch;             /* connections per listener and turn of the acceptor */
 };
+
+/* For what a mixin has nothing to do at: returns 0. */
+int mixin_needs_nothing(struct mixin *mixin);
+
+/* For what is done with children or locks: does nothing. */
+void mixin_has_nobody(struct mixin *mixin);
+
+/* NULL is fine: a server that could not be built has none. */
+void mixin_destroy(struct mixin *mixin);
 
 /* What prefork.c does with the server in a new child, in this order. */
 struct child_calls {
@@ -84,6 +100,7 @@ struct mixin_config {
 };
 
 /* Each 0, or -errno. */
+int pooled_create(const struct mixin_config *config, struct mixin **ret);
 int serial_create(const struct mixin_config *config, struct mixin **ret);
 int threads_create(const struct mixin_config *config, struct mixin **ret);
 int forks_create(const struct mixin_config *config, struct mixin **ret);

@@ -105,10 +105,11 @@ static void ask_all_locked(struct prefork *prefork)
     }
 }
 
-static void add_stats(struct mixin *mixin, struct weir_stats *sum)
+static void add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
 {
     struct prefork *prefork = prefork_of(mixin);
 
+    (void)add;
     pthread_mutex_lock(&prefork->lock);
     ask_all_locked(prefork);
     statistics_add(sum, &prefork->ended);
@@ -404,6 +405,14 @@ static void kill_all(struct mixin *mixin)
 
 /* ------------------------------------------------------------------ a serving --------- */
 
+/* Only children accept. */
+static int refuse(struct mixin *mixin, const struct accepted *accepted)
+{
+    (void)mixin;
+    (void)accepted;
+    return -EOPNOTSUPP;
+}
+
 /* Only whoever calls reap changes the list of children: so it is read here without the lock. */
 static bool anyone_accepts(const struct prefork *prefork)
 {
@@ -549,8 +558,9 @@ int prefork_create(const struct mixin_config *config, struct mixin **ret)
         return -ENOMEM;
     *prefork = (struct prefork){
         .mixin = {
-            .reap = reap, .begin = begin, .end = end, .renew = renew, .kill = kill_all,
-            .add_stats = add_stats, .free_locks = free_locks, .destroy = destroy,
+            .prepare = mixin_needs_nothing, .process = refuse, .reap = reap,
+            .add_stats = add_stats, .begin = begin, .end = end, .renew = renew, .kill = kill_all,
+            .free_locks = free_locks, .destroy = destroy, .shortage = "",
         },
         .config = *config,
         .answer_fd = -1, .said_fd = -1, .wake_fd = -1, .parent_fd = -1,

@@ -42,11 +42,10 @@ static int process(struct mixin *mixin, const struct accepted *accepted)
     return 0;
 }
 
-static size_t tallies(struct mixin *mixin, void (*fn)(void *arg, const struct tally *tally),
-                      void *arg)
+static void add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
 {
-    fn(arg, &serial_of(mixin)->worker.tally);
-    return 1;
+    add(sum, &serial_of(mixin)->worker.tally);
+    sum->workers = 1;
 }
 
 static void destroy(struct mixin *mixin)
@@ -64,7 +63,11 @@ int serial_create(const struct mixin_config *config, struct mixin **ret)
     if (!serial)
         return -ENOMEM;
     serial->mixin = (struct mixin){
-        .process = process, .tallies = tallies, .destroy = destroy, .ended_fd = -1,
+        .prepare = mixin_needs_nothing, .process = process, .reap = mixin_has_nobody,
+        .add_stats = add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
+        .renew = mixin_has_nobody, .kill = mixin_has_nobody, .free_locks = mixin_has_nobody,
+        .destroy = destroy,
+        .accepts_here = true, .shortage = "", .ended_fd = -1,
         .batch = 1,     /* as socketserver: between two, a stop and service_actions are seen */
     };
     serial->crew = config->crew;

@@ -114,19 +114,16 @@ static int process(struct mixin *mixin, const struct accepted *accepted)
     return r;
 }
 
-static size_t tallies(struct mixin *mixin, void (*fn)(void *arg, const struct tally *tally),
-                      void *arg)
+static void add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
 {
     struct threads *threads = threads_of(mixin);
-    size_t len;
 
     pthread_mutex_lock(&threads->lock);
-    fn(arg, &threads->ended);
+    add(sum, &threads->ended);
     for (struct server_thread *thread = threads->live; thread; thread = thread->next)
-        fn(arg, &thread->worker.tally);
-    len = threads->live_len;
+        add(sum, &thread->worker.tally);
+    sum->workers = threads->live_len;
     pthread_mutex_unlock(&threads->lock);
-    return len;
 }
 
 static void free_locks(struct mixin *mixin)
@@ -158,8 +155,14 @@ int threads_create(const struct mixin_config *config, struct mixin **ret)
         return -ENOMEM;
     *threads = (struct threads){
         .mixin = {
-            .process = process, .tallies = tallies, .free_locks = free_locks,
-            .destroy = destroy, .ended_fd = -1, .batch = THREADS_BATCH,
+            .prepare = mixin_needs_nothing, .process = process, .reap = mixin_has_nobody,
+            .add_stats = add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
+            .renew = mixin_has_nobody, .kill = mixin_has_nobody, .free_locks = free_locks,
+            .destroy = destroy,
+            .accepts_here = true, .ended_fd = -1, .batch = THREADS_BATCH,
+            .shortage = "no thread can be had: raise RLIMIT_NPROC (ulimit -u), the "
+                        "cgroup's pids.max or its memory, or the limits of memory (ulimit -v, -d), "
+                        "or lower max_connections",
         },
         .crew = config->crew,
         .rest = config->rest,

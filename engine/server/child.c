@@ -21,8 +21,7 @@ void server_begin_in_child(struct process_heir *heir)
     pthread_cond_init(&server->changed, NULL);
     server->handling = false;
     server->closing = false;
-    if (server->mixin && server->mixin->free_locks)
-        server->mixin->free_locks(server->mixin);
+    server->mixin->free_locks(server->mixin);
 }
 
 /* What a child of ours does first. */
@@ -83,7 +82,6 @@ static int become_pool(struct weir_server *server, unsigned number)
     sys_close(server->parents[0].epoll_fd);
     server->acceptors = NULL;
     server->acceptors_len = 0;
-    server->mixin = NULL;
     server->options.concurrency = WEIR_POOL;
     server->options.service_actions = NULL;
     server_enter_locked(server, FRESH);
@@ -92,7 +90,9 @@ static int become_pool(struct weir_server *server, unsigned number)
         return r;
     server_fill_in_shared(server);
     server->acceptor_config.shared = true;
-    r = server_create_acceptors(server);
+    r = server_create_mixin(server);
+    if (r == 0)
+        r = server_create_acceptors(server);
     return r == 0 ? inherit_listeners(server) : r;
 }
 

@@ -20,12 +20,6 @@ void weir_server_cancel(struct weir_server *server)
     pool_cancel(server->pool);
 }
 
-/* Has a child that was cancelled so long ago to be ended by force? Daemons are left alone. */
-static bool may_kill(const struct weir_server *server)
-{
-    return server->mixin && server->mixin->kill && !server->options.daemon_threads;
-}
-
 /* Until no accepted connection is left (0), or until_ms (-ETIMEDOUT). */
 int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
 {
@@ -35,8 +29,9 @@ int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
     bool late = false;
     struct pollfd fds[] = {
         { .fd = table->room_fd, .events = POLLIN },
-        { .fd = server->mixin ? server->mixin->ended_fd : -1, .events = POLLIN },
-        { .fd = may_kill(server) ? crew->cancel_fd : -1, .events = POLLIN },
+        { .fd = server->mixin->ended_fd, .events = POLLIN },
+        /* Daemons are left alone. */
+        { .fd = server->options.daemon_threads ? -1 : crew->cancel_fd, .events = POLLIN },
     };
 
     for (;;) {

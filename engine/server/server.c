@@ -215,7 +215,7 @@ static int create_access(struct weir_server *server)
 }
 
 /* Before the acceptors, which watch for the end of its children. */
-static int create_mixin(struct weir_server *server)
+int server_create_mixin(struct weir_server *server)
 {
     const struct mixin_config config = {
         .server = server,
@@ -233,6 +233,7 @@ static int create_mixin(struct weir_server *server)
 
     switch (server->options.concurrency) {
     case WEIR_POOL:
+        r = pooled_create(&config, &server->mixin);
         break;
     case WEIR_SERIAL:
         r = serial_create(&config, &server->mixin);
@@ -279,8 +280,7 @@ void server_free(struct weir_server *server)
         acceptor_fini(&server->acceptors[--server->acceptors_len]);
     free(server->acceptors);
     server_free_listens(server);
-    if (server->mixin)
-        server->mixin->destroy(server->mixin);
+    mixin_destroy(server->mixin);
     offload_destroy(server->offload);
     pool_destroy(server->pool);
     server_free_endpoints(server);
@@ -338,7 +338,7 @@ static int build(struct weir_server *server)
         return r;
     server->offload = offload_create();
     server_fill_in_shared(server);
-    r = server->offload ? create_mixin(server) : -ENOMEM;
+    r = server->offload ? server_create_mixin(server) : -ENOMEM;
     if (r == 0)
         r = server_create_acceptors(server);
     if (r < 0)
@@ -408,7 +408,7 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
         return SERVER_REFUSE(-ESRCH, "the access rules can't be changed: the server is another "
                              "process's, of which this one is a fork");
     r = access_slot_set(&server->access, access);
-    if (r == 0 && server->mixin && server->mixin->renew)
+    if (r == 0)
         server->mixin->renew(server->mixin);
     return r == 0 ? 0 : SERVER_REFUSE(r, "the access rules are a server's "
                                       "already: parse the text anew");

@@ -55,7 +55,7 @@ struct weir_server {
     struct offload *offload;
     struct access_slot access;
     struct crowd *crowd;            /* NULL: addresses aren't counted */
-    struct mixin *mixin;            /* WEIR_POOL: NULL */
+    struct mixin *mixin;
     struct pool *parents_pool;      /* in a child of WEIR_PREFORK: what it was in the parent, to */
     struct acceptor *parents;       /* reach that by; else NULL */
     struct acceptor *acceptors;
@@ -101,6 +101,7 @@ extern _Thread_local char server_why[SERVER_WHY_SIZE];
 
 /* server.c: 0, or -errno and the reason in server_why. */
 int server_create_pool(struct weir_server *server);
+int server_create_mixin(struct weir_server *server);
 int server_create_acceptors(struct weir_server *server);
 void server_fill_in_shared(struct weir_server *server);
 void server_free(struct weir_server *server);

@@ -225,12 +225,12 @@ void server_change_state(struct weir_server *server, enum server_state state)
 static int begin_accepting(struct weir_server *server)
 {
     struct mixin *mixin = server->mixin;
-    int r = mixin && mixin->begin ? mixin->begin(mixin) : 0;
+    int r = mixin->begin(mixin);
 
     if (r < 0)
         return r;
     r = start_further_acceptors(server);
-    if (r < 0 && mixin && mixin->end)
+    if (r < 0)
         mixin->end(mixin);
     return r;
 }
@@ -292,8 +292,7 @@ int weir_server_start(struct weir_server *server)
         return 0;
     stop_further_acceptors(server);
     acceptor_give_up(&server->acceptors[0]);
-    if (server->mixin && server->mixin->end)
-        server->mixin->end(server->mixin);
+    server->mixin->end(server->mixin);
     server_change_state(server, STOPPED);
     return could_not(server, "serve", r);
 }
@@ -354,7 +353,7 @@ static int call_doorman_locked(struct weir_server *server)
 /* What only a server can do that accepts in this process. */
 int server_check_accepts(const struct weir_server *server)
 {
-    return server->mixin && !server->mixin->process ? -EOPNOTSUPP : 0;
+    return server->mixin->accepts_here ? 0 : -EOPNOTSUPP;
 }
 
 static int begin_handling(struct weir_server *server)

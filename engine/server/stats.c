@@ -44,16 +44,14 @@ static void add_connection(struct connection *conn, void *arg)
 /* What is open, and who serves it. */
 static void add_open(struct weir_server *server, struct weir_stats *stats)
 {
-    struct mixin *mixin = server->mixin;
+    struct connection_table *table = &server->pool->crew.table;
 
-    stats->workers = server->pool->workers_len;
-    connection_table_each(&server->pool->crew.table, add_connection, stats);
-    if (mixin && mixin->tallies)
-        stats->workers = mixin->tallies(mixin, add_tally, stats);
-    if (mixin && mixin->add_stats)
-        mixin->add_stats(mixin, stats);
-    else
-        stats->running += connection_table_lent(&server->pool->crew.table);
+    server->mixin->add_stats(server->mixin, stats, add_tally);
+    /* Where children accept, the table's are these children. */
+    if (server->mixin->accepts_here) {
+        connection_table_each(table, add_connection, stats);
+        stats->running += connection_table_lent(table);
+    }
     stats->active = stats->queued + stats->running + stats->parked + stats->idle;
 }
 

@@ -74,7 +74,7 @@ static int submit(struct weir_server *server, const struct accepted *accepted)
 
     pthread_mutex_lock(&server->lock);
     r = begin_submitting_locked(server, accepted);
-    if (r == 0 && server->mixin) {
+    if (r == 0 && !server->mixin->has_workers) {
         connection_table_hold(&server->quota, 1);
         held = true;
     } else if (r == 0) {

@@ -1,0 +1,20 @@
+#include "engine/modes/mixin.h"
+
+#include <stddef.h>
+
+int mixin_needs_nothing(struct mixin *mixin)
+{
+    (void)mixin;
+    return 0;
+}
+
+void mixin_has_nobody(struct mixin *mixin)
+{
+    (void)mixin;
+}
+
+void mixin_destroy(struct mixin *mixin)
+{
+    if (mixin)
+        mixin->destroy(mixin);
+}
