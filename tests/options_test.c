@@ -203,19 +203,22 @@ static void *at_the_end_of_memory(const void *what, size_t size)
 /* What a program that was built with the first version hands to this one. */
 static void the_first_versions_options_will_do(void **state)
 {
-    const struct weir_listen listen = { .address = "unix:@a" };
-    struct weir_options options = *WEIR_OPTIONS(.handler = &handler, .listeners_len = 1,
+    const struct { const char *address; const struct weir_handler *handler; } listeners[] = {
+        { "unix:@a", NULL }, { "unix:@b", NULL },
+    };
+    struct weir_options options = *WEIR_OPTIONS(.handler = &handler, .listeners_len = 2,
                                                 .multicast_ttl = 3);
     struct weir_options read;
 
     (void)state;
     options.size = 256;
-    options.listener_size = 16;
-    options.listeners = at_the_end_of_memory(&listen, 16);
+    options.listener_size = sizeof(listeners[0]);
+    options.listeners = at_the_end_of_memory(listeners, sizeof(listeners));
     read = accepted(at_the_end_of_memory(&options, 256));
     assert_int_equal(read.multicast_ttl, 3);
     assert_string_equal(options_listen(&read, 0).address, "unix:@a");
-    assert_ptr_equal(options_listen(&read, 0).handler, &handler);
+    assert_string_equal(options_listen(&read, 1).address, "unix:@b");
+    assert_ptr_equal(options_listen(&read, 1).handler, &handler);
 }
 
 /* What a program that was built with a newer weir hands to this one. */

@@ -24,8 +24,9 @@ TIMEOUT = 30    # far beyond what is needed, so that a test cannot hang
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow",
             "-Wundef", "-Wmissing-field-initializers", "-Werror"]
+COMPILERS = ["gcc", "clang"]
 LANGUAGES = {
-    "c": (["gcc", "clang"], ["c11", "c17", "c2x"], ["-Wstrict-prototypes"]),
+    "c": (COMPILERS, ["c11", "c17", "c2x"], ["-Wstrict-prototypes"]),
     "cc": (["g++", "clang++"], ["c++11", "c++14", "c++17", "c++20", "c++2b"],
            ["-Wold-style-cast", "-Wzero-as-null-pointer-constant", "-Wextra-semi"]),
 }
@@ -80,6 +81,19 @@ class Header(unittest.TestCase):
                 self.converse(self.build(language, compiler, standard))
                 done += 1
         self.assertGreaterEqual(done, 8)    # those of one compiler
+
+    def test_the_examples_that_the_headers_begin_with_compile(self):
+        for name, compiler in itertools.product(("weir", "http"), filter(shutil.which, COMPILERS)):
+            header = (self.prefix / f"include/weir/{name}.h").read_text()
+            code = re.search(r"(^ \*(     .*)?\n)+", header, re.MULTILINE).group(0)
+            code = re.sub("^ \\*", "", code, flags=re.MULTILINE)
+            self.assertIn("static int", code)
+            with self.subTest(name=name, compiler=compiler):
+                done = subprocess.run(
+                    [compiler, "-fsyntax-only", *WARNINGS, "-Wno-unused", f"-I{self.prefix}/include",
+                     "-xc", "-"], input=f"#include <ctype.h>\n#include <weir/{name}.h>\n{code}\n",
+                    stderr=subprocess.PIPE, text=True)
+                self.assertEqual(done.returncode, 0, f"{done.stderr}\n{code}")
 
     def test_each_call_that_takes_a_request_is_tested_for_misuse(self):
         header = (self.prefix / "include/weir/weir.h").read_text()
