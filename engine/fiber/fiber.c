@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "engine/base/compiler.h"
+#include "engine/base/ensure.h"
 #include "engine/fiber/stack.h"
 
 #if WEIR_ASAN
@@ -212,7 +213,7 @@ static UNINSTRUMENTED void trampoline(struct transfer from)
 
 bool fiber_run(struct fiber *fiber, void (*entry)(struct fiber *fiber, void *arg), void *arg)
 {
-    assert(!fiber->entry);
+    WEIR_ENSURE(!fiber->entry);
 #ifndef NDEBUG
     fiber->owner = pthread_self();
 #endif
@@ -223,7 +224,7 @@ bool fiber_run(struct fiber *fiber, void (*entry)(struct fiber *fiber, void *arg
 
 bool fiber_resume(struct fiber *fiber)
 {
-    assert(fiber->entry && !fiber->scheduler);
+    WEIR_ENSURE(fiber->entry && !fiber->scheduler);
     assert(pthread_equal(fiber->owner, pthread_self()));
     return enter(fiber);
 }
@@ -239,7 +240,7 @@ void fiber_park(struct fiber *fiber)
     struct exceptions *threads = fiber->exceptions;
     struct exceptions own;
 
-    assert(fiber->scheduler);
+    WEIR_ENSURE(fiber->scheduler);
     assert(pthread_equal(fiber->owner, pthread_self()));
     if (threads) {
         own = *threads;
@@ -352,7 +353,7 @@ struct fiber *fiber_get(struct fiber_cache *cache)
 
 void fiber_put(struct fiber_cache *cache, struct fiber *fiber)
 {
-    assert(!fiber->entry);
+    WEIR_ENSURE(!fiber->entry);
     fiber_set_label(fiber, NULL);
     fiber->next = cache->warm;
     cache->warm = fiber;

@@ -13,6 +13,8 @@
  */
 #include "engine/fiber/stack.h"
 
+#include "engine/base/ensure.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
@@ -290,7 +292,7 @@ void stack_arena_destroy(struct stack_arena *arena)
 {
     if (!arena)
         return;
-    assert(arena->in_use == 0);
+    WEIR_ENSURE(arena->in_use == 0);
     while (arena->segments) {
         struct segment *segment = arena->segments;
 
@@ -361,7 +363,7 @@ void stack_arena_put(struct stack_arena *arena, void *top)
     (void)madvise((unsigned char *)top - arena->stack_size, arena->stack_size, MADV_DONTNEED);
 
     pthread_mutex_lock(&arena->lock);
-    assert(arena->in_use > 0);
+    WEIR_ENSURE(arena->in_use > 0);
     arena->in_use--;
     arena->cold[arena->cold_len++] = top;
     pthread_mutex_unlock(&arena->lock);

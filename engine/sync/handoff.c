@@ -1,8 +1,8 @@
 #include "engine/sync/handoff.h"
 
+#include "engine/base/ensure.h"
 #include "engine/base/sys.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -114,8 +114,7 @@ void handoff_put(struct handoff *handoff, struct connection *conn)
     /* The queue holds every connection that the table does, and a connection is in it once. */
     bool pushed = ready_queue_push(&handoff->queue, conn);
 
-    assert(pushed);
-    (void)pushed;
+    WEIR_ENSURE(pushed);
 }
 
 void handoff_call(struct handoff *handoff, unsigned n)

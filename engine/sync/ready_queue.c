@@ -12,6 +12,8 @@
  */
 #include "engine/sync/ready_queue.h"
 
+#include "engine/base/ensure.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <sys/mman.h>
@@ -21,6 +23,9 @@
  *                 [ address / 64 ] [ lap ]        address 0: nothing
  */
 enum { ADDRESS_BITS = 48, LAP_BITS = 22, ALIGNMENT_BITS = 6, MAX_CAPACITY_BITS = 40 };
+
+/* Of an address: they are 0. */
+#define BITS_NOT_KEPT (UINT64_MAX << ADDRESS_BITS | (READY_QUEUE_ALIGNMENT - 1))
 
 #define LAP_MASK ((UINT64_C(1) << LAP_BITS) - 1)
 
@@ -111,8 +116,8 @@ void ready_queue_fini(struct ready_queue *queue)
 
 bool ready_queue_push(struct ready_queue *queue, struct connection *conn)
 {
-    assert(conn && (uintptr_t)conn % READY_QUEUE_ALIGNMENT == 0);
-    assert((uintptr_t)conn >> ADDRESS_BITS == 0);
+    /* Of another address a pop would make a connection that nobody has. */
+    WEIR_ENSURE(conn && ((uintptr_t)conn & BITS_NOT_KEPT) == 0);
 
     for (;;) {
         /* acquire: fact T. pairs: counter_pass() */
