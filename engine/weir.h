@@ -996,6 +996,18 @@ int weir_flush(struct weir_request *req);
  */
 ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len);
 
+/*
+ * weir_end_output flushes what was written, and then tells the peer that no more comes (FIN): its
+ * reads find the end of file, while reads of req go on as before. Whatever is written afterwards
+ * can't be sent: -EPIPE, which is not counted in weir_stats.resets. It is for a protocol in which the
+ * end of one direction says something; the end of a handler does all this by itself.
+ *
+ * Parks as weir_flush does. Returns 0, also when called again; the errors of weir_write;
+ * -ENOTCONN the peer has reset the connection; or -EOPNOTSUPP for a datagram, whose socket is the
+ * server's: its reply is sent as always.
+ */
+int weir_end_output(struct weir_request *req);
+
 /* ------------------------------------------------------------------ the request ------- */
 
 /*
@@ -1116,7 +1128,7 @@ void weir_hangup(struct weir_request *peer);
  *
  * rfile is what has arrived; then the file ends. A read never waits. What is written is gathered,
  * and when the handler is done it becomes one datagram to the sender: weir_flush sends nothing, and
- * weir_sendfile returns -EOPNOTSUPP. A reply is sent if the handler has succeeded and has written
+ * weir_sendfile and weir_end_output return -EOPNOTSUPP. A reply is sent if the handler has succeeded and has written
  * something. With reply_always one is sent in any case, empty if need be, except after a failed
  * setup.
  *

@@ -102,6 +102,31 @@ static void a_handler_talks_to_another_server(void **state)
     SUPPORT_AWAIT(server, closed, == 1);
 }
 
+static int end_output_to_the_back(struct weir_request *req)
+{
+    struct weir_request *peer;
+
+    if (weir_connect(req, weir_user(req), 0, &peer) < 0)
+        return -EIO;
+    weir_write(peer, "last\n", 5);
+    note("%d,", weir_end_output(peer));
+    note_answer(peer);
+    /* The back has answered all that came before its end of file, and is done. */
+    note_answer(peer);
+    weir_write(req, "fine", 4);
+    return 0;
+}
+
+static void a_stream_may_end_its_output_and_still_be_read(void **state)
+{
+    struct weir_server *server;
+
+    (void)state;
+    server = STREAM_SERVE(end_output_to_the_back, .user = back_address);
+    support_talk(server, 0, "", "fine");
+    notes_expect("0,LAST,0,");
+}
+
 static void names_are_resolved(void **state)
 {
     static char address[2 * WEIR_ADDRESS_SIZE];
@@ -562,6 +587,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONNECT_TEST(a_handler_talks_to_another_server),
+        CONNECT_TEST(a_stream_may_end_its_output_and_still_be_read),
         CONNECT_TEST(names_are_resolved),
         CONNECT_TEST(every_address_of_a_name_is_tried),
         CONNECT_TEST(a_proxy_between_many_clients_and_another_server),

@@ -161,6 +161,8 @@ static int obey(struct weir_request *req)
         return write_size(req, (1 << 20) + 1);
     if (is("file", data, len))
         return weir_sendfile(req, 0, 0, 1) == -EOPNOTSUPP ? weir_flush(req) : -EIO;
+    if (is("end", data, len))
+        return weir_write(req, "end", 3) == 3 && weir_end_output(req) == -EOPNOTSUPP ? 0 : -EIO;
     if (is("stop", data, len))
         return WEIR_STOP_SERVER;
     if (is("block", data, len)) {
@@ -658,6 +660,20 @@ static void a_file_can_not_be_sent_as_a_reply(void **state)
     close(fd);
 }
 
+static void a_reply_has_no_output_to_end(void **state)
+{
+    struct weir_server *server = START(UDP);
+    int fd = client_of(server, 0);
+
+    (void)state;
+    talk(fd, "end", "end");
+    /* The socket is as it was, for everybody. */
+    talk(fd, "x", "x!");
+    assert_int_equal(board->told, 0);
+    finish(server);
+    close(fd);
+}
+
 static void a_handler_can_stop_the_server(void **state)
 {
     struct weir_server *server = CREATE(UDP);
@@ -1132,7 +1148,7 @@ static void everybody_gets_the_reply_to_his_own_question(void **state)
         TEST(the_reply_comes_from_the_address_that_was_asked), \
         TEST(the_same_of_an_inherited_socket), \
         TEST(who_has_no_name_gets_no_reply_and_harms_nobody), \
-        TEST(a_file_can_not_be_sent_as_a_reply), \
+        TEST(a_file_can_not_be_sent_as_a_reply), TEST(a_reply_has_no_output_to_end), \
         TEST(a_handler_can_stop_the_server), \
         TEST(what_comes_after_a_shutdown_waits_for_the_next_serving), \
         TEST(refused_senders_are_passed_over), \

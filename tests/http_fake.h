@@ -35,6 +35,7 @@ struct weir_request {
     int write_error;
     unsigned waits;
     bool draining;
+    bool ended;                 /* weir_end_output was called */
 };
 
 #endif

@@ -198,6 +198,7 @@ struct outcome {
     char text[128 * 1024];      /* the replies, without their Date fields */
     int status;                 /* what handle returned at last */
     unsigned waits;
+    bool ended;
 };
 
 static void copy_without_dates(char *to, char *text)
@@ -238,6 +239,7 @@ static void serve(struct outcome *ret, const char *input, size_t len, struct wea
     while (ret->status == WEIR_KEEP && (req->view_len > 0 || req->arrived < len));
     copy_without_dates(ret->text, req->output);
     ret->waits = req->waits;
+    ret->ended = req->ended;
     free(req->block);
     free(req);
 }
@@ -284,6 +286,8 @@ static void assert_refused(const char *input, const char *reply)
     sprintf(longer, "%s%s", input, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_reply(longer, reply);
     assert_int_equal(outcome.status, 0);
+    /* It goes on reading behind its end, so that what is left costs the peer nothing of the reply. */
+    assert_true(outcome.ended);
 }
 
 static void assert_bad(const char *input)

@@ -129,6 +129,11 @@ static int sendfile_on(void *req)
     return (int)weir_sendfile(req, -1, 0, 1);
 }
 
+static int end_output_on(void *req)
+{
+    return weir_end_output(req);
+}
+
 static int peer_address_on(void *req)
 {
     struct sockaddr_storage address;
@@ -218,6 +223,7 @@ static const struct call calls[] = {
     { "weir_vprintf", vprintf_on, false },
     { "weir_flush", flush_on, false },
     { "weir_sendfile", sendfile_on, false },
+    { "weir_end_output", end_output_on, false },
     { "weir_peer_address", peer_address_on, false },
     { "weir_local_address", local_address_on, false },
     { "weir_peer_text", peer_text_on, false },

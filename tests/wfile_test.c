@@ -243,6 +243,85 @@ static void setup_and_finish_write_too(void **state)
 
 #define PARTS 100
 
+static int end_and_read_on(struct weir_request *req)
+{
+    char *line;
+
+    weir_write(req, "all\n", 4);
+    note("%d,", weir_end_output(req));
+    note("%zd,", weir_readline(req, &line, 100));
+    note("%d,", weir_end_output(req));
+    note("%zd", weir_readline(req, &line, 100));
+    return 0;
+}
+
+static void a_handler_that_has_ended_its_output_reads_on(void **state)
+{
+    struct weir_server *server = STREAM_SERVE(end_and_read_on);
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    /* The end comes while the handler reads. */
+    support_expect(fd, "all\n");
+    support_expect_end(fd);
+    support_say(fd, "more\n");
+    support_half_close(fd);
+    notes_expect("0,5,0,0");
+    SUPPORT_AWAIT(server, closed, == 1);
+    close(fd);
+}
+
+static int write_behind_the_end(struct weir_request *req)
+{
+    note("%d,", weir_end_output(req));
+    note("%zd,", weir_write(req, "late", 4));
+    note("%d,", weir_flush(req));
+    note("%zd", weir_write(req, "late", 4));
+    return 0;
+}
+
+static void what_is_written_behind_the_end_is_no_reset_of_the_peers(void **state)
+{
+    char expected[64];
+    struct weir_server *server = STREAM_SERVE(write_behind_the_end);
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_expect_end(fd);
+    snprintf(expected, sizeof(expected), "0,4,%d,%d", -EPIPE, -EPIPE);
+    notes_expect(expected);
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(support_stats(server).resets, 0);
+    close(fd);
+}
+
+static int end_and_keep(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    if (n <= 0)
+        return (int)n;
+    note("%d,", weir_end_output(req));
+    return WEIR_KEEP;
+}
+
+static void a_connection_whose_output_has_ended_may_be_kept(void **state)
+{
+    struct weir_server *server = STREAM_SERVE(end_and_keep);
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_say(fd, "a\n");
+    support_expect_end(fd);
+    support_say(fd, "b\n");
+    notes_expect("0,0,");
+    assert_int_equal(support_stats(server).closed, 0);
+    support_half_close(fd);
+    SUPPORT_AWAIT(server, closed, == 1);
+    close(fd);
+}
+
 static int write_parts(struct weir_request *req)
 {
     static const char text[] = "0123456789";
@@ -1064,6 +1143,9 @@ int main(void)
         STREAM_TEST(a_kept_handlers_answers_to_a_batch_leave_together),
         STREAM_TEST(what_was_written_leaves_even_when_the_handler_fails),
         STREAM_TEST(setup_and_finish_write_too),
+        STREAM_TEST(a_handler_that_has_ended_its_output_reads_on),
+        STREAM_TEST(what_is_written_behind_the_end_is_no_reset_of_the_peers),
+        STREAM_TEST(a_connection_whose_output_has_ended_may_be_kept),
         STREAM_TEST(writev_takes_many_parts_and_empty_ones),
         STREAM_TEST(writev_past_a_small_buffer_takes_many_parts_and_empty_ones),
         STREAM_TEST(unbuffered_writev_takes_many_parts_and_empty_ones),

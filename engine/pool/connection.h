@@ -85,6 +85,7 @@ struct connection {
     bool expired : 1;       /* idle for too long: it ends, unless there is input after all */
     bool unplaced : 1;      /* others wait for its place: it ends once what has arrived is served */
     bool starved : 1;       /* no memory for a fiber: what has begun ends, what hasn't is refused */
+    bool said_end : 1;      /* its handler has called weir_end_output */
     uint16_t sent;          /* bytes, until it rested last; UINT16_MAX: or more */
     const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */

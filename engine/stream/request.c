@@ -63,16 +63,22 @@ int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms
     return task_wait(req->task, req->conn, events, deadline_ms);
 }
 
+/* A send behind the end that the handler has told is refused by our own kernel. */
+static bool is_end_by_peer(const struct weir_request *req, int error)
+{
+    return request_is_end_by_peer(error) && !(error == -EPIPE && req->conn->said_end);
+}
+
 bool request_was_reset(const struct weir_request *req)
 {
-    return request_is_end_by_peer(req->rfile.error) || request_is_end_by_peer(req->wfile.error);
+    return is_end_by_peer(req, req->rfile.error) || is_end_by_peer(req, req->wfile.error);
 }
 
 void request_note_end_by_peer(const struct weir_request *req, int error)
 {
     bool counted = req->opener || request_was_reset(req);
 
-    if (request_is_end_by_peer(error) && !counted)
+    if (is_end_by_peer(req, error) && !counted)
         tally_add(&req->task->worker->tally, TALLY_RESETS, 1);
 }
 

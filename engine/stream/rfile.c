@@ -181,53 +181,68 @@ static int give_way(struct weir_request *req)
     return r < 0 ? (int)fail(&req->rfile, r) : 0;
 }
 
+/* What there is now, into room for want bytes side by side: as rfile_receive, or -ENOMEM. */
+static WEIR_ALWAYS_INLINE ssize_t receive(struct weir_request *req, size_t want)
+{
+    int r = give_way(req);
+
+    if (r == 0)
+        r = make_room(req, want);
+    return r < 0 ? r : rfile_receive(req);
+}
+
+/* One read, as far as it has had to wait. */
+struct reading {
+    uint64_t deadline_ms;       /* of all of it, set when it first waits; 0: none yet */
+    bool late;                  /* it has passed: if a last look finds nothing, the read has failed */
+};
+
+/* Until another look is due: 0, or an error. What was written leaves before. */
+static int wait_for_input(struct weir_request *req, struct reading *reading)
+{
+    int r;
+
+    if (WEIR_UNLIKELY(reading->late))
+        return (int)fail(&req->rfile, request_timed_out(req));
+    r = weir_flush(req);
+    if (r < 0)
+        return r;
+    /* Input ends a wait for room, too, and its edge is not told again: looks once more. */
+    if (WEIR_UNLIKELY(!req->conn->drained))
+        return 0;
+    make_small(req);
+    /* Once: what wakes us and brings no input doesn't put it off. */
+    if (reading->deadline_ms == 0)
+        reading->deadline_ms = request_deadline_ms(req, req->conn->endpoint->read_timeout_ms);
+    r = request_wait(req, EPOLLIN, reading->deadline_ms);
+    reading->late = r == -ETIMEDOUT;
+    if (reading->late)
+        req->conn->drained = false;
+    return r < 0 && !reading->late ? (int)fail(&req->rfile, r) : 0;
+}
+
 /* Waits for more. Bytes, 0 at end of file, or an error. As of make_room: want bytes side by side. */
 static ssize_t fill(struct weir_request *req, size_t want)
 {
     struct rfile *rfile = &req->rfile;
     struct connection *conn = req->conn;
-    uint64_t deadline_ms = 0;
-    bool late = false;
+    struct reading reading = { 0 };
+    int r;
 
     if (rfile->error)
         return rfile->error;
     if (rfile->eof)
         return 0;
-    for (;;) {
-        int r;
-
+    do {
         if (!conn->drained || connection_alerted(conn)) {
-            ssize_t n;
+            ssize_t n = receive(req, want);
 
-            r = give_way(req);
-            if (r == 0)
-                r = make_room(req, want);
-            if (r < 0)
-                return r;
-            n = rfile_receive(req);
             if (n != -EAGAIN)
                 return n;
         }
-        if (WEIR_UNLIKELY(late))
-            return fail(rfile, request_timed_out(req));
-        r = weir_flush(req);
-        if (r < 0)
-            return r;
-        /* Input ends a wait for room, too, and its edge is not told again: looks once more. */
-        if (WEIR_UNLIKELY(!conn->drained))
-            continue;
-        make_small(req);
-        /* Once: what wakes us and brings no input doesn't put it off. */
-        if (deadline_ms == 0)
-            deadline_ms = request_deadline_ms(req, req->conn->endpoint->read_timeout_ms);
-        r = request_wait(req, EPOLLIN, deadline_ms);
-        if (r == 0)
-            continue;
-        if (r != -ETIMEDOUT)
-            return fail(rfile, r);
-        late = true;
-        conn->drained = false;
-    }
+        r = wait_for_input(req, &reading);
+    } while (r == 0);
+    return r;
 }
 
 bool rfile_has_more(struct weir_request *req)

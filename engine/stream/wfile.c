@@ -263,13 +263,35 @@ int wfile_flush_by_table(struct weir_request *req, int flags)
     return wfile_sent(req, transport->send(req->conn, wfile->data, wfile->len, flags), flags);
 }
 
-int weir_flush(struct weir_request *req)
+static int give_way_and_flush(struct weir_request *req, int flags)
 {
-    request_check(req, "weir_flush");
     struct writing writing = { 0 };
     int r = wfile_unsent(req) ? give_way(req, &writing) : 0;
 
-    return r < 0 ? r : wfile_flush(req, 0);
+    return r < 0 ? r : wfile_flush(req, flags);
+}
+
+int weir_flush(struct weir_request *req)
+{
+    request_check(req, "weir_flush");
+    return give_way_and_flush(req, 0);
+}
+
+int weir_end_output(struct weir_request *req)
+{
+    request_check(req, "weir_end_output");
+    int r;
+
+    if (!transport_sends(req->conn))
+        return -EOPNOTSUPP;
+    if (req->conn->said_end)
+        return 0;
+    /* The end leaves with the last bytes. */
+    r = give_way_and_flush(req, MSG_MORE);
+    if (r < 0)
+        return r;
+    req->conn->said_end = true;
+    return transport_of(req->conn)->end_output(req->conn);
 }
 
 int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms)

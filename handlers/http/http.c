@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 
 #include "handlers/http/body.h"
 #include "handlers/http/grammar.h"
@@ -54,19 +53,10 @@ static int quiet(ssize_t r)
     return r == -ECONNRESET || r == -EPIPE || r == -ETIMEDOUT ? 0 : (int)r;
 }
 
-static bool is_datagram(struct weir_request *req)
-{
-    int type = 0;
-    socklen_t len = sizeof(type);
-
-    return getsockopt(weir_request_fd(req), SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
-           type == SOCK_DGRAM;
-}
-
 /*
  * Closing a socket with unread input resets the connection, and the reset may overtake our answer.
- * So we end our side only, and read on for a while what the peer is still sending. But not a
- * datagram's: its socket is the server's, and everybody's.
+ * So we end our side only, and read on for a while what the peer is still sending. (A datagram has
+ * all been read, and no side to end.)
  */
 static void linger(struct weir_request *req)
 {
@@ -74,9 +64,8 @@ static void linger(struct weir_request *req)
     char *data;
     ssize_t n;
 
-    if (weir_flush(req) < 0 || is_datagram(req))
+    if (weir_end_output(req) < 0)
         return;
-    shutdown(weir_request_fd(req), SHUT_WR);
     while (taken < LINGER_MAX && (n = weir_peek(req, &data, 1)) > 0) {
         weir_consume(req, (size_t)n);
         taken += (size_t)n;
