@@ -20,46 +20,68 @@ void weir_server_cancel(struct weir_server *server)
     pool_cancel(server->pool);
 }
 
-/* Until no accepted connection is left (0), or until_ms (-ETIMEDOUT). */
+/* A wait for what is open. */
+struct wait {
+    struct weir_server *server;
+    struct pollfd room;             /* a connection was closed */
+    struct pollfd ended;            /* a child has ended */
+    struct pollfd cancelled;        /* the order to cancel has come, where that is a descriptor */
+    uint64_t kill_at_ms;            /* children that still run then are ended by force */
+};
+
+static bool is_empty(struct connection_table *table)
+{
+    connection_table_want_room(table, 1);
+    return connection_table_open(table) == 0;
+}
+
+/* Waits for timeout_ms at most until something may have changed, and sees to it. */
+static void look(struct wait *wait, int timeout_ms)
+{
+    struct mixin *mixin = wait->server->mixin;
+    struct pollfd fds[] = { wait->room, wait->ended, wait->cancelled };
+
+    sys_poll(fds, sizeof(fds) / sizeof(fds[0]), timeout_ms);
+    sys_eventfd_clear(wait->room.fd);
+    if (fds[1].revents)
+        mixin->reap(mixin);
+    if (fds[2].revents) {
+        /* The order is never taken back. */
+        wait->cancelled.fd = -1;
+        wait->kill_at_ms = clock_ms() + CANCELLED_MS;
+    }
+}
+
+/*
+ * Returns 0 once no accepted connection is left, or -ETIMEDOUT after until_ms. The process may be
+ * held meanwhile, by a debugger or a busy machine, until long after a time that it waits for. So when
+ * that time has come it looks once more who has ended, before anybody counts as late.
+ */
 int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
 {
     struct crew *crew = &server->pool->crew;
-    struct connection_table *table = &crew->table;
-    uint64_t kill_at_ms = CLOCK_NEVER;
-    bool late = false;
-    struct pollfd fds[] = {
-        { .fd = table->room_fd, .events = POLLIN },
-        { .fd = server->mixin->ended_fd, .events = POLLIN },
-        /* Daemons are left alone. */
-        { .fd = server->options.daemon_threads ? -1 : crew->cancel_fd, .events = POLLIN },
+    /* Daemons are not killed: they may go on. */
+    int cancel_fd = server->options.daemon_threads ? -1 : crew->cancel_fd;
+    struct wait wait = {
+        .server = server, .kill_at_ms = CLOCK_NEVER,
+        .room = { .fd = crew->table.room_fd, .events = POLLIN },
+        .ended = { .fd = server->mixin->ended_fd, .events = POLLIN },
+        .cancelled = { .fd = cancel_fd, .events = POLLIN },
     };
 
-    for (;;) {
+    while (!is_empty(&crew->table)) {
+        uint64_t due_ms = clock_earlier(until_ms, wait.kill_at_ms);
         uint64_t now_ms = clock_ms();
-        bool looked_late = late;
 
-        connection_table_want_room(table, 1);
-        if (connection_table_open(table) == 0)
-            return 0;
-        /* We may have been held: who has ended meanwhile is seen to before anybody is late. */
-        late = now_ms >= clock_earlier(until_ms, kill_at_ms) && !looked_late;
-        if (looked_late && now_ms >= until_ms)
+        look(&wait, clock_timeout_ms(due_ms, now_ms));
+        if (now_ms < due_ms || is_empty(&crew->table))
+            continue;
+        if (now_ms >= until_ms)
             return -ETIMEDOUT;
-        if (looked_late && now_ms >= kill_at_ms) {
-            server->mixin->kill(server->mixin);
-            kill_at_ms = CLOCK_NEVER;
-        }
-        sys_poll(fds, sizeof(fds) / sizeof(fds[0]),
-                 clock_timeout_ms(clock_earlier(until_ms, kill_at_ms), now_ms));
-        sys_eventfd_clear(table->room_fd);
-        if (fds[1].revents)
-            server->mixin->reap(server->mixin);
-        if (fds[2].revents) {
-            /* Never taken back. */
-            fds[2].fd = -1;
-            kill_at_ms = clock_ms() + CANCELLED_MS;
-        }
+        server->mixin->kill(server->mixin);
+        wait.kill_at_ms = CLOCK_NEVER;
     }
+    return 0;
 }
 
 static void wait_for_handlers(struct weir_server *server)
