@@ -230,6 +230,18 @@ static void converse(struct weir_server *server, size_t i)
     close(fd);
 }
 
+/* A stop of what has never served is kept; and what could not start can be started once more. */
+static void check_is_as_before(struct weir_server *server)
+{
+    weir_server_stop(server);
+    if (weir_serve_forever(server) < 0)
+        complain("it can't serve after a start that failed: %s", weir_why());
+    if (weir_server_start(server) < 0)
+        complain("it can't be started after a start that failed: %s", weir_why());
+    for (size_t i = 2; i < 4; i++)
+        converse(server, i);
+}
+
 static void try(enum weir_concurrency how, enum weir_dispatch dispatch, enum phase phase)
 {
     const struct weir_options *options = WEIR_OPTIONS(
@@ -252,6 +264,8 @@ static void try(enum weir_concurrency how, enum weir_dispatch dispatch, enum pha
     plan->armed = false;
     if (r < 0)
         check_reason(r);
+    if (r < 0 && server)
+        check_is_as_before(server);
     for (size_t i = 2; i < 4 && r == 0; i++)
         converse(server, i);
     plan->armed = phase == STOP;

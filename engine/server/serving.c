@@ -115,7 +115,7 @@ static const char *why_not(int error, bool listens)
         return "it is WEIR_PREFORK: its children accept";
     case -EAGAIN:
         return "no thread or process can be had: raise the limit of a user's processes (ulimit -u), "
-               "or the container's of pids";
+               "the container's of pids, or the limits of memory (ulimit -v, -d)";
     case -ESRCH:
         return "it is another process's, of which this one is a fork: make one here";
     case -EMFILE:
@@ -224,34 +224,52 @@ void server_change_state(struct weir_server *server, enum server_state state)
 /* All that may fail. */
 static int begin_accepting(struct weir_server *server)
 {
-    struct mixin *mixin = server->mixin;
-    int r = mixin->begin(mixin);
+    int r = server->mixin->begin(server->mixin);
 
     if (r < 0)
         return r;
     r = start_further_acceptors(server);
     if (r < 0)
-        mixin->end(mixin);
+        server->mixin->end(server->mixin);
+    return r;
+}
+
+/* For who does not run the first acceptor after all: its run would end with this. */
+static void end_accepting(struct weir_server *server)
+{
+    stop_further_acceptors(server);
+    server->mixin->end(server->mixin);
+}
+
+/* There is no serving after all: the server is as it was before. */
+static void give_up_serving(struct weir_server *server, enum server_state before)
+{
+    acceptor_give_up(&server->acceptors[0]);
+    server_change_state(server, before);
+}
+
+/* 0, or -errno and the server is as it was before. */
+static int begin_serving(struct weir_server *server, enum server_state *ret_before)
+{
+    int r;
+
+    pthread_mutex_lock(&server->lock);
+    *ret_before = server_state(server);
+    r = begin_serving_locked(server);
+    pthread_mutex_unlock(&server->lock);
+    if (r < 0)
+        return r;
+    r = begin_accepting(server);
+    if (r < 0)
+        give_up_serving(server, *ret_before);
     return r;
 }
 
 int server_begin_serving(struct weir_server *server)
 {
     enum server_state before;
-    int r;
 
-    pthread_mutex_lock(&server->lock);
-    before = server_state(server);
-    r = begin_serving_locked(server);
-    pthread_mutex_unlock(&server->lock);
-    if (r < 0)
-        return r;
-    r = begin_accepting(server);
-    if (r < 0) {
-        acceptor_give_up(&server->acceptors[0]);
-        server_change_state(server, before);
-    }
-    return r;
+    return begin_serving(server, &before);
 }
 
 void server_serve(struct weir_server *server)
@@ -277,23 +295,30 @@ static void *serve_main(void *server)
     return NULL;
 }
 
-int weir_server_start(struct weir_server *server)
+/* Until it's noted that the thread is there, it can't end this serving, nor another begin. */
+static int start_thread(struct weir_server *server)
 {
-    int r = server_called_from_handler(server) ? -EDEADLK : server_begin_serving(server);
+    int r;
 
-    if (r < 0)
-        return could_not(server, "serve", r);
-    /* Until it's noted that the thread is there, it can't end this serving, nor another begin. */
     pthread_mutex_lock(&server->lock);
     r = thread_start(&server->thread, -1, serve_main, server);
     server->thread_started = r == 0;
     pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+int weir_server_start(struct weir_server *server)
+{
+    enum server_state before;
+    int r = server_called_from_handler(server) ? -EDEADLK : begin_serving(server, &before);
+
+    if (r < 0)
+        return could_not(server, "serve", r);
+    r = start_thread(server);
     if (r == 0)
         return 0;
-    stop_further_acceptors(server);
-    acceptor_give_up(&server->acceptors[0]);
-    server->mixin->end(server->mixin);
-    server_change_state(server, STOPPED);
+    end_accepting(server);
+    give_up_serving(server, before);
     return could_not(server, "serve", r);
 }
 
