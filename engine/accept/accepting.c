@@ -18,15 +18,6 @@ bool acceptor_holds_one(const struct acceptor *acceptor)
     return acceptor->held.accepted.endpoint != NULL;
 }
 
-/* Nobody can be had who serves it. */
-static void refuse(struct acceptor *acceptor, struct accepted *accepted, int error)
-{
-    admission_tell(&acceptor->config->admission, WEIR_PHASE_PROCESS, error, accepted->peer,
-                   accepted->peer_len, accepted->handler->name);
-    accepted_leave_crowd(accepted);
-    accepted_refuse(accepted, &acceptor->tally);
-}
-
 /* Nobody is held any more: while it's tried, too, for a child of another acceptor's closes who is. */
 static struct held take_held(struct acceptor *acceptor)
 {
@@ -48,7 +39,8 @@ void acceptor_refuse_held(struct acceptor *acceptor)
     struct held held = take_held(acceptor);
 
     if (held.accepted.endpoint)
-        refuse(acceptor, held_client(&held), -EAGAIN);
+        accepted_turn_away(held_client(&held), &acceptor->config->admission, -EAGAIN,
+                           &acceptor->tally);
 }
 
 void acceptor_forget_held(struct acceptor *acceptor)
@@ -67,29 +59,17 @@ void acceptor_leave_held(struct acceptor *acceptor)
 
 /* ------------------------------------------------------------------ admitting ----------- */
 
-/* Has its address room for one more? */
-static bool enters_crowd(struct acceptor *acceptor, struct accepted *accepted)
+/* May it come in? 0, or -errno of accepted_ask. */
+static int ask(struct acceptor *acceptor, struct accepted *accepted)
 {
     struct mixin *mixin = acceptor->config->mixin;
-    int r = accepted_enter_crowd(accepted);
+    int r = accepted_ask(accepted, &acceptor->config->admission, &acceptor->tally);
 
-    if (r == -EUSERS && mixin->ended_fd >= 0) {
-        /* A child may be done with one of them. */
-        mixin->reap(mixin);
-        r = accepted_enter_crowd(accepted);
-    }
-    return r == 0;
-}
-
-/* Has the mixin serve it. 0, or -errno: it's still ours. */
-static int pass_on(struct acceptor *acceptor, const struct accepted *accepted)
-{
-    struct mixin *mixin = acceptor->config->mixin;
-    int r = mixin->process(mixin, accepted);
-
-    if (r == -ENOMEM)
-        tally_add(&acceptor->tally, TALLY_NO_MEMORY, 1);
-    return r;
+    if (r != -EUSERS || mixin->ended_fd < 0)
+        return r;
+    /* A child may be done with one of its address. */
+    mixin->reap(mixin);
+    return accepted_take_seat(accepted);
 }
 
 static void hold(struct acceptor *acceptor, const struct accepted *accepted)
@@ -100,30 +80,30 @@ static void hold(struct acceptor *acceptor, const struct accepted *accepted)
         memcpy(&acceptor->held.peer, accepted->peer, accepted->peer_len);
 }
 
-/* It is served, or about to be: true; or held or refused. */
-static bool serve_or_hold(struct acceptor *acceptor, struct accepted *accepted)
+/*
+ * r: what was said when it asked. Returns true if it is served, or about to be; else it is held, or
+ * turned away.
+ */
+static bool serve_hold_or_refuse(struct acceptor *acceptor, struct accepted *accepted, int r)
 {
-    int r = pass_on(acceptor, accepted);
+    struct mixin *mixin = acceptor->config->mixin;
 
+    if (r == 0)
+        r = mixin->process(mixin, accepted);
     if (r == 0)
         return true;
     /* Outside of a run nobody would come back to it. */
-    if (r == -EAGAIN && accepted->stop_fd >= 0) {
+    if (r == -EAGAIN && accepted->stop_fd >= 0)
         hold(acceptor, accepted);
-        return false;
-    }
-    refuse(acceptor, accepted, r);
+    else
+        accepted_turn_away(accepted, &acceptor->config->admission, r, &acceptor->tally);
     return false;
 }
 
 static bool admit(struct acceptor *acceptor, struct accepted *accepted)
 {
     tally_add(&acceptor->tally, TALLY_ACCEPTED, 1);
-    if (accepted_is_welcome(accepted, &acceptor->config->admission, &acceptor->tally) &&
-        enters_crowd(acceptor, accepted))
-        return serve_or_hold(acceptor, accepted);
-    accepted_refuse(accepted, &acceptor->tally);
-    return false;
+    return serve_hold_or_refuse(acceptor, accepted, ask(acceptor, accepted));
 }
 
 void acceptor_admit_held(struct acceptor *acceptor, int stop_fd)
@@ -131,7 +111,7 @@ void acceptor_admit_held(struct acceptor *acceptor, int stop_fd)
     struct held held = take_held(acceptor);
 
     held.accepted.stop_fd = stop_fd;
-    serve_or_hold(acceptor, held_client(&held));
+    serve_hold_or_refuse(acceptor, held_client(&held), 0);
 }
 
 /* The next datagram of a socket, where no worker of a pool receives it. */

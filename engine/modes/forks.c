@@ -106,7 +106,7 @@ static _Noreturn void serve_in_child(struct forks *forks, struct worker *worker,
     if (accepted->packet && keep_socket_in_child(accepted->packet) < 0)
         _exit(1);
     forks->config.leave_to_parent(forks->config.server);
-    conn = accepted_connect(accepted, &forks->config.crew->table);
+    conn = accepted_to_connection(accepted, &forks->config.crew->table);
     if (!conn)
         _exit(1);
     /* Whoever is counted at this address is counted by the parent. */

@@ -25,7 +25,7 @@ static struct serial *serial_of(struct mixin *mixin)
 static int process(struct mixin *mixin, const struct accepted *accepted)
 {
     struct serial *serial = serial_of(mixin);
-    struct connection *conn = accepted_connect(accepted, &serial->crew->table);
+    struct connection *conn = accepted_to_connection(accepted, &serial->crew->table);
     struct worker_rest rest = serial->rest;
     int r;
 

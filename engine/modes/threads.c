@@ -89,7 +89,7 @@ static struct server_thread *create_thread(struct threads *threads,
         return NULL;
     worker_init_alone(&thread->worker, threads->crew, 0);
     thread->threads = threads;
-    thread->conn = accepted_connect(accepted, &threads->crew->table);
+    thread->conn = accepted_to_connection(accepted, &threads->crew->table);
     if (thread->conn)
         return thread;
     free_thread(thread);

@@ -1,6 +1,9 @@
 #include "engine/net/admission.h"
 
 #include "engine/net/address.h"
+#include "engine/net/cidr.h"
+
+#include <errno.h>
 
 void admission_tell(const struct admission *admission, enum weir_phase phase, int error,
                     const struct sockaddr *peer, socklen_t peer_len, const char *handler)
@@ -15,27 +18,49 @@ void admission_tell(const struct admission *admission, enum weir_phase phase, in
     });
 }
 
-static bool is_verified(const struct admission *admission, const struct weir_peer *peer,
-                        const char *handler, struct tally *tally)
+static bool is_verified(const struct admission *admission, const struct endpoint *endpoint,
+                        const struct access_peer *peer, struct tally *tally)
 {
-    int r = admission->verify_request ? admission->verify_request(admission->server, peer) : 1;
+    const struct weir_peer who = {
+        .address = peer->address, .address_len = peer->address_len, .fd = peer->fd,
+        .listen = endpoint->uri,
+    };
+    int r = admission->verify_request ? admission->verify_request(admission->server, &who) : 1;
 
     if (r >= 0)
         return r > 0;
     tally_add(tally, TALLY_VERIFY_ERRORS, 1);
-    admission_tell(admission, WEIR_PHASE_VERIFY, r, peer->address, peer->address_len, handler);
+    admission_tell(admission, WEIR_PHASE_VERIFY, r, peer->address, peer->address_len,
+                   endpoint->handler->name);
     return false;
 }
 
-bool admission_allows(const struct admission *admission, const struct endpoint *endpoint,
-                      const struct weir_peer *peer, const struct ucred *sender,
-                      struct tally *tally)
+int admission_take_seat(const struct endpoint *endpoint, const struct access_peer *peer,
+                        struct crowd_guest **seat)
 {
-    const struct access_peer who = {
-        .address = peer->address, .address_len = peer->address_len, .fd = peer->fd,
-        .sender = sender,
-    };
+    struct cidr host;
 
-    return access_slot_admits(endpoint->access, &who) &&
-           is_verified(admission, peer, endpoint->handler->name, tally);
+    *seat = NULL;
+    if (!endpoint->crowd || !cidr_of_address(peer->address, peer->address_len, &host))
+        return 0;
+    return crowd_enter(endpoint->crowd, &host, seat);
+}
+
+void admission_leave_seat(const struct endpoint *endpoint, struct crowd_guest **seat)
+{
+    if (*seat)
+        crowd_leave(endpoint->crowd, *seat);
+    *seat = NULL;
+}
+
+int admission_ask(const struct admission *admission, const struct endpoint *endpoint,
+                  const struct access_peer *peer, struct crowd_guest **seat, struct tally *tally)
+{
+    /* First, or a limit of one would keep out who only changes its place. */
+    if (seat)
+        admission_leave_seat(endpoint, seat);
+    if (!access_slot_admits(endpoint->access, peer) ||
+        !is_verified(admission, endpoint, peer, tally))
+        return -EACCES;
+    return seat ? admission_take_seat(endpoint, peer, seat) : 0;
 }

@@ -1,6 +1,6 @@
 /*
- * admission.h - who comes in: the access rules first, then verify_request; and what is told of
- * whom no request speaks for.
+ * admission.h - who comes in: the access rules first, then verify_request, then a place among the
+ * connections of its address; and what is told of whom no request speaks for.
  *
  * Threads: any between reclaim_thread_init and _fini.
  * Owns:    nothing.
@@ -22,13 +22,25 @@ struct admission {
 };
 
 /*
- * May this peer come in by that endpoint? sender: whose datagram it is, NULL for a connection and where
- * that isn't known. A hook that fails is told to handle_error, with the name of the endpoint's handler,
- * and counted.
+ * May this peer come in by that endpoint? Whoever lets somebody in asks here, and before that whether
+ * the endpoint's quota is used up. Returns 0; -EACCES: the rules or verify_request refuse it; -EUSERS
+ * or -ENOMEM, as admission_take_seat. A hook that fails is told to handle_error, with the name of the
+ * endpoint's handler, and counted.
+ *
+ * seat: as admission_take_seat; NULL for a datagram, which needs none. A connection that has a seat
+ * already, under another address, has left it when this returns.
  */
-bool admission_allows(const struct admission *admission, const struct endpoint *endpoint,
-                      const struct weir_peer *peer, const struct ucred *sender,
-                      struct tally *tally);
+int admission_ask(const struct admission *admission, const struct endpoint *endpoint,
+                  const struct access_peer *peer, struct crowd_guest **seat, struct tally *tally);
+
+/*
+ * Counts a connection among those of its peer's address: 0, -EUSERS: there are as many as may be, or
+ * -ENOMEM. *seat is what it leaves the crowd by, or NULL: the endpoint counts nobody, or the peer has
+ * no such address. leave: NULL is fine, and left behind.
+ */
+int admission_take_seat(const struct endpoint *endpoint, const struct access_peer *peer,
+                        struct crowd_guest **seat);
+void admission_leave_seat(const struct endpoint *endpoint, struct crowd_guest **seat);
 
 /* Tells handle_error of a request that has no handler yet, or none any more. */
 void admission_tell(const struct admission *admission, enum weir_phase phase, int error,

@@ -1,43 +1,35 @@
 #include "engine/pool/accepted.h"
 
 #include "engine/base/sys.h"
-#include "engine/net/cidr.h"
-#include "engine/net/crowd.h"
 
 #include <errno.h>
 
-bool accepted_is_welcome(const struct accepted *accepted, const struct admission *admission,
-                         struct tally *tally)
+static struct access_peer peer_of(const struct accepted *accepted)
 {
-    const struct weir_peer peer = {
+    return (struct access_peer){
         .address = accepted->peer, .address_len = accepted->peer_len, .fd = accepted->fd,
-        .listen = accepted->endpoint->uri,
+        .sender = accepted->packet ? packet_sender(accepted->packet) : NULL,
     };
-    const struct packet *packet = accepted->packet;
-
-    return admission_allows(admission, accepted->endpoint, &peer,
-                            packet ? packet_sender(packet) : NULL, tally);
 }
 
-int accepted_enter_crowd(struct accepted *accepted)
+int accepted_ask(struct accepted *accepted, const struct admission *admission,
+                 struct tally *tally)
 {
-    struct crowd *crowd = accepted->endpoint->crowd;
-    struct cidr host;
+    const struct access_peer peer = peer_of(accepted);
 
-    if (!crowd || accepted->packet || !cidr_of_address(accepted->peer, accepted->peer_len, &host))
-        return 0;
-    return crowd_enter(crowd, &host, &accepted->guest);
+    return admission_ask(admission, accepted->endpoint, &peer,
+                         accepted->packet ? NULL : &accepted->guest, tally);
 }
 
-void accepted_leave_crowd(struct accepted *accepted)
+int accepted_take_seat(struct accepted *accepted)
 {
-    if (accepted->guest)
-        crowd_leave(accepted->endpoint->crowd, accepted->guest);
-    accepted->guest = NULL;
+    const struct access_peer peer = peer_of(accepted);
+
+    return admission_take_seat(accepted->endpoint, &peer, &accepted->guest);
 }
 
-struct connection *accepted_connect(const struct accepted *accepted,
-                                    struct connection_table *table)
+struct connection *accepted_to_connection(const struct accepted *accepted,
+                                          struct connection_table *table)
 {
     struct connection *conn;
 
@@ -54,7 +46,7 @@ struct connection *accepted_connect(const struct accepted *accepted,
 
 int accepted_queue(const struct accepted *accepted, struct crew *crew)
 {
-    struct connection *conn = accepted_connect(accepted, &crew->table);
+    struct connection *conn = accepted_to_connection(accepted, &crew->table);
 
     if (!conn)
         return -ENOMEM;
@@ -79,9 +71,16 @@ void accepted_drop(const struct accepted *accepted)
         sys_close(accepted->fd);
 }
 
-void accepted_refuse(const struct accepted *accepted, struct tally *tally)
+void accepted_turn_away(struct accepted *accepted, const struct admission *admission, int error,
+                        struct tally *tally)
 {
+    if (error != -EACCES && error != -EUSERS)
+        admission_tell(admission, WEIR_PHASE_PROCESS, error, accepted->peer, accepted->peer_len,
+                       accepted->handler->name);
+    if (error == -ENOMEM)
+        tally_add(tally, TALLY_NO_MEMORY, 1);
     tally_add(tally, TALLY_REFUSED, 1);
+    admission_leave_seat(accepted->endpoint, &accepted->guest);
     if (!accepted->packet)
         sys_shutdown_write(accepted->fd);
     accepted_drop(accepted);

@@ -29,26 +29,26 @@ struct accepted {
     int stop_fd;                /* readable once the acceptor is told to stop; -1: none is */
 };
 
-/* Do the rules and verify_request let it in? */
-bool accepted_is_welcome(const struct accepted *accepted, const struct admission *admission,
-                         struct tally *tally);
+/* Asks for it: see admission_ask. Then it is served, or turned away with what this returns. */
+int accepted_ask(struct accepted *accepted, const struct admission *admission,
+                 struct tally *tally);
+
+/* Once more for its place alone, after -EUSERS: somebody may have left. 0, -EUSERS or -ENOMEM. */
+int accepted_take_seat(struct accepted *accepted);
 
 /*
- * Takes its place among those of its address: 0, or -EUSERS: there is none left, or -ENOMEM. Peers
- * without an address, and datagrams, need none. leave gives the place back.
+ * Turns it away, counted, for this -errno. Whom the program wants to be kept out (-EACCES, -EUSERS)
+ * nobody is told of, anything else handle_error is: it could not be served.
  */
-int accepted_enter_crowd(struct accepted *accepted);
-void accepted_leave_crowd(struct accepted *accepted);
+void accepted_turn_away(struct accepted *accepted, const struct admission *admission, int error,
+                        struct tally *tally);
 
 /* Into the ready queue; handoff_call is the caller's. 0, or -ENOMEM: it is still the caller's. */
 int accepted_queue(const struct accepted *accepted, struct crew *crew);
 
-/* Turns it away, counted. */
-void accepted_refuse(const struct accepted *accepted, struct tally *tally);
-
 /* A connection for it, QUEUED, to which its guest passes; or NULL: no memory. */
-struct connection *accepted_connect(const struct accepted *accepted,
-                                    struct connection_table *table);
+struct connection *accepted_to_connection(const struct accepted *accepted,
+                                          struct connection_table *table);
 
 /* Takes that back: it is the caller's again. */
 void accepted_disconnect(const struct accepted *accepted, struct connection_table *table,

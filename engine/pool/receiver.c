@@ -176,10 +176,10 @@ static bool is_admitted(const struct receiver *receiver, const struct packet *pa
 {
     const struct connection *socket = receiver->socket;
 
-    return admission_allows(receiver->config.admission, socket->endpoint, &(const struct weir_peer){
+    return admission_ask(receiver->config.admission, socket->endpoint, &(const struct access_peer){
         .address = (const struct sockaddr *)&packet->peer, .address_len = packet->peer_len,
-        .fd = socket->fd, .listen = socket->endpoint->uri,
-    }, packet_sender(packet), tally);
+        .fd = socket->fd, .sender = packet_sender(packet),
+    }, NULL, tally) == 0;
 }
 
 /* Those that may come in, into the worker's batch, where a rescuer finds them. How many. */

@@ -210,17 +210,13 @@ static bool let_in(struct worker *worker, struct side_door *door, const struct c
         .handler = door->config.endpoint->handler,
     };
 
-    if (accepted_is_welcome(&accepted, door->config.admission, &worker->tally) &&
-        accepted_enter_crowd(&accepted) == 0) {
-        if (accepted_queue(&accepted, door->crew) == 0)
-            return true;
-        tally_add(&worker->tally, TALLY_NO_MEMORY, 1);
-        admission_tell(door->config.admission, WEIR_PHASE_PROCESS, -ENOMEM, accepted.peer,
-                       accepted.peer_len, accepted.handler->name);
-        accepted_leave_crowd(&accepted);
-    }
-    accepted_refuse(&accepted, &worker->tally);
-    return false;
+    int r = accepted_ask(&accepted, door->config.admission, &worker->tally);
+
+    if (r == 0)
+        r = accepted_queue(&accepted, door->crew);
+    if (r < 0)
+        accepted_turn_away(&accepted, door->config.admission, r, &worker->tally);
+    return r == 0;
 }
 
 void side_door_enter(struct worker *worker, struct side_door *door)

@@ -16,7 +16,7 @@ static int check_room_locked(struct weir_server *server, int fd)
 
     if (server_state(server) == CLOSED || server->closing)
         return -ESHUTDOWN;
-    if (quota_is_used_up(&server->quota))
+    if (quota_is_used_up(server->submission.quota))
         return -EAGAIN;
     return connection_table_has(table, fd) ? -EBUSY : 0;
 }
