@@ -838,8 +838,9 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
 /*
  * While a call parks, other handlers run on its thread; afterwards the handler goes on, on the same
  * thread. (In a pool only, and not with WEIR_STACK_THREAD.) These calls may park: all reads and
- * writes, weir_flush, weir_sendfile, weir_sleep, weir_yield, weir_poll, weir_offload, weir_connect
- * and weir_hangup; of http.h those that say so. So across such a call a program must not
+ * writes, weir_flush, weir_sendfile, weir_end_output, weir_sleep, weir_yield, weir_poll,
+ * weir_offload, weir_connect and weir_hangup; of http.h those that say so. So across such a call a
+ * program must not
  *
  *   hold a lock        That is a mutex, flockfile(3), a static local variable of C++ that is being
  *                      initialized, std::call_once. The next handler on that thread that wants it
@@ -999,8 +1000,8 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
 /*
  * weir_end_output flushes what was written, and then tells the peer that no more comes (FIN): its
  * reads find the end of file, while reads of req go on as before. Whatever is written afterwards
- * can't be sent: -EPIPE, which is not counted in weir_stats.resets. It is for a protocol in which the
- * end of one direction says something; the end of a handler does all this by itself.
+ * can't be sent: -EPIPE, which is not counted in weir_stats.resets. It is for a protocol in which
+ * the end of one direction says something; the end of a handler does all this by itself.
  *
  * Parks as weir_flush does. Returns 0, also when called again; the errors of weir_write;
  * -ENOTCONN the peer has reset the connection; or -EOPNOTSUPP for a datagram, whose socket is the
@@ -1128,9 +1129,9 @@ void weir_hangup(struct weir_request *peer);
  *
  * rfile is what has arrived; then the file ends. A read never waits. What is written is gathered,
  * and when the handler is done it becomes one datagram to the sender: weir_flush sends nothing, and
- * weir_sendfile and weir_end_output return -EOPNOTSUPP. A reply is sent if the handler has succeeded and has written
- * something. With reply_always one is sent in any case, empty if need be, except after a failed
- * setup.
+ * weir_sendfile and weir_end_output return -EOPNOTSUPP. A reply is sent if the handler has
+ * succeeded and has written something. With reply_always one is sent in any case, empty if need be,
+ * except after a failed setup.
  *
  * If a reply can't be sent, handle_error is told in WEIR_PHASE_FINISH: -EMSGSIZE it is too long
  * (65,507 bytes fit into one of IPv4, 65,527 of IPv6); -EDESTADDRREQ the sender is a Unix socket
