@@ -9,6 +9,7 @@
 #include "tools/load/load.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -17,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -681,15 +683,72 @@ static void *serve_chunks(void *arg)
     return serve_http(arg, reply_in_chunks);
 }
 
-static void other_replies_are_errors_by_name(void **state)
+static bool reply_after_others(int fd, uint32_t number)
 {
-    static void *(*const servers[])(void *) = { serve_nothing_found, serve_chunks };
-    static const enum load_error errors[] = { LOAD_WRONG_STATUS, LOAD_UNREADABLE };
+    static const char *const texts[] = {
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+        "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+    };
+    const char *text = texts[number % 2];
+
+    /* In one piece and byte by byte. */
+    if (number % 4 < 2)
+        send_all(fd, text, strlen(text));
+    else
+        for (; *text; text++)
+            send_all(fd, text, 1);
+    return true;
+}
+
+static void *serve_after_others(void *arg)
+{
+    return serve_http(arg, reply_after_others);
+}
+
+static void what_comes_before_the_answer_is_none(void **state)
+{
     struct load_result result;
     struct rig rig;
 
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
+    rig_start(&rig, SOCK_STREAM, serve_after_others);
+    for (uint32_t in_flight = 1; in_flight <= 3; in_flight += 2) {
+        result = run_until(&(struct load_options){
+            .mode = LOAD_HTTP, .address = rig.address, .connections = 1, .requests = 20,
+            .in_flight = in_flight,
+        }, UINT32_MAX);
+        assert_all_right(&result, 20);
+    }
+    rig_stop(&rig);
+}
+
+/* Behind it is no HTTP any more. */
+static bool reply_switched(int fd, uint32_t number)
+{
+    static const char reply[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n";
+
+    (void)number;
+    send_all(fd, reply, sizeof(reply) - 1);
+    return true;
+}
+
+static void *serve_another_protocol(void *arg)
+{
+    return serve_http(arg, reply_switched);
+}
+
+static void other_replies_are_errors_by_name(void **state)
+{
+    static void *(*const servers[])(void *) = {
+        serve_nothing_found, serve_chunks, serve_another_protocol };
+    static const enum load_error errors[] = {
+        LOAD_WRONG_STATUS, LOAD_UNREADABLE, LOAD_WRONG_STATUS };
+    struct load_result result;
+    struct rig rig;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
         rig_start(&rig, SOCK_STREAM, servers[i]);
         result = run_once(&(struct load_options){
             .mode = LOAD_HTTP, .address = rig.address, .connections = 1,
@@ -878,6 +937,68 @@ static void a_datagram_that_was_changed_is_an_error(void **state)
     assert_string_equal(result.first_error, "a wrong reply");
 }
 
+/* A resolver with a host "two", which has 127.0.0.2 and 127.0.0.1. */
+int __real_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **ret);
+int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **ret);
+
+int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **ret)
+{
+    int r;
+
+    if (!node || strcmp(node, "two") != 0)
+        return __real_getaddrinfo(node, service, hints, ret);
+    r = __real_getaddrinfo("127.0.0.2", service, hints, ret);
+    if (r != 0)
+        return r;
+    return __real_getaddrinfo("127.0.0.1", service, hints, &(*ret)->ai_next);
+}
+
+static int once(struct rig *rig, char *text)
+{
+    (void)rig;
+    (void)text;
+    return 1;
+}
+
+/* A socket at 127.0.0.2 and a port: it takes datagrams, and answers none. */
+static int open_silent(uint16_t port)
+{
+    const struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1), .sin_port = port,
+    };
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+    assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+    return fd;
+}
+
+/* The first refuses datagrams, then it answers none. */
+static void of_a_name_the_address_that_answers_is_asked(void **state)
+{
+    struct load_result result;
+    struct rig rig;
+
+    (void)state;
+    rig_start_datagrams(&rig, once);
+    for (int silent = 0; silent < 2; silent++) {
+        const char *port = strrchr(rig.address, ':') + 1;
+        int fd = silent ? open_silent(htons((uint16_t)atoi(port))) : -1;
+        char address[64];
+
+        snprintf(address, sizeof(address), "udp://two:%s", port);
+        result = run_once(&(struct load_options){
+            .mode = LOAD_LINE, .address = address, .connections = 3,
+        });
+        assert_all_right(&result, 3);
+        if (silent)
+            close(fd);
+    }
+    rig_stop(&rig);
+}
+
 /* ------------------------------------------------------------------ refusals ---------- */
 
 static void what_makes_no_sense_is_refused(void **state)
@@ -919,6 +1040,7 @@ int main(void)
         cmocka_unit_test(a_server_that_is_not_there_is_an_error_at_once),
         cmocka_unit_test(a_connection_that_is_closed_with_notice_is_opened_again),
         cmocka_unit_test(replies_come_in_pieces_and_are_read_in_full),
+        cmocka_unit_test(what_comes_before_the_answer_is_none),
         cmocka_unit_test(other_replies_are_errors_by_name),
         cmocka_unit_test(datagrams_have_open_loops_and_sizes_too),
         cmocka_unit_test(every_datagram_under_way_is_answered),
@@ -926,6 +1048,7 @@ int main(void)
         cmocka_unit_test(what_a_full_queue_refuses_goes_out_when_there_is_room),
         cmocka_unit_test(a_second_answer_does_not_count),
         cmocka_unit_test(a_datagram_that_was_changed_is_an_error),
+        cmocka_unit_test(of_a_name_the_address_that_answers_is_asked),
         cmocka_unit_test(what_makes_no_sense_is_refused),
     };
 

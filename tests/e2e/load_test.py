@@ -114,6 +114,25 @@ class Output(unittest.TestCase):
         self.assertRegex(out, r"(?m)^ +min +p50 +p90 +p99 +p99\.9 +p99\.99 +max +mean$")
         self.assertRegex(out, r"(?m)^latency( +[0-9.]+[num]?s){8}$")
 
+    def test_json_is_utf8_whatever_the_address(self):
+        # Well-formed, then: a byte of Latin-1, a continuation alone, one that is cut short, what is
+        # longer than it has to be, half of a surrogate pair, beyond U+10FFFF, and no UTF-8 at all.
+        names = {"\u00e9\u20ac\U0001f600".encode(): "\u00e9\u20ac\U0001f600", b"\xe9": "\ufffd",
+                 b"\x80": "\ufffd", b"\xe2\x82": "\ufffd\ufffd", b"\xc0\xaf": "\ufffd\ufffd",
+                 b"\xed\xa0\x80": "\ufffd" * 3, b"\xf4\x90\x80\x80": "\ufffd" * 4,
+                 b"\xff": "\ufffd"}
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in names.items():
+                with self.subTest(name=name):
+                    path = os.path.join(os.fsencode(folder), b"s" + name)
+                    with Weir("--listen", b"unix://" + path) as weir:
+                        weir.line("weir: listening on ")
+                        done = subprocess.run([WEIR, "load", b"unix://" + path, "--requests", "10",
+                                               "--json", "-"], stdout=subprocess.PIPE,
+                                              timeout=TIMEOUT, check=True)
+                    address = json.loads(done.stdout.decode())["address"]
+                    self.assertEqual(address, f"unix://{folder}/s{text}")
+
     def test_json_has_the_histogram_and_goes_to_a_file_beside_the_table(self):
         with serve() as weir, tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "result.json")
@@ -182,6 +201,13 @@ class Loads(unittest.TestCase):
                 port = weir.listening()[0].rpartition(":")[2]
                 self.check(10, f"tcp://localhost:{port}")
                 self.check(10, f"tcp://localhost:{port}", "--source", "127.0.0.2")
+
+    def test_a_name_is_asked_by_datagrams_where_somebody_answers(self):
+        for address in "udp://127.0.0.1:0", "udp://localhost:0":
+            with self.subTest(address=address), \
+                    Weir("--handler", "echo", "--listen", address) as weir:
+                port = weir.listening()[0].rpartition(":")[2]
+                self.check(10, f"udp://localhost:{port}", "--connections", "2")
 
     def test_datagrams_over_udp_and_unix(self):
         with Weir("--handler", "echo", "--listen", "udp://127.0.0.1:0", "--listen",

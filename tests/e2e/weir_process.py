@@ -55,7 +55,7 @@ class Weir:
         if not select.select([self.stderr], [], [], TIMEOUT)[0]:
             raise AssertionError(f"fell silent, said {self.log}")
         data = os.read(self.stderr, 65536)
-        self.unread += data.decode()
+        self.unread += data.decode(errors="replace")
         return data
 
     def stop_reading(self):

@@ -147,16 +147,44 @@ void load_report_table(const struct load_report *report, FILE *to)
 
 /* ------------------------------------------------------------------ JSON -------------- */
 
+/*
+ * How many bytes the character at text has: 0 if they are no UTF-8. By RFC 3629: no longer than it
+ * has to be, no half of a surrogate pair, and nothing beyond U+10FFFF.
+ */
+static int utf8_len(const char *text)
+{
+    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+    unsigned char first = (unsigned char)*text;
+    int len = first < 0x80 ? 1 : first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+    uint32_t character = len == 1 ? first : first & (0x7fu >> len);
+
+    if (first >= 0xf8 || (first >= 0x80 && first < 0xc0))
+        return 0;
+    for (int i = 1; i < len; i++) {
+        if (((unsigned char)text[i] & 0xc0) != 0x80)
+            return 0;
+        character = character << 6 | ((unsigned char)text[i] & 0x3f);
+    }
+    return character < least[len] || character > 0x10ffff ||
+           (character >= 0xd800 && character < 0xe000) ? 0 : len;
+}
+
+/* JSON is UTF-8 (RFC 8259): what an address has of other bytes becomes a replacement character. */
 static void json_string(FILE *to, const char *text)
 {
     fputc('"', to);
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\')
+    while (*text) {
+        int len = utf8_len(text);
+
+        if (len == 0)
+            fputs("\\ufffd", to);
+        else if (*text == '"' || *text == '\\')
             fprintf(to, "\\%c", *text);
         else if ((unsigned char)*text < ' ')
             fprintf(to, "\\u%04x", (unsigned)*text);
         else
-            fputc(*text, to);
+            fwrite(text, 1, (size_t)len, to);
+        text += len > 0 ? len : 1;
     }
     fputc('"', to);
 }

@@ -6,7 +6,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/base/cpulist.h"
+#include "tools/load/load_address.h"
 #include "tools/load/load_lane.h"
 
 enum {
@@ -426,70 +426,6 @@ size_t load_reply_len(const struct load *load)
     return load->lanes[0].reply_len;
 }
 
-/* ------------------------------------------------------------------ names ------------- */
-
-static bool connects(int fd, const struct address *address, uint32_t timeout_ms)
-{
-    struct pollfd connected = { .fd = fd, .events = POLLOUT };
-    socklen_t len = sizeof(int);
-    int error = 0;
-
-    if (connect(fd, &address->sa, address->len) == 0)
-        return true;
-    return errno == EINPROGRESS &&
-           poll(&connected, 1, timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX) > 0 &&
-           getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == 0;
-}
-
-static bool somebody_listens(const struct address *address, uint32_t timeout_ms)
-{
-    int fd = socket(address->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    bool there = fd >= 0 && connects(fd, address, timeout_ms);
-
-    if (fd >= 0)
-        close(fd);
-    return there;
-}
-
-/* Can it be reached from the sources? */
-static bool suits(const struct address *address, const struct load_options *options)
-{
-    return options->sources_len == 0 ||
-           address->sa.sa_family == options->sources[0].sa.sa_family;
-}
-
-/* Of a name's addresses, the first where somebody listens; else the first. */
-static const struct address *choose(const struct address *addresses, int len,
-                                    const struct load_options *options)
-{
-    const struct address *first = NULL;
-
-    for (int i = 0; i < len; i++) {
-        if (!suits(&addresses[i], options))
-            continue;
-        if (len > 1 && addresses[i].type == SOCK_STREAM &&
-            somebody_listens(&addresses[i], options->timeout_ms))
-            return &addresses[i];
-        if (!first)
-            first = &addresses[i];
-    }
-    return first ? first : addresses;
-}
-
-static int find_address(struct load *load)
-{
-    const struct load_options *options = &load->options;
-    struct address *addresses;
-    char why[256];
-    int len = address_parse_all(options->address, &addresses, why, sizeof(why));
-
-    if (len < 0)
-        return len;
-    load->address = *choose(addresses, len, options);
-    free(addresses);
-    return load->address.kind == ADDRESS_FD ? -EINVAL : 0;
-}
-
 /* ------------------------------------------------------------------ creating ---------- */
 
 static int lane_create(struct load *load, const struct lane_kind *kind, uint32_t number)
@@ -564,7 +500,7 @@ int load_create(struct load **ret_load, const struct load_options *options)
     load->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     r = load->stop_fd < 0 ? -errno : complete(&load->options);
     if (r == 0)
-        r = find_address(load);
+        r = load_find_address(&load->options, &load->address);
     if (r == 0)
         r = open_lanes(load);
     if (r < 0) {

@@ -9,6 +9,7 @@
 
 enum {
     HEAD_MAX = 8 * 1024,        /* a longer head is an error */
+    HTTP_SWITCHING = 101,
     HTTP_OK = 200,
 };
 
@@ -120,6 +121,12 @@ static ssize_t gather_head(struct reply *reply, const char *text, size_t len)
     return (ssize_t)n;
 }
 
+/* The answer is still to come: RFC 9110, 15.2. Only 101 is the last of HTTP. */
+static bool is_interim(const struct http_head *head)
+{
+    return head->status >= 100 && head->status < HTTP_OK && head->status != HTTP_SWITCHING;
+}
+
 static ssize_t take_head(struct replies *replies, struct reply *reply, const char *text,
                          size_t len, enum load_error *ret_error)
 {
@@ -139,9 +146,11 @@ static ssize_t take_head(struct replies *replies, struct reply *reply, const cha
         return -1;
     if (r == 0)
         return before > 0 ? (ssize_t)(reply->head_len - before) : gather_head(reply, text, len);
+    reply->head_len = 0;
+    if (is_interim(&head))
+        return (ssize_t)(head.len - before);
     if (head_error(replies, &head, ret_error) < 0)
         return -1;
-    reply->head_len = 0;
     reply->in_body = true;
     reply->got = 0;
     reply->body_len = head.body_len;
