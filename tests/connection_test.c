@@ -110,9 +110,9 @@ static void an_opened_connection_runs_from_the_beginning(void **state)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     conn = connection_create_opened(&house.table, fds[0], AF_UNIX, &endpoint, NULL);
     assert_int_equal(connection_state(conn), CONNECTION_RUNNING);
-    assert_int_equal(connection_table_open(&house.table), 1);
+    assert_int_equal(connection_table_count(&house.table), 1);
     connection_close(&house.table, conn);
-    assert_int_equal(connection_table_open(&house.table), 1);
+    assert_int_equal(connection_table_count(&house.table), 1);
     close(fds[1]);
 }
 
@@ -276,7 +276,7 @@ static void the_table_has_a_connection_until_it_is_closed(void **state)
     for (size_t i = 0; i < 10; i++) {
         more[i] = enter(&peer_fds[i]);
         assert_int_equal(counted(), i + 2);
-        assert_int_equal(connection_table_open(&house.table), i + 2);
+        assert_int_equal(connection_table_count(&house.table), i + 2);
     }
     for (size_t i = 0; i < 10; i++) {
         connection_start(more[i]);
@@ -284,7 +284,7 @@ static void the_table_has_a_connection_until_it_is_closed(void **state)
         close(peer_fds[i]);
         assert_int_equal(counted(), 10 - i);
     }
-    assert_int_equal(connection_table_open(&house.table), 1);
+    assert_int_equal(connection_table_count(&house.table), 1);
 }
 
 static void a_state_is_zeroed_and_aligned(void **state)
@@ -302,7 +302,7 @@ static void a_descriptor_that_the_table_has_no_slot_for_is_refused(void **state)
     (void)state;
     assert_null(connection_create(&house.table, (int)house.table.size, &unnamed,
                                   sizeof(sa_family_t), &handler, &endpoint));
-    assert_int_equal(connection_table_open(&house.table), 1);
+    assert_int_equal(connection_table_count(&house.table), 1);
 }
 
 static bool room_is_told(void)
@@ -347,13 +347,13 @@ static void each_quota_counts_its_own(void **state)
     conn = enter_by(&narrow, &peer_fd);
     assert_true(quota_is_used_up(&few));
     assert_int_equal(quota_open(&quota), 1);
-    assert_int_equal(connection_table_open(&house.table), 2);
+    assert_int_equal(connection_table_count(&house.table), 2);
     connection_table_want_room(&house.table, 1);
     connection_start(conn);
     connection_close(&house.table, conn);
     assert_true(room_is_told());
     assert_false(quota_is_used_up(&few));
-    assert_int_equal(connection_table_open(&house.table), 1);
+    assert_int_equal(connection_table_count(&house.table), 1);
     close(peer_fd);
 }
 

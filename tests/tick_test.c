@@ -131,7 +131,7 @@ static int end(void **state)
 
     for (size_t i = 0; i < CLIENTS; i++)
         close(bout->clients[i].fd);
-    while (connection_table_open(&bout->pool->crew.table) > 0)
+    while (connection_table_count(&bout->pool->crew.table) > 0)
         sched_yield();
     pool_stop(bout->pool);
     pool_destroy(bout->pool);

@@ -8,7 +8,7 @@
 #include <poll.h>
 #include <string.h>
 
-/* When a server closes it lets in so many of each listener's backlog: what net.core.somaxconn is. */
+/* So many of each listener's backlog a server lets in that closes: what net.core.somaxconn is. */
 #define WAITING_MAX 4096
 
 /* ------------------------------------------------------------------ who is held --------- */
@@ -18,7 +18,7 @@ bool acceptor_holds_one(const struct acceptor *acceptor)
     return acceptor->held.accepted.endpoint != NULL;
 }
 
-/* Nobody is held any more: while it's tried, too, for a child of another acceptor's closes who is. */
+/* Nobody is held any more: while it's tried, too, for a child that is forked closes who is. */
 static struct held take_held(struct acceptor *acceptor)
 {
     struct held held = acceptor->held;
@@ -60,7 +60,7 @@ void acceptor_leave_held(struct acceptor *acceptor)
 /* ------------------------------------------------------------------ admitting ----------- */
 
 /* May it come in? 0, or -errno of accepted_ask. */
-static int ask(struct acceptor *acceptor, struct accepted *accepted)
+static int ask_for(struct acceptor *acceptor, struct accepted *accepted)
 {
     struct mixin *mixin = acceptor->config->mixin;
     int r = accepted_ask(accepted, &acceptor->config->admission, &acceptor->tally);
@@ -72,7 +72,7 @@ static int ask(struct acceptor *acceptor, struct accepted *accepted)
     return accepted_take_seat(accepted);
 }
 
-static void hold(struct acceptor *acceptor, const struct accepted *accepted)
+static void hold_client(struct acceptor *acceptor, const struct accepted *accepted)
 {
     acceptor->held.accepted = *accepted;
     acceptor->held.again_ms = 0;
@@ -94,16 +94,16 @@ static bool serve_hold_or_refuse(struct acceptor *acceptor, struct accepted *acc
         return true;
     /* Outside of a run nobody would come back to it. */
     if (r == -EAGAIN && accepted->stop_fd >= 0)
-        hold(acceptor, accepted);
+        hold_client(acceptor, accepted);
     else
         accepted_turn_away(accepted, &acceptor->config->admission, r, &acceptor->tally);
     return false;
 }
 
-static bool admit(struct acceptor *acceptor, struct accepted *accepted)
+static bool admit_accepted(struct acceptor *acceptor, struct accepted *accepted)
 {
     tally_add(&acceptor->tally, TALLY_ACCEPTED, 1);
-    return serve_hold_or_refuse(acceptor, accepted, ask(acceptor, accepted));
+    return serve_hold_or_refuse(acceptor, accepted, ask_for(acceptor, accepted));
 }
 
 void acceptor_admit_held(struct acceptor *acceptor, int stop_fd)
@@ -140,7 +140,7 @@ static int receive_one(struct acceptor *acceptor, const struct listening *listen
     accepted.peer_len = accepted.packet->peer_len;
     tally_add(&acceptor->tally, TALLY_BYTES_IN, accepted.packet->len);
     tally_add(&acceptor->tally, TALLY_TRUNCATED, accepted.packet->truncated);
-    return admit(acceptor, &accepted);
+    return admit_accepted(acceptor, &accepted);
 }
 
 /* The next client of a stream's listener, whose address is left in *peer. 0, or -errno. */
@@ -171,7 +171,7 @@ static int accept_one(struct acceptor *acceptor, const struct listening *listeni
     if (listening->listener.type == SOCK_DGRAM)
         return receive_one(acceptor, listening, stop_fd);
     r = accept_client(listening, stop_fd, &peer, &accepted);
-    return r < 0 ? r : admit(acceptor, &accepted);
+    return r < 0 ? r : admit_accepted(acceptor, &accepted);
 }
 
 /* ------------------------------------------------------------------ accepting ----------- */
@@ -236,7 +236,7 @@ static int accept_if_asked(struct acceptor *acceptor, const struct listening *li
     if (r < 0)
         return r;
     if (sys_poll_one(accepted.fd, POLLIN, 0) > 0)
-        return admit(acceptor, &accepted);
+        return admit_accepted(acceptor, &accepted);
     sys_close(accepted.fd);
     return 0;
 }

@@ -74,8 +74,8 @@ int acceptor_init(struct acceptor *acceptor, const struct acceptor_config *confi
 void acceptor_fini(struct acceptor *acceptor);
 
 /*
- * Takes over an open listener; what comes by it is the endpoint's, which outlives the acceptor. 0, or
- * -errno and the listener is still the caller's.
+ * Takes over an open listener; what comes by it is the endpoint's, which outlives the acceptor. 0,
+ * or -errno and the listener is still the caller's.
  */
 int acceptor_add(struct acceptor *acceptor, const struct listener *listener,
                  const struct endpoint *endpoint);
@@ -104,8 +104,8 @@ void acceptor_leave_to_parent(struct acceptor *acceptor);
 int acceptor_admit_one(struct acceptor *acceptor, size_t i);
 
 /*
- * The same with who is held, and with those who wait in the backlogs and have asked, as far as there
- * is room: a listener that is closed resets them. It ends however many come meanwhile.
+ * The same with who is held, and with those who wait in the backlogs and have asked, as far as
+ * there is room: a listener that is closed resets them. It ends however many come meanwhile.
  */
 void acceptor_admit_waiting(struct acceptor *acceptor);
 

@@ -83,18 +83,22 @@ static void wait_for(const struct doorman *doorman, int fd, int timeout_ms)
         mixin->reap(mixin);
 }
 
-/* The listener that is the next in turn of those where a client waits, or NULL. */
-static const struct listening *find_waiting(const struct doorman *doorman, uint64_t *ret_token)
+/* The token of a listener where a client waits: 1, 0: none does, or -errno. They come in turn. */
+static int next_waiting(const struct doorman *doorman, uint64_t *ret_token)
 {
     struct epoll_event event;
-    const struct acceptor *acceptor;
+    int n = sys_epoll_wait(doorman->fd, &event, 1, 0);
 
-    /* One at a time: the kernel takes the listeners in turn. */
-    if (sys_epoll_wait(doorman->fd, &event, 1, 0) <= 0)
-        return NULL;
-    *ret_token = event.data.u64;
-    acceptor = &doorman->acceptors[event.data.u64 >> 32];
-    return &acceptor->listening[(uint32_t)event.data.u64];
+    if (n > 0)
+        *ret_token = event.data.u64;
+    return n;
+}
+
+static bool has_room(const struct doorman *doorman, uint64_t token)
+{
+    const struct acceptor *acceptor = &doorman->acceptors[token >> 32];
+
+    return !quota_is_used_up(acceptor->listening[(uint32_t)token].endpoint->quota);
 }
 
 static size_t count_listeners(const struct doorman *doorman)
@@ -106,22 +110,22 @@ static size_t count_listeners(const struct doorman *doorman)
     return n;
 }
 
-/* 1; or -EAGAIN: no client waits, or it went to somebody else; or -EUSERS: only for room. */
+/* 1; -EAGAIN: no client waits, or it went to somebody else; -EUSERS: all wait for room; -errno. */
 static int serve_next(struct doorman *doorman)
 {
-    int r = -EAGAIN;
+    int none = -EAGAIN;
 
-    for (size_t n = count_listeners(doorman); n > 0; n--) {
+    for (size_t left = count_listeners(doorman); left > 0; left--) {
         uint64_t token;
-        const struct listening *listening = find_waiting(doorman, &token);
+        int n = next_waiting(doorman, &token);
 
-        if (!listening)
-            return r;
-        if (!quota_is_used_up(listening->endpoint->quota))
+        if (n <= 0)
+            return n < 0 ? n : none;
+        if (has_room(doorman, token))
             return acceptor_admit_one(&doorman->acceptors[token >> 32], (uint32_t)token);
-        r = -EUSERS;
+        none = -EUSERS;
     }
-    return r;
+    return none;
 }
 
 /* Is there room for anybody who waits? */

@@ -1,6 +1,6 @@
 /*
- * line.c - the shared listeners of a child of WEIR_PREFORK: when it stands in line for their clients.
- * Who has no room leaves the line before it is called, for it can't pass the call on.
+ * line.c - the shared listeners of a child of WEIR_PREFORK: when it stands in line for their
+ * clients. Who has no room leaves the line before it is called, for it can't pass the call on.
  */
 #include "engine/accept/acceptor_parts.h"
 
@@ -25,7 +25,7 @@ void acceptor_leave_lines(struct acceptor *acceptor)
 }
 
 /* Of the listeners that share a quota one where somebody waits, or NULL. */
-static const struct listening *find_waiting(const struct acceptor *acceptor,
+static const struct listening *find_waiting_in_line(const struct acceptor *acceptor,
                                             const struct quota *quota)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++) {
@@ -40,7 +40,7 @@ static const struct listening *find_waiting(const struct acceptor *acceptor,
 
 static void rest_out_of_line(struct acceptor *acceptor, const struct quota *quota)
 {
-    const struct listening *waiting = find_waiting(acceptor, quota);
+    const struct listening *waiting = find_waiting_in_line(acceptor, quota);
 
     if (waiting)
         acceptor_rest_while_full(acceptor, waiting->endpoint);

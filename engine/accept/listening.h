@@ -22,10 +22,10 @@
  *              until_ms                                       or ASIDE    moment has passed
  *   LENT       the workers           listening_take_back      -> WATCHED  the rush is over, or a
  *              (side_door.h)                                              worker has shut the door
- *   ASIDE      other processes       listening_stand_in_line  -> IN_LINE  before the acceptor sleeps
+ *   ASIDE      other processes       listening_stand_in_line  -> IN_LINE  the acceptor will sleep
  *                                    listening_call           -> READY    the parent says: look
  *                                    listening_rest           -> RESTING
- *   IN_LINE    whichever process is  listening_call           -> READY    this process was the first,
+ *   IN_LINE    whichever process is  listening_call           -> READY    this process was first,
  *              the first in line                              and has left the line
  *                                    listening_leave_line     -> ASIDE    the run is over
  *                                    listening_rest           -> RESTING  before it is called, for
@@ -36,8 +36,8 @@
  *              until_ms
  *   CLOSED     nobody
  *
- * Every state but CLOSED leaves by listening_close. No client is forgotten whose edge comes while the
- * listener rests or is lent: READY begins with accept(2), and ASIDE and LENT are left for a new
+ * Every state but CLOSED leaves by listening_close. No client is forgotten whose edge comes while
+ * the listener rests or is lent: READY begins with accept(2), and ASIDE and LENT are left for a new
  * registration in the set, at which the kernel tells at once of who waits already.
  */
 #ifndef WEIR_LISTENING_H

@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* Those of this quota, or all (NULL): until a connection is closed, or that moment has come. */
-static void rest(struct acceptor *acceptor, const struct quota *quota, uint64_t until_ms)
+static void rest_those_of(struct acceptor *acceptor, const struct quota *quota, uint64_t until_ms)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++) {
         struct listening *listening = &acceptor->listening[i];
@@ -70,7 +70,7 @@ void acceptor_wake_in_time(struct acceptor *acceptor, uint64_t now_ms)
 void acceptor_rest_for_room(struct acceptor *acceptor, const struct quota *quota,
                             uint64_t until_ms)
 {
-    rest(acceptor, quota, until_ms);
+    rest_those_of(acceptor, quota, until_ms);
     /* One that was closed just before we asked told nobody. */
     if (!quota_is_used_up(quota))
         wake_those_with_room(acceptor);
@@ -87,8 +87,8 @@ static uint64_t next_try_ms(const struct acceptor *acceptor)
 void acceptor_rest_while_full(struct acceptor *acceptor, const struct endpoint *endpoint)
 {
     tally_add(&acceptor->tally, TALLY_FULL, 1);
-    log_line(LOG_FULL, "%s: full: %zu connections are open, as many as max_connections, max_children "
-             "or the limit of open files allow, and others wait", endpoint->uri,
+    log_line(LOG_FULL, "%s: full: %zu connections are open, as many as max_connections, "
+             "max_children or the limit of open files allow, and others wait", endpoint->uri,
              quota_open(endpoint->quota));
     room_make(&acceptor->pool->crew);
     acceptor_rest_for_room(acceptor, endpoint->quota, next_try_ms(acceptor));
@@ -104,7 +104,7 @@ static void rest_for_want_of(struct acceptor *acceptor, const char *listen, cons
         log_line(LOG_SHORTAGE, "%s: accepting pauses: %s", listen, what);
     acceptor->complained = true;
     room_make(&acceptor->pool->crew);
-    rest(acceptor, NULL, until_ms);
+    rest_those_of(acceptor, NULL, until_ms);
 }
 
 void acceptor_rest_for_shortage(struct acceptor *acceptor, const struct endpoint *endpoint,

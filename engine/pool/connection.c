@@ -66,7 +66,7 @@ void connection_table_add_quota(struct connection_table *table, struct quota *qu
     table->quotas = quota;
 }
 
-size_t connection_table_open(const struct connection_table *table)
+size_t connection_table_count(const struct connection_table *table)
 {
     size_t open = 0;
 
@@ -341,12 +341,18 @@ void connection_forget(struct connection_table *table, struct connection *conn)
     let_die(table, conn);
 }
 
-void connection_end_output(struct connection *conn)
+static void leave_crowd(struct connection *conn)
 {
-    /* Before the peer learns that it is over: it may come back at once. */
     if (conn->guest)
         crowd_leave(conn->endpoint->crowd, conn->guest);
     conn->guest = NULL;
+}
+
+void connection_end_output(struct connection *conn)
+{
+    /* Before the peer learns that it is over: it may come back at once. */
+    if (conn->kind == CONNECTION_ACCEPTED)
+        leave_crowd(conn);
     conn->ended = true;
     transport_of(conn)->end_output(conn);
 }
@@ -432,13 +438,11 @@ void connection_start(struct connection *conn)
 }
 
 /* RUNNING -> to, unless an event has left its mark: then the mark is taken off. */
-static bool let_go(struct connection *conn, enum connection_state to)
+static bool leave_running(struct connection *conn, enum connection_state to)
 {
-    /*
-     * release: the fiber and the fields, to whoever sees the state. seq_cst: IDLE, then the look
-     * whether there's a drain; store buffering. pairs: connection_ready(), take(), pool_drain()
-     */
+    /* relaxed: a first guess, which the exchange checks. pairs: none */
     uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
+
     for (;;) {
         if (WEIR_UNLIKELY(word & READY)) {
             /* acquire: the edge that the mark tells of. pairs: connection_ready() */
@@ -446,6 +450,11 @@ static bool let_go(struct connection *conn, enum connection_state to)
             conn->drained = false;
             return false;
         }
+        /*
+         * release: the fiber and the fields, to whoever sees the state. seq_cst: IDLE, then the
+         * look whether there's a drain; store buffering. relaxed where it fails: another guess.
+         * pairs: connection_ready(), leave_waiting(), pool_drain()
+         */
         if (WEIR_LIKELY(atomic_compare_exchange_weak_explicit(&conn->state, &word,
                                                          (word & ~STATE) | to,
                                                          memory_order_seq_cst,
@@ -456,20 +465,24 @@ static bool let_go(struct connection *conn, enum connection_state to)
 
 bool connection_park(struct connection *conn)
 {
-    return let_go(conn, CONNECTION_PARKED);
+    return leave_running(conn, CONNECTION_PARKED);
 }
 
 bool connection_keep(struct connection *conn)
 {
-    return let_go(conn, CONNECTION_IDLE);
+    return leave_running(conn, CONNECTION_IDLE);
 }
 
-/* from -> to, keeping the marks. */
-static bool take(struct connection *conn, enum connection_state from, enum connection_state to)
+/* PARKED or IDLE, from -> to, keeping the marks. */
+static bool leave_waiting(struct connection *conn, enum connection_state from,
+                          enum connection_state to)
 {
-    /* seq_cst: what the last owner left, and IDLE before a drain's look. pairs: let_go() */
+    /* relaxed: a first guess, which the exchange checks. pairs: none */
     uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
+
     while ((word & STATE) == from)
+        /* seq_cst: what the last owner left, and IDLE before a drain's look. relaxed where it
+         * fails: another guess. pairs: leave_running() */
         if (atomic_compare_exchange_weak_explicit(&conn->state, &word, (word & ~STATE) | to,
                                                   memory_order_seq_cst, memory_order_relaxed))
             return true;
@@ -478,12 +491,12 @@ static bool take(struct connection *conn, enum connection_state from, enum conne
 
 bool connection_unpark(struct connection *conn)
 {
-    return take(conn, CONNECTION_PARKED, CONNECTION_RUNNING);
+    return leave_waiting(conn, CONNECTION_PARKED, CONNECTION_RUNNING);
 }
 
 bool connection_claim(struct connection *conn)
 {
-    return take(conn, CONNECTION_IDLE, CONNECTION_QUEUED);
+    return leave_waiting(conn, CONNECTION_IDLE, CONNECTION_QUEUED);
 }
 
 void connection_requeue(struct connection *conn)
@@ -499,8 +512,9 @@ enum connection_next connection_ready(struct connection *conn, uint32_t events)
     uint32_t alert = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI) ? ALERT : 0;
     enum connection_next next;
     uint32_t to;
-    /* acquire: what the last owner left; release: our sight of the edge. pairs: let_go() */
+    /* relaxed: a first guess, which the exchange checks. pairs: none */
     uint32_t word = atomic_load_explicit(&conn->state, memory_order_relaxed);
+
     do {
         switch (word & STATE) {
         case CONNECTION_PARKED:
@@ -517,6 +531,8 @@ enum connection_next connection_ready(struct connection *conn, uint32_t events)
             to = word | READY;
             next = CONNECTION_NOTHING;
         }
+        /* acquire: what the last owner left; release: our sight of the edge. relaxed where it
+         * fails: another guess. pairs: leave_running() */
     } while (!atomic_compare_exchange_weak_explicit(&conn->state, &word, to | alert,
                                                     memory_order_acq_rel,
                                                     memory_order_relaxed));

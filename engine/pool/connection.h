@@ -129,7 +129,7 @@ void connection_table_fini(struct connection_table *table);
 void connection_table_add_quota(struct connection_table *table, struct quota *quota);
 
 /* How many are open, against whichever quota. */
-size_t connection_table_open(const struct connection_table *table);
+size_t connection_table_count(const struct connection_table *table);
 
 /* Is this descriptor a connection's already? Any thread. */
 bool connection_table_has(const struct connection_table *table, int fd);

@@ -158,7 +158,8 @@ static bool may_wait_more(const struct worker *worker, unsigned received)
 }
 
 /* More may wait behind a full batch: somebody who sleeps shall receive it while we serve. */
-static void let_go(const struct worker *worker, struct receiver *receiver, unsigned received)
+static void release_socket(const struct worker *worker, struct receiver *receiver,
+                           unsigned received)
 {
     struct handoff *handoff = &receiver->crew->handoff;
     bool full = may_wait_more(worker, received);
@@ -183,7 +184,7 @@ static bool is_admitted(const struct receiver *receiver, const struct packet *pa
 }
 
 /* Those that may come in, into the worker's batch, where a rescuer finds them. How many. */
-static unsigned admit(struct worker *worker, struct receiver *receiver, unsigned received)
+static unsigned admit_received(struct worker *worker, struct receiver *receiver, unsigned received)
 {
     const struct connection *socket = receiver->socket;
     const struct packet_origin origin = {
@@ -215,11 +216,11 @@ void receiver_take_turn(struct worker *worker, struct connection *socket)
     struct receiver *receiver = socket->receiver;
     unsigned received = receive(worker, receiver);
 
-    let_go(worker, receiver, received);
+    release_socket(worker, receiver, received);
     /* What is received holds the receiver: it isn't destroyed while something is open. */
     if (received == 0)
         return;
-    worker_run_slots(worker, WORKER_BATCH, admit(worker, receiver, received));
+    worker_run_slots(worker, WORKER_BATCH, admit_received(worker, receiver, received));
     outbox_flush(worker);
 }
 

@@ -202,7 +202,7 @@ static unsigned accept_locked(struct worker *worker, struct side_door *door,
     return len;
 }
 
-static bool let_in(struct worker *worker, struct side_door *door, const struct caller *caller)
+static bool let_caller_in(struct worker *worker, struct side_door *door, const struct caller *caller)
 {
     struct accepted accepted = {
         .fd = caller->fd, .peer = (const struct sockaddr *)&caller->peer,
@@ -229,7 +229,7 @@ void side_door_enter(struct worker *worker, struct side_door *door)
     len = accept_locked(worker, door, callers);
     pthread_mutex_unlock(&door->lock);
     for (unsigned i = 0; i < len; i++)
-        queued += let_in(worker, door, &callers[i]);
+        queued += let_caller_in(worker, door, &callers[i]);
     if (len > 0)
         connection_table_release(&door->crew->table, door->config.endpoint->quota, len);
     /* One of them is ours: we look into the queue in this turn, or somebody rescues it. */

@@ -32,7 +32,7 @@ struct wait {
 static bool is_empty(struct connection_table *table)
 {
     connection_table_want_room(table, 1);
-    return connection_table_open(table) == 0;
+    return connection_table_count(table) == 0;
 }
 
 /* Waits for timeout_ms at most until something may have changed, and sees to it. */
@@ -131,7 +131,7 @@ void server_close_sockets(struct weir_server *server)
  * This process's copy of what another one serves, or is going to: what its descriptors say is for
  * that one, so they are closed and nothing is said. Threads that it had are not here.
  */
-static void let_go(struct weir_server *server)
+static void let_copy_go(struct weir_server *server)
 {
     server->pool->crew.table.copied = true;
     for (size_t a = 0; a < server->acceptors_len; a++) {
@@ -180,7 +180,7 @@ int weir_server_close(struct weir_server *server)
         return SERVER_REFUSE(-EDEADLK, "the server can't be closed by what its "
                              "own handler has offloaded: use weir_server_stop");
     if (server_is_anothers(server)) {
-        let_go(server);
+        let_copy_go(server);
         return 0;
     }
     r = begin_closing(server);
@@ -200,7 +200,7 @@ int weir_server_close(struct weir_server *server)
     for (size_t i = 0; i < server->acceptors_len; i++)
         acceptor_close_listeners(&server->acceptors[i]);
     end_connections(server);
-    if (connection_table_open(&server->pool->crew.table) == 0)
+    if (connection_table_count(&server->pool->crew.table) == 0)
         server_close_sockets(server);
     server_change_state(server, CLOSED);
     return 0;
@@ -243,7 +243,7 @@ static int check_destroyable(struct weir_server *server)
 /* What has served in another process is left in memory: it may be in the midst of anything. */
 static int destroy_copy(struct weir_server *server)
 {
-    let_go(server);
+    let_copy_go(server);
     if (server_served_by(server) == 0)
         server_free(server);
     return 0;
@@ -267,7 +267,7 @@ int weir_server_destroy(struct weir_server *server)
         return r;
     /* Daemon handlers that still run are left behind, with a thread that waits for them. */
     if (server->options.daemon_threads &&
-        connection_table_open(&server->pool->crew.table) > 0 &&
+        connection_table_count(&server->pool->crew.table) > 0 &&
         thread_start_detached(wait_and_free, server) == 0)
         return 0;
     wait_and_free(server);
