@@ -548,7 +548,8 @@ int weir_server_activate(struct weir_server *server);
  * -EBUSY it serves already, or a thread is in weir_handle_request; -EBADF it is closed; -EINVAL it
  * does not listen yet (see weir_server_bind); -EDEADLK from a handler; -ESRCH it is another
  * process's (see weir_server_destroy); -EAGAIN, -EMFILE, -ENOMEM threads, processes, descriptors or
- * memory can't be had; -ECHILD the children of WEIR_PREFORK end before they accept.
+ * memory can't be had, or no descriptor for a single client; -ECHILD the children of WEIR_PREFORK end
+ * before they accept.
  */
 int weir_serve_forever(struct weir_server *server);
 int weir_server_start(struct weir_server *server);
@@ -872,9 +873,9 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  * environment, in whatever build,
  *   - every call by somebody else, and every call on a request that is over or NULL, ends the
  *     program with a line that names the call, the handler and the rule;
- *   - a line tells of a handler that has held its worker for a second (stall_warn_ms), and that it
- *     waits for a lock if it does. Nobody can tell which handler has the lock, for the C library
- *     does not say which ones a thread holds.
+ *   - a line tells of a handler that has held its worker for a second (stall_warn_ms), and whether
+ *     it waits in futex(2), as who waits for a lock does. Nobody can tell which handler has the
+ *     lock, for the C library does not say which ones a thread holds.
  * A weir that was built without NDEBUG looks for the calls always. What is not found: a request
  * that is over and whose memory is a new one's by now, and what a handler kept of its thread's own.
  */

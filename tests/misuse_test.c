@@ -659,8 +659,8 @@ static _Noreturn void hold_and_wait(int standard_error)
 static void a_worker_that_waits_for_a_lock_is_told_of(void **state)
 {
     static const char begin[] = "weir: handler 'holding' has held worker 0 for ";
-    static const char end[] = " ms without waiting: it waits for a lock, which a handler may have "
-                              "held across a call that parks\n";
+    static const char end[] = " ms without waiting: it waits in futex(2), as for a lock: a handler "
+                              "may have held one across a call that parks\n";
     char said[512] = "";
     int ends[2];
     FILE *lines;

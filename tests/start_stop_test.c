@@ -1,7 +1,8 @@
 /*
  * start_stop_test.c - a start and a stop in which one call fails: the first, the second, and so on, of
  * each kind, under each concurrency. The server is refused with a sentence, or it serves; and
- * afterwards nothing is left: no descriptor, thread, child or path.
+ * afterwards nothing is left: no descriptor, thread, child or path. And a start with too few
+ * descriptors.
  *
  * Calls are counted, and fail, as they are linked (--wrap, in BUILD), those of children too. Each
  * trial is a process of its own.
@@ -9,7 +10,9 @@
 #include "tests/support.h"
 
 #include <dirent.h>
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -277,6 +280,50 @@ static void try(enum weir_concurrency how, enum weir_dispatch dispatch, enum pha
     check_nothing_is_left(threads, descriptors);
 }
 
+/* More descriptors make no difference to any concurrency with one listener. */
+#define DESCRIPTORS_ENOUGH 40
+
+/* The client's socket is there before descriptors are scarce. */
+static void converse_by(int client, struct weir_server *server)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    const struct timeval plenty = { .tv_sec = PLENTY_MS / 1000 };
+    char uri[WEIR_ADDRESS_SIZE];
+    char answer[8] = "";
+
+    weir_server_address(server, 0, uri, sizeof(uri));
+    to.sin_port = htons((in_port_t)strtoul(strrchr(uri, ':') + 1, NULL, 10));
+    setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &plenty, sizeof(plenty));
+    if (connect(client, (const struct sockaddr *)&to, sizeof(to)) < 0 ||
+        send(client, "x\n", 2, MSG_NOSIGNAL) != 2 ||
+        recv(client, answer, 7, MSG_WAITALL) != 7)
+        complain("it has started, and does not serve");
+}
+
+/* So many may be opened from now on. Returns true if the server has started, and serves. */
+static bool try_with_descriptors(enum weir_concurrency how, enum weir_dispatch dispatch,
+                                 unsigned spare)
+{
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct weir_server *server = NULL;
+    int r;
+
+    support_leave_descriptors(spare);
+    r = weir_server_create(&server, WEIR_OPTIONS(
+            .listen = "tcp://127.0.0.1:0", .handler = &handler, .concurrency = how,
+            .dispatch = dispatch, .workers = how == WEIR_POOL || how == WEIR_PREFORK ? 2 : 0,
+            .processes = how == WEIR_PREFORK ? 1 : 0, .handle_error = ignore_error,
+            .drain_timeout_ms = 1));
+    if (r == 0)
+        r = weir_server_start(server);
+    if (r < 0)
+        check_reason(r);
+    else
+        converse_by(client, server);
+    weir_server_destroy(server);
+    return r == 0;
+}
+
 /* ------------------------------------------------------------------ all of them ------- */
 
 static struct way {
@@ -328,6 +375,30 @@ static void a_start_in_which_a_call_fails(void **state)
     each_call_may_fail(START);
 }
 
+/* Who listens serves: with too few descriptors for a single client a server says so at once. */
+static void with_few_descriptors_it_does_not_start_or_serves(void **state)
+{
+    (void)state;
+    plan->armed = false;
+    for (unsigned spare = 0; spare <= DESCRIPTORS_ENOUGH; spare++) {
+        int status = -1;
+        pid_t pid;
+
+        strcpy(plan->complaint, "it has crashed");
+        fflush(NULL);
+        pid = fork();
+        if (pid == 0) {
+            alarm(TRIAL_S);
+            _exit(!try_with_descriptors(way.concurrency, way.dispatch, spare) &&
+                  spare == DESCRIPTORS_ENOUGH);
+        }
+        waitpid(pid, &status, 0);
+        if (status != 0)
+            fail_msg("%s, %u descriptors: %s (status %x)", way.name, spare, plan->complaint,
+                     (unsigned)status);
+    }
+}
+
 static void a_stop_in_which_a_call_fails(void **state)
 {
     (void)state;
@@ -347,6 +418,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_start_in_which_a_call_fails),
         cmocka_unit_test(a_stop_in_which_a_call_fails),
+        cmocka_unit_test(with_few_descriptors_it_does_not_start_or_serves),
     };
     int failed = 0;
 

@@ -231,10 +231,11 @@ static bool is_stuck(struct pool *pool, struct worker *worker, struct pool_watch
 }
 
 /*
- * Who holds a lock the kernel does not know, nor does glibc tell of any but robust mutexes. But the
- * kernel says in which system call a thread is.
+ * Nobody can say that it is a lock that a thread waits for, nor who holds it: glibc tells of no
+ * mutexes but robust ones. The kernel says in which system call a thread is: locks, condition
+ * variables and joins wait in futex(2).
  */
-static bool waits_for_lock(const struct worker *worker)
+static bool waits_in_futex(const struct worker *worker)
 {
     /* relaxed: written before the first handler. pairs: worker.c's worker_main() */
     pid_t tid = atomic_load_explicit(&worker->tid, memory_order_relaxed);
@@ -272,8 +273,9 @@ static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_
     tally_add(&pool->tally, TALLY_STALLS, 1);
     log_line(LOG_STALL, "handler '%s' has held worker %u for %llu ms without waiting%s", inside,
              worker->index, (unsigned long long)held_ms,
-             pool->config.explain_stalls && waits_for_lock(worker)
-                 ? ": it waits for a lock, which a handler may have held across a call that parks"
+             pool->config.explain_stalls && waits_in_futex(worker)
+                 ? ": it waits in futex(2), as for a lock: a handler may have held one across a "
+                   "call that parks"
                  : "");
 }
 

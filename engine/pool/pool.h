@@ -20,7 +20,7 @@
 struct pool_config {
     struct crew_config crew;    /* watched is the pool's to say */
     uint32_t stall_warn_ms;     /* 0: nobody is warned of stuck handlers */
-    bool explain_stalls;        /* says of one that waits for a lock that it does */
+    bool explain_stalls;        /* says of one that waits in futex(2) that it does */
     const int *cpus;            /* worker i is bound to cpus[i mod cpus_len]; kept, not copied */
     size_t cpus_len;            /* 0: to none */
 };

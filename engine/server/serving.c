@@ -14,6 +14,7 @@
  */
 #include "engine/server/server.h"
 
+#include "engine/base/sys.h"
 #include "engine/base/thread.h"
 #include "engine/modes/process.h"
 #include "engine/pool/offload.h"
@@ -221,6 +222,43 @@ void server_change_state(struct weir_server *server, enum server_state state)
     pthread_mutex_unlock(&server->lock);
 }
 
+static bool has_stream_listener(const struct weir_server *server)
+{
+    const struct acceptor *first = &server->acceptors[0];
+
+    for (size_t i = 0; i < first->listening_len; i++)
+        if (first->listening[i].listener.type == SOCK_STREAM)
+            return true;
+    return false;
+}
+
+/*
+ * Returns -EMFILE or the like if there is no descriptor for a client, nor anything open that may
+ * give one back: the server would listen and serve nobody.
+ */
+static int check_room_for_a_client(struct weir_server *server)
+{
+    int fd;
+    int r;
+
+    if (!server->mixin->accepts_here || !has_stream_listener(server) ||
+        connection_table_count(&server->pool->crew.table) > 0)
+        return 0;
+    r = server->mixin->prepare(server->mixin);
+    if (r < 0)
+        return r;
+    fd = sys_eventfd();
+    sys_close(fd);
+    return fd < 0 ? fd : 0;
+}
+
+/* What begin_accepting has begun, for who does not run the first acceptor after all. */
+static void end_accepting(struct weir_server *server)
+{
+    stop_further_acceptors(server);
+    server->mixin->end(server->mixin);
+}
+
 /* All that may fail. */
 static int begin_accepting(struct weir_server *server)
 {
@@ -229,16 +267,11 @@ static int begin_accepting(struct weir_server *server)
     if (r < 0)
         return r;
     r = start_further_acceptors(server);
+    if (r == 0)
+        r = check_room_for_a_client(server);
     if (r < 0)
-        server->mixin->end(server->mixin);
+        end_accepting(server);
     return r;
-}
-
-/* For who does not run the first acceptor after all: its run would end with this. */
-static void end_accepting(struct weir_server *server)
-{
-    stop_further_acceptors(server);
-    server->mixin->end(server->mixin);
 }
 
 /* There is no serving after all: the server is as it was before. */
