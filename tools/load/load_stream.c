@@ -216,9 +216,6 @@ static void conn_hung_up(struct lane *lane, struct conn *conn, uint64_t now_ns)
     conn_rest(lane, conn, now_ns);
 }
 
-/* Further down: what is sent may end a connection, and so open the next. */
-static void send_at_once(struct lane *lane, struct conn *conn, uint64_t now_ns);
-
 static void conn_open(struct lane *lane, struct conn *conn, uint64_t now_ns)
 {
     struct streams *streams = lane->state;
@@ -230,7 +227,6 @@ static void conn_open(struct lane *lane, struct conn *conn, uint64_t now_ns)
     if (r == 0) {
         conn->opening = true;
         streams->opening++;
-        send_at_once(lane, conn, now_ns);
     } else if (r == -EAGAIN && lane->address->kind == ADDRESS_UNIX) {
         conn_close(lane, conn);         /* its backlog is full: no error, but later */
         conn_rest(lane, conn, now_ns);
@@ -239,6 +235,24 @@ static void conn_open(struct lane *lane, struct conn *conn, uint64_t now_ns)
             streams->error = r;
         conn_fail(lane, conn, LOAD_CANNOT_CONNECT, now_ns);
     }
+}
+
+static void conn_opened(struct lane *lane, struct conn *conn, uint64_t now_ns)
+{
+    struct streams *streams = lane->state;
+
+    conn->opening = false;
+    streams->opening--;
+    streams->connected = true;
+    histogram_add(&lane->result.connect, clock_since(conn->active_ns, now_ns));
+    conn->active_ns = now_ns;
+    if (set_waits_out(lane, conn, false) < 0)
+        conn_fail(lane, conn, LOAD_CANNOT_CONNECT, now_ns);
+}
+
+static bool is_open(const struct conn *conn)
+{
+    return conn->fd >= 0 && !conn->opening;
 }
 
 /* ------------------------------------------------------------------ writing ----------- */
@@ -307,7 +321,7 @@ static bool has_room(const struct lane *lane, const struct conn *conn)
     if (conn->role != ASKS || conn->resting || under_way >= lane->options->in_flight)
         return false;
     if (!conn_ends(lane, conn))
-        return conn->fd >= 0 && !conn->opening;
+        return is_open(conn);
     return conn->fd < 0 ? under_way < lane->options->per_connection
                         : conn->begun - conn->base < lane->options->per_connection;
 }
@@ -345,13 +359,25 @@ static struct conn *ready_pop(struct lane *lane)
     return conn;
 }
 
+/*
+ * On loopback a connection is there at once, and a request may follow as it does from a client that
+ * blocks in connect: a server that tries to read what it accepted finds it.
+ */
+static void conn_open_and_send(struct lane *lane, struct conn *conn, uint64_t now_ns)
+{
+    conn_open(lane, conn, now_ns);
+    if (conn->opening && conn->role == ASKS && conn->begun != conn->first &&
+        write_some(lane, conn, SIZE_MAX, now_ns) > 0)
+        conn_opened(lane, conn, lane_clock_ns());
+}
+
 /* What was begun goes out, or will when the connection is there. */
 static void conn_send(struct lane *lane, struct conn *conn, uint64_t now_ns)
 {
-    if (conn->fd >= 0 && !conn->opening)
+    if (conn->fd < 0 && conn->begun != conn->first)
+        conn_open_and_send(lane, conn, now_ns);
+    if (is_open(conn))
         conn_write(lane, conn, now_ns);
-    else if (conn->fd < 0 && conn->begun != conn->first)
-        conn_open(lane, conn, now_ns);
 }
 
 /*
@@ -393,14 +419,23 @@ static void dispatch(struct lane *lane, uint64_t now_ns)
 
 /* ------------------------------------------------------------------ replies ----------- */
 
+/* A connection that ends is opened for a request, any other to be there. */
+static void conn_start(struct lane *lane, struct conn *conn, uint64_t now_ns)
+{
+    if (conn_ends(lane, conn)) {
+        conn_feed(lane, conn, now_ns);
+        return;
+    }
+    conn_open_and_send(lane, conn, now_ns);
+    if (is_open(conn))
+        conn_feed(lane, conn, conn->active_ns);
+}
+
 /* Done with a connection, and not with asking. What was not answered is asked again. */
 static void conn_renew(struct lane *lane, struct conn *conn, uint64_t now_ns)
 {
     conn_close(lane, conn);
-    if (conn_ends(lane, conn))
-        conn_feed(lane, conn, now_ns);
-    else
-        conn_open(lane, conn, now_ns);
+    conn_start(lane, conn, now_ns);
 }
 
 static void request_done(struct lane *lane, struct conn *conn, uint64_t now_ns)
@@ -530,7 +565,7 @@ static void conn_read(struct lane *lane, struct conn *conn, uint32_t events)
         if (conn->role != STALLS && !take(lane, conn, streams->buf, (size_t)n, now_ns))
             return;
         conn_feed(lane, conn, now_ns);
-    } while (conn->fd >= 0 && !conn->opening &&
+    } while (is_open(conn) &&
              (n == RECV_SIZE || events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)));
 }
 
@@ -550,7 +585,7 @@ static void trickle(struct lane *lane, struct conn *conn, uint64_t now_ns)
 {
     ssize_t n;
 
-    if (conn->fd < 0 || conn->opening || conn->first != conn->written)
+    if (!is_open(conn) || conn->first != conn->written)
         return;
     if (conn->begun == conn->written)
         conn->begun++;
@@ -574,35 +609,6 @@ static void trickle_all(struct lane *lane, uint64_t now_ns)
 
 /* ------------------------------------------------------------------ events ------------ */
 
-static void conn_opened(struct lane *lane, struct conn *conn)
-{
-    struct streams *streams = lane->state;
-    uint64_t now_ns = lane_clock_ns();
-
-    conn->opening = false;
-    streams->opening--;
-    streams->connected = true;
-    histogram_add(&lane->result.connect, clock_since(conn->active_ns, now_ns));
-    conn->active_ns = now_ns;
-    if (set_waits_out(lane, conn, false) < 0)
-        conn_fail(lane, conn, LOAD_CANNOT_CONNECT, now_ns);
-    else if (conn->role == STALLS)
-        stall(lane, conn, now_ns);
-    else
-        conn_feed(lane, conn, now_ns);
-}
-
-/*
- * On loopback a connection is there at once, and a request may follow as it does from a client that
- * blocks in connect: a server that tries to read what it accepted finds it.
- */
-static void send_at_once(struct lane *lane, struct conn *conn, uint64_t now_ns)
-{
-    if (conn->role == ASKS && conn->begun != conn->first &&
-        write_some(lane, conn, SIZE_MAX, now_ns) > 0)
-        conn_opened(lane, conn);
-}
-
 static void opening_failed(struct lane *lane, struct conn *conn)
 {
     struct streams *streams = lane->state;
@@ -615,20 +621,33 @@ static void opening_failed(struct lane *lane, struct conn *conn)
     conn_fail(lane, conn, LOAD_CANNOT_CONNECT, lane_clock_ns());
 }
 
+/* False: it is not open. */
+static bool handle_opening(struct lane *lane, struct conn *conn, uint32_t events)
+{
+    uint64_t now_ns = lane_clock_ns();
+
+    if (events & EPOLLERR)
+        opening_failed(lane, conn);
+    else if (events & EPOLLOUT)
+        conn_opened(lane, conn, now_ns);
+    if (!is_open(conn))
+        return false;
+    if (conn->role == STALLS)
+        stall(lane, conn, now_ns);
+    else
+        conn_feed(lane, conn, now_ns);
+    return true;
+}
+
 static void handle(struct lane *lane, struct conn *conn, uint32_t events)
 {
     if (conn->opening) {
-        if (events & EPOLLERR) {
-            opening_failed(lane, conn);
+        if (!handle_opening(lane, conn, events))
             return;
-        }
-        if (!(events & EPOLLOUT))
-            return;
-        conn_opened(lane, conn);
     } else if (events & EPOLLOUT && conn->waits_out) {
         conn_write(lane, conn, lane_clock_ns());
     }
-    if (conn->fd >= 0 && !conn->opening && events & ~(uint32_t)EPOLLOUT)
+    if (is_open(conn) && events & ~(uint32_t)EPOLLOUT)
         conn_read(lane, conn, events);
 }
 
@@ -650,14 +669,6 @@ static uint64_t openings_due(const struct lane *lane, uint64_t now_ns)
         return left;
     due = pace_due(&streams->ramp, now_ns);
     return due < left ? due : left;
-}
-
-static void conn_start(struct lane *lane, struct conn *conn, uint64_t now_ns)
-{
-    if (conn_ends(lane, conn))
-        conn_feed(lane, conn, now_ns);
-    else
-        conn_open(lane, conn, now_ns);
 }
 
 static void open_due(struct lane *lane, uint64_t now_ns)
