@@ -217,7 +217,7 @@ int acceptor_admit_one(struct acceptor *acceptor, size_t i)
     if (r < 0) {
         if (r != -EAGAIN) {
             tally_add(&acceptor->tally, TALLY_ACCEPT_ERRORS, 1);
-            room_make(&acceptor->pool->crew);
+            room_make(&acceptor->pool->crew, NULL);
         }
         return r;
     }

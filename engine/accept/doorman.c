@@ -94,11 +94,11 @@ static int next_waiting(const struct doorman *doorman, uint64_t *ret_token)
     return n;
 }
 
-static bool has_room(const struct doorman *doorman, uint64_t token)
+static struct quota *quota_of(const struct doorman *doorman, uint64_t token)
 {
     const struct acceptor *acceptor = &doorman->acceptors[token >> 32];
 
-    return !quota_is_used_up(acceptor->listening[(uint32_t)token].endpoint->quota);
+    return acceptor->listening[(uint32_t)token].endpoint->quota;
 }
 
 static size_t count_listeners(const struct doorman *doorman)
@@ -121,8 +121,9 @@ static int serve_next(struct doorman *doorman)
 
         if (n <= 0)
             return n < 0 ? n : none;
-        if (has_room(doorman, token))
+        if (!quota_is_used_up(quota_of(doorman, token)))
             return acceptor_admit_one(&doorman->acceptors[token >> 32], (uint32_t)token);
+        room_make(&doorman->acceptors->pool->crew, quota_of(doorman, token));
         none = -EUSERS;
     }
     return none;
@@ -146,7 +147,6 @@ static void wait_for_room(const struct doorman *doorman, int timeout_ms)
 {
     struct crew *crew = &doorman->acceptors->pool->crew;
 
-    room_make(crew);
     if (timeout_ms < 0 || timeout_ms > ACCEPTOR_REST_MS)
         timeout_ms = ACCEPTOR_REST_MS;
     connection_table_want_room(&crew->table, SIZE_MAX);

@@ -77,11 +77,11 @@ void acceptor_rest_for_room(struct acceptor *acceptor, const struct quota *quota
 }
 
 /* A connection that is kept may make room, and tells nobody when it is; only a pool's does. */
-static uint64_t next_try_ms(const struct acceptor *acceptor)
+static uint64_t next_try_ms(const struct acceptor *acceptor, const struct quota *quota)
 {
     if (!acceptor->config->mixin->has_workers)
         return CLOCK_NEVER;
-    return clock_earlier(clock_ms() + ACCEPTOR_REST_MS, room_next_ms(&acceptor->pool->crew));
+    return clock_earlier(clock_ms() + ACCEPTOR_REST_MS, room_next_ms(quota));
 }
 
 void acceptor_rest_while_full(struct acceptor *acceptor, const struct endpoint *endpoint)
@@ -90,8 +90,8 @@ void acceptor_rest_while_full(struct acceptor *acceptor, const struct endpoint *
     log_line(LOG_FULL, "%s: full: %zu connections are open, as many as max_connections, "
              "max_children or the limit of open files allow, and others wait", endpoint->uri,
              quota_open(endpoint->quota));
-    room_make(&acceptor->pool->crew);
-    acceptor_rest_for_room(acceptor, endpoint->quota, next_try_ms(acceptor));
+    room_make(&acceptor->pool->crew, endpoint->quota);
+    acceptor_rest_for_room(acceptor, endpoint->quota, next_try_ms(acceptor, endpoint->quota));
 }
 
 /* ------------------------------------------------------------------ want -------------- */
@@ -103,7 +103,7 @@ static void rest_for_want_of(struct acceptor *acceptor, const char *listen, cons
     if (!acceptor->complained)
         log_line(LOG_SHORTAGE, "%s: accepting pauses: %s", listen, what);
     acceptor->complained = true;
-    room_make(&acceptor->pool->crew);
+    room_make(&acceptor->pool->crew, NULL);
     rest_those_of(acceptor, NULL, until_ms);
 }
 

@@ -14,10 +14,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct quota {
     size_t max;
     _Atomic size_t open;    /* accepted and not yet closed, and what is held or lent */
+    _Atomic uint64_t room_next_ns;  /* room.c looks for idle ones of its; not before then */
     struct quota *next;     /* of the same table */
 };
 

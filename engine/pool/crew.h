@@ -41,7 +41,7 @@ struct crew {
      */
     int drain_fd;
     int cancel_fd;
-    _Atomic uint64_t room_next_ns;  /* room.c walks the table; not before then */
+    _Atomic uint64_t room_next_ns;  /* room.c looks for idle ones of any quota's; not before */
     _Atomic bool draining;  /* nothing is kept any more */
     _Atomic bool cancelled; /* nobody waits any more */
     _Atomic bool stopping;  /* the workers' threads end */

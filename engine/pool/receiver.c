@@ -113,11 +113,11 @@ static struct quota *quota_of(const struct receiver *receiver)
 
 static bool is_full(const struct receiver *receiver)
 {
-    const struct quota *quota = quota_of(receiver);
+    struct quota *quota = quota_of(receiver);
 
     if (WEIR_LIKELY(!quota_is_used_up(quota)))
         return false;
-    room_make(receiver->crew);
+    room_make(receiver->crew, quota);
     /* The acceptor kicks us then. One that was closed just before we asked told nobody. */
     connection_table_want_room(&receiver->crew->table, SIZE_MAX);
     return quota_is_used_up(quota);

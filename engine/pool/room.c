@@ -22,6 +22,7 @@
 
 /* The longest idle of those that were seen, the longest first. */
 struct longest {
+    const struct quota *quota;              /* of which they are; NULL: of any */
     uint64_t now_ms;
     size_t idle;                            /* seen at all */
     unsigned len;
@@ -49,6 +50,8 @@ static void consider(struct connection *conn, void *arg)
     unsigned at;
 
     if (conn->kind != CONNECTION_ACCEPTED || connection_state(conn) != CONNECTION_IDLE)
+        return;
+    if (longest->quota && conn->endpoint->quota != longest->quota)
         return;
     longest->idle++;
     since_ms = rests_since_ms(longest, conn);
@@ -84,16 +87,16 @@ static unsigned end_some(struct crew *crew, const struct longest *longest)
 }
 
 /* True: nobody else does, and the last walk is long enough ago. */
-static bool may_walk(struct crew *crew, uint64_t now_ns)
+static bool may_walk(_Atomic uint64_t *walk_next_ns, uint64_t now_ns)
 {
     /* relaxed: a moment; of several that see it come, one exchanges. pairs: rest_from_walking() */
-    uint64_t next_ns = atomic_load_explicit(&crew->room_next_ns, memory_order_relaxed);
+    uint64_t next_ns = atomic_load_explicit(walk_next_ns, memory_order_relaxed);
     return now_ns >= next_ns &&
-           atomic_compare_exchange_strong_explicit(&crew->room_next_ns, &next_ns, CLOCK_NEVER,
+           atomic_compare_exchange_strong_explicit(walk_next_ns, &next_ns, CLOCK_NEVER,
                                                    memory_order_relaxed, memory_order_relaxed);
 }
 
-static void rest_from_walking(struct crew *crew, uint64_t began_ns, bool in_vain)
+static void rest_from_walking(_Atomic uint64_t *walk_next_ns, uint64_t began_ns, bool in_vain)
 {
     uint64_t now_ns = clock_ns();
     uint64_t pause_ns = clock_since(began_ns, now_ns) * PAUSE_WALKS;
@@ -102,30 +105,31 @@ static void rest_from_walking(struct crew *crew, uint64_t began_ns, bool in_vain
     if (pause_ns < least_ns)
         pause_ns = least_ns;
     /* relaxed: a moment. pairs: may_walk() */
-    atomic_store_explicit(&crew->room_next_ns, now_ns + pause_ns, memory_order_relaxed);
+    atomic_store_explicit(walk_next_ns, now_ns + pause_ns, memory_order_relaxed);
 }
 
-unsigned room_make(struct crew *crew)
+unsigned room_make(struct crew *crew, struct quota *quota)
 {
+    _Atomic uint64_t *walk_next_ns = quota ? &quota->room_next_ns : &crew->room_next_ns;
     uint64_t now_ns = clock_ns();
-    struct longest longest = { .now_ms = now_ns / 1000000 };
+    struct longest longest = { .quota = quota, .now_ms = now_ns / 1000000 };
     unsigned ended;
 
-    if (crew->drain_fd >= 0 || !may_walk(crew, now_ns))
+    if (crew->drain_fd >= 0 || !may_walk(walk_next_ns, now_ns))
         return 0;
     /* What the walk has seen must still be there when it is claimed. */
     reclaim_enter();
     connection_table_each(&crew->table, consider, &longest);
     ended = end_some(crew, &longest);
     reclaim_exit();
-    rest_from_walking(crew, now_ns, ended == 0);
+    rest_from_walking(walk_next_ns, now_ns, ended == 0);
     return ended;
 }
 
-uint64_t room_next_ms(const struct crew *crew)
+uint64_t room_next_ms(const struct quota *quota)
 {
     /* relaxed: a moment. pairs: none */
-    uint64_t next_ns = atomic_load_explicit(&crew->room_next_ns, memory_order_relaxed);
+    uint64_t next_ns = atomic_load_explicit(&quota->room_next_ns, memory_order_relaxed);
 
     return next_ns / 1000000 + 1;
 }
