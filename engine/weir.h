@@ -156,8 +156,19 @@ struct weir_handler {
 
 /* ------------------------------------------------------------------ addresses --------- */
 
+enum weir_choice {
+    WEIR_DEFAULT = 0,
+    WEIR_YES = 1,
+    WEIR_NO = 2,
+};
+
+/* For a timeout: there is none. For max_per_address: there is no limit. */
+#define WEIR_FOREVER UINT32_MAX
+#define WEIR_ANY_NUMBER UINT32_MAX
+
 /*
- * One address to listen on, and the handler that serves it. Addresses are URIs:
+ * One address to listen on, the handler that serves it, and what else is its own. Addresses are
+ * URIs:
  *
  *   tcp://127.0.0.1:8080   tcp://[::1]:0   tcp://:9999   port 0: the kernel chooses one; no host:
  *                          every address of the machine, of IPv4 and IPv6
@@ -172,10 +183,34 @@ struct weir_handler {
  * Who may connect to a Unix path is for its permissions to say (unix_mode, unix_owner). An abstract
  * name has none: every process of the network namespace may connect, and may have taken the name
  * before us; access rules say who is served.
+ *
+ * The fields below the handler mean what they mean in struct weir_options, and hold for what comes
+ * in by this address. 0 or NULL: the server's option holds. So a listener says WEIR_FOREVER for no
+ * timeout, and WEIR_ANY_NUMBER for no limit of max_per_address; the server's options take these,
+ * too.
+ *
+ * access             These rules stand in place of the server's; weir_server_set_access does not
+ *                    change them. "default allow" lets everybody in.
+ * max_connections    The listener has so many places for itself: its connections do not count
+ *                    among the server's, so an administrator gets in while the server is full. The
+ *                    server's max_connections is lowered to what the limit of descriptors leaves
+ *                    beside the places of all listeners; if it leaves nothing, weir_server_create
+ *                    returns -EMFILE. Under WEIR_FORK the listener has so many children besides
+ *                    max_children; all of them are WEIR_MAX_CHILDREN at most.
+ * max_per_address    The listener counts its connections only, and nobody else counts them.
  */
 struct weir_listen {
     const char *address WEIR_0;
     const struct weir_handler *handler WEIR_0;   /* NULL: options.handler */
+    const char *access WEIR_0;
+    uint32_t max_connections WEIR_0;
+    uint32_t max_per_address WEIR_0;
+    uint32_t backlog WEIR_0;
+    uint32_t read_timeout_ms WEIR_0;
+    uint32_t write_timeout_ms WEIR_0;
+    uint32_t idle_timeout_ms WEIR_0;
+    uint32_t request_timeout_ms WEIR_0;
+    enum weir_choice disable_nagle_algorithm WEIR_0;
 };
 
 /* ------------------------------------------------------------------ who runs them ----- */
@@ -288,12 +323,6 @@ struct weir_failure {
 
 /* ------------------------------------------------------------------ options ----------- */
 
-enum weir_choice {
-    WEIR_DEFAULT = 0,
-    WEIR_YES = 1,
-    WEIR_NO = 2,
-};
-
 /* For wbufsize: nothing is gathered. */
 #define WEIR_UNBUFFERED SIZE_MAX
 
@@ -370,7 +399,7 @@ struct weir_options {
     uint32_t stall_warn_ms WEIR_0;          /* a line tells of a handler that holds its worker for
                                                longer; 0: never (with WEIR_CHECK=1: a second) */
 
-    /* How many at once, and who. verify_request may refuse more. */
+    /* How many at once, and who. verify_request may refuse more. See struct weir_listen as well. */
     uint32_t max_connections WEIR_0;        /* With so many open, accepting pauses, and idle
                                                connections make room: see WEIR_KEEP. 0: as many as
                                                RLIMIT_NOFILE allows; before Linux 6.13, where a
@@ -395,6 +424,8 @@ struct weir_options {
      *
      * What had come in time is taken even if a busy machine, or a handler that holds its worker,
      * lets us look only later.
+     *
+     * Each listener may have others: see struct weir_listen.
      */
     uint32_t read_timeout_ms WEIR_0;        /* of the wait for each arrival, in a read */
     uint32_t write_timeout_ms WEIR_0;       /* of one write or flush in total: see writing */
@@ -596,8 +627,8 @@ int weir_server_fileno(struct weir_server *server);
 /*
  * weir_submit_fd serves a connected stream socket that you have, an end of a socketpair(2) or one
  * that you accepted yourself, as if the server had accepted it: it is counted, timeouts and
- * max_connections hold for it, and the close policy is for it, too. But access, max_per_address and
- * verify_request are not asked. handler NULL is options.handler; it must outlive the server.
+ * max_connections hold for it, the server's and no listener's, and the close policy is for it, too.
+ * But access, max_per_address and verify_request are not asked. handler NULL is options.handler; it must outlive the server.
  *
  * A pool is started if it does not run yet. It needs no acceptor to serve, only for what
  * weir_handle_request says that an acceptor does besides. WEIR_THREAD starts a thread for the
@@ -822,7 +853,8 @@ void weir_access_free(struct weir_access *access);
 /*
  * weir_server_set_access puts rules in force, in place of those before; NULL: everybody may
  * connect. Open connections stay. Acceptors never wait for it: they see the old rules or the new
- * ones, whole, and whoever is accepted after its return is checked by the new ones. Under
+ * ones, whole, and whoever is accepted after its return is checked by the new ones. A listener that
+ * has rules of its own keeps them. Under
  * WEIR_PREFORK new children take the place of those that have the old rules; until then a client
  * may still meet one of the old children, which ends as after a shutdown. In a child it is for that
  * child alone.
@@ -1102,7 +1134,8 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
 /*
  * weir_connect opens a stream to another server, "tcp://host:port", "unix:///path" or "unix:@name",
  * and gives it as a request of its own: every call above works on it, and parks the same fiber. An
- * offload thread looks a name up, and each of its addresses is tried.
+ * offload thread looks a name up, and each of its addresses is tried. The stream has the timeouts of
+ * the listener that req has come in by.
  *
  * timeout_ms bounds all of the connecting. 0 is read_timeout_ms; if that is none either, each
  * address has the kernel's patience, some two minutes.

@@ -256,7 +256,9 @@ static void what_its_creator_named_may_go(void **state)
     char *texts[3];
 
     (void)state;
-    listeners[0] = listeners[1] = (struct weir_listen){ keep(&texts[0], "tcp://127.0.0.1:0"), NULL };
+    listeners[0] = listeners[1] = (struct weir_listen){
+        .address = keep(&texts[0], "tcp://127.0.0.1:0"),
+    };
     server = support_create(WEIR_OPTIONS(
         .listeners = listeners, .listeners_len = 2, .handler = &lines, .concurrency = how,
         .workers = 2, .processes = processes, .access = keep(&texts[1], "default allow\n"),

@@ -385,8 +385,8 @@ static void a_datagram_is_answered_over_every_transport(void **state)
     char path[64];
     char uri[80];
     struct weir_listen listeners[] = {
-        { "udp://127.0.0.1:0", NULL }, { "udp://[::1]:0", NULL }, { uri, NULL },
-        { unix_name(), NULL },
+        { .address = "udp://127.0.0.1:0" }, { .address = "udp://[::1]:0" },
+        { .address = uri }, { .address = unix_name() },
     };
     struct weir_server *server;
 
@@ -707,7 +707,7 @@ static void what_comes_after_a_shutdown_waits_for_the_next_serving(void **state)
 static void refused_senders_are_passed_over(void **state)
 {
     struct weir_listen listeners[] = {
-        { "udp://127.0.0.1:0", NULL }, { unix_name(), NULL },
+        { .address = "udp://127.0.0.1:0" }, { .address = unix_name() },
     };
     char rules[64];
     struct weir_server *server;
@@ -881,7 +881,8 @@ static void a_handler_may_ask_another_server(void **state)
 {
     static char streams[WEIR_ADDRESS_SIZE];
     const struct weir_listen listeners[] = {
-        { "udp://127.0.0.1:0", &relaying }, { streams, &exclaimer },
+        { .address = "udp://127.0.0.1:0", .handler = &relaying },
+        { .address = streams, .handler = &exclaimer },
     };
     struct weir_server *server;
     int fd;
@@ -997,7 +998,7 @@ static void what_is_behind_a_stuck_handler_is_rescued(void **state)
 
 static void a_handler_may_use_the_workers_own_stack(void **state)
 {
-    const struct weir_listen listener = { "udp://127.0.0.1:0", &on_a_thread };
+    const struct weir_listen listener = { .address = "udp://127.0.0.1:0", .handler = &on_a_thread };
     struct weir_server *server = START(.listeners = &listener, .listeners_len = 1);
     int fd = client_of(server, 0);
 
@@ -1110,7 +1111,7 @@ static void *ask_again_and_again(void *arg)
 static void everybody_gets_the_reply_to_his_own_question(void **state)
 {
     struct weir_listen listeners[] = {
-        { "udp://127.0.0.1:0", NULL }, { unix_name(), NULL },
+        { .address = "udp://127.0.0.1:0" }, { .address = unix_name() },
     };
     struct weir_server *server = START(.listeners = listeners, .listeners_len = 2);
     pthread_t threads[CLIENTS];

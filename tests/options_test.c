@@ -363,6 +363,117 @@ static void a_listener_without_a_handler_takes_the_servers(void **state)
     assert_string_equal(options_listen(&options, 1).address, "unix:@b");
 }
 
+static void a_listener_has_what_it_says_and_else_what_the_server_does(void **state)
+{
+    const struct weir_listen listeners[] = {
+        { .address = "unix:@a" },
+        { .address = "unix:@b", .read_timeout_ms = 5, .write_timeout_ms = 6, .idle_timeout_ms = 7,
+          .request_timeout_ms = 8, .backlog = 9, .disable_nagle_algorithm = WEIR_NO },
+        { .address = "unix:@c", .read_timeout_ms = WEIR_FOREVER, .write_timeout_ms = WEIR_FOREVER,
+          .idle_timeout_ms = WEIR_FOREVER, .request_timeout_ms = WEIR_FOREVER },
+    };
+    const struct weir_listen expected[] = {
+        { .address = "unix:@a", .handler = &handler, .read_timeout_ms = 1, .write_timeout_ms = 2,
+          .idle_timeout_ms = 3, .request_timeout_ms = 4, .backlog = 10,
+          .disable_nagle_algorithm = WEIR_YES },
+        { .address = "unix:@b", .handler = &handler, .read_timeout_ms = 5, .write_timeout_ms = 6,
+          .idle_timeout_ms = 7, .request_timeout_ms = 8, .backlog = 9,
+          .disable_nagle_algorithm = WEIR_NO },
+        { .address = "unix:@c", .handler = &handler, .backlog = 10,
+          .disable_nagle_algorithm = WEIR_YES },
+    };
+    struct weir_options options = accepted(WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 3, .handler = &handler, .read_timeout_ms = 1,
+        .write_timeout_ms = 2, .idle_timeout_ms = 3, .request_timeout_ms = 4, .backlog = 10,
+        .disable_nagle_algorithm = true));
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct weir_listen listen = options_listen(&options, i);
+
+        assert_memory_equal(&listen, &expected[i], sizeof(listen));
+    }
+}
+
+static void for_ever_is_as_long_as_0_is(void **state)
+{
+    struct weir_options options = accepted(OPTIONS(
+        .read_timeout_ms = WEIR_FOREVER, .write_timeout_ms = WEIR_FOREVER,
+        .idle_timeout_ms = WEIR_FOREVER, .request_timeout_ms = WEIR_FOREVER,
+        .drain_timeout_ms = WEIR_FOREVER, .timeout_ms = WEIR_FOREVER));
+
+    (void)state;
+    assert_int_equal(options.read_timeout_ms, 0);
+    assert_int_equal(options.write_timeout_ms, 0);
+    assert_int_equal(options.idle_timeout_ms, 0);
+    assert_int_equal(options.request_timeout_ms, 0);
+    assert_int_equal(options.drain_timeout_ms, 0);
+    assert_int_equal(options.timeout_ms, 0);
+}
+
+static void a_listeners_options_have_limits_as_well(void **state)
+{
+    const struct weir_listen too_long = { .address = "unix:@a", .backlog = 3000000000 };
+    const struct weir_listen no_choice = { .address = "unix:@b",
+                                           .disable_nagle_algorithm = (enum weir_choice)3 };
+
+    (void)state;
+    assert_refused(WEIR_OPTIONS(.handler = &handler, .listeners = &too_long, .listeners_len = 1),
+                   "unix:@a: backlog is 3000000000: at most 2147483647");
+    assert_refused(WEIR_OPTIONS(.handler = &handler, .listeners = &no_choice, .listeners_len = 1),
+                   "unix:@b: disable_nagle_algorithm is 3: at most 2");
+}
+
+/* What the server is left with of so many, with a listener that has its own. */
+static uint32_t left_by(uint32_t own, uint32_t servers)
+{
+    const struct weir_listen listeners[] = {
+        { .address = "unix:@a" }, { .address = "unix:@b", .max_connections = own },
+    };
+
+    return accepted(WEIR_OPTIONS(.handler = &handler, .listeners = listeners, .listeners_len = 2,
+                                 .workers = 2, .max_connections = servers)).max_connections;
+}
+
+/* In a child, as above. The server itself takes 15 descriptors. */
+static void a_listeners_own_connections_are_set_aside(void **state)
+{
+    const struct weir_listen greedy[] = {
+        { .address = "unix:@a", .max_connections = 900 },
+        { .address = "unix:@b", .max_connections = 54 },
+    };
+    int status;
+    pid_t child;
+
+    (void)state;
+    child = fork();
+    if (child == 0) {
+        limit_descriptors(1024, 2000);
+        assert_int_equal(left_by(0, 0), 954);
+        assert_int_equal(left_by(100, 0), 854);
+        assert_int_equal(left_by(100, 1000), 1000);
+        assert_int_equal(left_by(100, 5000), 1830);
+        assert_int_equal(left_by(953, 0), 1);
+        assert_refused_with(WEIR_OPTIONS(.handler = &handler, .listeners = greedy,
+                                         .listeners_len = 2, .workers = 2), -EMFILE,
+                            "Too many open files: the listeners' max_connections are 954 in all, "
+                            "and the limit of descriptors (ulimit -n, 1024) leaves none beside them");
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static void children_for_listeners_count_as_children(void **state)
+{
+    const struct weir_listen listen = { .address = "unix:@a", .max_connections = 4057 };
+
+    (void)state;
+    assert_refused(WEIR_OPTIONS(.handler = &handler, .listeners = &listen, .listeners_len = 1,
+                                .concurrency = WEIR_FORK),
+                   "max_children and the listeners' max_connections are 4097 in all: at most 4096");
+}
+
 static void a_stack_of_an_unknown_kind_is_refused(void **state)
 {
     const struct weir_handler odd = { .name = "odd", .handle = handle, .stack = 2 };
@@ -495,6 +606,11 @@ int main(void)
         cmocka_unit_test(one_way_to_give_addresses_is_enough),
         cmocka_unit_test(each_address_needs_a_handler),
         cmocka_unit_test(a_listener_without_a_handler_takes_the_servers),
+        cmocka_unit_test(a_listener_has_what_it_says_and_else_what_the_server_does),
+        cmocka_unit_test(for_ever_is_as_long_as_0_is),
+        cmocka_unit_test(a_listeners_options_have_limits_as_well),
+        cmocka_unit_test(a_listeners_own_connections_are_set_aside),
+        cmocka_unit_test(children_for_listeners_count_as_children),
         cmocka_unit_test(a_stack_of_an_unknown_kind_is_refused),
         cmocka_unit_test(what_is_reserved_must_be_0),
         cmocka_unit_test(a_handler_may_say_what_is_wrong_with_it),

@@ -291,7 +291,9 @@ static char uri[80];
 static struct weir_server *create_with_path(enum weir_concurrency how)
 {
     static struct weir_listen listeners[3] = {
-        { "tcp://127.0.0.1:0", &handler }, { uri, &handler }, { "udp://127.0.0.1:0", &handler },
+        { .address = "tcp://127.0.0.1:0", .handler = &handler },
+        { .address = uri, .handler = &handler },
+        { .address = "udp://127.0.0.1:0", .handler = &handler },
     };
 
     snprintf(path, sizeof(path), "/tmp/weir-ownership-%d", (int)getpid());

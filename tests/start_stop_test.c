@@ -143,8 +143,10 @@ static char paths[2][64];
 static char uris[2][80];
 
 static const struct weir_listen listeners[] = {
-    { "udp://127.0.0.1:0", &handler }, { uris[1], &handler }, { "tcp://127.0.0.1:0", &handler },
-    { uris[0], &handler },
+    { .address = "udp://127.0.0.1:0", .handler = &handler },
+    { .address = uris[1], .handler = &handler },
+    { .address = "tcp://127.0.0.1:0", .handler = &handler },
+    { .address = uris[0], .handler = &handler },
 };
 
 static void name_paths(void)

@@ -58,7 +58,7 @@ struct forks {
     struct seat *seats;
     size_t taken;
     size_t unseen;              /* of these, those without a pidfd */
-    size_t guests;              /* of those taken, the ones whose connection is counted in a crowd */
+    size_t guests;              /* ... those whose connection is counted in a crowd */
     struct children children;
     struct tally ended;         /* of the children that are gone */
 };

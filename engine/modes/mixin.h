@@ -91,7 +91,7 @@ struct mixin_config {
     struct worker_rest rest;    /* without orders of its own */
     uint32_t drain_timeout_ms;
     struct quota *quota;        /* the server's */
-    uint32_t max_children;
+    uint32_t max_children;      /* in all, of whichever quotas */
     uint32_t processes;
     void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);
     /* In a new child: closes what only the parent accepts with, and is as its caller was. */

@@ -28,6 +28,8 @@ struct endpoint {
     uint32_t write_timeout_ms;
     uint32_t request_timeout_ms;
     uint32_t idle_timeout_ms;
+    uint32_t backlog;                   /* of its listeners, as nodelay is */
+    bool nodelay;
     char uri[WEIR_ADDRESS_SIZE];        /* as it is bound, a port 0 resolved */
 };
 
@@ -36,8 +38,8 @@ int endpoint_create(const struct endpoint *like, const char *uri, struct endpoin
 void endpoint_destroy(struct endpoint *endpoint);
 
 /*
- * How long a connection may rest; 0: for ever. is_silent: its client is to speak first and has not yet,
- * so that what would bound its handler's first read bounds its rest, too.
+ * How long a connection may rest; 0: for ever. is_silent: its client is to speak first and has not
+ * yet, so that what would bound its handler's first read bounds its rest, too.
  */
 uint32_t endpoint_rest_timeout_ms(const struct endpoint *endpoint, bool is_silent);
 

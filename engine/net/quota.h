@@ -2,8 +2,8 @@
  * quota.h - how many connections may be open at a time, of all that share it, and how many are.
  *
  * A listener with a max_connections of its own has one; all others of a server share the server's.
- * The connections of a table are counted here, and nowhere else: connection.c counts up and down, and
- * knows all quotas that its table has, for who asks how many are open at all.
+ * The connections of a table are counted here, and nowhere else: connection.c counts up and down,
+ * and knows all quotas of its table, for whoever asks how many are open at all.
  *
  * Threads: any; max and next are set before the first connection.
  * Owns:    nothing; it is the server's, and goes with it.

@@ -26,7 +26,6 @@
  * somebody raised it.
  */
 #define TABLE_MIN ((size_t)1 << 16)
-#define TABLE_MAX ((size_t)1 << 24)
 
 /* ------------------------------------------------------------------ the table --------- */
 
@@ -37,7 +36,8 @@ int connection_table_init(struct connection_table *table)
     *table = (struct connection_table){ .room_fd = -1 };
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return -errno;
-    table->size = limit.rlim_max < TABLE_MAX ? (size_t)limit.rlim_max : TABLE_MAX;
+    table->size = limit.rlim_max < CONNECTION_TABLE_MAX ? (size_t)limit.rlim_max
+                                                        : CONNECTION_TABLE_MAX;
     if (table->size < TABLE_MIN)
         table->size = TABLE_MIN;
     /* As large as descriptors may ever get; pages that no descriptor reaches cost nothing. */
@@ -62,6 +62,7 @@ void connection_table_fini(struct connection_table *table)
 void connection_table_add_quota(struct connection_table *table, struct quota *quota)
 {
     atomic_init(&quota->open, 0);
+    atomic_init(&quota->room_next_ns, 0);
     quota->next = table->quotas;
     table->quotas = quota;
 }

@@ -105,6 +105,9 @@ struct connection {
     _Alignas(max_align_t) unsigned char user_state[];
 };
 
+/* Descriptors from here on no table keeps. */
+#define CONNECTION_TABLE_MAX (1 << 24)
+
 /*
  * The table: by descriptor, which is a small dense number already, so that counting, listing
  * and finding by id are an array's work. Slots are RCU pointers.
@@ -125,7 +128,7 @@ struct connection_table {
 int connection_table_init(struct connection_table *table);
 void connection_table_fini(struct connection_table *table);
 
-/* Before the first connection: one of those that its endpoints have. Nothing is counted there yet. */
+/* Before the first connection: a quota that its endpoints have. Nothing is counted there yet. */
 void connection_table_add_quota(struct connection_table *table, struct quota *quota);
 
 /* How many are open, against whichever quota. */

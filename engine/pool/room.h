@@ -1,9 +1,9 @@
 /*
  * room.h - idle connections end to make room, once a quota is used up and others wait.
  *
- * Whoever finds it used up asks. The longest idle go first, some at a time; to find them the table is
- * walked, so for each quota that is done no more often than every 10 ms, and so that walking takes at
- * most a tenth of the time.
+ * Whoever finds it used up asks. The longest idle go first, some at a time. To find them the table
+ * is walked: for each quota no more often than every 10 ms, and so that walking takes at most a
+ * tenth of the time.
  *
  * Threads: any, between reclaim_thread_init and _fini.
  * Owns:    nothing: what it claims belongs to the ready queue.
@@ -15,9 +15,9 @@
 #include "engine/pool/crew.h"
 
 /*
- * Puts idle connections of the quota (NULL: of whichever) into the ready queue, to be ended unless a
- * request has come meanwhile. Returns how many: 0 if none is idle, or it is too soon. Without workers'
- * threads it does nothing: who keeps a connection waits for it.
+ * Puts idle connections of the quota (NULL: of whichever) into the ready queue, to be ended unless
+ * a request has come meanwhile. Returns how many: 0 if none is idle, or it is too soon. Without
+ * workers' threads it does nothing: who keeps a connection waits for it.
  */
 unsigned room_make(struct crew *crew, struct quota *quota);
 

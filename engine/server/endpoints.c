@@ -6,54 +6,108 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What all listeners share that have none of their own is the server's. */
 static struct endpoint endpoint_of(struct weir_server *server, const struct weir_listen *listen)
 {
-    const struct weir_options *options = &server->options;
-
     return (struct endpoint){
         .handler = listen->handler,
         .quota = &server->quota,
         .access = &server->access,
         .crowd = server->crowd,
-        .read_timeout_ms = options->read_timeout_ms,
-        .write_timeout_ms = options->write_timeout_ms,
-        .request_timeout_ms = options->request_timeout_ms,
-        .idle_timeout_ms = options->idle_timeout_ms,
+        .read_timeout_ms = listen->read_timeout_ms,
+        .write_timeout_ms = listen->write_timeout_ms,
+        .request_timeout_ms = listen->request_timeout_ms,
+        .idle_timeout_ms = listen->idle_timeout_ms,
+        .backlog = listen->backlog,
+        .nodelay = listen->disable_nagle_algorithm == WEIR_YES,
     };
+}
+
+static int give_own_rules(struct server_listen *own, const struct weir_listen *listen)
+{
+    struct weir_access *rules;
+    char why[400];
+    int r = access_parse(listen->access, &rules, why, sizeof(why));
+
+    if (r < 0)
+        return SERVER_REFUSE(r, "%s: access: %s", listen->address, why);
+    access_slot_set(&own->access, rules);
+    own->like.access = &own->access;
+    return 0;
+}
+
+static int give_own_crowd(struct server_listen *own, const struct weir_listen *listen)
+{
+    int r = 0;
+
+    if (listen->max_per_address != WEIR_ANY_NUMBER)
+        r = crowd_create(listen->max_per_address, own->like.quota->max, &own->crowd);
+    own->like.crowd = own->crowd;
+    return r == 0 ? 0 : SERVER_REFUSE(r, "%s: max_per_address: %s", listen->address, strerror(-r));
+}
+
+static int copy_listen(struct weir_server *server, struct server_listen *copy,
+                       const struct weir_listen *listen)
+{
+    int r = 0;
+
+    copy->like = endpoint_of(server, listen);
+    if (listen->max_connections > 0) {
+        copy->quota.max = listen->max_connections;
+        copy->like.quota = &copy->quota;
+    }
+    copy->address = strdup(listen->address);
+    if (!copy->address)
+        return SERVER_REFUSE(-ENOMEM, "the server: %s", strerror(ENOMEM));
+    if (listen->access)
+        r = give_own_rules(copy, listen);
+    if (r == 0 && listen->max_per_address > 0)
+        r = give_own_crowd(copy, listen);
+    return r;
+}
+
+static int copy_all_listens(struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+    size_t len = options_listens(options);
+    int r = 0;
+
+    server->listens = calloc(len, sizeof(*server->listens));
+    if (!server->listens)
+        return SERVER_REFUSE(-ENOMEM, "the server: %s", strerror(ENOMEM));
+    while (server->listens_len < len && r == 0) {
+        size_t i = server->listens_len++;
+        struct weir_listen listen = options_listen(options, i);
+
+        r = copy_listen(server, &server->listens[i], &listen);
+    }
+    return r;
 }
 
 /* weir_server_bind comes, and children of WEIR_PREFORK begin, when the caller's may be gone. */
 int server_copy_listens(struct weir_server *server)
 {
     struct weir_options *options = &server->options;
-    const struct weir_listen submission = { .address = "fd:", .handler = options->handler };
-    size_t len = options_listens(options);
+    const struct weir_listen submission = options_plain_listen(options);
+    int r = copy_all_listens(server);
 
-    server->listens = calloc(len, sizeof(*server->listens));
-    if (!server->listens)
-        return -ENOMEM;
-    for (size_t i = 0; i < len; i++) {
-        struct weir_listen listen = options_listen(options, i);
-        struct server_listen *copy = &server->listens[i];
-
-        copy->like = endpoint_of(server, &listen);
-        copy->address = strdup(listen.address);
-        if (!copy->address)
-            return -ENOMEM;
-        server->listens_len++;
-    }
     server->submission = endpoint_of(server, &submission);
-    snprintf(server->submission.uri, sizeof(server->submission.uri), "%s", submission.address);
+    snprintf(server->submission.uri, sizeof(server->submission.uri), "fd:");
     options->listen = NULL;
     options->listeners = NULL;
     options->listeners_len = 0;
-    return 0;
+    return r;
 }
 
 void server_free_listens(struct weir_server *server)
 {
-    while (server->listens_len > 0)
-        free(server->listens[--server->listens_len].address);
+    while (server->listens_len > 0) {
+        struct server_listen *listen = &server->listens[--server->listens_len];
+
+        free(listen->address);
+        crowd_destroy(listen->crowd);
+        access_slot_fini(&listen->access);
+    }
     free(server->listens);
 }
 
@@ -83,6 +137,25 @@ void server_free_endpoints(struct weir_server *server)
     server->endpoints = NULL;
 }
 
+size_t server_connections_max(const struct weir_server *server)
+{
+    size_t max = server->quota.max;
+
+    for (size_t i = 0; i < server->listens_len; i++)
+        max += server->listens[i].quota.max;
+    return max;
+}
+
+void server_count_in_table(struct weir_server *server)
+{
+    struct connection_table *table = &server->pool->crew.table;
+
+    connection_table_add_quota(table, &server->quota);
+    for (size_t i = 0; i < server->listens_len; i++)
+        if (server->listens[i].quota.max > 0)
+            connection_table_add_quota(table, &server->listens[i].quota);
+}
+
 static uint32_t shorter(uint32_t a_ms, uint32_t b_ms)
 {
     return b_ms > 0 && (a_ms == 0 || b_ms < a_ms) ? b_ms : a_ms;
@@ -94,6 +167,7 @@ uint32_t server_shortest_rest_ms(const struct weir_server *server)
 
     /* Who is silent may rest no longer than others. */
     for (size_t i = 0; i < server->listens_len; i++)
-        shortest_ms = shorter(shortest_ms, endpoint_rest_timeout_ms(&server->listens[i].like, true));
+        shortest_ms = shorter(shortest_ms,
+                              endpoint_rest_timeout_ms(&server->listens[i].like, true));
     return shortest_ms;
 }

@@ -10,15 +10,16 @@
 #include <string.h>
 
 /* What a listener of acceptor i is opened with. Several acceptors share a port by SO_REUSEPORT. */
-static struct listener_options listener_options(const struct weir_server *server)
+static struct listener_options listener_options(const struct weir_server *server,
+                                                const struct endpoint *endpoint)
 {
     const struct weir_options *options = &server->options;
 
     return (struct listener_options){
-        .backlog = options->backlog,
+        .backlog = endpoint->backlog,
         .reuse_address = options->reuse_address,
         .reuse_port = options->reuse_port || options->acceptors > 1,
-        .nodelay = options->disable_nagle_algorithm,
+        .nodelay = endpoint->nodelay,
         .keep_path = options->keep_path,
         .set_uid = server->owner.set_uid,
         .set_gid = server->owner.set_gid,
@@ -36,9 +37,10 @@ static int refuse_listener(struct listener *listener, const char *uri, int error
     return SERVER_REFUSE(error, "%s: %s", uri, reason);
 }
 
-static int open_socket(const struct weir_server *server, const char *uri, struct listener *ret)
+static int open_socket(const struct weir_server *server, const char *uri,
+                       const struct endpoint *endpoint, struct listener *ret)
 {
-    struct listener_options options = listener_options(server);
+    struct listener_options options = listener_options(server, endpoint);
 
     return server->options.defer
         ? listener_bind(ret, uri, &options, server_why, sizeof(server_why))
@@ -71,7 +73,7 @@ static int add_listener(struct weir_server *server, struct listener *listener,
 static int open_listener(struct weir_server *server, const struct server_listen *listen)
 {
     struct listener listener;
-    int r = open_socket(server, listen->address, &listener);
+    int r = open_socket(server, listen->address, &listen->like, &listener);
 
     return r < 0 ? r : add_listener(server, &listener, &listen->like);
 }
@@ -83,6 +85,7 @@ static int open_listener(struct weir_server *server, const struct server_listen 
 
 /* The sockets of a name. */
 struct named {
+    const struct endpoint *like;
     const struct address *addresses;
     struct listener *listeners;
     int addresses_len;
@@ -118,7 +121,8 @@ static int open_named(const struct weir_server *server, struct named *named, int
         address.in.sin_port = port_of(&named->listeners[0]);
     r = address_format(address.type, &address.sa, address.len, uri, sizeof(uri));
     if (r > 0)
-        r = open_socket(server, uri, &named->listeners[named->listeners_len]);
+        r = open_socket(server, uri, named->like,
+                        &named->listeners[named->listeners_len]);
     if (r == 0)
         named->listeners_len++;
     return r;
@@ -154,13 +158,12 @@ static int open_name(const struct weir_server *server, struct named *named)
     return r;
 }
 
-static int add_named(struct weir_server *server, struct named *named,
-                     const struct endpoint *like)
+static int add_named(struct weir_server *server, struct named *named)
 {
     int r = 0;
 
     for (int i = 0; i < named->listeners_len && r == 0; i++) {
-        r = add_listener(server, &named->listeners[i], like);
+        r = add_listener(server, &named->listeners[i], named->like);
         if (r == 0)
             named->listeners[i].fd = -1;    /* the acceptor's now */
     }
@@ -171,7 +174,9 @@ static int add_named(struct weir_server *server, struct named *named,
 static int open_addresses(struct weir_server *server, const struct address *addresses, int len,
                           const struct server_listen *listen)
 {
-    struct named named = { .addresses = addresses, .addresses_len = len };
+    struct named named = {
+        .like = &listen->like, .addresses = addresses, .addresses_len = len,
+    };
     int r;
 
     if (len > SERVER_ADDRESSES_MAX)
@@ -184,7 +189,7 @@ static int open_addresses(struct weir_server *server, const struct address *addr
         return SERVER_REFUSE(-ENOMEM, "%s: %s", listen->address, strerror(ENOMEM));
     r = open_name(server, &named);
     if (r == 0)
-        r = add_named(server, &named, &listen->like);
+        r = add_named(server, &named);
     free(named.listeners);
     return r;
 }
@@ -223,7 +228,7 @@ static int join_listener(struct weir_server *server, struct acceptor *acceptor, 
                          const struct endpoint *endpoint)
 {
     struct listener listener;
-    int r = open_socket(server, uri, &listener);
+    int r = open_socket(server, uri, endpoint, &listener);
 
     return r < 0 ? r : give_listener(server, acceptor, &listener, endpoint);
 }
@@ -310,12 +315,13 @@ static int bind_locked(struct weir_server *server)
     return r;
 }
 
-static int activate_listeners(struct weir_server *server, struct acceptor *acceptor)
+static int activate_listeners(struct acceptor *acceptor)
 {
     int r = 0;
 
     for (size_t i = 0; i < acceptor->listening_len && r == 0; i++)
-        r = listener_activate(&acceptor->listening[i].listener, server->options.backlog, server_why,
+        r = listener_activate(&acceptor->listening[i].listener,
+                              acceptor->listening[i].endpoint->backlog, server_why,
                               sizeof(server_why));
     return r;
 }
@@ -333,7 +339,7 @@ static int activate_locked(struct weir_server *server)
     if (server_claim_locked(server) < 0)
         return refuse_step(-ESRCH, "listen", "it is another process's, of which this is a fork");
     for (size_t i = 0; i < server->acceptors_len && r == 0; i++)
-        r = activate_listeners(server, &server->acceptors[i]);
+        r = activate_listeners(&server->acceptors[i]);
     if (r == 0)
         server->opening = LISTENING;
     return r;

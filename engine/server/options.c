@@ -3,6 +3,7 @@
 #include "engine/base/cpulist.h"
 #include "engine/base/why.h"
 #include "engine/fiber/stack.h"
+#include "engine/pool/connection.h"
 #include "engine/sync/handoff.h"
 
 #include <errno.h>
@@ -44,7 +45,8 @@ _Static_assert(sizeof(struct weir_handler) == 96, "nothing says its size: a new 
 
 /* The last fields now. */
 _Static_assert(END_OF(struct weir_options, multicast_loop) == sizeof(struct weir_options), "a hole");
-_Static_assert(END_OF(struct weir_listen, handler) == sizeof(struct weir_listen), "a hole");
+_Static_assert(END_OF(struct weir_listen, disable_nagle_algorithm) == sizeof(struct weir_listen),
+               "a hole");
 _Static_assert(END_OF(struct weir_handler, reserved) == sizeof(struct weir_handler), "a hole");
 
 struct reading {
@@ -136,6 +138,16 @@ static const void *listener_at(const struct weir_options *options, size_t i)
     return (const char *)options->listeners + i * options->listener_size;
 }
 
+/* An older program's listener is shorter, as its options are. */
+static struct weir_listen listen_as_said(const struct weir_options *options, size_t i)
+{
+    struct weir_listen listen = { .address = options->listen };
+
+    if (!options->listen)
+        memcpy(&listen, listener_at(options, i), smaller(sizeof(listen), options->listener_size));
+    return listen;
+}
+
 /* That the array is one of structures whose size is known. */
 static int check_listeners(struct reading *reading)
 {
@@ -158,46 +170,21 @@ static int check_listeners(struct reading *reading)
     return 0;
 }
 
-static int check_listen(struct reading *reading, size_t i)
-{
-    struct weir_listen listen = options_listen(reading->options, i);
-
-    if (!listen.address)
-        return REFUSE(reading, "listeners[%zu] has no address", i);
-    return check_handler(listen.handler, listen.address, reading);
-}
-
-static int check_listens(struct reading *reading)
-{
-    const struct weir_options *options = reading->options;
-    int r = 0;
-
-    if (options->listen && options->listeners_len > 0)
-        return REFUSE(reading, "listen and listeners are both set: use one of them");
-    if (!options->listen && options->listeners_len == 0)
-        return REFUSE(reading, "no address: set options.listen, e.g. \"tcp://127.0.0.1:8080\"");
-    if (!options->listen)
-        r = check_listeners(reading);
-    for (size_t i = 0; i < options_listens(options) && r == 0; i++)
-        r = check_listen(reading, i);
-    return r;
-}
-
 /* ------------------------------------------------------------------ limits ------------ */
 
 /* What an option may be, and what 0 stands for. */
 struct limit {
     const char *name;
-    size_t at;                  /* in struct weir_options */
+    size_t at;                  /* in struct weir_options or struct weir_listen */
     size_t size;                /* of the field, which is a number or an enumeration */
     size_t most;
     size_t least;               /* 0 may be in any case */
     size_t usual;               /* what 0 becomes; 0: that is for somebody else to say */
 };
 
-#define LIMIT(field, ...) \
-    { #field, offsetof(struct weir_options, field), sizeof(((struct weir_options *)NULL)->field), \
-      __VA_ARGS__ }
+#define LIMIT_OF(type, field, ...) \
+    { #field, offsetof(type, field), sizeof(((type *)NULL)->field), __VA_ARGS__ }
+#define LIMIT(field, ...) LIMIT_OF(struct weir_options, field, __VA_ARGS__)
 
 static const struct limit limits[] = {
     LIMIT(poll_interval_ms, .most = UINT32_MAX, .usual = 500),
@@ -219,14 +206,22 @@ static const struct limit limits[] = {
 
 enum { LIMITS = sizeof(limits) / sizeof(limits[0]) };
 
+static const struct limit listen_limits[] = {
+    LIMIT_OF(struct weir_listen, backlog, .most = INT32_MAX),
+    LIMIT_OF(struct weir_listen, disable_nagle_algorithm, .most = WEIR_NO),
+};
+
+enum { LISTEN_LIMITS = sizeof(listen_limits) / sizeof(listen_limits[0]) };
+
 /* Other modules have room for so many, and give stacks of these sizes. */
 _Static_assert(WEIR_MAX_WORKERS == HANDOFF_WORKERS_MAX, "workers");
 _Static_assert(WEIR_MIN_STACK_SIZE == STACK_SIZE_MIN, "stack_size");
 _Static_assert(WEIR_MAX_STACK_SIZE == STACK_SIZE_MAX, "stack_size");
 
-static size_t value_of(const struct weir_options *options, const struct limit *limit)
+/* In the structure that the limit is of. */
+static size_t value_of(const void *structure, const struct limit *limit)
 {
-    const char *at = (const char *)options + limit->at;
+    const char *at = (const char *)structure + limit->at;
     uint32_t number;
     size_t value;
 
@@ -269,6 +264,47 @@ static int check_limits(struct reading *reading)
 
     for (size_t i = 0; i < LIMITS && r == 0; i++)
         r = check_limit(reading, &limits[i]);
+    return r;
+}
+
+static int check_listen_limits(struct reading *reading, const struct weir_listen *listen)
+{
+    for (size_t i = 0; i < LISTEN_LIMITS; i++) {
+        const struct limit *limit = &listen_limits[i];
+        size_t value = value_of(listen, limit);
+
+        if (value > limit->most)
+            return REFUSE(reading, "%s: %s is %zu: at most %zu", listen->address, limit->name,
+                          value, limit->most);
+    }
+    return 0;
+}
+
+static int check_listen(struct reading *reading, size_t i)
+{
+    const struct weir_options *options = reading->options;
+    struct weir_listen listen = listen_as_said(options, i);
+    int r;
+
+    if (!listen.address)
+        return REFUSE(reading, "listeners[%zu] has no address", i);
+    r = check_handler(options_listen(options, i).handler, listen.address, reading);
+    return r < 0 ? r : check_listen_limits(reading, &listen);
+}
+
+static int check_listens(struct reading *reading)
+{
+    const struct weir_options *options = reading->options;
+    int r = 0;
+
+    if (options->listen && options->listeners_len > 0)
+        return REFUSE(reading, "listen and listeners are both set: use one of them");
+    if (!options->listen && options->listeners_len == 0)
+        return REFUSE(reading, "no address: set options.listen, e.g. \"tcp://127.0.0.1:8080\"");
+    if (!options->listen)
+        r = check_listeners(reading);
+    for (size_t i = 0; i < options_listens(options) && r == 0; i++)
+        r = check_listen(reading, i);
     return r;
 }
 
@@ -319,8 +355,8 @@ static uint32_t room_in(rlim_t limit, const struct weir_options *options)
     rlim_t own = own_descriptors(options);
     rlim_t room = limit > own ? limit - own : 0;
 
-    if (limit > INT32_MAX)
-        return INT32_MAX;
+    if (limit > CONNECTION_TABLE_MAX)
+        return CONNECTION_TABLE_MAX;
     return (uint32_t)(room - (room / 8 < DESCRIPTORS_SPARE ? room / 8 : DESCRIPTORS_SPARE));
 }
 
@@ -334,6 +370,14 @@ static uint32_t usable_connections(const struct weir_options *options, rlim_t li
     return stacks < descriptors ? (uint32_t)stacks : descriptors;
 }
 
+/* What is left for the server of so many: 0 if the listeners that have their own leave nothing. */
+static uint32_t left_of(uint32_t connections, const struct weir_options *options)
+{
+    uint64_t aside = options_set_aside(options);
+
+    return aside < connections ? connections - (uint32_t)aside : 0;
+}
+
 /* Beyond the hard limit nobody can be accepted. */
 static int complete_max_connections(struct reading *reading)
 {
@@ -342,16 +386,22 @@ static int complete_max_connections(struct reading *reading)
     uint32_t most;
 
     getrlimit(RLIMIT_NOFILE, &limit);
-    most = room_in(limit.rlim_max, options);
+    most = left_of(room_in(limit.rlim_max, options), options);
     if (room_in(limit.rlim_cur, options) == 0)
         return why_set(reading->why, reading->why_size, -EMFILE, "Too many open files: the limit of "
                        "descriptors (ulimit -n) is %llu, and the server itself takes %llu",
                        (unsigned long long)limit.rlim_cur,
                        (unsigned long long)own_descriptors(options));
     if (options->max_connections == 0)
-        options->max_connections = usable_connections(options, limit.rlim_cur);
+        options->max_connections = left_of(usable_connections(options, limit.rlim_cur), options);
     if (options->max_connections > most)
         options->max_connections = most;
+    if (options->max_connections == 0)
+        return why_set(reading->why, reading->why_size, -EMFILE, "Too many open files: the "
+                       "listeners' max_connections are %llu in all, and the limit of descriptors "
+                       "(ulimit -n, %llu) leaves none beside them",
+                       (unsigned long long)options_set_aside(options),
+                       (unsigned long long)limit.rlim_cur);
     return 0;
 }
 
@@ -360,12 +410,39 @@ static uint32_t share_of(uint32_t cpus, uint32_t processes)
     return cpus > processes ? cpus / processes : 1;
 }
 
+/* From here on 0 is for ever, however it was said. */
+static void set_no_timeouts(struct weir_options *options)
+{
+    uint32_t *timeouts[] = {
+        &options->read_timeout_ms, &options->write_timeout_ms, &options->idle_timeout_ms,
+        &options->request_timeout_ms, &options->drain_timeout_ms, &options->timeout_ms,
+    };
+
+    for (size_t i = 0; i < sizeof(timeouts) / sizeof(timeouts[0]); i++)
+        if (*timeouts[i] == WEIR_FOREVER)
+            *timeouts[i] = 0;
+}
+
+/* Once it is known how many there may be. */
+static int check_children(struct reading *reading)
+{
+    const struct weir_options *options = reading->options;
+    uint64_t children = options->max_children + options_set_aside(options);
+
+    if (options->concurrency != WEIR_FORK || children <= WEIR_MAX_CHILDREN)
+        return 0;
+    return REFUSE(reading, "max_children and the listeners' max_connections are %llu in all: at "
+                  "most %d", (unsigned long long)children, WEIR_MAX_CHILDREN);
+}
+
 static int complete(struct reading *reading)
 {
     struct weir_options *options = reading->options;
     uint32_t cpus = cpulist_count_allowed();
+    int r;
 
     set_usual_values(options);
+    set_no_timeouts(options);
     if (options->processes == 0)
         options->processes = cpus < WEIR_MAX_PROCESSES ? cpus : WEIR_MAX_PROCESSES;
     if (options->workers == 0)
@@ -373,7 +450,8 @@ static int complete(struct reading *reading)
             ? share_of(cpus, options->processes) : cpus;
     if (options->workers > WEIR_MAX_WORKERS)
         options->workers = WEIR_MAX_WORKERS;
-    return complete_max_connections(reading);
+    r = check_children(reading);
+    return r < 0 ? r : complete_max_connections(reading);
 }
 
 int options_read(const struct weir_options *in, struct weir_options *ret, char *why,
@@ -400,13 +478,48 @@ size_t options_listens(const struct weir_options *options)
     return options->listen ? 1 : options->listeners_len;
 }
 
-struct weir_listen options_listen(const struct weir_options *options, size_t i)
+static uint32_t own_or(uint32_t own, uint32_t servers)
 {
-    struct weir_listen listen = { .address = options->listen };
+    return own > 0 ? own : servers;
+}
 
-    if (!options->listen)
-        memcpy(&listen, listener_at(options, i), smaller(sizeof(listen), options->listener_size));
+static uint32_t own_timeout(uint32_t own_ms, uint32_t servers_ms)
+{
+    return own_ms == WEIR_FOREVER ? 0 : own_or(own_ms, servers_ms);
+}
+
+static struct weir_listen complete_listen(const struct weir_options *options,
+                                          struct weir_listen listen)
+{
+    bool nodelay = options->disable_nagle_algorithm;
+
     if (!listen.handler)
         listen.handler = options->handler;
+    listen.backlog = own_or(listen.backlog, options->backlog);
+    listen.read_timeout_ms = own_timeout(listen.read_timeout_ms, options->read_timeout_ms);
+    listen.write_timeout_ms = own_timeout(listen.write_timeout_ms, options->write_timeout_ms);
+    listen.idle_timeout_ms = own_timeout(listen.idle_timeout_ms, options->idle_timeout_ms);
+    listen.request_timeout_ms = own_timeout(listen.request_timeout_ms, options->request_timeout_ms);
+    if (listen.disable_nagle_algorithm == WEIR_DEFAULT)
+        listen.disable_nagle_algorithm = nodelay ? WEIR_YES : WEIR_NO;
     return listen;
+}
+
+struct weir_listen options_plain_listen(const struct weir_options *options)
+{
+    return complete_listen(options, (struct weir_listen){ NULL });
+}
+
+struct weir_listen options_listen(const struct weir_options *options, size_t i)
+{
+    return complete_listen(options, listen_as_said(options, i));
+}
+
+uint64_t options_set_aside(const struct weir_options *options)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < options_listens(options); i++)
+        sum += listen_as_said(options, i).max_connections;
+    return sum;
 }

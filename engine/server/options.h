@@ -9,6 +9,7 @@
 #include "engine/weir.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 /*
  * Copies the caller's options, of whatever version, and puts the defaults' values in place of
@@ -22,8 +23,18 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
 int options_check_handler(const struct weir_handler *handler, const char *what, char *why,
                           size_t why_size);
 
-/* The i-th address to listen on, and its handler. */
+/*
+ * The i-th address to listen on. Its handler, timeouts, backlog and disable_nagle_algorithm are the
+ * server's where it has none of its own, and a timeout of 0 is none. access, max_connections and
+ * max_per_address are as the program said: where they are 0 listeners share the server's.
+ */
 size_t options_listens(const struct weir_options *options);
 struct weir_listen options_listen(const struct weir_options *options, size_t i);
+
+/* What a listener without anything of its own is. */
+struct weir_listen options_plain_listen(const struct weir_options *options);
+
+/* Of all listeners that have a max_connections of their own the sum. */
+uint64_t options_set_aside(const struct weir_options *options);
 
 #endif

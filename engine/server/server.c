@@ -156,16 +156,6 @@ static struct packet_format packet_format(const struct weir_server *server)
     return format;
 }
 
-/* Datagrams take no descriptors; but more than the table has places could overflow the ready queue. */
-static void count_in_table(struct weir_server *server)
-{
-    struct connection_table *table = &server->pool->crew.table;
-    size_t max = most_at_once(&server->options);
-
-    server->quota.max = max < table->size ? max : table->size;
-    connection_table_add_quota(table, &server->quota);
-}
-
 int server_create_pool(struct weir_server *server)
 {
     const struct weir_options *options = &server->options;
@@ -191,7 +181,7 @@ int server_create_pool(struct weir_server *server)
 
     if (r < 0)
         return SERVER_REFUSE(r, "the pool of workers: %s", strerror(-r));
-    count_in_table(server);
+    server_count_in_table(server);
     return 0;
 }
 
@@ -209,7 +199,7 @@ static int create_access(struct weir_server *server)
             return SERVER_REFUSE(r, "access: %s", why);
         access_slot_set(&server->access, rules);
     }
-    if (options->max_per_address > 0)
+    if (options->max_per_address > 0 && options->max_per_address != WEIR_ANY_NUMBER)
         r = crowd_create(options->max_per_address, options->max_connections, &server->crowd);
     return r == 0 ? 0 : SERVER_REFUSE(r, "max_per_address: %s", strerror(-r));
 }
@@ -223,7 +213,7 @@ int server_create_mixin(struct weir_server *server)
         .rest = { .stop_fd = -1 },
         .drain_timeout_ms = server->options.drain_timeout_ms,
         .quota = &server->quota,
-        .max_children = server->options.max_children,
+        .max_children = (uint32_t)server_connections_max(server),
         .processes = server->options.processes,
         .handle_error = server->options.handle_error,
         .leave_to_parent = server_leave_to_parent,
@@ -279,11 +269,11 @@ void server_free(struct weir_server *server)
     while (server->acceptors_len > 0)
         acceptor_fini(&server->acceptors[--server->acceptors_len]);
     free(server->acceptors);
-    server_free_listens(server);
     mixin_destroy(server->mixin);
     offload_destroy(server->offload);
     pool_destroy(server->pool);
     server_free_endpoints(server);
+    server_free_listens(server);
     crowd_destroy(server->crowd);
     access_slot_fini(&server->access);
     pthread_cond_destroy(&server->changed);
@@ -330,9 +320,10 @@ static int build(struct weir_server *server)
     r = create_access(server);
     if (r < 0)
         return r;
+    server->quota.max = most_at_once(&server->options);
     r = server_copy_listens(server);
     if (r < 0)
-        return could_not_build(server, r);
+        return r;
     r = server_create_pool(server);
     if (r < 0)
         return r;

@@ -44,7 +44,10 @@ enum opening { UNBOUND, BOUND, LISTENING };
 /* One of the options' listeners. */
 struct server_listen {
     char *address;
-    struct endpoint like;           /* the endpoints of its addresses are: a name may have several */
+    struct endpoint like;           /* what its endpoints are: a name has several addresses */
+    struct quota quota;             /* its own; max 0: it has none, but the server's */
+    struct access_slot access;      /* ... where like names it */
+    struct crowd *crowd;            /* ... NULL: it has none */
 };
 
 struct weir_server {
@@ -106,8 +109,10 @@ int server_create_acceptors(struct weir_server *server);
 void server_fill_in_shared(struct weir_server *server);
 void server_free(struct weir_server *server);
 
-/* endpoints.c: 0 or -ENOMEM. */
+/* endpoints.c: as server.c, but for create, which says -ENOMEM and no reason. */
 int server_copy_listens(struct weir_server *server);
+void server_count_in_table(struct weir_server *server);     /* all quotas, of a pool that is new */
+size_t server_connections_max(const struct weir_server *server);        /* of all quotas */
 void server_free_listens(struct weir_server *server);
 int server_create_endpoint(struct weir_server *server, const struct endpoint *like,
                            const char *uri, const struct endpoint **ret);

@@ -31,7 +31,7 @@ static int begin_submitting_locked(struct weir_server *server, const struct acce
         r = pool_start(server->pool);
     if (r == 0)
         r = sys_set_nonblocking(accepted->fd);
-    if (r == 0 && server->options.disable_nagle_algorithm && accepted->peer->sa_family != AF_UNIX)
+    if (r == 0 && server->submission.nodelay && accepted->peer->sa_family != AF_UNIX)
         sys_set_nodelay(accepted->fd);
     return r;
 }
