@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -428,16 +427,9 @@ int main(void)
         TEST(if_none_can_start_the_server_does_not),
         TEST(who_can_not_start_later_says_why),
     };
-    sigset_t sigchld;
     int failed;
 
-    board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (board == MAP_FAILED)
-        return 1;
-    /* The end of a child shall not interrupt a client. */
-    sigemptyset(&sigchld);
-    sigaddset(&sigchld, SIGCHLD);
-    pthread_sigmask(SIG_BLOCK, &sigchld, NULL);
+    board = support_board(sizeof(*board));
     failed = run_without_pidfd_open(EPERM) + run_without_pidfd_open(ENOSYS);
     how = WEIR_FORK;
     failed += cmocka_run_group_tests_name("fork", children, NULL, NULL);

@@ -516,8 +516,7 @@ static void a_handler_cancels_everybodys_wait(void **state)
     int fds[4];
 
     (void)state;
-    for (int i = 0; i < 4; i++)
-        fds[i] = support_ask(server, 0, "gate\n");
+    support_come_to_gate(server, fds, 4);
     SUPPORT_UNTIL(board->inside == 4);
     support_expect_last(support_ask(server, 0, "Cancel\n"), "");
     for (int i = 0; i < 4; i++)
@@ -560,13 +559,10 @@ static void handlers_run_side_by_side(void **state)
     int fds[5];
 
     (void)state;
-    for (int i = 0; i < 5; i++)
-        fds[i] = support_ask(server, 0, "gate\n");
+    support_come_to_gate(server, fds, 5);
     SUPPORT_UNTIL(board->inside == 5);
     SUPPORT_AWAIT(server, active, == 5);
-    gate_open(&gate);
-    for (int i = 0; i < 5; i++)
-        support_expect_last(fds[i], "passed\n");
+    support_pass_gate(&gate, fds, 5);
     finish(server);
 }
 
@@ -673,14 +669,11 @@ static void at_the_limit_accepting_waits_and_shutdown_does_not(void **state)
     int fds[5];
 
     (void)state;
-    for (int i = 0; i < 5; i++)
-        fds[i] = support_ask(server, 0, "gate\n");
+    support_come_to_gate(server, fds, 5);
     SUPPORT_UNTIL(board->inside == 2);
     assert_int_equal(weir_server_shutdown(server), 0);
     assert_int_equal(weir_server_start(server), 0);
-    gate_open(&gate);
-    for (int i = 0; i < 5; i++)
-        support_expect_last(fds[i], "passed\n");
+    support_pass_gate(&gate, fds, 5);
     assert_int_equal(board->most_inside, 2);
     finish(server);
 }
@@ -780,15 +773,12 @@ static void more_than_max_children_wait_their_turn(void **state)
     int fds[5];
 
     (void)state;
-    for (int i = 0; i < 5; i++)
-        fds[i] = support_ask(server, 0, "gate\n");
+    support_come_to_gate(server, fds, 5);
     SUPPORT_UNTIL(board->inside == 2);
     SUPPORT_AWAIT(server, workers, == 2);
     assert_int_equal(weir_server_shutdown(server), 0);
     assert_int_equal(weir_server_start(server), 0);
-    gate_open(&gate);
-    for (int i = 0; i < 5; i++)
-        support_expect_last(fds[i], "passed\n");
+    support_pass_gate(&gate, fds, 5);
     assert_int_equal(board->most_inside, 2);
     SUPPORT_AWAIT(server, workers, == 0);
     finish(server);
@@ -1161,16 +1151,9 @@ int main(void)
         UNDER_EACH, SIDE_BY_SIDE,
         TEST(close_reaps_every_child_and_no_foreign_one),
     };
-    sigset_t sigchld;
     int failed;
 
-    board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (board == MAP_FAILED)
-        return 1;
-    /* The end of a child shall not interrupt a client. */
-    sigemptyset(&sigchld);
-    sigaddset(&sigchld, SIGCHLD);
-    pthread_sigmask(SIG_BLOCK, &sigchld, NULL);
+    board = support_board(sizeof(*board));
     failed = run_at_the_limit() + run_programs();
     how = WEIR_FORK;
     failed += cmocka_run_group_tests_name("fork", children, NULL, NULL);

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -1193,16 +1192,9 @@ int main(void)
     const struct CMUnitTest pool_of_several[] = {
         HOWEVER, SIDE_BY_SIDE, POOLED, TEST(what_is_behind_a_stuck_handler_is_rescued),
     };
-    sigset_t sigchld;
     int failed;
 
-    /* The end of a child shall not interrupt a client. */
-    sigemptyset(&sigchld);
-    sigaddset(&sigchld, SIGCHLD);
-    pthread_sigmask(SIG_BLOCK, &sigchld, NULL);
-    board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (board == MAP_FAILED)
-        return 1;
+    board = support_board(sizeof(*board));
     failed = RUN("fork", side_by_side, .concurrency = WEIR_FORK);
     failed += RUN("serial", serial, .concurrency = WEIR_SERIAL);
     failed += RUN("thread", side_by_side, .concurrency = WEIR_THREAD);

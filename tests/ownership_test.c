@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -589,14 +588,7 @@ int main(void)
         TEST(of_two_serial_servers_that_wait_for_each_other_one_is_refused),
         TEST(a_child_submits_to_nobody_whose_threads_are_its_parents),
     };
-    sigset_t sigchld;
 
-    board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (board == MAP_FAILED)
-        return 1;
-    /* The end of a child shall not interrupt a client. */
-    sigemptyset(&sigchld);
-    sigaddset(&sigchld, SIGCHLD);
-    pthread_sigmask(SIG_BLOCK, &sigchld, NULL);
+    board = support_board(sizeof(*board));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

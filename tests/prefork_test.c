@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -210,13 +209,10 @@ static void who_has_no_room_leaves_clients_to_the_others(void **state)
     int fds[5];
 
     (void)state;
-    for (int i = 0; i < 5; i++)
-        fds[i] = support_ask(server, 0, "gate\n");
+    support_come_to_gate(server, fds, 5);
     SUPPORT_UNTIL(board->inside == 2);
     SUPPORT_AWAIT(server, active, == 2);
-    gate_open(&gate);
-    for (int i = 0; i < 5; i++)
-        support_expect_last(fds[i], "passed\n");
+    support_pass_gate(&gate, fds, 5);
     finish(server);
 }
 
@@ -687,14 +683,9 @@ int main(void)
         TEST(a_child_without_a_pidfd_is_waited_for_in_no_case),
     };
 
-    sigset_t sigchld;
 
-    /* The end of a child shall not interrupt a client. */
-    sigemptyset(&sigchld);
-    sigaddset(&sigchld, SIGCHLD);
-    pthread_sigmask(SIG_BLOCK, &sigchld, NULL);
-    board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (board == MAP_FAILED || pthread_atfork(NULL, NULL, stop_where_told) != 0)
+    board = support_board(sizeof(*board));
+    if (pthread_atfork(NULL, NULL, stop_where_told) != 0)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,13 +21,9 @@ enum {
     CLIENTS = 32,
     ROUNDS = 20,
     DEPTH = 16,
-    LONG = 100000,      /* bytes of a message that no usual buffer holds */
     WINDOW = 8192,
     PIECE = 200,
 };
-
-#define LINE "a line of 32 bytes, as elsewhere\n"
-#define HELLO "GET / HTTP/1.1\r\nHost: weir\r\n\r\n"
 
 /* ------------------------------------------------------------------ malloc and its kin  */
 
@@ -201,22 +197,22 @@ static uint64_t assert_costs_nothing(const struct weir_handler *handler, const c
 static void lines_take_no_memory_and_wake_nobody(void **state)
 {
     (void)state;
-    assert_int_equal(assert_costs_nothing(&echo_handler, LINE), CLIENTS * ROUNDS);
+    assert_int_equal(assert_costs_nothing(&echo_handler, SUPPORT_LINE), CLIENTS * ROUNDS);
 }
 
 static void pages_take_no_memory_and_wake_nobody(void **state)
 {
     (void)state;
-    assert_int_equal(assert_costs_nothing(&hello_handler, HELLO), CLIENTS * ROUNDS);
+    assert_int_equal(assert_costs_nothing(&hello_handler, SUPPORT_HELLO), CLIENTS * ROUNDS);
 }
 
 static void pipelined_pages_take_no_memory_and_wake_nobody(void **state)
 {
-    char requests[sizeof(HELLO) * DEPTH] = "";
+    char requests[sizeof(SUPPORT_HELLO) * DEPTH] = "";
 
     (void)state;
     for (int i = 0; i < DEPTH; i++)
-        strcat(requests, HELLO);
+        strcat(requests, SUPPORT_HELLO);
     assert_costs_nothing(&hello_handler, requests);
 }
 
@@ -226,7 +222,7 @@ static void dispatch_by_the_acceptor_takes_no_memory_and_a_wakeup_at_most(void *
 
     (void)state;
     serve(&echo_handler, "tcp://127.0.0.1:0", WEIR_DISPATCH_ACCEPTOR);
-    cost = cost_when_kept(LINE);
+    cost = cost_when_kept(SUPPORT_LINE);
     assert_int_equal(cost.handled, CLIENTS * ROUNDS);
     assert_int_equal(cost.allocations, 0);
     assert_true(cost.wakeups <= cost.handled);
@@ -284,9 +280,9 @@ static int answer(struct weir_request *req, size_t len)
 static int peek_at_all(struct weir_request *req)
 {
     char *data;
-    ssize_t n = weir_peek(req, &data, LONG);
+    ssize_t n = weir_peek(req, &data, SUPPORT_LONG);
 
-    return n < LONG ? 0 : answer(req, LONG);
+    return n < SUPPORT_LONG ? 0 : answer(req, SUPPORT_LONG);
 }
 
 static int peek_for_one_more(struct weir_request *req)
@@ -309,7 +305,7 @@ static int peek_through_a_window(struct weir_request *req)
 {
     char *data;
 
-    for (size_t i = 0; i < LONG - WINDOW; i++) {
+    for (size_t i = 0; i < SUPPORT_LONG - WINDOW; i++) {
         if (weir_peek(req, &data, WINDOW) < WINDOW)
             return 0;
         weir_consume(req, 1);
@@ -321,7 +317,7 @@ static int read_a_long_line(struct weir_request *req)
 {
     char *line;
 
-    return weir_readline(req, &line, SIZE_MAX) < LONG ? 0 : answer(req, 0);
+    return weir_readline(req, &line, SIZE_MAX) < SUPPORT_LONG ? 0 : answer(req, 0);
 }
 
 static const struct weir_handler readers[] = {
@@ -333,18 +329,9 @@ static const struct weir_handler readers[] = {
 
 #define READERS (sizeof(readers) / sizeof(readers[0]))
 
-static const char *long_message(void)
-{
-    static char text[LONG + 1];
-
-    memset(text, 'x', LONG - 1);
-    text[LONG - 1] = '\n';
-    return text;
-}
-
 static void exchange_long(int fd)
 {
-    support_send(fd, long_message(), LONG);
+    support_send(fd, support_long_line(), SUPPORT_LONG);
     support_expect(fd, "!");
     SUPPORT_AWAIT(server, idle, == 1);
 }
@@ -364,7 +351,7 @@ static void long_messages_take_no_memory_and_few_copies(void **state)
         before = spent();
         for (int round = 0; round < ROUNDS; round++)
             exchange_long(fd);
-        assert_true(spent_since(before).copied <= (size_t)2 * ROUNDS * LONG);
+        assert_true(spent_since(before).copied <= (size_t)2 * ROUNDS * SUPPORT_LONG);
         assert_true(spent_since(before).allocations <= ROUNDS);
         close(fd);
         end(state);
@@ -382,12 +369,12 @@ static void a_long_message_that_comes_in_pieces_takes_few_copies(void **state)
     serve(&readers[0], "tcp://127.0.0.1:0", WEIR_DISPATCH_WORKER);
     fd = support_connect(server, 0);
     before = spent();
-    for (size_t sent = 0; sent < LONG; sent += PIECE) {
-        support_send(fd, long_message() + sent, PIECE);
+    for (size_t sent = 0; sent < SUPPORT_LONG; sent += PIECE) {
+        support_send(fd, support_long_line() + sent, PIECE);
         SUPPORT_AWAIT(server, bytes_in, == sent + PIECE);
     }
     support_expect(fd, "!");
-    assert_true(spent_since(before).copied <= (size_t)6 * LONG);
+    assert_true(spent_since(before).copied <= (size_t)6 * SUPPORT_LONG);
     close(fd);
 }
 
@@ -399,11 +386,11 @@ static void a_connection_takes_one_block_and_a_wakeup_at_most(void **state)
 
     (void)state;
     serve(&echo_handler, "tcp://127.0.0.1:0", WEIR_DISPATCH_WORKER);
-    support_talk(server, 0, LINE, LINE);
+    support_talk(server, 0, SUPPORT_LINE, SUPPORT_LINE);
     SUPPORT_AWAIT(server, active, == 0);
     before = spent();
     for (int i = 0; i < ROUNDS; i++)
-        support_talk(server, 0, LINE, LINE);
+        support_talk(server, 0, SUPPORT_LINE, SUPPORT_LINE);
     assert_int_equal(spent_since(before).allocations, ROUNDS);
     assert_true(spent_since(before).wakeups <= ROUNDS);
 }
@@ -412,12 +399,12 @@ static void a_connection_takes_one_block_and_a_wakeup_at_most(void **state)
 
 static void exchange_datagrams(int fd, int count)
 {
-    char reply[sizeof(LINE)];
+    char reply[sizeof(SUPPORT_LINE)];
 
     for (int i = 0; i < count; i++)
-        support_say(fd, LINE);
+        support_say(fd, SUPPORT_LINE);
     for (int i = 0; i < count; i++)
-        assert_int_equal(recv(fd, reply, sizeof(reply), 0), strlen(LINE));
+        assert_int_equal(recv(fd, reply, sizeof(reply), 0), strlen(SUPPORT_LINE));
 }
 
 static void datagrams_take_no_memory_and_wake_nobody(void **state)

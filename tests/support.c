@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -279,6 +281,45 @@ void gate_pass(const struct gate *gate)
     struct pollfd waits = { .fd = gate->fd, .events = POLLIN };
 
     poll(&waits, 1, PLENTY_MS);
+}
+
+/* ------------------------------------------------------------------ scenes ------------ */
+
+void support_come_to_gate(struct weir_server *server, int *fds, int len)
+{
+    for (int i = 0; i < len; i++)
+        fds[i] = support_ask(server, 0, "gate\n");
+}
+
+void support_pass_gate(const struct gate *gate, const int *fds, int len)
+{
+    gate_open(gate);
+    for (int i = 0; i < len; i++)
+        support_expect_last(fds[i], "passed\n");
+}
+
+void *support_board(size_t size)
+{
+    void *board = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    sigset_t sigchld;
+
+    if (board == MAP_FAILED) {
+        perror("mmap");
+        exit(1);
+    }
+    sigemptyset(&sigchld);
+    sigaddset(&sigchld, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &sigchld, NULL);
+    return board;
+}
+
+const char *support_long_line(void)
+{
+    static char text[SUPPORT_LONG + 1];
+
+    memset(text, 'x', SUPPORT_LONG - 1);
+    text[SUPPORT_LONG - 1] = '\n';
+    return text;
 }
 
 /* ------------------------------------------------------------------ standard error ---- */

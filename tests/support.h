@@ -96,6 +96,23 @@ void gate_fini(struct gate *gate);
 void gate_open(const struct gate *gate);        /* any thread, any handler */
 void gate_pass(const struct gate *gate);        /* blocks the thread until it is open */
 
+/* So many clients that ask for the gate. Then it is opened, and all of them have passed it. */
+void support_come_to_gate(struct weir_server *server, int *fds, int len);
+void support_pass_gate(const struct gate *gate, const int *fds, int len);
+
+/*
+ * Zeroed memory that a test shares with its children, whose ends shall not interrupt a client from
+ * now on: SIGCHLD is blocked. Before the first test. There is no memory: ends the program.
+ */
+void *support_board(size_t size);
+
+/* Requests of usual lengths, and one that no usual buffer holds: a line of SUPPORT_LONG bytes. */
+#define SUPPORT_LINE "a line of 32 bytes, as elsewhere\n"
+#define SUPPORT_HELLO "GET / HTTP/1.1\r\nHost: weir\r\n\r\n"
+#define SUPPORT_LONG 100000
+
+const char *support_long_line(void);
+
 /* Standard error into a file, for a while. end gives what was written, terminated. */
 struct capture {
     int saved_fd;

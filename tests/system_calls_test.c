@@ -22,13 +22,9 @@ enum {
     ROUNDS = 10,
     DEPTH = 16,         /* requests in one send, or datagrams under way */
     FILE_SIZE = 65536,
-    LONG = 100000,      /* bytes of a message that no usual buffer holds */
     LONG_HEAD = 32000,
     REPLY_MAX = FILE_SIZE + 1000,
 };
-
-#define LINE "a line of 32 bytes, as elsewhere\n"
-#define HELLO "GET / HTTP/1.1\r\nHost: weir\r\n\r\n"
 
 static struct weir_server *server;
 static struct traced *traced;
@@ -148,23 +144,23 @@ static void a_line_that_is_waited_for_costs_a_wait_a_recv_and_a_send(void **stat
 {
     (void)state;
     serve(&echo_handler, "tcp://127.0.0.1:0");
-    ask_one_after_another("line echo, one client", LINE, 1);
+    ask_one_after_another("line echo, one client", SUPPORT_LINE, 1);
 }
 
 static void a_page_that_is_waited_for_costs_a_wait_a_recv_and_a_send(void **state)
 {
     (void)state;
     serve(&hello_handler, "tcp://127.0.0.1:0");
-    ask_one_after_another("HTTP hello, one client", HELLO, 1);
+    ask_one_after_another("HTTP hello, one client", SUPPORT_HELLO, 1);
 }
 
 static void pipelined_requests_share_a_wait_a_recv_and_a_send(void **state)
 {
-    char requests[sizeof(HELLO) * DEPTH] = "";
+    char requests[sizeof(SUPPORT_HELLO) * DEPTH] = "";
 
     (void)state;
     for (int i = 0; i < DEPTH; i++)
-        strcat(requests, HELLO);
+        strcat(requests, SUPPORT_HELLO);
     serve(&hello_handler, "tcp://127.0.0.1:0");
     ask_one_after_another("HTTP hello, 16 pipelined", requests, DEPTH);
 }
@@ -193,21 +189,21 @@ static void lines_under_load_cost_a_recv_and_a_send_each(void **state)
 {
     (void)state;
     serve(&echo_handler, "tcp://127.0.0.1:0");
-    ask_under_load("line echo, 64 clients at once", LINE, SYS_recvfrom);
+    ask_under_load("line echo, 64 clients at once", SUPPORT_LINE, SYS_recvfrom);
 }
 
 static void unix_lines_under_load_cost_a_recv_and_a_send_each(void **state)
 {
     (void)state;
     serve(&echo_handler, support_abstract("calls"));
-    ask_under_load("line echo over a Unix socket, 64 clients at once", LINE, SYS_recvmsg);
+    ask_under_load("line echo over a Unix socket, 64 clients at once", SUPPORT_LINE, SYS_recvmsg);
 }
 
 static void pages_under_load_cost_a_recv_and_a_send_each(void **state)
 {
     (void)state;
     serve(&hello_handler, "tcp://127.0.0.1:0");
-    ask_under_load("HTTP hello, 64 clients at once", HELLO, SYS_recvfrom);
+    ask_under_load("HTTP hello, 64 clients at once", SUPPORT_HELLO, SYS_recvfrom);
 }
 
 static void a_connection_is_registered_once_and_only_when_it_has_to_wait(void **state)
@@ -216,15 +212,15 @@ static void a_connection_is_registered_once_and_only_when_it_has_to_wait(void **
 
     (void)state;
     serve(&echo_handler, "tcp://127.0.0.1:0");
-    support_talk(server, 0, LINE, LINE);        /* it has begun */
+    support_talk(server, 0, SUPPORT_LINE, SUPPORT_LINE);        /* it has begun */
     traced_begin(traced);
     traced_hold(traced);
-    fd = support_ask(server, 0, LINE);
+    fd = support_ask(server, 0, SUPPORT_LINE);
     traced_let_go(traced);
-    support_expect(fd, LINE);
+    support_expect(fd, SUPPORT_LINE);
     for (int i = 0; i < ROUNDS; i++) {
-        support_say(fd, LINE);
-        support_expect(fd, LINE);
+        support_say(fd, SUPPORT_LINE);
+        support_expect(fd, SUPPORT_LINE);
     }
     count("line echo, a new connection's first eleven", 1 + ROUNDS);
     close(fd);
@@ -257,9 +253,9 @@ static int peek_at_all(struct weir_request *req)
 {
     char *data;
 
-    if (weir_peek(req, &data, LONG) < LONG)
+    if (weir_peek(req, &data, SUPPORT_LONG) < SUPPORT_LONG)
         return 0;
-    weir_consume(req, LONG);
+    weir_consume(req, SUPPORT_LONG);
     weir_write(req, "!", 1);
     return WEIR_KEEP;
 }
@@ -287,14 +283,12 @@ static void a_long_message_takes_a_recv_for_each_doubling(void **state)
 {
     static const struct weir_handler by_one = { .name = "by one", .handle = peek_for_one_more };
     static const struct weir_handler at_all = { .name = "at all", .handle = peek_at_all };
-    static char text[LONG];
+    const char *text = support_long_line();
 
     (void)state;
-    memset(text, 'x', sizeof(text));
-    text[LONG - 1] = '\n';
     /* 8 KiB, 8, 16, 32 and the rest; or the rest at once. A first look may have been in vain. */
-    assert_true(calls_for(&by_one, text, LONG) <= 6);
-    assert_true(calls_for(&at_all, text, LONG) <= 3);
+    assert_true(calls_for(&by_one, text, SUPPORT_LONG) <= 6);
+    assert_true(calls_for(&at_all, text, SUPPORT_LONG) <= 3);
 }
 
 static void a_long_head_takes_a_recv_for_each_doubling(void **state)
@@ -347,14 +341,14 @@ static void a_connection_per_request_is_in_no_epoll_set(void **state)
 
 static void exchange_datagrams(int fd)
 {
-    char reply[sizeof(LINE)];
+    char reply[sizeof(SUPPORT_LINE)];
 
     traced_hold(traced);
     for (int i = 0; i < DEPTH; i++)
-        support_say(fd, LINE);
+        support_say(fd, SUPPORT_LINE);
     traced_let_go(traced);
     for (int i = 0; i < DEPTH; i++)
-        assert_int_equal(recv(fd, reply, sizeof(reply), 0), strlen(LINE));
+        assert_int_equal(recv(fd, reply, sizeof(reply), 0), strlen(SUPPORT_LINE));
 }
 
 static void datagrams_that_come_together_share_their_calls(void **state)
@@ -400,12 +394,12 @@ static void a_file_takes_a_send_for_its_head_and_no_copy(void **state)
     assert_true(file_fd >= 0);
     assert_int_equal(ftruncate(file_fd, FILE_SIZE), 0);
     serve(&handler, "tcp://127.0.0.1:0");
-    fd = support_ask(server, 0, LINE);
-    read_reply(fd, strlen(LINE) + FILE_SIZE);
+    fd = support_ask(server, 0, SUPPORT_LINE);
+    read_reply(fd, strlen(SUPPORT_LINE) + FILE_SIZE);
     traced_begin(traced);
     for (int i = 0; i < ROUNDS; i++) {
-        support_say(fd, LINE);
-        read_reply(fd, strlen(LINE) + FILE_SIZE);
+        support_say(fd, SUPPORT_LINE);
+        read_reply(fd, strlen(SUPPORT_LINE) + FILE_SIZE);
     }
     count("a line and a file of 64 KiB", ROUNDS);
     close(fd);
