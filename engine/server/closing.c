@@ -1,4 +1,23 @@
-/* closing.c - closed, by the policy that weir_server_close describes, and taken apart. */
+/*
+ * closing.c - closed, by the policy that weir_server_close describes, and taken apart.
+ *
+ * From serving to nothing, in this order. What each concurrency does at a step is in DESIGN.md,
+ * section 10.
+ *
+ *   1 stop          weir_server_stop      the first acceptor is told
+ *   2 stopped       server_serve          it has returned, mixin->end too; so have the further
+ *                                         acceptors: STOPPED. Nothing is accepted any more
+ *   3 drain         weir_server_close     pool_drain: nothing is kept any more
+ *   4 last clients  let_in_who_waits      those in the backlogs that have asked
+ *   5 listeners     weir_server_close     are closed
+ *   6 wait          wait_for_handlers     until nothing is open, or drain_timeout_ms have passed
+ *   7 cancel        weir_server_cancel    then; or at once, if handlers are daemons
+ *   8 kill          server_wait_until_... children that still run CANCELLED_MS after the cancel
+ *   9 sockets       server_close_sockets  the workers end, and the datagram sockets are closed: CLOSED
+ *  10 apart         wait_and_free         what daemons kept open has ended: memory is freed
+ *
+ * A child of WEIR_PREFORK goes 2, 3, 5, 6 and 9 by itself (child.c), once its guard was told to stop.
+ */
 #include "engine/server/server.h"
 
 #include "engine/base/clock.h"
