@@ -29,8 +29,9 @@ struct http_scan {
 };
 
 /*
- * http_scan_begin is the start. Field by field: gcc clears so large a struct by an instruction that is
- * slow to start. so_far waits for the first line, if one has to be read before the head is complete.
+ * http_scan_begin is the start. Field by field: gcc clears so large a struct by an instruction that
+ * is slow to start. so_far waits for the first line, if one has to be read before the head is
+ * complete.
  */
 static inline void http_scan_begin(struct http_scan *scan)
 {

@@ -1,0 +1,79 @@
+/* route.c - who answers a request: the first of its site's routes that fits its method and path. */
+#include "handlers/http/exchange.h"
+
+#include <string.h>
+
+enum { ALLOW_MAX = 512 };       /* the methods that the parser knows come to 280 */
+
+static const struct weir_http_route *route_at(const struct weir_http_site *site, size_t i)
+{
+    return (const void *)((const char *)site->routes + i * site->route_size);
+}
+
+static bool path_fits(const struct weir_http_route *route, const char *path)
+{
+    size_t len = strlen(route->path);
+
+    if (len >= 2 && route->path[len - 1] == '*' && route->path[len - 2] == '/')
+        return strncmp(path, route->path, len - 1) == 0;
+    return strcmp(path, route->path) == 0;
+}
+
+static bool method_fits(const struct weir_http *ex, const struct weir_http_route *route)
+{
+    return !route->method || strcmp(route->method, ex->head.method) == 0 ||
+        (ex->bodiless && strcmp(route->method, "GET") == 0);
+}
+
+static bool is_listed(const char *list, const char *method)
+{
+    size_t len = strlen(method);
+
+    for (const char *at = list; (at = strstr(at, method)); at += len)
+        if ((at == list || at[-1] == ' ') && (at[len] == ',' || at[len] == '\0'))
+            return true;
+    return false;
+}
+
+/* Adds a method to the list, which ends at `end`, unless it is there. Returns where it ends. */
+static char *list_method(char *list, char *end, const char *method)
+{
+    if (is_listed(list, method) || (size_t)(list + ALLOW_MAX - end) < strlen(method) + 3)
+        return end;
+    if (end > list)
+        end = stpcpy(end, ", ");
+    return stpcpy(end, method);
+}
+
+/*
+ * Names the methods of the routes that fit the path; each has one, or it would have been taken.
+ * Returns whether there are any.
+ */
+static bool allow_methods(struct weir_http *ex, const char *path)
+{
+    char allow[ALLOW_MAX] = "";
+    char *end = allow;
+
+    for (size_t i = 0; i < ex->site->routes_len; i++) {
+        const struct weir_http_route *route = route_at(ex->site, i);
+
+        if (!path_fits(route, path))
+            continue;
+        end = list_method(allow, end, route->method);
+        if (strcmp(route->method, "GET") == 0)
+            end = list_method(allow, end, "HEAD");
+    }
+    return end > allow && weir_http_add_header(ex, "Allow", allow) == 0;
+}
+
+int exchange_find_route(struct weir_http *ex)
+{
+    const char *path = weir_http_path(ex);
+
+    for (size_t i = 0; i < ex->site->routes_len; i++) {
+        ex->route = route_at(ex->site, i);
+        if (method_fits(ex, ex->route) && path_fits(ex->route, path))
+            return 0;
+    }
+    return allow_methods(ex, path) ? 405 : 404;
+}
