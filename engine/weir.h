@@ -156,13 +156,14 @@ struct weir_handler {
 
 /* ------------------------------------------------------------------ addresses --------- */
 
+/* For what has a default that is not "no". */
 enum weir_choice {
     WEIR_DEFAULT = 0,
     WEIR_YES = 1,
     WEIR_NO = 2,
 };
 
-/* For a timeout: there is none. For max_per_address: there is no limit. */
+/* For a timeout: it never passes. For max_per_address: any number of connections. */
 #define WEIR_FOREVER UINT32_MAX
 #define WEIR_ANY_NUMBER UINT32_MAX
 
@@ -579,8 +580,8 @@ int weir_server_activate(struct weir_server *server);
  * -EBUSY it serves already, or a thread is in weir_handle_request; -EBADF it is closed; -EINVAL it
  * does not listen yet (see weir_server_bind); -EDEADLK from a handler; -ESRCH it is another
  * process's (see weir_server_destroy); -EAGAIN, -EMFILE, -ENOMEM threads, processes, descriptors or
- * memory can't be had, or no descriptor for a single client; -ECHILD the children of WEIR_PREFORK end
- * before they accept.
+ * memory can't be had, or no descriptor for a single client; -ECHILD the children of WEIR_PREFORK
+ * end before they accept.
  */
 int weir_serve_forever(struct weir_server *server);
 int weir_server_start(struct weir_server *server);
@@ -628,7 +629,8 @@ int weir_server_fileno(struct weir_server *server);
  * weir_submit_fd serves a connected stream socket that you have, an end of a socketpair(2) or one
  * that you accepted yourself, as if the server had accepted it: it is counted, timeouts and
  * max_connections hold for it, the server's and no listener's, and the close policy is for it, too.
- * But access, max_per_address and verify_request are not asked. handler NULL is options.handler; it must outlive the server.
+ * But access, max_per_address and verify_request are not asked. handler NULL is options.handler;
+ * the handler must outlive the server.
  *
  * A pool is started if it does not run yet. It needs no acceptor to serve, only for what
  * weir_handle_request says that an acceptor does besides. WEIR_THREAD starts a thread for the
@@ -906,8 +908,8 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  *   - every call by somebody else, and every call on a request that is over or NULL, ends the
  *     program with a line that names the call, the handler and the rule;
  *   - a line tells of a handler that has held its worker for a second (stall_warn_ms), and whether
- *     it waits in futex(2), as who waits for a lock does. Nobody can tell which handler has the
- *     lock, for the C library does not say which ones a thread holds.
+ *     it waits in futex(2), as a thread does that waits for a lock. Nobody can tell which handler
+ *     has the lock, for the C library does not say which ones a thread holds.
  * A weir that was built without NDEBUG looks for the calls always. What is not found: a request
  * that is over and whose memory is a new one's by now, and what a handler kept of its thread's own.
  */
@@ -1134,8 +1136,8 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
 /*
  * weir_connect opens a stream to another server, "tcp://host:port", "unix:///path" or "unix:@name",
  * and gives it as a request of its own: every call above works on it, and parks the same fiber. An
- * offload thread looks a name up, and each of its addresses is tried. The stream has the timeouts of
- * the listener that req has come in by.
+ * offload thread looks a name up, and each of its addresses is tried. The stream has the timeouts
+ * of the listener that req has come in by.
  *
  * timeout_ms bounds all of the connecting. 0 is read_timeout_ms; if that is none either, each
  * address has the kernel's patience, some two minutes.

@@ -18,6 +18,7 @@
 _Static_assert(offsetof(struct weir_options, listen) == 16, "options");
 _Static_assert(END_OF(struct weir_options, multicast_loop) == 256, "options");
 _Static_assert(END_OF(struct weir_listen, handler) == 16, "listen");
+_Static_assert(END_OF(struct weir_listen, disable_nagle_algorithm) == 56, "listen");
 _Static_assert(sizeof(struct weir_handler) == 96, "handler");
 _Static_assert(END_OF(struct weir_peer, listen) == 24, "peer");
 _Static_assert(END_OF(struct weir_failure, req) == 32, "failure");
@@ -71,7 +72,8 @@ static const struct weir_http_route routes[] = {
 static const struct weir_http_site site = { WEIR_HTTP_ROUTES(routes), .body_limit = 100 };
 static const struct weir_handler http = WEIR_HTTP_HANDLER("http", &site);
 static const struct weir_listen listeners[] = {
-    { .address = "tcp://127.0.0.1:0" }, { .address = "tcp://127.0.0.1:0", .handler = &http },
+    { .address = "tcp://127.0.0.1:0", .idle_timeout_ms = WEIR_FOREVER },
+    { .address = "tcp://127.0.0.1:0", .handler = &http, .max_per_address = WEIR_ANY_NUMBER },
 };
 
 static int create(struct weir_server **ret_server)

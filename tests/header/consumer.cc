@@ -145,8 +145,10 @@ int main()
 
     listeners[0].address = "tcp://127.0.0.1:0";
     listeners[0].handler = &lines;
+    listeners[0].idle_timeout_ms = WEIR_FOREVER;
     listeners[1].address = "tcp://127.0.0.1:0";
     listeners[1].handler = &http;
+    listeners[1].disable_nagle_algorithm = WEIR_YES;
     if (create_by_assignments(&server, listeners) < 0) {
         std::fprintf(stderr, "consumer: %s\n", weir_why());
         return 1;
