@@ -85,7 +85,7 @@ static bool had_errors_in_child(const struct worker *worker)
     const struct tally *tally = &worker->tally;
 
     return tally_read(tally, TALLY_SETUP_ERRORS) + tally_read(tally, TALLY_HANDLE_ERRORS) +
-           tally_read(tally, TALLY_FINISH_ERRORS) > 0;
+           tally_read(tally, TALLY_FINISH_ERRORS) + tally_read(tally, TALLY_VERIFY_ERRORS) > 0;
 }
 
 /* A reply goes out by the server's socket. */
@@ -110,7 +110,8 @@ static _Noreturn void serve_in_child(struct forks *forks, struct worker *worker,
     if (!conn)
         _exit(1);
     /* Whoever is counted at this address is counted by the parent. */
-    conn->guest = NULL;
+    if (conn->guest)
+        crowd_leave_to_parent(conn->endpoint->crowd);
     worker_serve_alone(worker, conn, &forks->config.rest);
     _exit(had_errors_in_child(worker));
 }
@@ -225,6 +226,12 @@ static void vacate_locked(struct forks *forks, size_t i, bool crashed)
     forks->taken--;
 }
 
+/* A child counts that before its peer can see it: the peer may come again. */
+static bool has_ended_its_connection(const struct worker *worker)
+{
+    return tally_read(&worker->tally, TALLY_CLOSED) + tally_read(&worker->tally, TALLY_REFUSED) > 0;
+}
+
 /* False: the child still runs. Else who sat there, and how it ended. */
 static bool reap_locked(struct forks *forks, size_t i, struct seat *ret_seat, int *ret_status,
                         bool *ret_crashed)
@@ -237,7 +244,7 @@ static bool reap_locked(struct forks *forks, size_t i, struct seat *ret_seat, in
     if (unseen)
         count_unseen_locked(forks, -1);
     *ret_seat = *seat;
-    *ret_crashed = tally_read(&forks->workers[i].tally, TALLY_CLOSED) == 0;
+    *ret_crashed = !has_ended_its_connection(&forks->workers[i]);
     vacate_locked(forks, i, *ret_crashed);
     return true;
 }
@@ -279,12 +286,11 @@ static void reap_unseen(struct forks *forks)
             reap_seat(forks, i);
 }
 
-/* A child counts its connection as closed before the peer can see it: the peer may come again. */
 static void let_closed_leave_crowd(struct forks *forks)
 {
     pthread_mutex_lock(&forks->lock);
     for (size_t i = 0; i < forks->config.max_children && forks->guests > 0; i++)
-        if (forks->seats[i].child.pid != 0 && tally_read(&forks->workers[i].tally, TALLY_CLOSED) > 0)
+        if (forks->seats[i].child.pid != 0 && has_ended_its_connection(&forks->workers[i]))
             leave_crowd_locked(forks, &forks->seats[i]);
     pthread_mutex_unlock(&forks->lock);
 }

@@ -39,11 +39,15 @@ int admission_take_seat(const struct endpoint *endpoint, const struct access_pee
                         struct crowd_guest **seat)
 {
     struct cidr host;
+    bool is_counted;
 
-    *seat = NULL;
-    if (!endpoint->crowd || !cidr_of_address(peer->address, peer->address_len, &host))
+    if (!endpoint->crowd)
         return 0;
-    return crowd_enter(endpoint->crowd, &host, seat);
+    is_counted = cidr_of_address(peer->address, peer->address_len, &host);
+    /* Who has no address yet may be given one by a greeting, which can't take a place for a child. */
+    if (!is_counted && !*seat && !endpoint->greet)
+        return 0;
+    return crowd_move(endpoint->crowd, is_counted ? &host : NULL, seat);
 }
 
 void admission_leave_seat(const struct endpoint *endpoint, struct crowd_guest **seat)
@@ -56,11 +60,11 @@ void admission_leave_seat(const struct endpoint *endpoint, struct crowd_guest **
 int admission_ask(const struct admission *admission, const struct endpoint *endpoint,
                   const struct access_peer *peer, struct crowd_guest **seat, struct tally *tally)
 {
-    /* First, or a limit of one would keep out who only changes its place. */
-    if (seat)
+    int r = -EACCES;
+
+    if (access_slot_admits(endpoint->access, peer) && is_verified(admission, endpoint, peer, tally))
+        r = seat ? admission_take_seat(endpoint, peer, seat) : 0;
+    if (r < 0 && seat)
         admission_leave_seat(endpoint, seat);
-    if (!access_slot_admits(endpoint->access, peer) ||
-        !is_verified(admission, endpoint, peer, tally))
-        return -EACCES;
-    return seat ? admission_take_seat(endpoint, peer, seat) : 0;
+    return r;
 }

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
 #define LOCKS 64
@@ -15,7 +16,14 @@ struct crowd_guest {
     struct crowd_guest *next;
     struct cidr host;
     size_t bucket;
-    uint32_t count;
+    uint32_t count;                     /* shared: 1, or 0 for one without an address */
+    bool is_taken;                      /* shared: somebody has this place, counted or not */
+};
+
+/* What processes share: a place for each guest, whoever has entered it. */
+struct crowd_places {
+    pthread_mutex_t lock;               /* of all places; robust, for who has it may be killed */
+    struct crowd_guest guests[];
 };
 
 struct crowd_lock {
@@ -23,6 +31,9 @@ struct crowd_lock {
 };
 
 struct crowd {
+    struct crowd_places *places;        /* shared; NULL: it is not, and what follows is used */
+    size_t places_len;
+    bool is_parents;                    /* shared: this is a child, and the places are its parent's */
     struct crowd_lock locks[LOCKS];     /* bucket i is under the i-th, modulo */
     struct crowd_guest **buckets;
     size_t buckets_len;                 /* a power of two */
@@ -45,6 +56,7 @@ int crowd_create(uint32_t limit, size_t expected, struct crowd **ret)
 
     if (!crowd)
         return -ENOMEM;
+    crowd->places = NULL;
     crowd->limit = limit;
     crowd->buckets_len = buckets_for(expected);
     crowd->buckets = calloc(crowd->buckets_len, sizeof(struct crowd_guest *));
@@ -59,15 +71,121 @@ int crowd_create(uint32_t limit, size_t expected, struct crowd **ret)
     return 0;
 }
 
-void crowd_destroy(struct crowd *crowd)
+/* ------------------------------------------------------------------ shared ------------ */
+
+static size_t places_size(size_t len)
 {
-    if (!crowd)
-        return;
-    for (size_t i = 0; i < LOCKS; i++)
-        pthread_mutex_destroy(&crowd->locks[i].mutex);
-    free(crowd->buckets);
-    free(crowd);
+    return sizeof(struct crowd_places) + len * sizeof(struct crowd_guest);
 }
+
+static void init_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
+int crowd_create_shared(uint32_t limit, size_t places, struct crowd **ret)
+{
+    struct crowd *crowd = aligned_alloc(WEIR_CACHE_LINE, sizeof(*crowd));
+
+    if (!crowd)
+        return -ENOMEM;
+    crowd->places = mmap(NULL, places_size(places), PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (crowd->places == MAP_FAILED) {
+        free(crowd);
+        return -ENOMEM;
+    }
+    init_lock(&crowd->places->lock);
+    crowd->places_len = places;
+    crowd->limit = limit;
+    crowd->is_parents = false;
+    *ret = crowd;
+    return 0;
+}
+
+void crowd_leave_to_parent(struct crowd *crowd)
+{
+    crowd->is_parents = true;
+}
+
+/* A place is whole whenever its owner dies: each is changed by a store or two that nobody reads. */
+static void lock_places(struct crowd_places *places)
+{
+    if (pthread_mutex_lock(&places->lock) == EOWNERDEAD)
+        pthread_mutex_consistent(&places->lock);
+}
+
+static bool has_host(const struct crowd_guest *guest, const struct cidr *host)
+{
+    return guest->host.bits == host->bits && guest->host.v6 == host->v6;
+}
+
+/* How many others are counted at that host. */
+static uint32_t others_at_locked(const struct crowd *crowd, const struct cidr *host,
+                                 const struct crowd_guest *self)
+{
+    uint32_t others = 0;
+
+    for (size_t i = 0; i < crowd->places_len; i++) {
+        const struct crowd_guest *guest = &crowd->places->guests[i];
+
+        if (guest != self && guest->is_taken && guest->count > 0 && has_host(guest, host))
+            others++;
+    }
+    return others;
+}
+
+static struct crowd_guest *free_place_locked(const struct crowd *crowd)
+{
+    for (size_t i = 0; i < crowd->places_len; i++)
+        if (!crowd->places->guests[i].is_taken)
+            return &crowd->places->guests[i];
+    return NULL;
+}
+
+static int move_locked(struct crowd *crowd, const struct cidr *host, struct crowd_guest **guest)
+{
+    struct crowd_guest *place = *guest ? *guest : free_place_locked(crowd);
+
+    if (!place)
+        return -ENOMEM;
+    if (host && others_at_locked(crowd, host, place) >= crowd->limit)
+        return -EUSERS;
+    /* Not counted while it is half changed: its owner may be killed. */
+    place->count = 0;
+    if (host)
+        place->host = *host;
+    place->count = host != NULL;
+    place->is_taken = true;
+    *guest = place;
+    return 0;
+}
+
+static int move_shared(struct crowd *crowd, const struct cidr *host, struct crowd_guest **guest)
+{
+    int r;
+
+    lock_places(crowd->places);
+    r = move_locked(crowd, host, guest);
+    pthread_mutex_unlock(&crowd->places->lock);
+    return r;
+}
+
+static void leave_shared(struct crowd *crowd, struct crowd_guest *guest)
+{
+    lock_places(crowd->places);
+    guest->count = 0;
+    guest->is_taken = crowd->is_parents;
+    pthread_mutex_unlock(&crowd->places->lock);
+}
+
+/* ------------------------------------------------------------------ of one process ---- */
 
 /* Multiplied to full width and folded, twice: every bit reaches every other. */
 static uint64_t mix(uint64_t a, uint64_t b)
@@ -97,7 +215,7 @@ static struct crowd_guest **find_locked(struct crowd *crowd, size_t bucket,
 {
     struct crowd_guest **link = &crowd->buckets[bucket];
 
-    while (*link && ((*link)->host.bits != host->bits || (*link)->host.v6 != host->v6))
+    while (*link && !has_host(*link, host))
         link = &(*link)->next;
     return link;
 }
@@ -122,7 +240,7 @@ static int enter_locked(struct crowd *crowd, size_t bucket, const struct cidr *h
     return 0;
 }
 
-int crowd_enter(struct crowd *crowd, const struct cidr *host, struct crowd_guest **ret)
+static int enter(struct crowd *crowd, const struct cidr *host, struct crowd_guest **ret)
 {
     size_t bucket = bucket_of(crowd, host);
     pthread_mutex_t *lock = lock_of(crowd, bucket);
@@ -134,7 +252,7 @@ int crowd_enter(struct crowd *crowd, const struct cidr *host, struct crowd_guest
     return r;
 }
 
-void crowd_leave(struct crowd *crowd, struct crowd_guest *guest)
+static void leave(struct crowd *crowd, struct crowd_guest *guest)
 {
     size_t bucket = guest->bucket;      /* written once, before anybody had the guest */
     pthread_mutex_t *lock = lock_of(crowd, bucket);
@@ -147,4 +265,53 @@ void crowd_leave(struct crowd *crowd, struct crowd_guest *guest)
     pthread_mutex_unlock(lock);
     if (last)
         free(guest);
+}
+
+static void destroy_buckets(struct crowd *crowd)
+{
+    for (size_t i = 0; i < LOCKS; i++)
+        pthread_mutex_destroy(&crowd->locks[i].mutex);
+    free(crowd->buckets);
+}
+
+/* ------------------------------------------------------------------ either ------------ */
+
+void crowd_destroy(struct crowd *crowd)
+{
+    if (!crowd)
+        return;
+    if (crowd->places)
+        munmap(crowd->places, places_size(crowd->places_len));
+    else
+        destroy_buckets(crowd);
+    free(crowd);
+}
+
+int crowd_move(struct crowd *crowd, const struct cidr *host, struct crowd_guest **guest)
+{
+    if (crowd->places)
+        return move_shared(crowd, host, guest);
+    /* First, or a limit of one would keep out who only changes its place. */
+    if (*guest)
+        leave(crowd, *guest);
+    *guest = NULL;
+    return host ? enter(crowd, host, guest) : 0;
+}
+
+int crowd_enter(struct crowd *crowd, const struct cidr *host, struct crowd_guest **ret)
+{
+    struct crowd_guest *guest = NULL;
+    int r = crowd_move(crowd, host, &guest);
+
+    if (r == 0)
+        *ret = guest;
+    return r;
+}
+
+void crowd_leave(struct crowd *crowd, struct crowd_guest *guest)
+{
+    if (crowd->places)
+        leave_shared(crowd, guest);
+    else
+        leave(crowd, guest);
 }

@@ -19,6 +19,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct weir_request;
+
 struct endpoint {
     const struct weir_handler *handler; /* what weir_submit_fd serves may have another */
     struct quota *quota;                /* which its connections are counted against */
@@ -30,6 +32,9 @@ struct endpoint {
     uint32_t idle_timeout_ms;
     uint32_t backlog;                   /* of its listeners, as nodelay is */
     bool nodelay;
+    /* What comes between accept and setup(): see greeting.h. NULL: nothing. */
+    int (*greet)(struct weir_request *req);
+    uint32_t greet_timeout_ms;          /* of all of it; 0: for ever */
     char uri[WEIR_ADDRESS_SIZE];        /* as it is bound, a port 0 resolved */
 };
 

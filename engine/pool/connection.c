@@ -245,6 +245,7 @@ struct connection *connection_create(struct connection_table *table, int fd,
         return NULL;
     conn->handler = handler;
     conn->endpoint = endpoint;
+    conn->greets = endpoint->greet != NULL;
     note_peer(conn, peer, peer_len);
     conn->transport = transport_for(conn->family);
     atomic_init(&conn->state, CONNECTION_QUEUED);
@@ -538,6 +539,12 @@ enum connection_next connection_ready(struct connection *conn, uint32_t events)
                                                     memory_order_acq_rel,
                                                     memory_order_relaxed));
     return next;
+}
+
+void connection_set_peer(struct connection *conn, const struct sockaddr *peer, socklen_t len)
+{
+    note_peer(conn, peer, len);
+    conn->moved = true;
 }
 
 void connection_peer(const struct connection *conn, struct sockaddr_storage *ret,

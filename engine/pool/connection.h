@@ -86,6 +86,9 @@ struct connection {
     bool unplaced : 1;      /* others wait for its place: it ends once what has arrived is served */
     bool starved : 1;       /* no memory for a fiber: what has begun ends, what hasn't is refused */
     bool said_end : 1;      /* its handler has called weir_end_output */
+    bool greets : 1;        /* its endpoint's greeting is still to come */
+    bool moved : 1;         /* the greeting has told of another peer than was accepted */
+    bool refused : 1;       /* it ends before it has begun, and counts as refused */
     uint16_t sent;          /* bytes, until it rested last; UINT16_MAX: or more */
     const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
@@ -207,7 +210,13 @@ bool connection_alerted(const struct connection *conn);
 /* More may have come since the last read, as far as is known without asking the kernel. The owner. */
 bool connection_may_have_input(const struct connection *conn);
 
-/* The peer, from what was noted at accept. */
+/*
+ * Its peer is somebody else, as a proxy tells: AF_INET or AF_INET6. The owner. Whoever asks for the
+ * peer sees this one from now on; rules and crowd are the caller's to ask.
+ */
+void connection_set_peer(struct connection *conn, const struct sockaddr *peer, socklen_t len);
+
+/* The peer, from what was noted at accept or by the greeting. */
 void connection_peer(const struct connection *conn, struct sockaddr_storage *ret,
                      socklen_t *ret_len);
 

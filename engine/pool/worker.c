@@ -145,8 +145,7 @@ static void close_connection(struct worker *worker, struct connection *conn)
     }
     /* First, so that it's counted once weir_server_close has seen that nobody is left. */
     if (WEIR_LIKELY(!conn->ended))
-        tally_add(&worker->tally,
-                  conn->starved && !conn->began ? TALLY_REFUSED : TALLY_CLOSED, 1);
+        tally_add(&worker->tally, conn->refused ? TALLY_REFUSED : TALLY_CLOSED, 1);
     if (WEIR_LIKELY(!packet)) {
         connection_close(&worker->crew->table, conn);
         return;

@@ -36,12 +36,14 @@ static int give_own_rules(struct server_listen *own, const struct weir_listen *l
     return 0;
 }
 
-static int give_own_crowd(struct server_listen *own, const struct weir_listen *listen)
+static int give_own_crowd(const struct weir_server *server, struct server_listen *own,
+                          const struct weir_listen *listen)
 {
     int r = 0;
 
     if (listen->max_per_address != WEIR_ANY_NUMBER)
-        r = crowd_create(listen->max_per_address, own->like.quota->max, &own->crowd);
+        r = server_create_crowd(server, listen->max_per_address, own->like.quota->max,
+                                &own->crowd);
     own->like.crowd = own->crowd;
     return r == 0 ? 0 : SERVER_REFUSE(r, "%s: max_per_address: %s", listen->address, strerror(-r));
 }
@@ -62,7 +64,7 @@ static int copy_listen(struct weir_server *server, struct server_listen *copy,
     if (listen->access)
         r = give_own_rules(copy, listen);
     if (r == 0 && listen->max_per_address > 0)
-        r = give_own_crowd(copy, listen);
+        r = give_own_crowd(server, copy, listen);
     return r;
 }
 

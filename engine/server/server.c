@@ -134,6 +134,7 @@ void server_fill_in_shared(struct weir_server *server)
         .crew = &server->pool->crew,
         .offload = server->offload,
         .server = server,
+        .admission = &server->acceptor_config.admission,
         .stop = weir_server_stop,
         .user = options->user,
         .handle_error = options->handle_error,
@@ -185,6 +186,17 @@ int server_create_pool(struct weir_server *server)
     return 0;
 }
 
+/* Beside the children's clients there is one that was just accepted, and one that is held. */
+#define CROWD_SPARE 2
+
+int server_create_crowd(const struct weir_server *server, uint32_t limit, size_t expected,
+                        struct crowd **ret)
+{
+    if (server->options.concurrency == WEIR_FORK)
+        return crowd_create_shared(limit, server->options.max_children + CROWD_SPARE, ret);
+    return crowd_create(limit, expected, ret);
+}
+
 /* Who may connect, as the options say. */
 static int create_access(struct weir_server *server)
 {
@@ -200,7 +212,8 @@ static int create_access(struct weir_server *server)
         access_slot_set(&server->access, rules);
     }
     if (options->max_per_address > 0 && options->max_per_address != WEIR_ANY_NUMBER)
-        r = crowd_create(options->max_per_address, options->max_connections, &server->crowd);
+        r = server_create_crowd(server, options->max_per_address, options->max_connections,
+                                &server->crowd);
     return r == 0 ? 0 : SERVER_REFUSE(r, "max_per_address: %s", strerror(-r));
 }
 

@@ -120,6 +120,8 @@ int server_create_pool(struct weir_server *server);
 int server_create_mixin(struct weir_server *server);
 int server_create_acceptors(struct weir_server *server);
 void server_fill_in_shared(struct weir_server *server);
+int server_create_crowd(const struct weir_server *server, uint32_t limit, size_t expected,
+                        struct crowd **ret);
 void server_free(struct weir_server *server);
 
 /* endpoints.c: as server.c, but for create, which says -ENOMEM and no reason. */

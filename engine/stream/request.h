@@ -14,6 +14,7 @@
 #define WEIR_REQUEST_H
 
 #include "engine/base/misuse.h"
+#include "engine/net/admission.h"
 #include "engine/pool/offload.h"
 #include "engine/pool/worker.h"
 #include "engine/weir.h"
@@ -31,6 +32,7 @@ struct service {
     struct crew *crew;
     struct offload *offload;
     struct weir_server *server;
+    const struct admission *admission;
     void (*stop)(struct weir_server *server);
     void *user;
     void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);

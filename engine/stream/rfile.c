@@ -101,6 +101,14 @@ static int make_room(struct weir_request *req, size_t want)
     return 0;
 }
 
+void rfile_let_go(struct weir_request *req)
+{
+    req->rfile.start = 0;
+    req->rfile.end = 0;
+    if (req->rfile.data)
+        release(req);
+}
+
 /* Before a wait: holds no more than what has arrived, and little more if that is much. */
 static void make_small(struct weir_request *req)
 {
@@ -112,9 +120,7 @@ static void make_small(struct weir_request *req)
     if (!rfile->data)
         return;
     if (len == 0) {
-        rfile->start = 0;
-        rfile->end = 0;
-        release(req);
+        rfile_let_go(req);
         return;
     }
     if (len > rfile->size / SMALL_FRACTION)

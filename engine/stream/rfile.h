@@ -50,6 +50,15 @@ static inline bool rfile_open(struct weir_request *req)
  * may be kept.
  */
 bool rfile_has_more(struct weir_request *req);
+
+/* Is something buffered? */
+static inline bool rfile_holds_any(const struct weir_request *req)
+{
+    return req->rfile.start < req->rfile.end;
+}
+
+/* Lets go of a buffer that holds nothing. */
+void rfile_let_go(struct weir_request *req);
 void rfile_fini(struct weir_request *req);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * serve.c - what happens around a handler: setup, handle, finish, and what its end means.
+ * serve.c - what happens around a handler: greeting, setup, handle, finish, and what its end means.
  *
  * Everything that a connection lives through between two rests, and all that a datagram does.
  */
@@ -7,6 +7,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/pool/packet.h"
+#include "engine/stream/greeting.h"
 #include "engine/stream/rfile.h"
 #include "engine/stream/wfile.h"
 
@@ -240,6 +241,39 @@ static int rest_on(struct weir_request *req)
     return 0;
 }
 
+/*
+ * Has the greeting let it in? Else it ends, refused. Whom the program wants to be kept out, and who has
+ * gone by itself, nobody is told of.
+ */
+static bool is_greeted(struct weir_request *req)
+{
+    int r = greeting_run(req);
+
+    req->conn->greets = false;
+    if (r == 0)
+        return true;
+    req->conn->refused = true;
+    if (r == -ENOMEM)
+        tally_add(&req->task->worker->tally, TALLY_NO_MEMORY, 1);
+    if (r != -EACCES && r != -EUSERS && !request_is_end_by_peer(r))
+        tell_error(req, r == -ENOMEM ? WEIR_PHASE_PROCESS : WEIR_PHASE_VERIFY, r);
+    return false;
+}
+
+static int serve_input(struct weir_request *req, bool was_kept);
+
+/* The first that is done for a connection whose endpoint has a greeting: as serve_input. */
+static int greet_and_serve(struct weir_request *req)
+{
+    if (!is_greeted(req))
+        return 0;
+    /* What the greeting has read too much is the handler's input. */
+    if (rfile_holds_any(req))
+        return setup(req) < 0 ? 0 : handle_while_there_is_input(req);
+    rfile_let_go(req);
+    return serve_input(req, false);
+}
+
 /* Until it rests or ends. What handle returned, or the error of what was done without it. */
 static int serve_input(struct weir_request *req, bool was_kept)
 {
@@ -256,8 +290,12 @@ static int serve_input(struct weir_request *req, bool was_kept)
             return 0;
         conn->expired = false;
     }
-    if (!conn->began && setup(req) < 0)
-        return 0;
+    if (!conn->began) {
+        if (WEIR_UNLIKELY(conn->greets))
+            return greet_and_serve(req);
+        if (setup(req) < 0)
+            return 0;
+    }
     return handle_while_there_is_input(req);
 }
 
@@ -281,6 +319,7 @@ static void note_rest(const struct weir_request *req)
 static void starve(struct weir_request *req)
 {
     tally_add(&req->task->worker->tally, TALLY_NO_MEMORY, 1);
+    req->conn->refused = !req->conn->began;
     if (req->conn->began)
         finish(req, -ENOMEM);
     else
