@@ -1,6 +1,6 @@
 /*
- * misuse_test.c - calls on requests that are somebody else's. Each happens in a child process, whose
- * last words and whose end tell: with the look for it, and without.
+ * misuse_test.c - calls on requests that are somebody else's. Each happens in a child process,
+ * whose last words and whose end tell: with the look for it, and without.
  */
 #include "tests/support.h"
 
@@ -520,8 +520,8 @@ static void each_call_on_anothers_request_is_told(void **state)
 
     (void)state;
     for (size_t i = 0; i < CALLS; i++) {
-        snprintf(words, sizeof(words), "weir: %s on a request of handler 'naive' was made by handler "
-                 "'naive'" ALONE, calls[i].name);
+        snprintf(words, sizeof(words), "weir: %s on a request of handler 'naive' was made by "
+                 "handler 'naive'" ALONE, calls[i].name);
         expect_last_words(call_on_another, calls[i].make, words);
     }
 }
@@ -555,8 +555,8 @@ static void a_call_on_anothers_exchange_is_told(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++) {
-        snprintf(words, sizeof(words), "weir: %s on a request of handler 'site' was made by another "
-                 "thread" ALONE, replies[i].name);
+        snprintf(words, sizeof(words), "weir: %s on a request of handler 'site' was made by "
+                 "another thread" ALONE, replies[i].name);
         expect_last_words(handle_http, replies[i].make, words);
     }
 }
@@ -568,8 +568,8 @@ static void what_an_offloaded_function_may_ask_it_asks_of_its_own_request(void *
 
     (void)state;
     for (size_t i = 0; i < CALLS; i++) {
-        snprintf(words, sizeof(words), "weir: %s on a request of handler 'naive' was made by another "
-                 "thread" ALONE, calls[i].name);
+        snprintf(words, sizeof(words), "weir: %s on a request of handler 'naive' was made by "
+                 "another thread" ALONE, calls[i].name);
         if (calls[i].may_be_offloaded)
             expect_last_words(offload_on_another, calls[i].make, words);
         else

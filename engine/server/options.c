@@ -44,7 +44,8 @@ _Static_assert(sizeof(struct weir_handler) == 96, "nothing says its size: a new 
 #endif
 
 /* The last fields now. */
-_Static_assert(END_OF(struct weir_options, multicast_loop) == sizeof(struct weir_options), "a hole");
+_Static_assert(END_OF(struct weir_options, multicast_loop) == sizeof(struct weir_options),
+               "a hole");
 _Static_assert(END_OF(struct weir_listen, disable_nagle_algorithm) == sizeof(struct weir_listen),
                "a hole");
 _Static_assert(END_OF(struct weir_handler, reserved) == sizeof(struct weir_handler), "a hole");

@@ -90,8 +90,8 @@ class Header(unittest.TestCase):
             self.assertIn("static int", code)
             with self.subTest(name=name, compiler=compiler):
                 done = subprocess.run(
-                    [compiler, "-fsyntax-only", *WARNINGS, "-Wno-unused", f"-I{self.prefix}/include",
-                     "-xc", "-"], input=f"#include <ctype.h>\n#include <weir/{name}.h>\n{code}\n",
+                    [compiler, "-fsyntax-only", *WARNINGS, "-Wno-unused",
+                     f"-I{self.prefix}/include", "-xc", "-"], input=f"#include <ctype.h>\n#include <weir/{name}.h>\n{code}\n",
                     stderr=subprocess.PIPE, text=True)
                 self.assertEqual(done.returncode, 0, f"{done.stderr}\n{code}")
 
