@@ -516,7 +516,7 @@ static inline const struct weir_options *weir_options_pointer(const struct weir_
  * But if the parent was calling it at the fork, the child might wait for ever for a lock that the
  * function had taken: such a child writes to standard error. So does a process that can't have
  * another thread. And the last words of a program that weir ends always go there: about a stack
- * that is too small, or a call on a request that is not the caller's.
+ * that is too small, a call on a request that is not the caller's, or a fault of weir's own.
  *
  * On return the function before is not called any more: it waits for a call that is under way.
  * Threads: any, before there is a server, too; not signal handlers. Parks: no.
