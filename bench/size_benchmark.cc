@@ -146,7 +146,8 @@ void measure(benchmark::State &state, const kind &what, size_t size)
 {
     pinned here(client_cpu());
     client least(what, what.sizes.front()), larger(what, size);
-    const int messages = static_cast<int>(std::min<size_t>(300, std::max<size_t>(20, 4000000 / size)));
+    const size_t affordable = std::max<size_t>(20, 4000000 / size);
+    const int messages = static_cast<int>(std::min<size_t>(300, affordable));
     std::vector<double> cpu, ratio;
 
     for (auto _ : state)

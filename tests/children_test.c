@@ -1,6 +1,6 @@
 /*
- * children_test.c - children in adverse circumstances: no descriptor for one, ends that leave nothing
- * to be reaped, no pidfd_open(2), children that are stopped, that block, that can't start.
+ * children_test.c - children in adverse circumstances: no descriptor for one, ends that leave
+ * nothing to be reaped, no pidfd_open(2), children that are stopped, that block, that can't start.
  */
 #include "tests/support.h"
 

@@ -337,7 +337,9 @@ static void who_wants_room_is_told_once_when_few_enough_are_left(void **state)
 static void each_quota_counts_its_own(void **state)
 {
     static struct quota few = { .max = 1 };
-    static const struct endpoint narrow = { .handler = &handler, .quota = &few, .uri = "unix:@few" };
+    static const struct endpoint narrow = {
+        .handler = &handler, .quota = &few, .uri = "unix:@few",
+    };
     struct connection *conn;
     int peer_fd;
 

@@ -330,7 +330,9 @@ static void half_a_request_is_answered_when_its_other_half_comes(void **state)
     support_expect_last(fd, "half a line\n");
 }
 
-/* Nobody accepts any more. Of those in the backlog, who has asked is served, as one would expect. */
+/*
+ * Nobody accepts any more. Of those in the backlog, who has asked is served, as one would expect.
+ */
 static void who_waits_to_be_accepted_and_has_asked_is_answered(void **state)
 {
     struct weir_server *server = start(CREATE(&keeps, .user = NULL));

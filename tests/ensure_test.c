@@ -1,6 +1,7 @@
 /*
- * ensure_test.c - what ends the program in every build, with a line, before it writes over memory or
- * forgets a client. Each happens in a child process. (An assert would say it in words of its own.)
+ * ensure_test.c - what ends the program in every build, with a line, before it writes over memory
+ * or forgets a client. Each happens in a child process. (An assert would say it in words of its
+ * own.)
  */
 #include <stdarg.h>
 #include <stddef.h>

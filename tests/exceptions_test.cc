@@ -32,7 +32,9 @@ namespace {
 
 /* ------------------------------------------------------------------ the handlers ------ */
 
-/* Says where it is, and waits for a word. What the word was; empty: it was cancelled, or the end. */
+/*
+ * Says where it is, and waits for a word. What the word was; empty: it was cancelled, or the end.
+ */
 std::string ask(weir_request *req, const char *where)
 {
     char *line;

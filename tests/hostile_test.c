@@ -11,8 +11,9 @@
  * unkind, at whatever calls; and where the worker sleeps, each thing that can wake it. What comes
  * out is compared with what any server must do: when nobody has anything left to do, all that was
  * sent has been read, in order, answered and taken. A deadline is told only if there was nothing to
- * read when it passed, or no room to write into. And while a peer takes everything, others get their
- * turn within 17 sends, of which the last may be long, and deadlines and a cancel are obeyed as soon.
+ * read when it passed, or no room to write into. And while a peer takes everything, others get
+ * their turn within 17 sends, of which the last may be long, and deadlines and a cancel are obeyed
+ * as soon.
  *
  * What it can't express: what happens between two instructions of two threads (connection.pml
  * does, for the state word) and the order of memory; more workers than one, and moves from set to
@@ -959,8 +960,8 @@ static void whatever_the_order_all_is_read_and_answered(void **state)
     static const struct scene scenes[] = {
         { "lines, gathered", answer_lines, .depth = DEPTH, .lines = 3, .piece = 2, .answer = 6,
           .room = 4, .wbufsize = 64 },
-        { "lines, past the buffer", answer_lines, .depth = DEPTH, .lines = 3, .piece = 2, .answer = 12,
-          .room = 8, .wbufsize = 8 },
+        { "lines, past the buffer", answer_lines, .depth = DEPTH, .lines = 3, .piece = 2,
+          .answer = 12, .room = 8, .wbufsize = 8 },
         { "lines, unbuffered", answer_lines, .depth = DEPTH, .lines = 3, .piece = 3, .answer = 3,
           .room = 4 },
         { "lines, byte by byte", answer_lines, .depth = DEPTH, .lines = 2, .piece = 1, .answer = 6,
@@ -986,12 +987,12 @@ static void whatever_the_order_a_kept_connection_is_called_for_all(void **state)
     static const struct scene scenes[] = {
         { "kept", answer_and_keep, .depth = DEPTH, .lines = 3, .piece = 2, .answer = 6, .room = 4,
           .wbufsize = 64 },
-        { "kept, byte by byte", answer_and_keep, .depth = DEPTH, .lines = 2, .piece = 1, .answer = 6,
-          .room = 8, .wbufsize = 64 },
+        { "kept, byte by byte", answer_and_keep, .depth = DEPTH, .lines = 2, .piece = 1,
+          .answer = 6, .room = 8, .wbufsize = 64 },
         { "kept, more than a buffer", answer_and_keep, .depth = DEPTH, .lines = 6, .piece = 12,
           .answer = 2, .room = 64, .wbufsize = 64 },
-        { "kept until the end", answer_and_keep, .depth = DEPTH, .lines = 2, .piece = 4, .ends = true,
-          .answer = 6, .room = 4, .wbufsize = 64 },
+        { "kept until the end", answer_and_keep, .depth = DEPTH, .lines = 2, .piece = 4,
+          .ends = true, .answer = 6, .room = 4, .wbufsize = 64 },
         { "kept, urgent", answer_and_keep, .depth = DEPTH, .lines = 3, .piece = 3, .urgent = true,
           .answer = 6, .room = 8, .wbufsize = 64 },
         { "kept, looked at", look_and_keep, .depth = DEPTH, .lines = 2, .piece = 1, .ends = true,
@@ -1007,8 +1008,8 @@ static void so_it_is_on_the_workers_own_stack(void **state)
     static const struct scene scenes[] = {
         { "own stack, lines", answer_lines, .depth = DEPTH, .stack = WEIR_STACK_THREAD, .lines = 3,
           .piece = 2, .answer = 6, .room = 4, .wbufsize = 64 },
-        { "own stack, kept", answer_and_keep, .depth = DEPTH, .stack = WEIR_STACK_THREAD, .lines = 3,
-          .piece = 3, .answer = 6, .room = 4, .wbufsize = 64 },
+        { "own stack, kept", answer_and_keep, .depth = DEPTH, .stack = WEIR_STACK_THREAD,
+          .lines = 3, .piece = 3, .answer = 6, .room = 4, .wbufsize = 64 },
     };
 
     (void)state;
@@ -1022,12 +1023,13 @@ static void a_deadline_is_told_only_where_there_is_nothing(void **state)
           .wbufsize = 64, .read_timeout_ms = DEADLINE_MS },
         { "a write's", answer_lines, .depth = DEPTH, .lines = 2, .piece = 2, .answer = 6, .room = 4,
           .wbufsize = 8, .write_timeout_ms = DEADLINE_MS },
-        { "a file's", answer_by_files, .depth = DEPTH, .lines = 2, .piece = 2, .answer = 6, .room = 4,
-          .wbufsize = 8, .write_timeout_ms = DEADLINE_MS },
-        { "a request's", answer_lines, .depth = DEPTH, .lines = 2, .piece = 2, .answer = 6, .room = 4,
-          .wbufsize = 64, .request_timeout_ms = DEADLINE_MS },
-        { "own stack, a read's", answer_lines, .depth = DEPTH, .stack = WEIR_STACK_THREAD, .lines = 2,
-          .piece = 1, .answer = 6, .room = 64, .wbufsize = 64, .read_timeout_ms = DEADLINE_MS },
+        { "a file's", answer_by_files, .depth = DEPTH, .lines = 2, .piece = 2, .answer = 6,
+          .room = 4, .wbufsize = 8, .write_timeout_ms = DEADLINE_MS },
+        { "a request's", answer_lines, .depth = DEPTH, .lines = 2, .piece = 2, .answer = 6,
+          .room = 4, .wbufsize = 64, .request_timeout_ms = DEADLINE_MS },
+        { "own stack, a read's", answer_lines, .depth = DEPTH, .stack = WEIR_STACK_THREAD,
+          .lines = 2, .piece = 1, .answer = 6, .room = 64, .wbufsize = 64,
+          .read_timeout_ms = DEADLINE_MS },
         { "own stack, a request's", answer_lines, .depth = DEPTH, .stack = WEIR_STACK_THREAD,
           .lines = 2, .piece = 2, .answer = 6, .room = 4, .wbufsize = 64,
           .request_timeout_ms = DEADLINE_MS },

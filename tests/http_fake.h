@@ -1,9 +1,9 @@
 /*
  * http_fake.h - a request of memory, for tests of the HTTP handler: no socket, no fiber, no engine.
  *
- * The fake stands in for the calls of weir.h that the handler makes. It is stricter than the engine:
- * every time more input arrives, the view moves to a new block of exactly its size, so that a view
- * kept across a read, or read beyond its end, is found by the address sanitizer.
+ * The fake stands in for the calls of weir.h that the handler makes. It is stricter than the
+ * engine: every time more input arrives, the view moves to a new block of exactly its size, so that
+ * a view kept across a read, or read beyond its end, is found by the address sanitizer.
  *
  * Threads: the test's.
  */

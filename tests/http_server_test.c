@@ -22,7 +22,9 @@ enum {
 
 /* ------------------------------------------------------------------ a site ------------ */
 
-/* Reads the body, and prints its length and a sum over its bytes. Returns the print's, or -errno. */
+/*
+ * Reads the body, and prints its length and a sum over its bytes. Returns the print's, or -errno.
+ */
 static int print_sum(struct weir_http *ex, char *text)
 {
     unsigned char buf[1000];

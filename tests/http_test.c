@@ -286,7 +286,9 @@ static void assert_refused(const char *input, const char *reply)
     sprintf(longer, "%s%s", input, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_reply(longer, reply);
     assert_int_equal(outcome.status, 0);
-    /* It goes on reading behind its end, so that what is left costs the peer nothing of the reply. */
+    /*
+     * It goes on reading behind its end, so that what is left costs the peer nothing of the reply.
+     */
     assert_true(outcome.ended);
 }
 
@@ -805,7 +807,9 @@ static void change_a_byte(char *text)
     }
 }
 
-/* A head of the i-th kind with a few bytes changed. False: it is not one, or none alone, any more. */
+/*
+ * A head of the i-th kind with a few bytes changed. False: it is not one, or none alone, any more.
+ */
 static bool make_odd_head(char *head, unsigned i)
 {
     static const char *const heads[] = {

@@ -53,8 +53,8 @@ static void a_call_that_is_refused_is_named(void **state)
 
             missing = some[i].number;
             error = errors[k];
-            snprintf(sentence, sizeof(sentence), "the system call %s is refused here, by a sandbox or "
-                     "an old kernel, and nobody can be served without it: %s", some[i].name,
+            snprintf(sentence, sizeof(sentence), "the system call %s is refused here, by a sandbox "
+                     "or an old kernel, and nobody can be served without it: %s", some[i].name,
                      strerror(error));
             assert_int_equal(kernel_check(why, sizeof(why)), -error);
             assert_string_equal(why, sentence);

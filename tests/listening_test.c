@@ -1,4 +1,7 @@
-/* listening_test.c - each state of a listener, and how it is left. Time is what the test says it is. */
+/*
+ * listening_test.c - each state of a listener, and how it is left. Time is what the test says it
+ * is.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -1,4 +1,7 @@
-/* log_test.c - lines on standard error and in the program's log: which are taken, and that nobody waits for them. */
+/*
+ * log_test.c - lines on standard error and in the program's log: which are taken, and that nobody
+ * waits for them.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -68,7 +71,8 @@ static void deaf_listen(struct deaf_pipe *deaf)
 }
 
 /* Until a line with this in it has been read. */
-static void deaf_read_until(const struct deaf_pipe *deaf, char *buf, size_t size, const char *wanted)
+static void deaf_read_until(const struct deaf_pipe *deaf, char *buf, size_t size,
+                            const char *wanted)
 {
     size_t at = 0;
 
@@ -393,7 +397,8 @@ static void a_function_that_blocks_holds_up_nobody(void **state)
     weir_set_log(NULL, NULL);
     assert_int_equal(count(heard.text, "weir: number "), 3 * TAKEN);
     assert_int_equal(count(heard.text, "weir: shortage "), RING - 3 * TAKEN);
-    assert_non_null(strstr(heard.text, "<weir: left out: 1 for which the program's log had no room>"));
+    assert_non_null(strstr(heard.text,
+                           "<weir: left out: 1 for which the program's log had no room>"));
 }
 
 /* Takes itself away, and says something: from within a call. */
@@ -438,7 +443,9 @@ static void *take_away(void *arg)
     return NULL;
 }
 
-/* ThreadSanitizer sees whether the setter really comes after the call: it takes no lock of heard's. */
+/*
+ * ThreadSanitizer sees whether the setter really comes after the call: it takes no lock of heard's.
+ */
 static void the_setter_waits_for_a_call_that_is_under_way(void **state)
 {
     struct heard heard = HEARD;

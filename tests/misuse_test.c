@@ -442,8 +442,8 @@ static void expect_last_words(int (*scene)(struct weir_request *req), int (*made
 }
 
 #define ALONE ": a request is for its own handler alone (see weir.h: what parks)\n"
-#define OVER " on a request that is over: a request is its handler's until that returns, and one of " \
-             "weir_connect's until weir_hangup (see weir.h: what parks)\n"
+#define OVER " on a request that is over: a request is its handler's until that returns, and one " \
+             "of weir_connect's until weir_hangup (see weir.h: what parks)\n"
 
 static int look(void **state)
 {

@@ -143,7 +143,8 @@ static char received(const struct listener *listener, int *ret_hops)
 
     assert_true(sys_poll_one(listener->fd, POLLIN, PLENTY_MS) > 0);
     assert_int_equal(recvmsg(listener->fd, &message, MSG_DONTWAIT), 1);
-    for (struct cmsghdr *it = CMSG_FIRSTHDR(&message); it && ret_hops; it = CMSG_NXTHDR(&message, it))
+    for (struct cmsghdr *it = CMSG_FIRSTHDR(&message); it && ret_hops;
+         it = CMSG_NXTHDR(&message, it))
         if ((it->cmsg_level == IPPROTO_IP && it->cmsg_type == IP_TTL) ||
             (it->cmsg_level == IPPROTO_IPV6 && it->cmsg_type == IPV6_HOPLIMIT))
             memcpy(ret_hops, CMSG_DATA(it), sizeof(*ret_hops));

@@ -457,7 +457,8 @@ static void a_listeners_own_connections_are_set_aside(void **state)
         assert_refused_with(WEIR_OPTIONS(.handler = &handler, .listeners = greedy,
                                          .listeners_len = 2, .workers = 2), -EMFILE,
                             "Too many open files: the listeners' max_connections are 954 in all, "
-                            "and the limit of descriptors (ulimit -n, 1024) leaves none beside them");
+                            "and the limit of descriptors (ulimit -n, 1024) leaves none beside "
+                            "them");
         _exit(0);
     }
     assert_int_equal(waitpid(child, &status, 0), child);

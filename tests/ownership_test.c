@@ -1,6 +1,6 @@
 /*
- * ownership_test.c - whose a server is: destroyed from inside of it, copied by fork(2), submitted to
- * by handlers of others.
+ * ownership_test.c - whose a server is: destroyed from inside of it, copied by fork(2), submitted
+ * to by handlers of others.
  */
 #include "tests/support.h"
 
@@ -226,7 +226,8 @@ static int destroy_and_wait(struct weir_server *server, const struct weir_peer *
 static void a_server_in_handle_request_is_not_destroyed(void **state)
 {
     struct weir_server *server = support_create(WEIR_OPTIONS(
-            .listen = "tcp://127.0.0.1:0", .handler = &handler, .verify_request = destroy_and_wait));
+            .listen = "tcp://127.0.0.1:0", .handler = &handler,
+            .verify_request = destroy_and_wait));
     int fd = support_ask(server, 0, "x\n");
     pthread_t thread;
 
@@ -510,7 +511,8 @@ static int submit_to_the_other(struct weir_request *req)
     SUPPORT_UNTIL(pair.at_work == 2);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     shutdown(ends[0], SHUT_WR);
-    r = weir_submit_fd(pair.servers[weir_request_server(req) == pair.servers[0]], ends[1], &handler);
+    r = weir_submit_fd(pair.servers[weir_request_server(req) == pair.servers[0]], ends[1],
+                       &handler);
     if (r == 0)
         pair.submitted++;
     if (r == -EDEADLK)

@@ -1,6 +1,6 @@
 /*
- * start_stop_test.c - a start and a stop in which one call fails: the first, the second, and so on, of
- * each kind, under each concurrency. The server is refused with a sentence, or it serves; and
+ * start_stop_test.c - a start and a stop in which one call fails: the first, the second, and so on,
+ * of each kind, under each concurrency. The server is refused with a sentence, or it serves; and
  * afterwards nothing is left: no descriptor, thread, child or path. And a start with too few
  * descriptors.
  *
@@ -9,8 +9,8 @@
  */
 #include "tests/support.h"
 
-#include <dirent.h>
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -36,8 +36,8 @@
 #define CALLS_MAX 2000
 
 enum call {
-    ALIGNED_ALLOC, BIND, CALLOC, EPOLL_CREATE, EPOLL_CTL, EVENTFD, FORK, GETSOCKNAME, LISTEN, MALLOC,
-    MMAP, PIDFD_OPEN, PTHREAD_CREATE, REALLOC, SETSOCKOPT, SOCKET, TIMERFD_CREATE, CALLS,
+    ALIGNED_ALLOC, BIND, CALLOC, EPOLL_CREATE, EPOLL_CTL, EVENTFD, FORK, GETSOCKNAME, LISTEN,
+    MALLOC, MMAP, PIDFD_OPEN, PTHREAD_CREATE, REALLOC, SETSOCKOPT, SOCKET, TIMERFD_CREATE, CALLS,
 };
 
 static const struct fault {
@@ -91,7 +91,8 @@ WRAP(CALLOC, void *, NULL, calloc, (size_t n, size_t size), n, size)
 WRAP(EPOLL_CREATE, int, -1, epoll_create1, (int flags), flags)
 WRAP(EVENTFD, int, -1, eventfd, (unsigned count, int flags), count, flags)
 WRAP(FORK, pid_t, -1, fork, (void), )
-WRAP(GETSOCKNAME, int, -1, getsockname, (int fd, struct sockaddr *ret, socklen_t *len), fd, ret, len)
+WRAP(GETSOCKNAME, int, -1, getsockname, (int fd, struct sockaddr *ret, socklen_t *len), fd,
+     ret, len)
 WRAP(LISTEN, int, -1, listen, (int fd, int backlog), fd, backlog)
 WRAP(MALLOC, void *, NULL, malloc, (size_t size), size)
 WRAP(MMAP, void *, MAP_FAILED, mmap,

@@ -55,7 +55,7 @@ struct counts {
     _Atomic uint64_t lost;      /* for want of room, in the ring or in standard error */
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* of all below; never held over write */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;  /* of all below; never held over write */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_cond_t news;     /* for the writer */
 static pthread_cond_t written;  /* a line is, the program's function returned, the writer ended */

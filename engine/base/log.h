@@ -43,8 +43,8 @@ void log_close(void);
 void log_flush(void);
 
 /*
- * For a child that soon ends: its lines are written at once, or left out where there is no room. The
- * program's function is called at once.
+ * For a child that soon ends: its lines are written at once, or left out where there is no room.
+ * The program's function is called at once.
  */
 void log_alone(void);
 

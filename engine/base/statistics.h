@@ -1,6 +1,6 @@
 /*
- * statistics.h - the one list of what weir counts. The kinds of a tally, struct weir_stats, its sums
- * over threads and processes, and weir_stats_field follow it.
+ * statistics.h - the one list of what weir counts. The kinds of a tally, struct weir_stats, its
+ * sums over threads and processes, and weir_stats_field follow it.
  *
  * A new statistic is a member of struct weir_stats, at its end, and a line here:
  *

@@ -147,7 +147,9 @@ int sys_stream_peer(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_le
 /* And close-on-exec. */
 int sys_set_nonblocking(int fd);
 
-/* A timer's descriptor, that sys_eventfd_clear clears; then readable every interval_ms, 0: never. */
+/*
+ * A timer's descriptor, that sys_eventfd_clear clears; then readable every interval_ms, 0: never.
+ */
 int sys_timerfd(void);
 void sys_timerfd_set(int fd, uint32_t interval_ms);
 

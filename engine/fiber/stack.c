@@ -72,7 +72,8 @@ struct stack_arena {
 };
 
 static _Atomic(struct segment *) records;
-static pthread_mutex_t records_lock = PTHREAD_MUTEX_INITIALIZER;    /* for its writers; held across fork */
+/* For their writers; held across fork. */
+static pthread_mutex_t records_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ------------------------------------------------------------------ records ----------- */
 

@@ -52,7 +52,9 @@ void children_each_event(struct children *children, void (*fn)(void *arg, uint64
 /* True: it has ended, with this status as of wait(2), and has no pidfd any more. */
 bool children_reap(struct children *children, struct child *child, int *ret_status);
 
-/* Ends by force a child that was cancelled and still runs, and says so. peer and handler may be "". */
+/*
+ * Ends by force a child that was cancelled and still runs, and says so. peer and handler may be "".
+ */
 void children_kill(const struct child *child, const char *peer, const char *handler);
 
 /* Ends by force a child without a pidfd that has begun nothing, and reaps it. */

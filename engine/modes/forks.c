@@ -11,8 +11,8 @@
  *   WATCHED     seat_child_locked: it has a pidfd       the event of its end -> FREE
  *   UNSEEN      seat_child_locked: it could have none   the timer finds that it has ended -> FREE
  *
- * The place of the pidfd is kept before a client is accepted: out of descriptors clients wait. Who is
- * UNSEEN all the same (no pidfd_open(2), or a child that was gone before it) works on, and knows
+ * The place of the pidfd is kept before a client is accepted: out of descriptors clients wait. Who
+ * is UNSEEN all the same (no pidfd_open(2), or a child that was gone before it) works on, and knows
  * nothing of it.
  *
  * What runs in the child has a name that ends in _in_child; all else runs in the parent.

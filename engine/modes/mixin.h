@@ -7,9 +7,11 @@
  *
  * Every function is there. One that has nothing to do is mixin_needs_nothing or mixin_has_nobody.
  *
- * Threads: process and add_stats by any, process inside a reclaim thread; reap by the first acceptor,
+ * Threads: process and add_stats by any, process inside a reclaim thread; reap by the first
+ * acceptor,
  *          and by the doorman or by whoever closes the server, which exclude each other.
- * Owns:    the workers, threads and children that serve, but the pool's. destroy, once no connection
+ * Owns:    the workers, threads and children that serve, but the pool's. destroy, once no
+ * connection
  *          is left, waits until they are gone.
  */
 #ifndef WEIR_MIXIN_H
@@ -33,8 +35,8 @@ struct mixin {
     /* Before something is accepted: 0, or -errno: process could not see to it. */
     int (*prepare)(struct mixin *mixin);
     /*
-     * 0, or -errno: then the descriptor, or the datagram, is still the caller's. -EAGAIN: nobody can
-     * be had who serves it, but later perhaps. -EOPNOTSUPP: nothing is accepted here.
+     * 0, or -errno: then the descriptor, or the datagram, is still the caller's. -EAGAIN: nobody
+     * can be had who serves it, but later perhaps. -EOPNOTSUPP: nothing is accepted here.
      */
     int (*process)(struct mixin *mixin, const struct accepted *accepted);
     /* Looks after children that are done with their connections, or have ended. */
@@ -42,8 +44,8 @@ struct mixin {
     /* Sets how many serve now, and adds what they have done: each tally, or the sum itself. */
     void (*add_stats)(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add);
     /*
-     * Before and after a serving. begin on the thread that asks for it: 0 or -errno. end on the first
-     * acceptor's, and when it returns nothing is accepted.
+     * Before and after a serving. begin on the thread that asks for it: 0 or -errno. end on the
+     * first acceptor's, and when it returns nothing is accepted.
      */
     int (*begin)(struct mixin *mixin);
     void (*end)(struct mixin *mixin);

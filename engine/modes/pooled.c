@@ -1,4 +1,7 @@
-/* pooled.c - the pool: a connection goes into the ready queue, and whichever worker is free serves it. */
+/*
+ * pooled.c - the pool: a connection goes into the ready queue, and whichever worker is free serves
+ * it.
+ */
 #include "engine/modes/mixin.h"
 
 #include <errno.h>

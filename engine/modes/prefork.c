@@ -2,8 +2,8 @@
  * prefork.c - children that are forked beforehand, share the listeners, and each run a pool: the
  * parent's side. prefork_child.c is the child's, wire.c what they tell each other.
  *
- * The parent accepts nothing: it replaces children that have died, and gives orders. Its table counts
- * its children as connections, so that whoever closes the server waits for them.
+ * The parent accepts nothing: it replaces children that have died, and gives orders. Its table
+ * counts its children as connections, so that whoever closes the server waits for them.
  *
  *   a child is   what makes it so                               and is known by
  *   FORKED       fork_locked                                    not in the list yet
@@ -331,7 +331,9 @@ static void note_death(struct prefork *prefork, const struct forked *forked, int
     children_tell_death(&prefork->config, forked->child.pid, status, reason_of(forked), "", "");
 }
 
-/* The dead child may have been called for a client that it has not accepted, and nobody else was. */
+/*
+ * The dead child may have been called for a client that it has not accepted, and nobody else was.
+ */
 static void have_all_look_locked(struct prefork *prefork)
 {
     for (struct forked *forked = prefork->list; forked; forked = forked->next)

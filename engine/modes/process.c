@@ -20,7 +20,9 @@ static _Atomic pid_t self;      /* a fork alone changes it */
 static _Thread_local bool ours; /* the fork that is on */
 
 #if WEIR_TSAN
-/* What threads did that the child does not have can't race with it, but ThreadSanitizer keeps it. */
+/*
+ * What threads did that the child does not have can't race with it, but ThreadSanitizer keeps it.
+ */
 void AnnotateIgnoreWritesBegin(const char *file, int line);
 void AnnotateIgnoreWritesEnd(const char *file, int line);
 #define WITHOUT_THE_OTHERS_BEGIN() AnnotateIgnoreWritesBegin(__FILE__, __LINE__)

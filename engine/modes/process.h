@@ -2,10 +2,10 @@
  * process.h - a program that forks: what its children find, and how a copy of a server is known.
  *
  * A child has the memory of its parent and one of its threads. Around any fork(2), the program's or
- * ours, the handlers here hold the locks that all servers share: of readers and grace periods, turns,
- * records of stacks, the fault handler, the list of heirs. (log.c sees to its own: a program may have a
- * log function before it has a server.) So these are whole in the child. What one server's locks guard
- * may be half changed there, and is only touched as server.h says.
+ * ours, the handlers here hold the locks that all servers share: of readers and grace periods,
+ * turns, records of stacks, the fault handler, the list of heirs. (log.c sees to its own: a program
+ * may have a log function before it has a server.) So these are whole in the child. What one
+ * server's locks guard may be half changed there, and is only touched as server.h says.
  *
  * Threads: any.
  * Owns:    the handlers of pthread_atfork that are made here, the list of heirs, and the count of

@@ -5,8 +5,8 @@
  * each thread would wait for the other's turn. So whoever is about to wait follows, from holder to
  * holder, what each of them waits for, and hears of it when the way leads back to itself.
  *
- * After a fork(2) the child may take a turn that nobody has in the parent. One that is held there is
- * held in the child for ever: its server is a copy, which nobody serves in the child.
+ * After a fork(2) the child may take a turn that nobody has in the parent. One that is held there
+ * is held in the child for ever: its server is a copy, which nobody serves in the child.
  *
  * Threads: any, turn_give by the thread that took it; the calls about fork(2) by process.c.
  * Blocks:  turn_take, while another thread has the turn.

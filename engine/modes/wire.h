@@ -3,8 +3,8 @@
  *
  * They share a page of memory: orders go down in it, statistics and what the child does come up.
  * Eventfds say that something was written: each child's own for orders, and two that all children
- * share for what comes up. A child is asked for its statistics; it does not publish them, so that an
- * idle child sleeps.
+ * share for what comes up. A child is asked for its statistics; it does not publish them, so that
+ * an idle child sleeps.
  *
  * Calls that begin with wire_child_ are the child's, all others the parent's.
  *

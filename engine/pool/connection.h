@@ -207,7 +207,9 @@ enum connection_state connection_state(const struct connection *conn);
 /* A peer that hung up or sent urgent data: a short read no longer means that all was read. */
 bool connection_alerted(const struct connection *conn);
 
-/* More may have come since the last read, as far as is known without asking the kernel. The owner. */
+/*
+ * More may have come since the last read, as far as is known without asking the kernel. The owner.
+ */
 bool connection_may_have_input(const struct connection *conn);
 
 /*

@@ -202,7 +202,8 @@ static unsigned accept_locked(struct worker *worker, struct side_door *door,
     return len;
 }
 
-static bool let_caller_in(struct worker *worker, struct side_door *door, const struct caller *caller)
+static bool let_caller_in(struct worker *worker, struct side_door *door,
+                          const struct caller *caller)
 {
     struct accepted accepted = {
         .fd = caller->fd, .peer = (const struct sockaddr *)&caller->peer,

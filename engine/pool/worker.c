@@ -292,8 +292,8 @@ bool worker_next(struct task *task)
 static void tell_no_stack(const struct worker *worker)
 {
     if (stack_guards_are_mappings())
-        log_line(LOG_SHORTAGE, "no stack for a handler: on this kernel each takes two mappings: raise "
-                 "the sysctl vm.max_map_count, or lower max_connections");
+        log_line(LOG_SHORTAGE, "no stack for a handler: on this kernel each takes two mappings: "
+                 "raise the sysctl vm.max_map_count, or lower max_connections");
     else
         log_line(LOG_SHORTAGE, "no memory for a handler's stack of %zu bytes",
                  stack_arena_size(worker->crew->arena));

@@ -100,9 +100,9 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
                         const struct worker_rest *rest);
 
 /*
- * Of a worker that has no epoll set to sleep in: until fd (-1: none) is ready or until_ms. 1: it is;
- * 0: it is not, but an order may have come; -ECANCELED; or an error of poll(2). Where there are no
- * workers orders come as descriptors, to a child process too, whose flags nobody else sets.
+ * Of a worker that has no epoll set to sleep in: until fd (-1: none) is ready or until_ms. 1: it
+ * is; 0: it is not, but an order may have come; -ECANCELED; or an error of poll(2). Where there are
+ * no workers orders come as descriptors, to a child process too, whose flags nobody else sets.
  */
 int worker_poll(struct worker *worker, int fd, short events, uint64_t until_ms);
 

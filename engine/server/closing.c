@@ -13,10 +13,11 @@
  *   6 wait          wait_for_handlers     until nothing is open, or drain_timeout_ms have passed
  *   7 cancel        weir_server_cancel    then; or at once, if handlers are daemons
  *   8 kill          server_wait_until_... children that still run CANCELLED_MS after the cancel
- *   9 sockets       server_close_sockets  the workers end, and the datagram sockets are closed: CLOSED
+ *   9 sockets       server_close_sockets  the workers end, datagram sockets are closed: CLOSED
  *  10 apart         wait_and_free         what daemons kept open has ended: memory is freed
  *
- * A child of WEIR_PREFORK goes 2, 3, 5, 6 and 9 by itself (child.c), once its guard was told to stop.
+ * A child of WEIR_PREFORK goes 2, 3, 5, 6 and 9 by itself (child.c), once its guard was told to
+ * stop.
  */
 #include "engine/server/server.h"
 
@@ -73,8 +74,8 @@ static void look(struct wait *wait, int timeout_ms)
 
 /*
  * Returns 0 once no accepted connection is left, or -ETIMEDOUT after until_ms. The process may be
- * held meanwhile, by a debugger or a busy machine, until long after a time that it waits for. So when
- * that time has come it looks once more who has ended, before anybody counts as late.
+ * held meanwhile, by a debugger or a busy machine, until long after a time that it waits for. So
+ * when that time has come it looks once more who has ended, before anybody counts as late.
  */
 int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
 {

@@ -389,8 +389,8 @@ static int complete_max_connections(struct reading *reading)
     getrlimit(RLIMIT_NOFILE, &limit);
     most = left_of(room_in(limit.rlim_max, options), options);
     if (room_in(limit.rlim_cur, options) == 0)
-        return why_set(reading->why, reading->why_size, -EMFILE, "Too many open files: the limit of "
-                       "descriptors (ulimit -n) is %llu, and the server itself takes %llu",
+        return why_set(reading->why, reading->why_size, -EMFILE, "Too many open files: the limit "
+                       "of descriptors (ulimit -n) is %llu, and the server itself takes %llu",
                        (unsigned long long)limit.rlim_cur,
                        (unsigned long long)own_descriptors(options));
     if (options->max_connections == 0)

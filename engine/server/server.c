@@ -14,7 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* With WEIR_CHECK=1 handlers that hold their workers are told of, whether it was asked for or not. */
+/*
+ * With WEIR_CHECK=1 handlers that hold their workers are told of, whether it was asked for or not.
+ */
 #define CHECKED_STALL_MS 1000
 
 _Thread_local char server_why[SERVER_WHY_SIZE];

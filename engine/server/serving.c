@@ -115,8 +115,8 @@ static const char *why_not(int error, bool listens)
     case -EOPNOTSUPP:
         return "it is WEIR_PREFORK: its children accept";
     case -EAGAIN:
-        return "no thread or process can be had: raise the limit of a user's processes (ulimit -u), "
-               "the container's of pids, or the limits of memory (ulimit -v, -d)";
+        return "no thread or process can be had: raise the limit of a user's processes (ulimit "
+               "-u), the container's of pids, or the limits of memory (ulimit -v, -d)";
     case -ESRCH:
         return "it is another process's, of which this one is a fork: make one here";
     case -EMFILE:

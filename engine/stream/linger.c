@@ -27,7 +27,8 @@
 
 /*
  * So many bytes leave at once: ten segments (RFC 6928). All but the smallest machines have room for
- * them, and to ask for each short answer whether it has arrived would cost more than those would gain.
+ * them, and to ask for each short answer whether it has arrived would cost more than those would
+ * gain.
  */
 #define FIRST_WINDOW 14600
 

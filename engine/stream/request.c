@@ -349,8 +349,8 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
     request_check(req, "weir_connect");
     struct weir_request *root = request_root(req);
     struct resolving resolving = { .uri = address };
-    uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms
-                                                                 : root->conn->endpoint->read_timeout_ms);
+    uint32_t like_a_read_ms = root->conn->endpoint->read_timeout_ms;
+    uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms : like_a_read_ms);
     int len = address_is_literal(address) ? resolve(&resolving)
                                           : weir_offload(req, resolve, &resolving);
     int r;

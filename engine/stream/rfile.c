@@ -200,7 +200,7 @@ static WEIR_ALWAYS_INLINE ssize_t receive(struct weir_request *req, size_t want)
 /* One read, as far as it has had to wait. */
 struct reading {
     uint64_t deadline_ms;       /* of all of it, set when it first waits; 0: none yet */
-    bool late;                  /* it has passed: if a last look finds nothing, the read has failed */
+    bool late;                  /* it has passed: a last look finds something, or the read fails */
 };
 
 /* Until another look is due: 0, or an error. What was written leaves before. */
@@ -227,7 +227,9 @@ static int wait_for_input(struct weir_request *req, struct reading *reading)
     return r < 0 && !reading->late ? (int)fail(&req->rfile, r) : 0;
 }
 
-/* Waits for more. Bytes, 0 at end of file, or an error. As of make_room: want bytes side by side. */
+/*
+ * Waits for more. Bytes, 0 at end of file, or an error. As of make_room: want bytes side by side.
+ */
 static ssize_t fill(struct weir_request *req, size_t want)
 {
     struct rfile *rfile = &req->rfile;

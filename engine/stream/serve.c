@@ -52,9 +52,9 @@ static bool peer_is_to_blame(int error)
 }
 
 /*
- * handle() wants the server stopped; or it has returned a number that only its finish() can know the
- * meaning of. Where there is none, it is taken for a mistake, such as the length that weir_write
- * returned. Returns what handle() is taken to have returned.
+ * handle() wants the server stopped; or it has returned a number that only its finish() can know
+ * the meaning of. Where there is none, it is taken for a mistake, such as the length that
+ * weir_write returned. Returns what handle() is taken to have returned.
  */
 static __attribute__((cold, noinline)) int more_than_keep(struct weir_request *req, int r)
 {
@@ -212,8 +212,8 @@ static int handle_while_there_is_input(struct weir_request *req)
     /* What was written goes out even if handle() failed: it may say why. */
     flushed = wfile_flush(req, ends_now(req, r) ? MSG_MORE : 0);
     /*
-     * A peer without its last answer is nobody's error, as it is none in socketserver, which ignores
-     * what comes of its last flush. A time-out has been counted.
+     * A peer without its last answer is nobody's error, as it is none in socketserver, which
+     * ignores what comes of its last flush. A time-out has been counted.
      */
     if (r >= 0 && flushed < 0)
         return peer_is_to_blame(flushed) ? 0 : flushed;
@@ -223,9 +223,9 @@ static int handle_while_there_is_input(struct weir_request *req)
 }
 
 /*
- * Has input come for one that rested, or whose client is to speak first? Bytes, 0 at end of file, an
- * error; -EAGAIN: no, and what told of it has been read already. Without memory it's the handler's
- * read that fails.
+ * Has input come for one that rested, or whose client is to speak first? Bytes, 0 at end of file,
+ * an error; -EAGAIN: no, and what told of it has been read already. Without memory it's the
+ * handler's read that fails.
  */
 static ssize_t look_for_input(struct weir_request *req)
 {
@@ -299,7 +299,9 @@ static int serve_input(struct weir_request *req, bool was_kept)
     return handle_while_there_is_input(req);
 }
 
-/* Since when it rests, and whether its client has spoken: endpoint_rest_timeout_ms asks for that. */
+/*
+ * Since when it rests, and whether its client has spoken: endpoint_rest_timeout_ms asks for that.
+ */
 static uint64_t rests_since_ms(const struct weir_request *req)
 {
     uint64_t now_ms = clock_coarse_ms();
@@ -311,7 +313,9 @@ static void note_rest(const struct weir_request *req)
 {
     /* Its peer may not have all of it even when the connection ends. */
     req->conn->sent = req->wfile.sent < UINT16_MAX ? (uint16_t)req->wfile.sent : UINT16_MAX;
-    /* relaxed: neither is exact. pairs: housekeeping.c's idle_for_too_long(), room.c's consider() */
+    /*
+     * relaxed: neither is exact. pairs: housekeeping.c's idle_for_too_long(), room.c's consider()
+     */
     atomic_store_explicit(&req->conn->idle_since_ms, rests_since_ms(req), memory_order_relaxed);
 }
 

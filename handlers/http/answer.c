@@ -68,7 +68,7 @@ static void settle_body(struct weir_http *ex, struct http_reply *reply)
         reply->framing = HTTP_FRAMING_NONE;
         ex->bodiless = true;
     } else if (reply->status == 205) {
-        reply->framing = HTTP_FRAMING_LENGTH;   /* its end must be told, since it has no exception */
+        reply->framing = HTTP_FRAMING_LENGTH;   /* its end must be told all the same */
         reply->length = 0;
         ex->bodiless = true;
     }

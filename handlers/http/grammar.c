@@ -16,8 +16,8 @@
 #define ALNUM (TOKEN | NAME | URI)
 
 /*
- * Of what RFC 3986 has in no path and no query, browsers send | [ ] in both, and { } \ ^ ` in a query,
- * as somebody typed them. So these are let through there, and only there.
+ * Of what RFC 3986 has in no path and no query, browsers send | [ ] in both, and { } \ ^ ` in a
+ * query, as somebody typed them. So these are let through there, and only there.
  */
 const unsigned char http_classes[256] = {
     ['0' ... '9'] = ALNUM | HTTP_DIGIT, ['A' ... 'Z'] = ALNUM, ['a' ... 'z'] = ALNUM,
@@ -163,7 +163,9 @@ static bool is_future(const char *text, const char *end)
     return true;
 }
 
-/* inet_pton reads up to a NUL, so it is shown none: its bytes are counted, and looked at, before. */
+/*
+ * inet_pton reads up to a NUL, so it is shown none: its bytes are counted, and looked at, before.
+ */
 static bool is_ipv6(const char *at, const char *end)
 {
     char text[INET6_ADDRSTRLEN];

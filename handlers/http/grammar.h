@@ -63,7 +63,8 @@ const char *http_list_next(const char *at, const char *end, const char **ret, si
 
 /*
  * http_parse_chunk reads a chunk's size line with its CRLF. Extensions are skipped if they are
- * such by RFC 9112, 7.1.1; their length is given so that the caller can bound what it is made to skip. Returns 0 or 400.
+ * such by RFC 9112, 7.1.1; their length is given so that the caller can bound what it is made to
+ * skip. Returns 0 or 400.
  */
 int http_parse_chunk(const char *line, size_t len, uint64_t *ret_size, size_t *ret_extension);
 

@@ -1,15 +1,16 @@
 /*
- * parse.c - the adapter of the parser's library: llhttp 9, or http-parser 2.9 where that is not there.
+ * parse.c - the adapter of the parser's library: llhttp 9, or http-parser 2.9 where that is not
+ * there.
  *
  * The library knows the methods, and splits the line. What it hands out is held against the grammar
  * here, so that a line gets the same verdict with either. Tried on http-parser as Debian builds it,
- * without its strict mode, it accepts: several spaces in the request line, a bare LF as its end, any
- * byte from 128 up in the target, requests without a version, and ICE's for HTTP's.
+ * without its strict mode, it accepts: several spaces in the request line, a bare LF as its end,
+ * any byte from 128 up in the target, requests without a version, and ICE's for HTTP's.
  *
- * Header fields and chunks it does not get to see. Of Connection http-parser overlooks a "close" behind
- * a tab or an empty element, it takes Proxy-Connection for Connection, refuses a tab behind a length,
- * and accepts folded lines, NUL in values and anything in the place of the CRLF behind a chunk. When
- * all of that is judged before or after it, nothing is left for which to ask it.
+ * Header fields and chunks it does not get to see. Of Connection http-parser overlooks a "close"
+ * behind a tab or an empty element, it takes Proxy-Connection for Connection, refuses a tab behind
+ * a length, and accepts folded lines, NUL in values and anything in the place of the CRLF behind a
+ * chunk. When all of that is judged before or after it, nothing is left for which to ask it.
  */
 #include "handlers/http/parse.h"
 
@@ -54,7 +55,8 @@ static bool lacks_authority(const struct split *split, const llhttp_t *parser)
 
 /*
  * The methods above SOURCE are other protocols', and QUERY: http-parser does not know them. llhttp
- * refuses most versions unless it is told to be lenient, but 1.2 is served and 2.0 has a status of its own.
+ * refuses most versions unless it is told to be lenient, but 1.2 is served and 2.0 has a status of
+ * its own.
  */
 static void split_line(struct split *split, const char *line, size_t len)
 {

@@ -49,7 +49,8 @@ static const char *read_request_line(struct http_head *head, const char *data, c
 
 /* ------------------------------------------------------------------ fields ------------ */
 
-static int read_host(struct http_head *head, struct http_field *field, const char *value, size_t len)
+static int read_host(struct http_head *head, struct http_field *field, const char *value,
+                     size_t len)
 {
     if (head->host || !http_is_host(value, len))
         return HTTP_BAD_REQUEST;

@@ -60,7 +60,8 @@ struct http_head {
 /*
  * http_read_head reads a head that http_scan found complete, of len bytes from its request line on.
  * Everything but `fields` of ret_head is filled in; after a failure its content means nothing.
- * Statuses: 400, 417 (an expectation other than 100-continue), 501 (method or transfer coding), 505.
+ * Statuses: 400, 417 (an expectation other than 100-continue), 501 (method or transfer coding),
+ * 505.
  *
  * An absolute target's authority is the value of the Host field, too, whatever was sent as that. In
  * data it is moved by a byte, so that it can be terminated without a loss to the path behind it.

@@ -249,7 +249,8 @@ static bool has_family(const struct address *addresses, int len, sa_family_t fam
     return false;
 }
 
-static int look_at_addresses(struct load_settings *settings, const struct address *addresses, int len)
+static int look_at_addresses(struct load_settings *settings, const struct address *addresses,
+                             int len)
 {
     const struct address *sources = settings->sources;
 

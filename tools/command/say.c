@@ -50,7 +50,9 @@ static bool is_pipe(void)
     return fstat(STDERR_FILENO, &info) == 0 && S_ISFIFO(info.st_mode);
 }
 
-/* Who has found room in a pipe may still lose it to another that writes: the call is not to wait. */
+/*
+ * Who has found room in a pipe may still lose it to another that writes: the call is not to wait.
+ */
 static bool write_unless_full(struct line *line)
 {
     const struct iovec text = { line->text, line->len };

@@ -9,8 +9,8 @@
  *   SIGTERM, SIGINT,  stop, then drain     cancel: what is parked ends at once
  *   SIGQUIT
  *   SIGUSR1           statistics           statistics
- *   SIGHUP            reads the rules of --access again; without it, as SIGTERM: the terminal has gone.
- *                     Unless it was ignored from the start, as nohup has it
+ *   SIGHUP            reads the rules of --access again; without it, as SIGTERM: the terminal has
+ *                     gone. Unless it was ignored from the start, as nohup has it
  *   SIGUSR2           nothing: it costs nobody a request
  */
 #include "tools/command/serve.h"
@@ -210,8 +210,8 @@ static int run(struct attendant *attendant, struct weir_server *server)
     int status = EXIT_OK;
 
     if (r < 0)
-        return failed(r, "no thread can be had: raise the limit of a user's processes (ulimit -u), or "
-                      "the container's of pids");
+        return failed(r, "no thread can be had: raise the limit of a user's processes (ulimit -u), "
+                      "or the container's of pids");
     r = weir_serve_forever(server);
     if (r < 0)
         status = failed(r, weir_why());

@@ -269,12 +269,14 @@ void settings_help(FILE *to)
 {
     fputs("usage: weir serve [OPTION...]\n"
           "\n"
-          "Serves until SIGTERM, SIGINT or SIGQUIT, which let the requests that run finish; a second\n"
-          "one ends them at once. SIGUSR1 prints a line of statistics. With --access, SIGHUP reads\n"
-          "its file again; a bad one changes nothing. Without, it is one of those that end, unless\n"
-          "it was ignored (nohup). SIGUSR2 means nothing.\n"
+          "Serves until SIGTERM, SIGINT or SIGQUIT arrives, and then lets the running requests\n"
+          "finish; a second signal ends them at once. SIGUSR1 prints a line of statistics. With\n"
+          "--access, SIGHUP reads that file again; a bad file changes nothing. Without --access,\n"
+          "SIGHUP ends the server as SIGTERM does, unless it was ignored from the start (nohup).\n"
+          "SIGUSR2 is ignored.\n"
           "\n"
-          "The soft limit of descriptors (ulimit -Sn) is raised to the hard one: each client takes one.\n"
+          "Each client takes a descriptor, so the soft limit (ulimit -Sn) is raised to the hard\n"
+          "one.\n"
           "\n", to);
     arguments_help(&arguments, to);
     fputs("\n"

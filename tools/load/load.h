@@ -61,7 +61,7 @@ enum load_error {
 
 struct load_options {
     enum load_mode mode;
-    const char *address;        /* a URI as in engine/net/address.h; not needed any more once created */
+    const char *address;        /* a URI as in engine/net/address.h; create reads it */
     uint32_t connections;       /* clients: connections, or datagram sockets */
     uint32_t threads;           /* 0: 1, the calling one */
     uint32_t per_connection;    /* requests; then the server has to close it. 0: it is kept */

@@ -30,8 +30,8 @@ static bool connects(int fd, const struct address *address, uint32_t timeout_ms)
 }
 
 /*
- * Returns true if a datagram is answered, by whatever. A port that nobody has is told of at once, on
- * the way that an answer would take. A datagram that is lost is sent again.
+ * Returns true if a datagram is answered, by whatever. A port that nobody has is told of at once,
+ * on the way that an answer would take. A datagram that is lost is sent again.
  */
 static bool answers(int fd, const struct address *address, const struct load_options *options)
 {
