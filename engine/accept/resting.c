@@ -132,6 +132,6 @@ void acceptor_note_failures(struct acceptor *acceptor, uint64_t now_ms)
 
         if (error < 0 && listening_deafen(listening, now_ms + ACCEPTOR_REST_MS, now_ms))
             log_line(LOG_SHORTAGE, "%s: receiving pauses: %s", listening->endpoint->uri,
-                     strerror(-error));
+                     why_error(error));
     }
 }

@@ -32,7 +32,7 @@ static _Atomic bool is_full;
 
 bool misuse_read_environment(void)
 {
-    const char *value = getenv("WEIR_CHECK");
+    const char *value = getenv("WEIR_CHECK");   /* NOLINT(concurrency-mt-unsafe): nobody sets it */
     bool wanted = value && strcmp(value, "1") == 0;
 
     if (wanted)

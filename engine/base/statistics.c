@@ -7,7 +7,7 @@
 
 enum { FIELDS = sizeof(struct weir_stats) / sizeof(uint64_t) };
 
-#define ONE(...) + 1
+#define ONE(...) + 1   /* NOLINT(bugprone-macro-parentheses): a sum without its beginning */
 _Static_assert(0 STATISTICS(ONE, ONE, ONE) == FIELDS, "every member of weir_stats has its line");
 _Static_assert(sizeof(struct weir_stats) == FIELDS * sizeof(uint64_t), "members are uint64_t");
 

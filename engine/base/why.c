@@ -22,7 +22,7 @@ const char *why_error(int error)
 {
     if (error == -ENOSPC)
         return "No space left on device (if it is no disk's: raise fs.epoll.max_user_watches)";
-    return strerror(-error);
+    return strerror(-error);    /* NOLINT(concurrency-mt-unsafe): glibc's is safe since 2.32 */
 }
 
 int why_set(char *why, size_t why_size, int error, const char *format, ...)

@@ -64,6 +64,7 @@ struct exceptions {
     void *caught;
     unsigned uncaught;
 };
+/* NOLINTNEXTLINE(bugprone-reserved-identifier): its name is what the ABI says */
 void *__cxa_get_globals(void) __attribute__((weak));
 
 struct fiber {

@@ -53,7 +53,7 @@ struct reading {
 static int no_memory(const struct reading *reading)
 {
     return why_set(reading->why, reading->why_size, -ENOMEM, "line %u: %s", reading->line,
-                   strerror(ENOMEM));
+                   why_error(-ENOMEM));
 }
 
 static int read_verdict(const struct reading *reading, const char *word, bool *ret_allow)
@@ -191,7 +191,7 @@ int access_parse(const char *text, struct weir_access **ret, char *why, size_t w
     struct weir_access *access = calloc(1, sizeof(*access));
     struct reading reading = { .access = access, .why = why, .why_size = why_size };
     int r = access ? read_lines(&reading, text)
-                   : why_set(why, why_size, -ENOMEM, "%s", strerror(ENOMEM));
+                   : why_set(why, why_size, -ENOMEM, "%s", why_error(-ENOMEM));
 
     if (r < 0) {
         access_free(access);
@@ -279,7 +279,7 @@ int access_read(const char *path, struct weir_access **ret, char *why, size_t wh
     if (r == -ESPIPE)
         return why_refuse(&subject, -EINVAL, "it is no regular file");
     if (r < 0)
-        return why_refuse(&subject, r, "%s", r == -EINVAL ? "it is not text" : strerror(-r));
+        return why_refuse(&subject, r, "%s", r == -EINVAL ? "it is not text" : why_error(r));
     r = access_parse(text, ret, line_why, sizeof(line_why));
     free(text);
     return r < 0 ? why_refuse(&subject, r, "%s", line_why) : 0;

@@ -215,7 +215,7 @@ static uint8_t transport_for(int family)
 }
 
 /* Ten thousand idle ones pay for each further cache line. */
-_Static_assert(offsetof(struct connection, user_state) <= 2 * WEIR_CACHE_LINE,
+_Static_assert(offsetof(struct connection, user_state) <= (size_t)2 * WEIR_CACHE_LINE,
                "a connection without state is two cache lines");
 
 static struct connection *allocate(struct connection_table *table, int fd, size_t user_state)

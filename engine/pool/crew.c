@@ -12,7 +12,7 @@
  */
 static size_t queue_capacity(const struct crew *crew, const struct crew_config *config)
 {
-    return crew->table.size + config->workers * PACKET_BATCH + config->sockets;
+    return crew->table.size + (size_t)config->workers * PACKET_BATCH + config->sockets;
 }
 
 static int open_shared_set(struct crew *crew, bool wanted)

@@ -55,7 +55,7 @@ static int give_listener(struct weir_server *server, struct acceptor *acceptor,
 
     if (r == 0)
         r = acceptor_add(acceptor, listener, endpoint);
-    return r < 0 ? refuse_listener(listener, listener->uri, r, strerror(-r)) : 0;
+    return r < 0 ? refuse_listener(listener, listener->uri, r, why_error(r)) : 0;
 }
 
 /* The first acceptor's, which has an endpoint of its own. */
@@ -66,7 +66,7 @@ static int add_listener(struct weir_server *server, struct listener *listener,
     int r = server_create_endpoint(server, like, listener->uri, &endpoint);
 
     if (r < 0)
-        return refuse_listener(listener, listener->uri, r, strerror(-r));
+        return refuse_listener(listener, listener->uri, r, why_error(r));
     return give_listener(server, &server->acceptors[0], listener, endpoint);
 }
 
@@ -186,7 +186,7 @@ static int open_addresses(struct weir_server *server, const struct address *addr
         return open_listener(server, listen);
     named.listeners = calloc((size_t)len, sizeof(*named.listeners));
     if (!named.listeners)
-        return SERVER_REFUSE(-ENOMEM, "%s: %s", listen->address, strerror(ENOMEM));
+        return SERVER_REFUSE(-ENOMEM, "%s: %s", listen->address, why_error(-ENOMEM));
     r = open_name(server, &named);
     if (r == 0)
         r = add_named(server, &named);

@@ -33,7 +33,7 @@ static void tell_of_child(int error)
     if (error == -ECHILD)
         log_line(LOG_CHILD, "a child process has ended before its time");
     else
-        log_line(LOG_CHILD, "a child process can't be had yet: %s", strerror(-error));
+        log_line(LOG_CHILD, "a child process can't be had yet: %s", why_error(error));
 }
 
 /* The server's own doing, to as many as there are; or any client's, as often as it likes. */
@@ -303,8 +303,8 @@ static int could_not_build(const struct weir_server *server, int r)
 
     if (refused && server->options.concurrency == WEIR_PREFORK)
         return SERVER_REFUSE(r, "WEIR_PREFORK needs pidfd_open(2), which Linux has since 5.3 and "
-                             "containers may forbid: %s", strerror(-r));
-    return SERVER_REFUSE(r, "the server: %s", strerror(-r));
+                             "containers may forbid: %s", why_error(r));
+    return SERVER_REFUSE(r, "the server: %s", why_error(r));
 }
 
 /* All has been read that is not a copy by now: whoever looks once more shall notice. */
@@ -321,7 +321,7 @@ static int build(struct weir_server *server)
     int r = process_init();
 
     if (r < 0)
-        return SERVER_REFUSE(r, "the server: %s", strerror(-r));
+        return SERVER_REFUSE(r, "the server: %s", why_error(r));
     r = kernel_check(server_why, sizeof(server_why));
     if (r == 0)
         r = parse_cpus(server);
@@ -362,7 +362,7 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
     int r;
 
     if (!server)
-        return SERVER_REFUSE(-ENOMEM, "the server: %s", strerror(ENOMEM));
+        return SERVER_REFUSE(-ENOMEM, "the server: %s", why_error(-ENOMEM));
     log_open();
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);

@@ -128,7 +128,7 @@ static const char *why_not(int error, bool listens)
             return "it does not listen yet: weir_server_bind and weir_server_activate come first";
         break;
     }
-    return strerror(-error);
+    return why_error(error);
 }
 
 static int could_not(struct weir_server *server, const char *what, int r)

@@ -126,7 +126,7 @@ static int could_not_submit(int fd, int r)
                                          "can't submit to it, nor to one that waits for it" :
                          r == -ESRCH ? "the server is another process's, or would not outlive this "
                                        "child of WEIR_FORK" :
-                         r == -EPROTOTYPE ? "it is no stream socket" : strerror(-r));
+                         r == -EPROTOTYPE ? "it is no stream socket" : why_error(r));
 }
 
 int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler)

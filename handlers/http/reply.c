@@ -13,7 +13,7 @@ struct text {
 };
 
 #define TEXT(literal) { literal, sizeof(literal) - 1 }
-#define STATUS(code, reason) [code - 200] = TEXT("HTTP/1.1 " #code " " reason "\r\n")
+#define STATUS(code, reason) [(code) - 200] = TEXT("HTTP/1.1 " #code " " reason "\r\n")
 
 static const struct text status_lines[400] = {
     STATUS(200, "OK"),
@@ -111,11 +111,11 @@ static void format_date(time_t now, char *at)
 
     gmtime_r(&now, &t);
     at = put(at, "Date: ", 6);
-    at = put(at, days + 3 * t.tm_wday, 3);
+    at = put(at, days + (size_t)3 * (size_t)t.tm_wday, 3);
     at = put(at, ", ", 2);
     at = put_two_digits(at, t.tm_mday);
     *at++ = ' ';
-    at = put(at, months + 3 * t.tm_mon, 3);
+    at = put(at, months + (size_t)3 * (size_t)t.tm_mon, 3);
     *at++ = ' ';
     at = put_two_digits(at, (t.tm_year + 1900) / 100 % 100);
     at = put_two_digits(at, t.tm_year % 100);

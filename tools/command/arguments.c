@@ -141,6 +141,7 @@ int arguments_read(const struct arguments *it, void *settings, int argc, char **
     long_options(it, options);
     opterr = 0;
     /* "-": operands come as 1, wherever they stand. */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread yet */
     while (r == 0 && (place = getopt_long(argc, argv, "-:", options, NULL)) != -1) {
         if (place == 1)
             r = read_operand(it, settings, optarg);

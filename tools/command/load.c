@@ -94,6 +94,7 @@ static int run(struct load *load, const struct load_settings *settings,
 
 static int failed(const char *what, int error)
 {
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's is safe since 2.32 */
     say("weir load: %s: %s", what, strerror(-error));
     return EXIT_FAILED;
 }

@@ -199,6 +199,7 @@ static void attendant_dismiss(struct attendant *attendant)
 
 static int failed(int error, const char *why)
 {
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's is safe since 2.32 */
     say_now("weir serve: %s", why && *why ? why : strerror(-error));
     return EXIT_FAILED;
 }

@@ -46,7 +46,7 @@ int value_number(const char *text, uint64_t max, uint64_t *ret_value)
 int value_size(const char *text, uint64_t max, uint64_t *ret_value)
 {
     static const struct unit units[] = {
-        { "", 1 }, { "K", 1024 }, { "k", 1024 }, { "M", 1024 * 1024 }, { "m", 1024 * 1024 } };
+        { "", 1 }, { "K", 1024 }, { "k", 1024 }, { "M", 1 << 20 }, { "m", 1 << 20 } };
 
     return parse(text, units, sizeof(units) / sizeof(units[0]), max, ret_value);
 }
@@ -54,7 +54,7 @@ int value_size(const char *text, uint64_t max, uint64_t *ret_value)
 int value_time(const char *text, uint64_t max, uint64_t *ret_value)
 {
     static const struct unit units[] = {
-        { "", 1000 }, { "s", 1000 }, { "ms", 1 }, { "m", 60 * 1000 } };
+        { "", 1000 }, { "s", 1000 }, { "ms", 1 }, { "m", 60000 } };
 
     return parse(text, units, sizeof(units) / sizeof(units[0]), max, ret_value);
 }

@@ -74,6 +74,7 @@ static int end(int status)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return status;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's is safe since 2.32 */
     say("weir: standard output can't be written: %s", strerror(errno));
     return status == 0 ? 1 : status;
 }

@@ -25,7 +25,7 @@ static size_t bucket_of(uint64_t value)
 
 static unsigned bucket_shift(size_t bucket)
 {
-    return bucket < 2 * PER_POWER ? 0 : (unsigned)(bucket / PER_POWER) - 1;
+    return bucket < (size_t)2 * PER_POWER ? 0 : (unsigned)(bucket / PER_POWER) - 1;
 }
 
 uint64_t histogram_bucket_low(size_t bucket)
