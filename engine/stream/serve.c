@@ -227,7 +227,7 @@ static int handle_while_there_is_input(struct weir_request *req)
  * an error; -EAGAIN: no, and what told of it has been read already. Without memory it's the
  * handler's read that fails.
  */
-static ssize_t look_for_input(struct weir_request *req)
+static WEIR_ALWAYS_INLINE ssize_t look_for_input(struct weir_request *req)
 {
     return rfile_open(req) ? rfile_receive(req) : 1;
 }
@@ -260,18 +260,25 @@ static bool is_greeted(struct weir_request *req)
     return false;
 }
 
-static int serve_input(struct weir_request *req, bool was_kept);
-
-/* The first that is done for a connection whose endpoint has a greeting: as serve_input. */
-static int greet_and_serve(struct weir_request *req)
+/*
+ * Returns true if it is greeted and its handler's turn; else *ret_status is what serve_input returns. By
+ * itself, so that connections without a greeting have no frame for it.
+ */
+static WEIR_NOINLINE bool begins_greeted(struct weir_request *req, int *ret_status)
 {
+    ssize_t n;
+
+    *ret_status = 0;
     if (!is_greeted(req))
-        return 0;
+        return false;
     /* What the greeting has read too much is the handler's input. */
-    if (rfile_holds_any(req))
-        return setup(req) < 0 ? 0 : handle_while_there_is_input(req);
+    if (rfile_holds_any(req) || !req->conn->handler->client_first)
+        return true;
     rfile_let_go(req);
-    return serve_input(req, false);
+    n = look_for_input(req);
+    if (n == -EAGAIN)
+        *ret_status = rest_on(req);
+    return n > 0;
 }
 
 /* Until it rests or ends. What handle returned, or the error of what was done without it. */
@@ -291,8 +298,10 @@ static int serve_input(struct weir_request *req, bool was_kept)
         conn->expired = false;
     }
     if (!conn->began) {
-        if (WEIR_UNLIKELY(conn->greets))
-            return greet_and_serve(req);
+        int status;
+
+        if (WEIR_UNLIKELY(conn->greets) && !begins_greeted(req, &status))
+            return status;
         if (setup(req) < 0)
             return 0;
     }
