@@ -348,7 +348,7 @@ static void each_quota_counts_its_own(void **state)
     assert_false(quota_is_used_up(&few));
     conn = enter_by(&narrow, &peer_fd);
     assert_true(quota_is_used_up(&few));
-    assert_int_equal(quota_open(&quota), 1);
+    assert_int_equal(quota_count(&quota), 1);
     assert_int_equal(connection_table_count(&house.table), 2);
     connection_table_want_room(&house.table, 1);
     connection_start(conn);

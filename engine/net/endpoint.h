@@ -26,19 +26,19 @@ struct endpoint {
     struct quota *quota;                /* which its connections are counted against */
     struct access_slot *access;         /* the rules for who comes in */
     struct crowd *crowd;                /* NULL: connections of an address aren't counted */
-    uint32_t read_timeout_ms;           /* these as in struct weir_options, and 0: for ever */
+    uint32_t read_timeout_ms;           /* timeouts as in struct weir_options; 0: there is none */
     uint32_t write_timeout_ms;
     uint32_t request_timeout_ms;
     uint32_t idle_timeout_ms;
-    uint32_t backlog;                   /* of its listeners, as nodelay is */
-    bool nodelay;
+    uint32_t backlog;                   /* listen(2)'s, of its listeners; 0: SOMAXCONN */
+    bool nodelay;                       /* TCP_NODELAY on its connections */
     /* What comes between accept and setup(): see greeting.h. NULL: nothing. */
     int (*greet)(struct weir_request *req);
     uint32_t greet_timeout_ms;          /* of all of it; 0: for ever */
     char uri[WEIR_ADDRESS_SIZE];        /* as it is bound, a port 0 resolved */
 };
 
-/* One of this address, otherwise like another one. 0 or -ENOMEM. destroy: NULL is fine. */
+/* Makes one of this address, otherwise like another one: 0 or -ENOMEM. */
 int endpoint_create(const struct endpoint *like, const char *uri, struct endpoint **ret);
 void endpoint_destroy(struct endpoint *endpoint);
 

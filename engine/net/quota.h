@@ -18,21 +18,21 @@
 
 struct quota {
     size_t max;
-    _Atomic size_t open;    /* accepted and not yet closed, and what is held or lent */
+    _Atomic size_t count;   /* accepted and not yet closed, and what is held or lent */
     _Atomic uint64_t room_next_ns;  /* room.c looks for idle ones of its; not before then */
     struct quota *next;     /* of the same table */
 };
 
-static inline size_t quota_open(const struct quota *quota)
+static inline size_t quota_count(const struct quota *quota)
 {
     /* seq_cst: who reads 0 sees all that the last handler did, and who has asked for room misses
      * no close. pairs: connection_table_release() */
-    return atomic_load_explicit(&quota->open, memory_order_seq_cst);
+    return atomic_load_explicit(&quota->count, memory_order_seq_cst);
 }
 
 static inline bool quota_is_used_up(const struct quota *quota)
 {
-    return quota_open(quota) >= quota->max;
+    return quota_count(quota) >= quota->max;
 }
 
 #endif

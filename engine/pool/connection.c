@@ -61,7 +61,7 @@ void connection_table_fini(struct connection_table *table)
 
 void connection_table_add_quota(struct connection_table *table, struct quota *quota)
 {
-    atomic_init(&quota->open, 0);
+    atomic_init(&quota->count, 0);
     atomic_init(&quota->room_next_ns, 0);
     quota->next = table->quotas;
     table->quotas = quota;
@@ -69,12 +69,12 @@ void connection_table_add_quota(struct connection_table *table, struct quota *qu
 
 size_t connection_table_count(const struct connection_table *table)
 {
-    size_t open = 0;
+    size_t count = 0;
 
     /* Once nothing is accepted any more each of them only falls: the sum is 0 when all are. */
     for (const struct quota *quota = table->quotas; quota; quota = quota->next)
-        open += quota_open(quota);
-    return open;
+        count += quota_count(quota);
+    return count;
 }
 
 bool connection_table_has(const struct connection_table *table, int fd)
@@ -127,7 +127,7 @@ static void note_used(struct connection_table *table, size_t end)
 void connection_table_hold(struct quota *quota, size_t n)
 {
     /* relaxed: acceptors alone count up, and they look at it themselves. pairs: none */
-    atomic_fetch_add_explicit(&quota->open, n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&quota->count, n, memory_order_relaxed);
 }
 
 static void enter_slot(struct connection_table *table, struct connection *conn)
@@ -150,8 +150,8 @@ void connection_table_release(struct connection_table *table, struct quota *quot
     size_t left;
 
     /* seq_cst: counts down, then looks who waits; store buffering. It also publishes what the
-     * handler did to who sees 0. pairs: connection_table_want_room(), quota_open() */
-    left = atomic_fetch_sub_explicit(&quota->open, n, memory_order_seq_cst) - n;
+     * handler did to who sees 0. pairs: connection_table_want_room(), quota_count() */
+    left = atomic_fetch_sub_explicit(&quota->count, n, memory_order_seq_cst) - n;
     below = atomic_load_explicit(&table->room_below, memory_order_seq_cst);
     if (WEIR_LIKELY(left >= below))
         return;

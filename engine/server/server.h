@@ -84,8 +84,9 @@ struct weir_server {
     size_t listens_len;
     struct endpoint **endpoints;    /* as many as the first acceptor has listeners */
     size_t endpoints_len;
-    struct quota quota;             /* of all that have none of their own */
     struct endpoint submission;     /* of what weir_submit_fd brings */
+    struct quota quota;             /* of all that have none of their own; written for each client,
+                                       so not beside what each request reads */
     struct doorman doorman;
     pthread_mutex_t lock;           /* of what follows */
     pthread_cond_t changed;         /* state has */
