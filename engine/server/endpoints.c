@@ -45,7 +45,7 @@ static int give_own_crowd(const struct weir_server *server, struct server_listen
         r = server_create_crowd(server, listen->max_per_address, own->like.quota->max,
                                 &own->crowd);
     own->like.crowd = own->crowd;
-    return r == 0 ? 0 : SERVER_REFUSE(r, "%s: max_per_address: %s", listen->address, strerror(-r));
+    return r == 0 ? 0 : SERVER_REFUSE(r, "%s: max_per_address: %s", listen->address, why_error(r));
 }
 
 static int copy_listen(struct weir_server *server, struct server_listen *copy,
@@ -60,7 +60,7 @@ static int copy_listen(struct weir_server *server, struct server_listen *copy,
     }
     copy->address = strdup(listen->address);
     if (!copy->address)
-        return SERVER_REFUSE(-ENOMEM, "the server: %s", strerror(ENOMEM));
+        return SERVER_REFUSE(-ENOMEM, "the server: %s", why_error(-ENOMEM));
     if (listen->access)
         r = give_own_rules(copy, listen);
     if (r == 0 && listen->max_per_address > 0)
@@ -76,7 +76,7 @@ static int copy_all_listens(struct weir_server *server)
 
     server->listens = calloc(len, sizeof(*server->listens));
     if (!server->listens)
-        return SERVER_REFUSE(-ENOMEM, "the server: %s", strerror(ENOMEM));
+        return SERVER_REFUSE(-ENOMEM, "the server: %s", why_error(-ENOMEM));
     while (server->listens_len < len && r == 0) {
         size_t i = server->listens_len++;
         struct weir_listen listen = options_listen(options, i);

@@ -508,7 +508,7 @@ static struct weir_listen complete_listen(const struct weir_options *options,
 
 struct weir_listen options_plain_listen(const struct weir_options *options)
 {
-    return complete_listen(options, (struct weir_listen){ NULL });
+    return complete_listen(options, (struct weir_listen){ .address = NULL });
 }
 
 struct weir_listen options_listen(const struct weir_options *options, size_t i)

@@ -183,7 +183,7 @@ int server_create_pool(struct weir_server *server)
     }, &server->pool);
 
     if (r < 0)
-        return SERVER_REFUSE(r, "the pool of workers: %s", strerror(-r));
+        return SERVER_REFUSE(r, "the pool of workers: %s", why_error(r));
     server_count_in_table(server);
     return 0;
 }
@@ -216,7 +216,7 @@ static int create_access(struct weir_server *server)
     if (options->max_per_address > 0 && options->max_per_address != WEIR_ANY_NUMBER)
         r = server_create_crowd(server, options->max_per_address, options->max_connections,
                                 &server->crowd);
-    return r == 0 ? 0 : SERVER_REFUSE(r, "max_per_address: %s", strerror(-r));
+    return r == 0 ? 0 : SERVER_REFUSE(r, "max_per_address: %s", why_error(r));
 }
 
 /* Before the acceptors, which watch for the end of its children. */
