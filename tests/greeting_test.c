@@ -1,8 +1,8 @@
 /*
  * greeting_test.c - what comes between accept and setup(), in every concurrency.
  *
- * No option gives an endpoint a greeting yet, so the tests do, before anybody can come. Theirs reads a
- * line of the client's and does what that says.
+ * No option gives an endpoint a greeting yet, so the tests do, before anybody can come. Theirs
+ * reads a line of the client's and does what that says.
  */
 #include "tests/support.h"
 

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <signal.h>
 
-/* What an instruction raises in its own thread; and abort(), which unblocks it before glibc 2.41 only. */
+/* What an instruction raises in its own thread; and abort(): before glibc 2.41 it unblocks it. */
 static void leave_out_faults(sigset_t *mask)
 {
     sigdelset(mask, SIGSEGV);

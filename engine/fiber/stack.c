@@ -339,7 +339,8 @@ size_t stack_count_max(void)
     if (!stack_guards_are_mappings())
         return SIZE_MAX;
     mappings = mappings_max();
-    return mappings > (size_t)2 * MAPPINGS_ASIDE ? (mappings - MAPPINGS_ASIDE) / 2 : MAPPINGS_ASIDE / 2;
+    return mappings > (size_t)2 * MAPPINGS_ASIDE ? (mappings - MAPPINGS_ASIDE) / 2
+                                                 : MAPPINGS_ASIDE / 2;
 }
 
 size_t stack_arena_size(const struct stack_arena *arena)

@@ -44,7 +44,9 @@ int admission_take_seat(const struct endpoint *endpoint, const struct access_pee
     if (!endpoint->crowd)
         return 0;
     is_counted = cidr_of_address(peer->address, peer->address_len, &host);
-    /* Who has no address yet may be given one by a greeting, which can't take a place for a child. */
+    /*
+     * Who has no address yet may be given one by a greeting, which can't take a place for a child.
+     */
     if (!is_counted && !*seat && !endpoint->greet)
         return 0;
     return crowd_move(endpoint->crowd, is_counted ? &host : NULL, seat);

@@ -33,7 +33,7 @@ struct crowd_lock {
 struct crowd {
     struct crowd_places *places;        /* shared; NULL: it is not, and what follows is used */
     size_t places_len;
-    bool is_parents;                    /* shared: this is a child, and the places are its parent's */
+    bool is_parents;                    /* shared: this is a child, its parent has the places */
     struct crowd_lock locks[LOCKS];     /* bucket i is under the i-th, modulo */
     struct crowd_guest **buckets;
     size_t buckets_len;                 /* a power of two */

@@ -242,8 +242,8 @@ static int rest_on(struct weir_request *req)
 }
 
 /*
- * Has the greeting let it in? Else it ends, refused. Whom the program wants to be kept out, and who has
- * gone by itself, nobody is told of.
+ * Has the greeting let it in? Else it ends, refused. Whom the program wants to be kept out, and who
+ * has gone by itself, nobody is told of.
  */
 static bool is_greeted(struct weir_request *req)
 {
@@ -261,8 +261,8 @@ static bool is_greeted(struct weir_request *req)
 }
 
 /*
- * Returns true if it is greeted and its handler's turn; else *ret_status is what serve_input returns. By
- * itself, so that connections without a greeting have no frame for it.
+ * Returns true if it is greeted and its handler's turn; else *ret_status is what serve_input
+ * returns. By itself, so that connections without a greeting have no frame for it.
  */
 static WEIR_NOINLINE bool begins_greeted(struct weir_request *req, int *ret_status)
 {

@@ -1,6 +1,6 @@
 /*
- * race.c - a server that counts lines, and locks its counter or does not: what ThreadSanitizer says of a
- * program that embeds weir.
+ * race.c - a server that counts lines, and locks its counter or does not: what ThreadSanitizer says
+ * of a program that embeds weir.
  *
  * Usage: race ADDRESS locked|racing
  */
