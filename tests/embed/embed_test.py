@@ -2,12 +2,13 @@
 """Programs that embed weir as its README says: from plain cc, with what tools/install installs, and
 from a Bazel workspace of their own.
 
-Usage: embed_test.py PACKAGE README MODULE.bazel
+Usage: embed_test.py PACKAGE README MODULE.bazel GDB_SCRIPT
 
 The servers of the examples listen on a fixed port. Here it is replaced by a socket that they
 inherit and that listens already, so no port can be taken and no client has to wait for a server.
 """
 
+import ctypes
 import http.client
 import pathlib
 import re
@@ -17,9 +18,11 @@ import string
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
+PR_SET_PTRACER = 0x59616d61
 TIMEOUT = 30    # far beyond what is needed, so that a test cannot hang
 LISTEN = "tcp://127.0.0.1:9999"
 
@@ -32,6 +35,11 @@ def read_pc(path):
         value = string.Template(value).substitute(variables)
         (variables if sign == "=" else fields)[name] = value
     return fields
+
+
+def be_debugged_by_anyone():
+    """Where a process may be attached to by its parents alone (Yama), lets gdb attach to this one."""
+    ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
 
 
 class Embed(unittest.TestCase):
@@ -58,9 +66,18 @@ class Embed(unittest.TestCase):
         """Builds and starts the server of NAME.c; returns its address."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             program = self.build(name, f"fd://{listener.fileno()}", *arguments)
-            server = subprocess.Popen([program], pass_fds=[listener.fileno()])
+            server = subprocess.Popen([program], pass_fds=[listener.fileno()],
+                                      preexec_fn=be_debugged_by_anyone)
+            self.server = server
             self.addCleanup(self.stop, server)
             return listener.getsockname()
+
+    def ask_gdb(self, command):
+        """What gdb says of the server that was started last."""
+        return subprocess.run(["gdb", "--batch", "--nx", "-p", str(self.server.pid),
+                               f"--command={GDB}", f"--eval-command={command}"],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, check=False).stdout
 
     def stop(self, server):
         server.terminate()
@@ -80,6 +97,15 @@ class Embed(unittest.TestCase):
         client.request("GET", "/")
         response = client.getresponse()
         self.assertEqual((response.status, response.read()), (200, b"Hello, world!\n"))
+
+    def test_gdb_shows_where_its_handlers_wait(self):
+        with socket.create_connection(self.serve("upper"), TIMEOUT) as client:
+            client.sendall(b"half a line")
+            end = time.monotonic() + TIMEOUT
+            while "parked" not in (said := self.ask_gdb("weir fibers")):
+                self.assertLess(time.monotonic(), end, said)
+        self.assertRegex(said, r"(?m)^[0-9]+: handler upper, parked: waits for descriptor ")
+        self.assertRegex(said, r"(?m)^ +#[0-9]+ +weir_readline at ")
 
     def test_a_library_of_cxx_waits_with_exceptions_in_hand(self):
         library = self.prefix / "libagain.so"
@@ -134,5 +160,5 @@ class Embed(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    PACKAGE, README, MODULE = map(pathlib.Path, sys.argv[1:4])
+    PACKAGE, README, MODULE, GDB = map(pathlib.Path, sys.argv[1:5])
     unittest.main(argv=sys.argv[:1])
