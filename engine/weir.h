@@ -121,8 +121,10 @@ enum weir_stack {
  *          what still comes is thrown away until the peer has the answer and is quiet; for 2
  *          seconds and 64 MiB at most. This is not done where it would hold up others: under
  *          WEIR_SERIAL, and with WEIR_STACK_THREAD in the pool.
- * finish   is called last, once, if setup succeeded. status is what handle returned. If finish
- *          returns a negative errno, handle_error is told that one, and not handle's, as in Python.
+ * finish   is called last, once, if setup succeeded. status is what handle returned, or 0 if the
+ *          connection was kept and ended without another call of handle: by idle_timeout_ms, by a
+ *          drain, or to make room; -ENOMEM if there was no memory to go on with. If finish returns
+ *          a negative errno, handle_error is told that one, and not handle's, as in Python.
  * check    is asked by weir_server_create and weir_submit_fd, on the calling thread, whether `data`
  *          is such that it can serve. NULL: it is. Otherwise a sentence that says what is wrong,
  *          which becomes part of weir_why()'s.
@@ -172,7 +174,8 @@ enum weir_choice {
  * URIs:
  *
  *   tcp://127.0.0.1:8080   tcp://[::1]:0   tcp://:9999   port 0: the kernel chooses one; no host:
- *                          every address of the machine, of IPv4 and IPv6
+ *                          every address of the machine, of IPv4 and IPv6; weir_server_address
+ *                          and `weir serve` then write the host as [::]
  *   tcp://localhost:http   a name: each of the addresses it has on this machine, by one port.
  *                          localhost is 127.0.0.1 and [::1], whatever the resolver says (RFC 6761)
  *   unix:///run/x.sock     a path; %20 is a space, and so on
@@ -1093,8 +1096,9 @@ uint32_t weir_worker_number(struct weir_request *req);
 /* ------------------------------------------------------------------ waiting ----------- */
 
 /*
- * weir_sleep parks for at least ms. Returns 0, -ECANCELED, or -ETIMEDOUT: request_timeout_ms has
- * passed before.
+ * weir_sleep parks for at least ms. It sends nothing: call weir_flush before it if the client is
+ * to have what was written. Returns 0, -ECANCELED, or -ETIMEDOUT: request_timeout_ms has passed
+ * before.
  */
 int weir_sleep(struct weir_request *req, uint32_t ms);
 

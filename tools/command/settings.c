@@ -139,7 +139,7 @@ static const struct argument table[] = {
       "unix:@NAME; of datagrams udp://HOST:PORT, unixgram:///PATH, unixgram:@NAME; fd://NUMBER; "
       "default tcp://127.0.0.1:8080" },
     { "handler", "NAME", ARGUMENT_BY(read_handler),
-      "what serves the --listen options behind it, and the first --handler also those before; "
+      "handler of the --listen options that follow; the first one also serves those before it; "
       "see `weir handlers`; default hello" },
     { "concurrency", "HOW", ARGUMENT_BY(read_concurrency),
       "who runs the handlers: pool (threads), serial (the accepting thread), thread (one a "
