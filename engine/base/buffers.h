@@ -20,7 +20,10 @@
 /* As many stay as a burst of requests needs; the rest goes back to malloc. */
 #define BUFFERS_RESTING_MAX 64
 
-/* Larger ones are of twice the size, of four times ...; so many sizes, and so many bytes, rest. */
+/*
+ * Larger buffers have 2, 4, 8 ... times the usual size. Of them BUFFERS_LARGER sizes, and
+ * BUFFERS_LARGER_MAX bytes at most, are kept.
+ */
 #define BUFFERS_LARGER 16
 #define BUFFERS_LARGER_MAX ((size_t)2 << 20)
 
@@ -70,8 +73,9 @@ static inline void buffers_put(struct buffers *buffers, char *buffer)
 }
 
 /*
- * One for len bytes at least, and its size: a usual one, if that is enough. Who asks whenever it is
- * full gets twice as much each time at least, so that what is copied over stays in proportion. Not
+ * One for len bytes at least, and its size: a usual one, if that is enough. A
+ * caller that asks whenever its buffer is full gets at least twice as much each time, so that the
+ * bytes it copies stay in proportion. Not
  * of those that are aligned. NULL: no memory.
  */
 char *buffers_get_for(struct buffers *buffers, size_t len, size_t *ret_size);

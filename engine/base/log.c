@@ -142,8 +142,10 @@ static uint64_t next_sum_ms_locked(void)
     return next_ms;
 }
 
-/* Of several who find the period over one begins the next. What others take before it has counted
- * nothing any more is theirs besides: a line more or less. */
+/*
+ * Of several processes that find the period over one begins the next. Lines that the others take
+ * before that one has set the counts to 0 are not counted: a line more or less.
+ */
 static void begin_period_locked(struct period *period, uint64_t now_ms, unsigned period_ms)
 {
     /* relaxed: as said. pairs: the same in another process */
@@ -462,7 +464,10 @@ static void forget_periods_locked(void)
         atomic_store_explicit(&counts->periods[kind].until_ms, 0, memory_order_relaxed);
 }
 
-/* False: it is stuck in a write, and goes on for who opens next. No other is made meanwhile. */
+/*
+ * Ends the writer. False: it is stuck in a write, and serves the next log_open. No other writer is
+ * made meanwhile.
+ */
 static bool end_writer_locked(void)
 {
     bool ended;

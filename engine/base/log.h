@@ -52,9 +52,10 @@ void log_alone(void);
 void log_sum_up(void);
 
 /*
- * Writes to standard error, at once, what fits, waiting for wait_ms at most for room; for who can't
- * have a thread, and for a program's last words, which no function of its own is trusted with.
- * Async-signal-safe. At most PIPE_BUF bytes. False: there was no room, or nobody to read.
+ * Writes to standard error, at once, what fits, waiting for wait_ms at most for room; for a process
+ * that can't have the thread, and for a program's last words, which no function of its own is
+ * trusted with. Async-signal-safe. At most PIPE_BUF bytes. False: there was no room, or nobody to
+ * read.
  */
 bool log_now(const char *text, size_t len, int wait_ms);
 

@@ -313,7 +313,7 @@ LEAF int sys_reap(int pidfd, pid_t pid, int *ret_status)
     return r;
 }
 
-/* Who ends unseen is nobody's number at once, where SIGCHLD is ignored. */
+/* Where SIGCHLD is ignored, a child that ends leaves nothing to wait for: its number is free. */
 static bool ends_are_kept(void)
 {
     struct sigaction sigchld;

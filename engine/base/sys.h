@@ -36,7 +36,10 @@ static inline ssize_t sys_recv(int fd, void *buf, size_t len)
     return n;
 }
 
-/* The same. *ret_cut: it stopped behind descriptors that were sent along, and there may be more. */
+/*
+ * sys_recv of a Unix socket. *ret_cut: it stopped behind descriptors that were sent along, and
+ * there may be more.
+ */
 static inline ssize_t sys_recv_unix(int fd, void *buf, size_t len, bool *ret_cut)
 {
     struct iovec part = { .iov_base = buf, .iov_len = len };
@@ -71,7 +74,7 @@ static inline ssize_t sys_send(int fd, const void *buf, size_t len)
     return sys_send_with(fd, buf, len, 0);
 }
 
-/* The same of several parts. */
+/* sys_send of several parts. */
 ssize_t sys_sendv(int fd, const struct iovec *iov, size_t iov_len, int flags);
 
 /* From now on TCP sends full segments only, until sys_push. False: it isn't TCP. */
@@ -81,7 +84,7 @@ void sys_push(int fd);
 /* A datagram. 0 or -errno. */
 int sys_send_message(int fd, const struct msghdr *message);
 
-/* So many of the datagrams, in their order, or -errno of the first (-EAGAIN: none, no room). */
+/* How many datagrams, the first ones, or -errno of the first (-EAGAIN: none waits, or no room). */
 int sys_recvmmsg(int fd, struct mmsghdr *messages, unsigned len);
 int sys_sendmmsg(int fd, struct mmsghdr *messages, unsigned len);
 
@@ -123,7 +126,7 @@ int sys_poll_one(int fd, short events, int timeout_ms);
 /* poll(2) that does not wait: how many are ready, or -errno. */
 int sys_poll_now(struct pollfd *fds, size_t n);
 
-/* The same for several: how many have events, in their revents. Negative descriptors have none. */
+/* sys_poll_one for several: how many have events, in revents. Negative descriptors have none. */
 int sys_poll(struct pollfd *fds, unsigned len, int timeout_ms);
 
 /* A socket of the type (SOCK_STREAM, SOCK_DGRAM), non-blocking and close-on-exec. */
@@ -159,7 +162,7 @@ int sys_pidfd_open(pid_t pid);
 /*
  * Reaps that child and no other: 1 and its status as of wait(2), 0 while it runs, or -errno
  * (-ECHILD: somebody else has reaped it, or it left nothing to be reaped: SIGCHLD is ignored).
- * pidfd -1: it has none, and its number alone says who it is.
+ * pidfd -1: the child has none, and is known by its number alone.
  */
 int sys_reap(int pidfd, pid_t pid, int *ret_status);
 
@@ -175,7 +178,7 @@ int sys_chmod(const char *path, mode_t mode);
 int sys_set_option(int fd, int level, int name, int value);
 int sys_set_nodelay(int fd);
 
-/* Who connected a Unix socket (SO_PEERCRED): the ids as they were then. 0 or -errno. */
+/* The ids of the peer of a Unix socket, as they were at its connect (SO_PEERCRED). 0 or -errno. */
 int sys_peer_ids(int fd, uid_t *ret_uid, gid_t *ret_gid);
 
 #endif

@@ -18,7 +18,7 @@
  * destroyed; memory is what was touched, and goes back to the kernel with stack_arena_put.
  *
  * Threads: any; a lock is held for a few instructions, and while a new segment is mapped.
- * Owns:    the address space. Who was given a stack owns its contents until it gives it back.
+ * Owns:    the address space. A stack's contents are its user's, from stack_arena_get to _put.
  * Blocks:  on that lock only.
  */
 #ifndef WEIR_STACK_H
@@ -54,12 +54,12 @@ void *stack_arena_get(struct stack_arena *arena);
 void stack_arena_put(struct stack_arena *arena, void *top);
 
 /*
- * Does each guard split a mapping here, as before Linux 6.13? Then vm.max_map_count limits how many
- * stacks there can be. Threads: any.
+ * stack_guards_are_mappings returns true if each guard splits a mapping, as before Linux 6.13: then
+ * vm.max_map_count limits how many stacks there can be. Threads: any.
  */
 bool stack_guards_are_mappings(void);
 
-/* So many, then; SIZE_MAX: they don't count. Threads: any. */
+/* stack_count_max is how many stacks vm.max_map_count allows; SIZE_MAX: no limit. Threads: any. */
 size_t stack_count_max(void);
 
 /* Around any fork(2), in both processes: arenas that the child makes find their lock free. */

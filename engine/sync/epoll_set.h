@@ -1,7 +1,7 @@
 /*
  * epoll_set.h - an epoll set, and how many connections wait in it.
  *
- * The count is what workers are compared by: new connections go to who has fewer.
+ * The count is what workers are compared by: new connections go to a worker with fewer.
  *
  * Threads: any.
  */

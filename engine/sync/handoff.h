@@ -42,13 +42,13 @@ void handoff_fini(struct handoff *handoff);
 
 /*
  * Gives ready connections to the pool, to whichever workers are free first: put each, then call
- * for so many as were put. Of those that sleep, one with few connections is woken. (Called for
- * each, a worker on the same CPU would run, and sleep again, once a connection.)
+ * handoff_call with their number. Of those that sleep, one with few connections is woken. (Called
+ * for each, a worker on the same CPU would run, and sleep again, once a connection.)
  */
 void handoff_put(struct handoff *handoff, struct connection *conn);
 void handoff_call(struct handoff *handoff, unsigned n);
 
-/* Wakes worker i if it sleeps: behind a put, into its inbox say. False: it doesn't. */
+/* Wakes worker i, after a put into its inbox, for example. Returns true if it slept. */
 bool handoff_wake(struct handoff *handoff, unsigned i);
 
 /* Wakes every worker, asleep or not. Async-signal-safe. */
@@ -58,8 +58,8 @@ void handoff_wake_all(const struct handoff *handoff);
 void handoff_sleep(struct handoff *handoff, unsigned i);
 
 /*
- * Worker i goes on. True: it was called, and owes the queue a look. Before it goes into any
- * handler, which may keep it for long, it must have popped or passed the call on.
+ * Worker i goes on. Returns true if it was called, and owes the queue a look. Before it goes into
+ * any handler, which may keep it for long, it must have popped or passed the call on.
  */
 bool handoff_awake(struct handoff *handoff, unsigned i);
 

@@ -4,8 +4,8 @@
  *
  * Two facts carry it. Both hold because a counter is moved past a position only by a thread that
  * has seen the position done, and each move is a release that later moves continue:
- *   T  Who reads tail == t (acquire) sees every position before t as pushed.
- *   H  Who reads head == h (acquire) sees every position before h as popped.
+ *   T  A thread that reads tail == t (acquire) sees every position before t as pushed.
+ *   H  A thread that reads head == h (acquire) sees every position before h as popped.
  * The loads of slots are relaxed: a thread never reads a word older than one that happened
  * before, so T and H hold for them too, and what a slot's connection contains is ordered by
  * the compare-and-swap that takes it.

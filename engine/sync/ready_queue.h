@@ -84,9 +84,9 @@ struct connection *ready_queue_pop(struct ready_queue *queue);
 
 /*
  * ready_queue_empty tells whether a pop would find nothing. Before falling asleep a worker says
- * that it sleeps, makes a seq_cst fence and asks; who pushes makes a seq_cst fence and then
- * looks for sleepers. If the pusher saw no sleeper, then this sees its connection, unless
- * it has been popped already. Without the fences the answer is a hint.
+ * that it sleeps, makes a seq_cst fence and asks; the pusher makes a seq_cst fence and then
+ * looks for sleepers. If the pusher saw no sleeper, then the worker sees its connection, unless
+ * that has been popped already. Without the fences the answer is a hint.
  */
 bool ready_queue_empty(const struct ready_queue *queue);
 

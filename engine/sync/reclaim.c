@@ -94,7 +94,7 @@ static void *thread_main(void *nothing)
     return NULL;
 }
 
-/* Who put something in and missed that sees to it himself. */
+/* A thread that has put something in and missed that frees it by itself. */
 static void end_running(void)
 {
     /* seq_cst: then the thread, or who finds none, looks what is there. pairs: is_running() */

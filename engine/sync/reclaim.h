@@ -3,9 +3,9 @@
  *
  * Read-side sections and grace periods are liburcu's memb flavour, which needs no quiescent states:
  * a handler that runs for a minute stalls no grace period. Not its call_rcu: that ends the program
- * where its thread can't be had. Ours is made before it is needed, or else who defers something
- * waits for the grace period itself. This adds what ThreadSanitizer can't see, since liburcu's
- * fences are inline assembly and a membarrier(2).
+ * where its thread can't be had. Ours is made before it is needed, or else the thread that defers
+ * something waits for the grace period by itself. This adds what ThreadSanitizer can't see, since
+ * liburcu's fences are inline assembly and a membarrier(2).
  *
  * Threads: reclaim_enter to reclaim_exit by a thread between reclaim_thread_init and _fini; the
  *          others any.
