@@ -18,6 +18,7 @@ void admission_tell(const struct admission *admission, enum weir_phase phase, in
     });
 }
 
+/* Returns true if the program's verify_request, which is there, lets the peer in. */
 static bool is_verified(const struct admission *admission, const struct endpoint *endpoint,
                         const struct access_peer *peer, struct tally *tally)
 {
@@ -25,7 +26,7 @@ static bool is_verified(const struct admission *admission, const struct endpoint
         .address = peer->address, .address_len = peer->address_len, .fd = peer->fd,
         .listen = endpoint->uri,
     };
-    int r = admission->verify_request ? admission->verify_request(admission->server, &who) : 1;
+    int r = admission->verify_request(admission->server, &who);
 
     if (r >= 0)
         return r > 0;
@@ -39,11 +40,8 @@ int admission_take_seat(const struct endpoint *endpoint, const struct access_pee
                         struct crowd_guest **seat)
 {
     struct cidr host;
-    bool is_counted;
+    bool is_counted = cidr_of_address(peer->address, peer->address_len, &host);
 
-    if (!endpoint->crowd)
-        return 0;
-    is_counted = cidr_of_address(peer->address, peer->address_len, &host);
     /*
      * Who has no address yet may be given one by a greeting, which can't take a place for a child.
      */
@@ -59,13 +57,21 @@ void admission_leave_seat(const struct endpoint *endpoint, struct crowd_guest **
     *seat = NULL;
 }
 
+/* Returns true if neither the endpoint's rules nor the program keep the peer out. */
+static bool may_come_in(const struct admission *admission, const struct endpoint *endpoint,
+                        const struct access_peer *peer, struct tally *tally)
+{
+    return access_slot_admits(endpoint->access, peer) &&
+           (!admission->verify_request || is_verified(admission, endpoint, peer, tally));
+}
+
 int admission_ask(const struct admission *admission, const struct endpoint *endpoint,
                   const struct access_peer *peer, struct crowd_guest **seat, struct tally *tally)
 {
     int r = -EACCES;
 
-    if (access_slot_admits(endpoint->access, peer) && is_verified(admission, endpoint, peer, tally))
-        r = seat ? admission_take_seat(endpoint, peer, seat) : 0;
+    if (may_come_in(admission, endpoint, peer, tally))
+        r = seat && endpoint->crowd ? admission_take_seat(endpoint, peer, seat) : 0;
     if (r < 0 && seat)
         admission_leave_seat(endpoint, seat);
     return r;
