@@ -153,9 +153,9 @@ static bool plays(const struct scene *scene, uint32_t timeout_ms)
     stop_all();
     stopped_in_time = support_now_ms() < began_ms + timeout_ms;
     for (unsigned i = 0; i < way->clients; i++) {
-        if (scene->meanwhile)
-            support_say(fds[i], scene->meanwhile);
-        else
+        if (scene->meanwhile && stopped_in_time)
+            support_say(fds[i], scene->meanwhile);      /* else it may have been closed */
+        else if (!scene->meanwhile)
             came[i] = comes(fds[i], scene->last, MSG_DONTWAIT);
     }
     /* Until every deadline has passed, and the sweep of idle ones would find them. */

@@ -305,14 +305,15 @@ void stack_arena_destroy(struct stack_arena *arena)
     free(arena);
 }
 
-bool stack_guards_are_mappings(void)
+/* At the limit no page may be had for a try. */
+static bool guards_are_mappings(void)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     void *guard = segment_map(page);
     bool are;
 
     if (!guard)
-        return false;
+        return madvise(NULL, 0, MADV_GUARD_INSTALL) < 0;
     are = madvise(guard, page, MADV_GUARD_INSTALL) < 0;
     munmap(guard, page);
     return are;
@@ -336,11 +337,23 @@ size_t stack_count_max(void)
 {
     size_t mappings;
 
-    if (!stack_guards_are_mappings())
+    if (!guards_are_mappings())
         return SIZE_MAX;
     mappings = mappings_max();
     return mappings > (size_t)2 * MAPPINGS_ASIDE ? (mappings - MAPPINGS_ASIDE) / 2
                                                  : MAPPINGS_ASIDE / 2;
+}
+
+bool stack_arena_lacks_mappings(struct stack_arena *arena)
+{
+    size_t in_use;
+
+    if (!guards_are_mappings())
+        return false;
+    pthread_mutex_lock(&arena->lock);
+    in_use = arena->in_use;
+    pthread_mutex_unlock(&arena->lock);
+    return in_use >= stack_count_max() / 2;
 }
 
 size_t stack_arena_size(const struct stack_arena *arena)

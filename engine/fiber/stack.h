@@ -54,13 +54,16 @@ void *stack_arena_get(struct stack_arena *arena);
 void stack_arena_put(struct stack_arena *arena, void *top);
 
 /*
- * stack_guards_are_mappings returns true if each guard splits a mapping, as before Linux 6.13: then
- * vm.max_map_count limits how many stacks there can be. Threads: any.
+ * stack_count_max tells how many stacks vm.max_map_count leaves room for where each guard splits a
+ * mapping, as before Linux 6.13; SIZE_MAX elsewhere. Threads: any.
  */
-bool stack_guards_are_mappings(void);
-
-/* stack_count_max is how many stacks vm.max_map_count allows; SIZE_MAX: no limit. Threads: any. */
 size_t stack_count_max(void);
+
+/*
+ * stack_arena_lacks_mappings returns true if the stacks in use are so many that mappings, rather
+ * than memory, may be what was missing for another one. Threads: any.
+ */
+bool stack_arena_lacks_mappings(struct stack_arena *arena);
 
 /* Around any fork(2), in both processes: arenas that the child makes find their lock free. */
 void stack_before_fork(void);

@@ -291,7 +291,7 @@ bool worker_next(struct task *task)
 
 static void tell_no_stack(const struct worker *worker)
 {
-    if (stack_guards_are_mappings())
+    if (stack_arena_lacks_mappings(worker->crew->arena))
         log_line(LOG_SHORTAGE, "no stack for a handler: on this kernel each takes two mappings: "
                  "raise the sysctl vm.max_map_count, or lower max_connections");
     else
