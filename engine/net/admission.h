@@ -35,8 +35,9 @@ int admission_ask(const struct admission *admission, const struct endpoint *endp
 
 /*
  * Counts a connection among those of its peer's address, in the crowd that the endpoint must have:
- * 0, -EUSERS: there are as many as may be, or -ENOMEM. *seat is what it leaves the crowd by, or NULL:
- * the peer has no such address. Before, it is NULL or a seat under another address, which it leaves.
+ * 0, -EUSERS: there are as many as may be, or -ENOMEM. *seat is what it leaves the crowd by, or
+ * NULL: the peer has no such address. Before, it is NULL or a seat under another address, which it
+ * leaves.
  * leave: NULL is fine, and left behind.
  */
 int admission_take_seat(const struct endpoint *endpoint, const struct access_peer *peer,
