@@ -931,7 +931,8 @@ static void others_are_served_while_a_write_waits(void **state)
     SUPPORT_AWAIT(server, parked, == 1);
     for (int i = 0; i < 20; i++)
         support_talk(server, 0, "answer\n", "answer\n");
-    assert_int_equal(support_stats(server).parked, 1);
+    /* It writes on for a moment whenever the kernel lets its peer's buffer grow. */
+    SUPPORT_AWAIT(server, parked, == 1);
     assert_int_equal(notes_len(), 0);
     close(fd);
 }
