@@ -222,7 +222,7 @@ int acceptor_admit_one(struct acceptor *acceptor, size_t i)
         return r;
     }
     if (r > 0)
-        handoff_call(&acceptor->pool->crew.handoff, 1);
+        pool_call_workers(acceptor->pool, 1);
     return 1;
 }
 
@@ -266,5 +266,5 @@ void acceptor_admit_waiting(struct acceptor *acceptor)
         if (acceptor->listening[i].listener.type == SOCK_STREAM)
             admitted += admit_waiting(acceptor, &acceptor->listening[i]);
     if (admitted > 0)
-        handoff_call(&acceptor->pool->crew.handoff, admitted);
+        pool_call_workers(acceptor->pool, admitted);
 }

@@ -3,7 +3,6 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/sys.h"
-#include "engine/pool/dispatch.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -38,11 +37,9 @@ static int watch_all(struct acceptor *acceptor)
     if (r == 0)
         r = watch(acceptor, acceptor->call_fd, EPOLLIN | EPOLLET, TOKEN_CALL);
     if (r == 0)
-        r = watch(acceptor, acceptor->pool->crew.table.room_fd, EPOLLIN | EPOLLET,
-                           TOKEN_ROOM);
+        r = watch(acceptor, pool_room_fd(acceptor->pool), EPOLLIN | EPOLLET, TOKEN_ROOM);
     if (r == 0 && acceptor->first)
-        r = watch(acceptor, acceptor->pool->crew.handoff.watch_fd, EPOLLIN | EPOLLET,
-                  TOKEN_WATCH);
+        r = watch(acceptor, pool_watch_fd(acceptor->pool), EPOLLIN | EPOLLET, TOKEN_WATCH);
     if (r == 0 && acceptor->first && mixin->ended_fd >= 0)
         r = watch(acceptor, mixin->ended_fd, EPOLLIN, TOKEN_ENDED);
     return r;
@@ -200,7 +197,7 @@ static void accept_ready(struct acceptor *acceptor, uint64_t now_ms)
         if (acceptor->listening[i].state == LISTENING_READY && !is_stopping(acceptor))
             admitted += accept_from(acceptor, &acceptor->listening[i], now_ms);
     if (admitted > 0)
-        handoff_call(&acceptor->pool->crew.handoff, admitted);
+        pool_call_workers(acceptor->pool, admitted);
 }
 
 /* When there is somebody to accept or a look to be taken; 0: at once. */
@@ -255,8 +252,6 @@ static void look_at_shared(struct acceptor *acceptor)
 
 static void note_event(struct acceptor *acceptor, uint64_t token)
 {
-    uint64_t tokens = 0;
-
     switch (token) {
     case TOKEN_STOP:
         /* relaxed: set already, unless it was a forked child that asked. pairs: none */
@@ -277,7 +272,7 @@ static void note_event(struct acceptor *acceptor, uint64_t token)
         housekeeping_begin_ticking(&acceptor->housekeeping);
         break;
     case TOKEN_SHARED:
-        dispatch_all(&acceptor->pool->crew, acceptor->pool->crew.shared.fd, &tokens);
+        pool_dispatch_shared_set(acceptor->pool);
         break;
     default:
         listening_call(&acceptor->listening[token - TOKEN_LISTENER]);

@@ -43,7 +43,7 @@ static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
     if (interval_ms > SWEEP_MAX_MS)
         interval_ms = SWEEP_MAX_MS;
     housekeeping->sweep_at_ms = now_ms + interval_ms;
-    if (connection_table_count(&crew->table) > 0)
+    if (pool_open_count(housekeeping->pool) > 0)
         crew_queue_idle(crew, idle_for_too_long, &now_ms);
 }
 

@@ -20,7 +20,7 @@ static void rest_those_of(struct acceptor *acceptor, const struct quota *quota, 
         if (!quota || listening->endpoint->quota == quota)
             listening_rest(listening, until_ms);
     }
-    connection_table_want_room(&acceptor->pool->crew.table, SIZE_MAX);
+    pool_want_room(acceptor->pool);
 }
 
 /* Returns true if nobody rests any more. */
@@ -46,7 +46,7 @@ void acceptor_note_room(struct acceptor *acceptor)
     /* Where no thread can be had each attempt opens a connection and closes it. */
     if (acceptor_holds_one(acceptor) || wake_those_with_room(acceptor))
         return;
-    connection_table_want_room(&acceptor->pool->crew.table, SIZE_MAX);
+    pool_want_room(acceptor->pool);
     /* One that was closed just before we asked told nobody. */
     wake_those_with_room(acceptor);
 }

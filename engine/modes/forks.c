@@ -426,7 +426,6 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
         return r;
     }
     pthread_mutex_init(&forks->lock, NULL);
-    config->crew->table.private = true;
     *ret = &forks->mixin;
     return 0;
 }

@@ -574,7 +574,6 @@ int prefork_create(const struct mixin_config *config, struct mixin **ret)
         destroy(&prefork->mixin);
         return r;
     }
-    config->crew->table.private = true;
     *ret = &prefork->mixin;
     return 0;
 }

@@ -56,6 +56,7 @@ int crew_init(struct crew *crew, const struct crew_config *config)
     r = connection_table_init(&crew->table);
     if (r < 0)
         return r;
+    crew->table.private = config->private;
     r = stack_arena_create(config->stack_size, 0, &crew->arena);
     if (r < 0)
         goto fail_arena;

@@ -57,6 +57,7 @@ struct crew_config {
     bool shared_set;        /* one epoll set for all connections */
     bool watched;           /* the acceptor ticks: see handoff_init */
     bool threadless;        /* the workers' threads will never run */
+    bool private;           /* nor any other but one, in each process: see connection_table */
     void (*serve)(struct task *task);
     void *service;
 };

@@ -209,6 +209,13 @@ void pool_return_shared_set(struct pool *pool, int epoll_fd)
     sys_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
 }
 
+void pool_dispatch_shared_set(struct pool *pool)
+{
+    uint64_t tokens = 0;
+
+    dispatch_all(&pool->crew, pool->crew.shared.fd, &tokens);
+}
+
 /* ------------------------------------------------------------------ the tick ---------- */
 
 /* Is it high time that somebody else looked after what is ready behind this worker? */

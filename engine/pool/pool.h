@@ -62,6 +62,9 @@ int pool_start(struct pool *pool);
 int pool_lend_shared_set(struct pool *pool, int epoll_fd, uint64_t token);
 void pool_return_shared_set(struct pool *pool, int epoll_fd);
 
+/* Puts what is ready there where a worker finds it. The acceptor that it is lent to. */
+void pool_dispatch_shared_set(struct pool *pool);
+
 /* Ends the threads when they get round to it, and waits for them. No connection may be left. */
 void pool_stop(struct pool *pool);
 void pool_destroy(struct pool *pool);   /* after pool_stop; NULL is fine */
@@ -75,6 +78,49 @@ bool pool_tick(struct pool *pool, uint64_t now_ms);
 
 /* How often the workers have looked for events, all of them together. */
 uint64_t pool_turns(const struct pool *pool);
+
+/*
+ * What acceptors and the server ask of what the workers share. call: n connections have been put
+ * into the ready queue. want_room: room_fd is to be readable once a connection has been closed, of
+ * which open_count are left; a caller must look once more whether there is room.
+ */
+static inline void pool_call_workers(struct pool *pool, unsigned n)
+{
+    handoff_call(&pool->crew.handoff, n);
+}
+
+static inline size_t pool_open_count(const struct pool *pool)
+{
+    return connection_table_count(&pool->crew.table);
+}
+
+static inline void pool_want_room(struct pool *pool)
+{
+    connection_table_want_room(&pool->crew.table, SIZE_MAX);
+}
+
+static inline int pool_room_fd(const struct pool *pool)
+{
+    return pool->crew.table.room_fd;
+}
+
+/* Readable once a worker is busy: see handoff_watch. The first acceptor's. */
+static inline int pool_watch_fd(const struct pool *pool)
+{
+    return pool->crew.handoff.watch_fd;
+}
+
+/* This process's copy of it: the kernel's sets are another process's, too. */
+static inline void pool_is_a_copy(struct pool *pool)
+{
+    pool->crew.table.copied = true;
+}
+
+/* Are all connections in one set, which the acceptor reads while it serves? */
+static inline bool pool_has_shared_set(const struct pool *pool)
+{
+    return pool->crew.shared.fd >= 0;
+}
 
 /* From now on nothing is kept: idle connections end, the others after their last answer. */
 void pool_drain(struct pool *pool);

@@ -153,7 +153,7 @@ void server_close_sockets(struct weir_server *server)
  */
 static void let_copy_go(struct weir_server *server)
 {
-    server->pool->crew.table.copied = true;
+    pool_is_a_copy(server->pool);
     for (size_t a = 0; a < server->acceptors_len; a++) {
         struct acceptor *acceptor = &server->acceptors[a];
 
@@ -220,7 +220,7 @@ int weir_server_close(struct weir_server *server)
     for (size_t i = 0; i < server->acceptors_len; i++)
         acceptor_close_listeners(&server->acceptors[i]);
     end_connections(server);
-    if (connection_table_count(&server->pool->crew.table) == 0)
+    if (pool_open_count(server->pool) == 0)
         server_close_sockets(server);
     server_change_state(server, CLOSED);
     return 0;
@@ -287,7 +287,7 @@ int weir_server_destroy(struct weir_server *server)
         return r;
     /* Daemon handlers that still run are left behind, with a thread that waits for them. */
     if (server->options.daemon_threads &&
-        connection_table_count(&server->pool->crew.table) > 0 &&
+        pool_open_count(server->pool) > 0 &&
         thread_start_detached(wait_and_free, server) == 0)
         return 0;
     wait_and_free(server);

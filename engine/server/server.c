@@ -173,6 +173,8 @@ int server_create_pool(struct weir_server *server)
             .shared_set = options->concurrency == WEIR_POOL &&
                           options->dispatch == WEIR_DISPATCH_ACCEPTOR,
             .threadless = options->concurrency != WEIR_POOL,
+            .private = options->concurrency == WEIR_FORK ||
+                       options->concurrency == WEIR_PREFORK,
             .serve = request_serve,
             .service = &server->service,
         },

@@ -3,7 +3,6 @@
 
 #include "engine/base/sys.h"
 #include "engine/pool/accepted.h"
-#include "engine/sync/handoff.h"
 #include "engine/sync/reclaim.h"
 
 #include <errno.h>
@@ -38,11 +37,10 @@ static int begin_submitting_locked(struct weir_server *server, const struct acce
 
 static int submit_to_pool_locked(struct weir_server *server, const struct accepted *accepted)
 {
-    struct crew *crew = &server->pool->crew;
-    int r = accepted_queue(accepted, crew);
+    int r = server->mixin->process(server->mixin, accepted);
 
     if (r == 0)
-        handoff_call(&crew->handoff, 1);
+        pool_call_workers(server->pool, 1);
     return r;
 }
 
