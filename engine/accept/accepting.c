@@ -8,7 +8,7 @@
 #include <poll.h>
 #include <string.h>
 
-/* So many of each listener's backlog a server lets in that closes: what net.core.somaxconn is. */
+/* Clients of each listener's backlog that a closing server lets in: net.core.somaxconn's usual. */
 #define WAITING_MAX 4096
 
 /* ------------------------------------------------------------------ who is held --------- */
@@ -18,7 +18,7 @@ bool acceptor_holds_one(const struct acceptor *acceptor)
     return acceptor->held.accepted.endpoint != NULL;
 }
 
-/* Nobody is held any more: while it's tried, too, for a child that is forked closes who is. */
+/* Nobody is held while it is tried again: a child that is forked then closes a held client. */
 static struct held take_held(struct acceptor *acceptor)
 {
     struct held held = acceptor->held;
@@ -59,7 +59,7 @@ void acceptor_leave_held(struct acceptor *acceptor)
 
 /* ------------------------------------------------------------------ admitting ----------- */
 
-/* May it come in? 0, or -errno of accepted_ask. */
+/* Returns 0 if it may come in, or -errno of accepted_ask. */
 static int ask_for(struct acceptor *acceptor, struct accepted *accepted)
 {
     struct mixin *mixin = acceptor->config->mixin;

@@ -83,7 +83,7 @@ void acceptor_fini(struct acceptor *acceptor)
     sys_close(acceptor->epoll_fd);
 }
 
-/* Nobody is told of those that are somebody else's, nor yet of those that are shared. */
+/* Not watched here: what the mixin's children accept from; and shared ones, except in line. */
 static int begin_listening(struct acceptor *acceptor, struct listening *listening)
 {
     const struct acceptor_config *config = acceptor->config;

@@ -31,7 +31,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Listeners rest for so long, or until a close: no close tells of descriptors or memory. */
+/* How long a listener rests where no close tells of room: descriptors and memory have none. */
 #define ACCEPTOR_REST_MS 50
 
 /* What all acceptors of a server share. */
@@ -90,7 +90,7 @@ void acceptor_close_sockets(struct acceptor *acceptor);
 /* Closes and forgets them. Nothing has been accepted yet. */
 void acceptor_drop_listeners(struct acceptor *acceptor);
 
-/* In a copy: who is held is the other process's, which may have been about to hold another. */
+/* In a forked copy: the held client stays the other process's, which may have been changing it. */
 void acceptor_forget_held(struct acceptor *acceptor);
 
 /* In a forked child: closes its descriptors of everything that accepts, and nothing else. */

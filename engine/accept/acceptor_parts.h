@@ -30,7 +30,7 @@ unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *list
 
 /* ------------------------------------------------------------------ resting.c --------- */
 
-/* All that this quota is for: until there is room, or that moment has come. */
+/* Listeners that share this quota rest until there is room, or until_ms. */
 void acceptor_rest_for_room(struct acceptor *acceptor, const struct quota *quota,
                             uint64_t until_ms);
 
@@ -61,7 +61,7 @@ void acceptor_leave_full_lines(struct acceptor *acceptor);
 
 /* ------------------------------------------------------------------ lender.c ---------- */
 
-/* The listener has admitted so many: it is lent if that is a rush. */
+/* The listener has admitted `admitted` clients in this turn: it is lent if that is a rush. */
 void acceptor_lend_if_due(struct acceptor *acceptor, struct listening *listening,
                           unsigned admitted, uint64_t now_ms);
 void acceptor_take_all_back(struct acceptor *acceptor);

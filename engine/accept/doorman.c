@@ -129,7 +129,7 @@ static int serve_next(struct doorman *doorman)
     return none;
 }
 
-/* Is there room for anybody who waits? */
+/* Returns true if a client that waits has room. */
 static bool is_there_room(const struct doorman *doorman)
 {
     for (size_t a = 0; a < doorman->acceptors_len; a++) {

@@ -1,7 +1,7 @@
 /* lender.c - which listeners are lent to the workers, and taken back: see lending.h. */
 #include "engine/accept/acceptor_parts.h"
 
-/* Who dispatches for all accepts for all; and between processes clients are shared another way. */
+/* An acceptor that dispatches for all accepts for all; and processes share clients another way. */
 static bool may_lend(const struct acceptor *acceptor, const struct listening *listening)
 {
     return listening->listener.type == SOCK_STREAM && acceptor->config->mixin->has_workers &&

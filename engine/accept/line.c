@@ -1,6 +1,6 @@
 /*
  * line.c - the shared listeners of a child of WEIR_PREFORK: when it stands in line for their
- * clients. Who has no room leaves the line before it is called, for it can't pass the call on.
+ * clients. A child without room leaves the line before it is called, for it can't pass the call on.
  */
 #include "engine/accept/acceptor_parts.h"
 

@@ -107,7 +107,7 @@ void listening_hear(struct listening *listening);       /* DEAF */
 /* When its state asks for a look: at RESTING, DEAF and LENT; else CLOCK_NEVER. */
 uint64_t listening_due_ms(const struct listening *listening);
 
-/* Does anybody wait there? With neither room nor descriptors accept(2) can't tell. */
+/* Returns true if a client waits: accept(2) can't tell, with neither room nor descriptors. */
 bool listening_has_waiting(const struct listening *listening);
 
 #endif

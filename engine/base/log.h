@@ -5,12 +5,12 @@
  * Standard error may be a pipe that nobody reads or a terminal that was stopped, and write(2) then
  * waits for ever; O_NONBLOCK would be every process's that has the same file open. So a line goes
  * into a ring, and a thread, which is made for the first one, writes it. Where there is no room it
- * is left out; and of each kind only so many are taken in a period, since whoever causes them
- * may be a stranger. What was left out is counted, and told later. The program's function is called
+ * is left out; and the lines of each kind have a limit in a period, since a stranger may cause
+ * them. What was left out is counted, and told later. The program's function is called
  * by that same thread, without a lock of ours: it may block as standard error does.
  *
  * Threads: any; log_now also signal handlers. After fork(2) a child begins with an empty ring, and
- *          counts with its parent: all of them together say so many lines of a kind in a period.
+ *          counts with its parent: they share the limit for each kind of line in a period.
  * Owns:    the ring, the thread, and the memory of the counts, which children share.
  * Blocks:  log_close and log_flush, for a second at most.
  */

@@ -78,8 +78,8 @@ LEAF int sys_sendmmsg(int fd, struct mmsghdr *messages, unsigned len)
 }
 
 /*
- * SIGPIPE is raised in the thread that writes. Kept blocked for so long, and taken away if it has
- * come, it is as if it had never been; one that was pending before stays.
+ * SIGPIPE is raised in the thread that writes. It is blocked during the call and taken away if it
+ * has come, as if it had never been; a SIGPIPE that was pending before stays.
  */
 struct held_sigpipe {
     sigset_t before;

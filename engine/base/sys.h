@@ -141,7 +141,7 @@ int sys_socket_error(int fd);
 /* Throws away what a TCP socket has received, len bytes at most: how many; 0: the end; -errno. */
 ssize_t sys_discard(int fd, size_t len);
 
-/* Is there something that a TCP peer has not acknowledged yet? */
+/* Returns true if a TCP peer has not acknowledged everything yet. */
 bool sys_has_unsent(int fd);
 
 /* The peer of a connected stream socket: 0, -EPROTOTYPE: of another type, or -errno. */

@@ -86,7 +86,7 @@ bool fiber_resume(struct fiber *fiber);
  */
 void fiber_park(struct fiber *fiber);
 
-/* Does the caller run on it? A fiber that isn't resting; any thread. */
+/* Returns true if the caller runs on this fiber, which must not be resting. Any thread. */
 bool fiber_is_here(const struct fiber *fiber);
 
 /*

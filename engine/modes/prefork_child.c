@@ -17,7 +17,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-/* After the parent's end, cancelled handlers have so long to end. */
+/* After the parent's end, cancelled handlers have this long to end. */
 #define ORPHAN_MS 1000
 
 struct guard {

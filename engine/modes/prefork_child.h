@@ -15,7 +15,7 @@
 struct prefork_child {
     const struct mixin_config *config;
     struct wire wire;           /* its own */
-    unsigned number;            /* 0 and up; who takes its place has it again */
+    unsigned number;            /* from 0; the child that replaces it has the same */
     int parent_fd;              /* a pidfd of the parent */
 };
 

@@ -28,8 +28,8 @@ int process_init(void);
 pid_t process_fork(void);
 
 /*
- * Who has locks, which another thread may hold when a program forks. in_child is called in each
- * child, before its fork(2) returns, on the one thread that it has then: it makes them anew.
+ * An object with locks that another thread may hold when a program forks. in_child is called in
+ * each child, before its fork(2) returns, on the only thread of the child: it makes them anew.
  */
 struct process_heir {
     void (*in_child)(struct process_heir *heir);

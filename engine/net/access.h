@@ -2,8 +2,8 @@
  * access.h - rules that say who may connect: networks, users and groups.
  *
  * The public struct weir_access: weir.h has the text's form. Rules that are in force stand in
- * a slot, which acceptors read inside a reclaim section, without waiting; who replaces them leaves
- * the old ones to the reclaimer.
+ * a slot, which acceptors read inside a reclaim section, without waiting; a thread that replaces
+ * them leaves the old ones to the reclaimer.
  *
  * Threads: parsing any; a slot: set any, admits by threads between reclaim_thread_init and _fini.
  * Owns:    a slot owns its rules.
@@ -19,12 +19,12 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
-/* As weir_access_parse and weir_access_read, which see. */
+/* See weir_access_parse and weir_access_read in weir.h. */
 int access_parse(const char *text, struct weir_access **ret, char *why, size_t why_size);
 int access_read(const char *path, struct weir_access **ret, char *why, size_t why_size);
 void access_free(struct weir_access *access);
 
-/* Who asks. */
+/* The peer that the rules are asked about. */
 struct access_peer {
     const struct sockaddr *address;
     socklen_t address_len;

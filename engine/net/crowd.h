@@ -1,7 +1,7 @@
 /*
  * crowd.h - how many connections each address has, and no more of them than a limit.
  *
- * A hash table of those addresses that have any, chained, with a lock for every so many buckets.
+ * A hash table of those addresses that have any, chained, with a lock for each group of buckets.
  * Why not liburcu's lock-free one: an address comes and goes with its only connection, and an entry
  * whose count falls to 0 while another thread counts it up takes a tombstone, an allocation
  * and a grace period a connection to get right; under a lock it is a comparison. Acceptors and
@@ -31,12 +31,12 @@ struct crowd_guest;
 /* limit: for each address; expected: addresses at a time, roughly. 0 or -ENOMEM. */
 int crowd_create(uint32_t limit, size_t expected, struct crowd **ret);
 
-/* One for this process and its children, with so many places. 0 or -ENOMEM. */
+/* One for this process and its children, which has `places` entries. Returns 0 or -ENOMEM. */
 int crowd_create_shared(uint32_t limit, size_t places, struct crowd **ret);
 
 /*
- * In a child, of a shared one: who leaves is not counted any more, but the place is the parent's to
- * leave, when it sees that the child is done.
+ * In a child, for a shared crowd: a connection that leaves is not counted any more, but its place
+ * stays the parent's, which leaves it when it sees that the child is done.
  */
 void crowd_leave_to_parent(struct crowd *crowd);
 

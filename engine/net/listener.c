@@ -32,7 +32,7 @@ static bool is_ip(const struct address *address)
     return address->kind == ADDRESS_IP;
 }
 
-/* Has the socket a file in a folder, as opposed to a name in the abstract namespace? */
+/* Returns true if the socket has a file in a folder, not a name in the abstract namespace. */
 static bool has_path(const struct address *address)
 {
     return address->kind == ADDRESS_UNIX && address->un.sun_path[0] != '\0';
@@ -174,7 +174,7 @@ static int own_path(struct listener *listener, const char *path)
     return 0;
 }
 
-/* Is the file at the path still the one that we made? */
+/* Returns true if the file at the path is still the one that we made. */
 static bool owns_path(const struct listener *listener)
 {
     struct stat now;

@@ -25,8 +25,8 @@ struct quota {
 
 static inline size_t quota_count(const struct quota *quota)
 {
-    /* seq_cst: who reads 0 sees all that the last handler did, and who has asked for room misses
-     * no close. pairs: connection_table_release() */
+    /* seq_cst: a thread that reads 0 sees everything the last handler did, and a thread that has
+     * asked for room cannot miss a close. pairs: connection_table_release() */
     return atomic_load_explicit(&quota->count, memory_order_seq_cst);
 }
 

@@ -37,8 +37,8 @@ int accepted_ask(struct accepted *accepted, const struct admission *admission,
 int accepted_take_seat(struct accepted *accepted);
 
 /*
- * Turns it away, counted, for this -errno. Whom the program wants to be kept out (-EACCES, -EUSERS)
- * nobody is told of, anything else handle_error is: it could not be served.
+ * Turns it away, counted, for this -errno. handle_error is told that it could not be served, unless
+ * the program wants it to be kept out (-EACCES, -EUSERS).
  */
 void accepted_turn_away(struct accepted *accepted, const struct admission *admission, int error,
                         struct tally *tally);

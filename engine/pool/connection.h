@@ -92,7 +92,7 @@ struct connection {
     uint16_t sent;          /* bytes, until it rested last; UINT16_MAX: or more */
     const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
-    _Atomic uint64_t idle_since_ms; /* who looks for long idle ones reads it */
+    _Atomic uint64_t idle_since_ms; /* read by sweeps for long idle ones */
     const struct endpoint *endpoint;    /* that it came in by; OPENED: its opener */
     union {
         struct crowd_guest *guest;  /* ACCEPTED: its place in the endpoint's crowd; NULL: none */

@@ -69,7 +69,7 @@ void crew_fini(struct crew *crew);
 /*
  * Puts idle connections into the ready queue, to be ended: those that pick chooses, as expired,
  * or all of them (NULL). Any thread. pick looks at a connection that it does not own. Without
- * workers' threads it does nothing: who keeps a connection looks after it.
+ * workers' threads it does nothing: the thread that keeps a connection looks after it.
  */
 void crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
                      void *arg);

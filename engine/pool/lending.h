@@ -17,7 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* So many in so short a time are a rush, and it is looked as often whether it goes on. */
+/* LENDING_RUSH within LENDING_LOOK_MS is a rush; whether it goes on is looked at as often. */
 #define LENDING_LOOK_MS 10
 #define LENDING_RUSH 32
 #define LENDING_CALM 8
@@ -30,7 +30,7 @@ struct lending {
     uint64_t taken;         /* what had come in by the side door by then */
 };
 
-/* The acceptor has let so many in. True: this is a rush, and workers are turning. */
+/* The acceptor has let `admitted` in. Returns true if this is a rush, and workers are turning. */
 bool lending_is_due(struct lending *lending, unsigned admitted, const struct pool *pool,
                     uint64_t now_ms);
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* A thread without a job ends after so many seconds. */
+/* A thread without a job ends after LINGER_S seconds. */
 #define LINGER_S 5
 
 struct job {

@@ -20,7 +20,7 @@ _Static_assert(CONTROL_SIZE < CMSG_SPACE(sizeof(struct ucred)) + CMSG_LEN(sizeof
 struct packet_tray {
     struct packet_format format;
     struct buffers *buffers;
-    unsigned stale;             /* so many messages from the first have been received into */
+    unsigned stale;             /* messages, from the first, that have been received into */
     bool is_short;              /* had fewer places the last time than it was asked for */
     struct packet *packets[PACKET_BATCH];
     struct mmsghdr messages[PACKET_BATCH];

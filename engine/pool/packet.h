@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
-/* So many datagrams are received, or replies sent, with one system call at most. */
+/* One system call receives at most PACKET_BATCH datagrams, or sends as many replies. */
 #define PACKET_BATCH 32
 
 /* Where a datagram was sent to, if the socket is bound to every address: the reply's source. */

@@ -218,7 +218,7 @@ void pool_dispatch_shared_set(struct pool *pool)
 
 /* ------------------------------------------------------------------ the tick ---------- */
 
-/* Is it high time that somebody else looked after what is ready behind this worker? */
+/* Returns true if another worker should look after what is ready behind this one. */
 static bool is_stuck(struct pool *pool, struct worker *worker, struct pool_watch *watch)
 {
     /* relaxed: a hint, looked at again in a millisecond. pairs: none */

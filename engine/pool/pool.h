@@ -116,7 +116,7 @@ static inline void pool_is_a_copy(struct pool *pool)
     pool->crew.table.copied = true;
 }
 
-/* Are all connections in one set, which the acceptor reads while it serves? */
+/* Returns true if all connections are in one set, which the acceptor reads while it serves. */
 static inline bool pool_has_shared_set(const struct pool *pool)
 {
     return pool->crew.shared.fd >= 0;

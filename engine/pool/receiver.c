@@ -151,7 +151,7 @@ static unsigned receive(struct worker *worker, struct receiver *receiver)
     return 0;
 }
 
-/* Has it received as many as it could? */
+/* Returns true if it has received as many as it had room for. */
 static bool may_wait_more(const struct worker *worker, unsigned received)
 {
     return received == PACKET_BATCH || (received > 0 && packet_tray_was_short(worker->tray));

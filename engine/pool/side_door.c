@@ -14,7 +14,7 @@
 /* Accepted before the first of them is served, at most. */
 #define BATCH_MAX 16
 
-/* After so many batches behind each of which somebody may still have waited, they are doubled. */
+/* After FULL_BATCHES in a row behind which clients may still have waited, batches double. */
 #define FULL_BATCHES 4
 
 struct side_door {

@@ -54,13 +54,13 @@ static inline const struct transport *transport_of(const struct connection *conn
     return &transports[conn->transport];
 }
 
-/* Is it the one whose recv and send stand inline? */
+/* Returns true if it is the transport whose recv and send stand inline. */
 static WEIR_ALWAYS_INLINE bool transport_is_plain(const struct connection *conn)
 {
     return WEIR_LIKELY(conn->transport == TRANSPORT_PLAIN);
 }
 
-/* Is what is written sent at all, and not gathered as the reply to a datagram? */
+/* Returns true if what is written is sent, rather than gathered as the reply to a datagram. */
 static inline bool transport_sends(const struct connection *conn)
 {
     return conn->transport != TRANSPORT_NONE;

@@ -16,7 +16,7 @@
 /* Started from the ready queue per turn, so that others find some there too. */
 #define QUEUE_SHARE 4
 
-/* So many connections more than another worker are nobody's business. */
+/* A worker may have SHARE_SLACK connections more than another one. */
 #define SHARE_SLACK 4
 
 /*

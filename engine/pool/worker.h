@@ -92,7 +92,7 @@ void worker_fini_alone(struct worker *worker);
 
 struct worker_rest {
     int stop_fd;                /* once readable, nothing is kept any more; -1: there is none */
-    uint32_t drain_timeout_ms;  /* so long after that, what waits is cancelled; 0: never */
+    uint32_t drain_timeout_ms;  /* after that, what waits is cancelled; 0: never */
     bool lingers;               /* nobody else needs the thread: see linger.c */
 };
 
@@ -109,7 +109,7 @@ int worker_poll(struct worker *worker, int fd, short events, uint64_t until_ms);
 /* Looks for orders without waiting: 0 or -ECANCELED. */
 int worker_hear_orders(struct worker *worker);
 
-/* Is nothing to be kept any more? The worker's own thread. */
+/* Returns true if no connection is to be kept any more. The worker's own thread. */
 static inline bool worker_draining(const struct worker *worker)
 {
     return worker->draining || crew_draining(worker->crew);
@@ -133,7 +133,7 @@ struct packet_tray *worker_tray(struct worker *worker);
 /* Runs the handler of a QUEUED connection that the worker has taken, or receives from a socket. */
 void worker_start(struct worker *worker, struct connection *conn);
 
-/* The same for all that is in so many slots of its batch; what parks is left behind. */
+/* Starts what is in `len` slots of its batch; what parks does not hold up the others. */
 void worker_run_slots(struct worker *worker, unsigned from, unsigned len);
 
 /*

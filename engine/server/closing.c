@@ -30,7 +30,7 @@
 #include <poll.h>
 #include <pthread.h>
 
-/* Children that were cancelled have so long to end. */
+/* Children that were cancelled have CANCELLED_MS to end. */
 #define CANCELLED_MS 2000
 
 void weir_server_cancel(struct weir_server *server)

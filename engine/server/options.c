@@ -350,7 +350,7 @@ static rlim_t own_descriptors(const struct weir_options *options)
            options->acceptors * (DESCRIPTORS_PER_ACCEPTOR + options_listens(options));
 }
 
-/* So many connections that limit allows. */
+/* Returns how many connections that limit allows. */
 static uint32_t room_in(rlim_t limit, const struct weir_options *options)
 {
     rlim_t own = own_descriptors(options);
@@ -371,7 +371,7 @@ static uint32_t usable_connections(const struct weir_options *options, rlim_t li
     return stacks < descriptors ? (uint32_t)stacks : descriptors;
 }
 
-/* What is left for the server of so many: 0 if the listeners that have their own leave nothing. */
+/* Returns what listeners with limits of their own leave for the server; 0: nothing. */
 static uint32_t left_of(uint32_t connections, const struct weir_options *options)
 {
     uint64_t aside = options_set_aside(options);

@@ -87,13 +87,13 @@ bool server_is_closed_locked(const struct weir_server *server)
     return server_state(server) == CLOSED || server->closing;
 }
 
-/* Are clients accepted, by whomever? */
+/* Returns true if clients are accepted, by whichever thread or child. */
 bool server_is_busy_locked(const struct weir_server *server)
 {
     return server_state(server) == SERVING || server->handling;
 }
 
-/* May clients be accepted from now on? */
+/* Returns 0 if clients may be accepted from now on, or the -errno of the call that asks. */
 static int check_idle_locked(const struct weir_server *server)
 {
     if (server_is_busy_locked(server))

@@ -14,21 +14,21 @@
 
 #include <errno.h>
 
-/* So long at most, and for so many bytes. */
+/* A connection lingers for LINGER_MS at most, and for DISCARD_MAX bytes. */
 #define LINGER_MS 2000
 #define DISCARD_MAX ((size_t)64 << 20)
 #define DISCARD_PIECE ((size_t)1 << 20)
 
-/* Who has sent something goes on, or not, within so long. */
+/* A peer that has sent something is done if nothing follows within QUIET_MS. */
 #define QUIET_MS 200
 
 /* No event tells that the peer's kernel has everything: looked at after 1 ms, 2 ms, ... */
 #define LOOK_MAX_MS 64
 
 /*
- * So many bytes leave at once: ten segments (RFC 6928). All but the smallest machines have room for
- * them, and to ask for each short answer whether it has arrived would cost more than those would
- * gain.
+ * FIRST_WINDOW bytes leave at once: ten segments (RFC 6928). All but the smallest machines have
+ * room for them, and to ask for each short answer whether it has arrived would cost more than
+ * those machines would gain.
  */
 #define FIRST_WINDOW 14600
 

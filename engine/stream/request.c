@@ -224,7 +224,7 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg)
 
 /* ------------------------------------------------------------------ outgoing ---------- */
 
-/* A hangup waits so long for a peer that takes nothing, unless write_timeout_ms says otherwise. */
+/* A hangup's wait for a peer that takes nothing, unless write_timeout_ms says otherwise. */
 #define HANGUP_TIMEOUT_MS 5000
 
 /* A name may have several addresses, of which the server perhaps listens on one. */

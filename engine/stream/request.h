@@ -46,7 +46,7 @@ struct rfile {
     size_t size;
     size_t start;
     size_t end;
-    size_t scanned;             /* so many from start on hold no '\n' */
+    size_t scanned;             /* bytes from start on that hold no '\n' */
     bool eof;
     bool taken;                 /* this call of handle() took some */
     bool received;              /* more has arrived, since serve.c looked last */
@@ -103,18 +103,18 @@ uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms
 
 /*
  * As task_wait. -ETIMEDOUT is not the end yet: our worker may have been held, by another handler or
- * with the whole process, and what we wait for may have come long ago. So whoever is told of it
- * tries once more, and only then has request_timed_out count it.
+ * with the whole process, and what we wait for may have come long ago. So a caller that
+ * is told of it tries once more, and only then has request_timed_out count it.
  */
 int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms);
 
-/* Has it reset the connection, or left without reading what was sent? Then that is told nobody. */
+/* Returns true if the peer reset the connection, or left without reading all: nobody is told. */
 static inline bool request_is_end_by_peer(int error)
 {
     return error == -ECONNRESET || error == -EPIPE;
 }
 
-/* Did the client itself end it so? */
+/* Returns true if the client itself has ended the connection so. */
 bool request_was_reset(const struct weir_request *req);
 
 /* Counts that, once a connection; of an error that is about to be noted. */
@@ -124,8 +124,9 @@ void request_note_end_by_peer(const struct weir_request *req, int error);
 int request_timed_out(const struct weir_request *req);
 
 /*
- * For calls that may find something every time, and so never wait: after so many of them the worker
- * goes to others first. 0, -ETIMEDOUT: the request's deadline has passed, -ECANCELED.
+ * For calls that may find something every time, and so never wait: after a number of them the
+ * worker turns to other connections first. Returns 0, -ETIMEDOUT if the request's deadline has
+ * passed, or -ECANCELED.
  */
 int request_give_way(struct weir_request *req);
 

@@ -51,7 +51,7 @@ static inline bool rfile_open(struct weir_request *req)
  */
 bool rfile_has_more(struct weir_request *req);
 
-/* Is something buffered? */
+/* Returns true if input is buffered. */
 static inline bool rfile_holds_any(const struct weir_request *req)
 {
     return req->rfile.start < req->rfile.end;

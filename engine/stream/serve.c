@@ -13,11 +13,11 @@
 
 #include <errno.h>
 
-/* A reply that its receiver has no room for is tried again so often ... */
+/* A reply that its receiver has no room for is tried again, after RETRY_MIN_MS first ... */
 #define RETRY_MIN_MS 1
 #define RETRY_MAX_MS 32
 
-/* ... and for so long, unless write_timeout_ms says otherwise. */
+/* ... until REPLY_TIMEOUT_MS have passed, unless write_timeout_ms says otherwise. */
 #define REPLY_TIMEOUT_MS 1000
 
 /* ------------------------------------------------------------------ a handler's calls - */

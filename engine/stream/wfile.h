@@ -34,7 +34,7 @@ static WEIR_ALWAYS_INLINE int wfile_flush(struct weir_request *req, int flags)
     return wfile_sent(req, sys_send_with(req->conn->fd, wfile->data, wfile->len, flags), flags);
 }
 
-/* Is something gathered that could be sent? */
+/* Returns true if something is gathered that could be sent. */
 static inline bool wfile_unsent(const struct weir_request *req)
 {
     return req->wfile.len > 0 && transport_sends(req->conn);

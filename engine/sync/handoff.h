@@ -1,8 +1,8 @@
 /*
- * handoff.h - where acceptors and workers meet: the ready queue, and who sleeps.
+ * handoff.h - where acceptors and workers meet: the ready queue, and the workers that sleep.
  *
  * A worker that finds nothing to do announces its sleep, looks once more, and sleeps in
- * epoll_wait on a set that holds its wake descriptor. Whoever gives it something looks at the
+ * epoll_wait on a set that holds its wake descriptor. A thread that gives it something looks at the
  * announcement and writes the descriptor only if it stands. Both sides put a full fence between
  * their store and their load, so that not both can miss the other (tests/models/sleep_wake.pml).
  *

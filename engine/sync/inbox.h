@@ -8,8 +8,8 @@
  * Threads: inbox_put from any; inbox_take and inbox_empty from the owner.
  * Owns:    nothing. put gives the message to the inbox, take gives it to the caller.
  * Order:   what was written before inbox_put is seen after inbox_take.
- * Blocks:  never. take says NULL when the inbox is empty or its next put is half done; whoever is
- *          half-way wakes the worker afterwards, so it will look again.
+ * Blocks:  never. take says NULL when the inbox is empty or its next put is half done; the
+ *          thread that is half-way wakes the worker afterwards, so that it looks again.
  */
 #ifndef WEIR_INBOX_H
 #define WEIR_INBOX_H

@@ -26,8 +26,8 @@ struct reclaim_head {
 };
 
 /*
- * Around any fork(2): see process.h. The child has what it needs to register, defer and start anew,
- * whoever was registered in the parent; what was deferred there stays there.
+ * Around any fork(2): see process.h. The child can register, defer and start anew, whichever
+ * threads were registered in the parent; what was deferred in the parent stays there.
  */
 void reclaim_before_fork(void);
 void reclaim_after_fork(void);
