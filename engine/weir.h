@@ -195,11 +195,11 @@ enum weir_choice {
  *
  * access             These rules stand in place of the server's; weir_server_set_access does not
  *                    change them. "default allow" lets everybody in.
- * max_connections    The listener has so many places for itself: its connections do not count
+ * max_connections    The listener has this many places for itself: its connections do not count
  *                    among the server's, so an administrator gets in while the server is full. The
  *                    server's max_connections is lowered to what the limit of descriptors leaves
  *                    beside the places of all listeners; if it leaves nothing, weir_server_create
- *                    returns -EMFILE. Under WEIR_FORK the listener has so many children besides
+ *                    returns -EMFILE. Under WEIR_FORK the listener has this many children besides
  *                    max_children; all of them are WEIR_MAX_CHILDREN at most.
  * max_per_address    The listener counts its connections only, and nobody else counts them.
  */
@@ -229,7 +229,7 @@ struct weir_listen {
  *               the stop was seen, every wait of the handler is cancelled.
  * WEIR_THREAD   ThreadingMixIn: a thread for each connection, as many as there are.
  * WEIR_FORK     ForkingMixIn: a child process for each connection, max_children at a time. While
- *               there are so many, nobody is accepted; all else goes on.
+ *               max_children run, nobody is accepted; all else goes on.
  * WEIR_PREFORK  `processes` children that all accept from the same listeners, each with a pool of
  *               its own. A handler that crashes takes no more than its process with it, and another
  *               process takes that one's place.
@@ -394,7 +394,7 @@ struct weir_options {
                                                may use. Of each child of WEIR_PREFORK; 0: its share
                                                of the CPUs */
     uint32_t processes WEIR_0;              /* children of WEIR_PREFORK; 0: one per CPU */
-    uint32_t max_children WEIR_0;           /* of WEIR_FORK, at most so many at once; 0: 40 */
+    uint32_t max_children WEIR_0;           /* of WEIR_FORK at once, at most; 0: 40 */
     uint32_t acceptors WEIR_0;              /* threads that accept; 0: 1. With more, each has TCP
                                                listeners of its own, by SO_REUSEPORT: socket(7) */
     const char *worker_cpus WEIR_0;         /* "0,2-3": worker i is bound to the i-th of these, in
@@ -404,7 +404,7 @@ struct weir_options {
                                                longer; 0: never (with WEIR_CHECK=1: a second) */
 
     /* How many at once, and who. verify_request may refuse more. See struct weir_listen as well. */
-    uint32_t max_connections WEIR_0;        /* With so many open, accepting pauses, and idle
+    uint32_t max_connections WEIR_0;        /* With this many open, accepting pauses, and idle
                                                connections make room: see WEIR_KEEP. 0: as many as
                                                RLIMIT_NOFILE allows; before Linux 6.13, where a
                                                stack takes two mappings, also as vm.max_map_count

@@ -18,7 +18,7 @@
 
 bool acceptor_holds_one(const struct acceptor *acceptor);
 
-/* Tries again to have it served who is held; it is held again, if that can't be. */
+/* Tries again to have the held connection served; holds it again if that fails. */
 void acceptor_admit_held(struct acceptor *acceptor, int stop_fd);
 void acceptor_refuse_held(struct acceptor *acceptor);
 
@@ -37,7 +37,7 @@ void acceptor_rest_for_room(struct acceptor *acceptor, const struct quota *quota
 /* The same, where somebody waits at this endpoint: idle connections make room. */
 void acceptor_rest_while_full(struct acceptor *acceptor, const struct endpoint *endpoint);
 
-/* All listeners: what it takes to accept there, or to serve who is held, can't be had. */
+/* All listeners rest: the means to accept there, or to serve the held connection, are lacking. */
 void acceptor_rest_for_shortage(struct acceptor *acceptor, const struct endpoint *endpoint,
                                 int error);
 void acceptor_rest_for_held(struct acceptor *acceptor);

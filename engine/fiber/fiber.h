@@ -41,7 +41,7 @@ struct fiber_cache {
     struct stack_arena *arena;
     struct fiber *warm;
     unsigned warm_len;
-    unsigned least_len;         /* of warm_len since the last trim: so many were never needed */
+    unsigned least_len;         /* of warm_len since the last trim: this many were never needed */
     unsigned max_idle;
     bool looked_for_exceptions;
     struct exceptions *exceptions;      /* C++'s, of the thread; NULL: there is no C++ */

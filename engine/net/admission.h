@@ -22,10 +22,10 @@ struct admission {
 };
 
 /*
- * May this peer come in by that endpoint? Whoever lets somebody in asks here, and before that
- * whether the endpoint's quota is used up. Returns 0; -EACCES: the rules or verify_request refuse
- * it; -EUSERS or -ENOMEM, as admission_take_seat. A hook that fails is told to handle_error, with
- * the name of the endpoint's handler, and counted.
+ * Asks whether this peer may come in by that endpoint. Every caller that admits clients asks here,
+ * and before that whether the endpoint's quota is used up. Returns 0; -EACCES: the rules or
+ * verify_request refuse it; -EUSERS or -ENOMEM, as admission_take_seat. A hook that fails is told
+ * to handle_error, with the name of the endpoint's handler, and counted.
  *
  * seat: as admission_take_seat; NULL for a datagram, which needs none. A connection that has a seat
  * already, under another address, has left it when this returns.

@@ -19,7 +19,7 @@
 struct quota {
     size_t max;
     _Atomic size_t count;   /* accepted and not yet closed, and what is held or lent */
-    _Atomic uint64_t room_next_ns;  /* room.c looks for idle ones of its; not before then */
+    _Atomic uint64_t room_next_ns;  /* when room.c may look for its idle ones again */
     struct quota *next;     /* of the same table */
 };
 

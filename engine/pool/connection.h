@@ -20,13 +20,13 @@
  *                                   connection_unpark   -> RUNNING  the worker: timer, cancel
  *   IDLE     nobody                 connection_ready    -> QUEUED   whoever sees the event, and
  *                                                                   queues it
- *                                   connection_claim    -> QUEUED   sweep, drain, and who makes
- *                                                                   room, likewise
+ *                                   connection_claim    -> QUEUED   a sweep, a drain, and room.c,
+ *                                                                   likewise
  *   CLOSED   the reclaimer
  *
  * An edge is seen once, perhaps by a thread that does not own the connection. So an event that
- * finds it QUEUED or RUNNING leaves a mark, READY, and who parks or keeps a marked connection
- * doesn't: it goes back and tries its I/O again (tests/models/connection.pml).
+ * finds it QUEUED or RUNNING leaves a mark, READY, and a worker that is about to park or keep a
+ * marked connection goes back instead and tries its I/O again (tests/models/connection.pml).
  */
 #ifndef WEIR_CONNECTION_H
 #define WEIR_CONNECTION_H
@@ -59,7 +59,7 @@ enum connection_kind {
     CONNECTION_PACKET,      /* one of these, in no table: see packet.h */
 };
 
-/* What whoever called connection_ready or connection_claim must do now. */
+/* What the caller of connection_ready or connection_claim must do now. */
 enum connection_next {
     CONNECTION_NOTHING,
     CONNECTION_RESUME,      /* its task is runnable: tell its worker */
@@ -137,7 +137,7 @@ void connection_table_add_quota(struct connection_table *table, struct quota *qu
 /* How many are open, against whichever quota. */
 size_t connection_table_count(const struct connection_table *table);
 
-/* Is this descriptor a connection's already? Any thread. */
+/* Returns true if this descriptor is a connection's already. Any thread. */
 bool connection_table_has(const struct connection_table *table, int fd);
 
 /*

@@ -16,9 +16,10 @@
 #include <unistd.h>
 
 /*
- * A worker that has not looked at its epoll set for so many ticks is stuck: where another one
- * sleeps, and where none does. After a single tick it may only have lost its CPU for a moment:
- * then it is stuck if it has had it for so long meanwhile, and another one sleeps.
+ * A worker that has not looked at its epoll set for TICKS_STUCK_IDLE ticks is stuck if another one
+ * sleeps; for TICKS_STUCK_BUSY ticks, if none does. After a single tick it may only have lost its
+ * CPU for a moment: then it is stuck if it has had it for so long meanwhile, and another one
+ * sleeps.
  */
 #define TICKS_STUCK_IDLE 2
 #define TICKS_STUCK_BUSY 8

@@ -55,9 +55,9 @@ int pool_create(const struct pool_config *config, struct pool **ret_pool);
 int pool_start(struct pool *pool);
 
 /*
- * Who reads the shared set, if there is one: an acceptor, while it serves, which polls the set's
- * descriptor in its own; else the first worker. lend returns 0 or -errno; the return can't fail,
- * since the first worker has it registered all the time.
+ * The shared set, if there is one, is read by an acceptor while it serves, which polls the set's
+ * descriptor in its own set; else by the first worker. lend returns 0 or -errno; the return can't
+ * fail, since the first worker has the set registered all the time.
  */
 int pool_lend_shared_set(struct pool *pool, int epoll_fd, uint64_t token);
 void pool_return_shared_set(struct pool *pool, int epoll_fd);

@@ -17,7 +17,7 @@
 /*
  * Puts idle connections of the quota (NULL: of whichever) into the ready queue, to be ended unless
  * a request has come meanwhile. Returns how many: 0 if none is idle, or it is too soon. Without
- * workers' threads it does nothing: who keeps a connection waits for it.
+ * workers' threads it does nothing: a thread that keeps a connection waits for it.
  */
 unsigned room_make(struct crew *crew, struct quota *quota);
 

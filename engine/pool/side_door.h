@@ -4,8 +4,8 @@
  * Handed on by the acceptor, a connection costs two changes of thread, which is much of what a
  * short one costs. Through an open side door whichever worker is about accepts a batch, and puts it
  * into the ready queue as the acceptor would. All workers' epoll sets watch the listener then,
- * level-triggered and exclusively: of those that sleep one is woken, and who leaves some behind,
- * or is stuck, takes nothing from the others but time (see lending.h).
+ * level-triggered and exclusively: the kernel wakes one of the sleeping workers, and a worker that
+ * leaves clients behind, or is stuck, costs the others nothing but time (see lending.h).
  *
  * Threads: create to shut, and taken, by the listener's acceptor; enter by workers.
  * Owns:    nothing; the listener is the acceptor's.

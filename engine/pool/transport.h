@@ -42,7 +42,7 @@ struct transport {
     void (*push)(struct connection *conn);
     /* Tells the peer that no more will come. 0 or -errno. */
     int (*end_output)(struct connection *conn);
-    /* NULL: what nobody has read costs the peer nothing of what it was sent. */
+    /* NULL: unread input does not cost the peer anything that it was sent. */
     ssize_t (*discard)(struct connection *conn, size_t len);
     bool (*has_unsent)(struct connection *conn);
 };

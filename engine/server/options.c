@@ -214,7 +214,7 @@ static const struct limit listen_limits[] = {
 
 enum { LISTEN_LIMITS = sizeof(listen_limits) / sizeof(listen_limits[0]) };
 
-/* Other modules have room for so many, and give stacks of these sizes. */
+/* The public limits are those of the modules that have the room, and give the stacks. */
 _Static_assert(WEIR_MAX_WORKERS == HANDOFF_WORKERS_MAX, "workers");
 _Static_assert(WEIR_MIN_STACK_SIZE == STACK_SIZE_MIN, "stack_size");
 _Static_assert(WEIR_MAX_STACK_SIZE == STACK_SIZE_MAX, "stack_size");

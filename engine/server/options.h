@@ -19,7 +19,7 @@
 int options_read(const struct weir_options *in, struct weir_options *ret, char *why,
                  size_t why_size);
 
-/* Can it be served with? 0, or -EINVAL and the reason in why; what: for whom it is. */
+/* Checks a handler: 0, or -EINVAL and the reason in why, in which `what` names its user. */
 int options_check_handler(const struct weir_handler *handler, const char *what, char *why,
                           size_t why_size);
 
@@ -31,10 +31,10 @@ int options_check_handler(const struct weir_handler *handler, const char *what, 
 size_t options_listens(const struct weir_options *options);
 struct weir_listen options_listen(const struct weir_options *options, size_t i);
 
-/* What a listener without anything of its own is. */
+/* A listener that has nothing of its own. */
 struct weir_listen options_plain_listen(const struct weir_options *options);
 
-/* Of all listeners that have a max_connections of their own the sum. */
+/* The sum of the listeners' own max_connections. */
 uint64_t options_set_aside(const struct weir_options *options);
 
 #endif

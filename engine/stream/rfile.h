@@ -45,9 +45,9 @@ static inline bool rfile_open(struct weir_request *req)
 }
 
 /*
- * Is there input that no event will tell of? Reads what is there, if nothing is buffered; what is
- * gathered must have been sent then. True: the handler must be called again; false: the connection
- * may be kept.
+ * Looks for input that no event will announce: reads from the socket if nothing is buffered. All
+ * gathered output must have been sent before. Returns true if the handler must be called again,
+ * false if the connection may be kept.
  */
 bool rfile_has_more(struct weir_request *req);
 

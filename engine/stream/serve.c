@@ -223,9 +223,9 @@ static int handle_while_there_is_input(struct weir_request *req)
 }
 
 /*
- * Has input come for one that rested, or whose client is to speak first? Bytes, 0 at end of file,
- * an error; -EAGAIN: no, and what told of it has been read already. Without memory it's the
- * handler's read that fails.
+ * Looks for input on a connection that rested, or whose client is to speak first. Returns bytes, 0
+ * at end of file, or an error; -EAGAIN if the event was stale: its bytes have been read already.
+ * Without memory it's the handler's read that fails.
  */
 static WEIR_ALWAYS_INLINE ssize_t look_for_input(struct weir_request *req)
 {
@@ -242,8 +242,8 @@ static int rest_on(struct weir_request *req)
 }
 
 /*
- * Has the greeting let it in? Else it ends, refused. Whom the program wants to be kept out, and who
- * has gone by itself, nobody is told of.
+ * Returns true if the greeting has let the client in; else the connection ends, refused. Clients
+ * that the program keeps out, and clients that left by themselves, are reported to nobody.
  */
 static bool is_greeted(struct weir_request *req)
 {
