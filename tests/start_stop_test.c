@@ -66,7 +66,7 @@ static struct plan {
     char complaint[400];            /* of the trial */
 } *plan;                            /* children share it */
 
-/* Is it this call's turn? */
+/* Returns true if it is this call's turn. */
 static bool fails(enum call call)
 {
     if (!plan || !plan->armed || plan->call != call || --plan->left != 0)
@@ -335,7 +335,7 @@ static struct way {
     enum weir_dispatch dispatch;
 } way;
 
-/* Has the n-th call been made, and so failed? */
+/* Returns true if the n-th call has been made, and so has failed. */
 static bool nth_fails(enum call call, enum phase phase, int n)
 {
     int status = -1;

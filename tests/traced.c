@@ -53,7 +53,7 @@ static void forget_thread(struct traced *traced, pid_t tid)
     *gone = traced->threads[--traced->threads_len];
 }
 
-/* Does the server sleep in such a call, until something happens? */
+/* Returns true if the server sleeps in such a call until something happens. */
 static bool waits(const struct __ptrace_syscall_info *info)
 {
     uint64_t futex_op = info->entry.args[1] & (uint64_t)FUTEX_CMD_MASK;

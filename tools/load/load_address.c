@@ -63,7 +63,7 @@ static bool somebody_listens(const struct address *address, const struct load_op
     return there;
 }
 
-/* Can it be reached from the sources? */
+/* Returns true if the address can be reached from the sources. */
 static bool suits(const struct address *address, const struct load_options *options)
 {
     return options->sources_len == 0 ||
