@@ -1,5 +1,5 @@
 /*
- * doorman.h - lets clients in one by one, for who does not run the acceptors.
+ * doorman.h - lets clients in one by one, for a program that runs no acceptors.
  *
  * An epoll set of its own holds every listener, level-triggered: it is readable as long as a
  * client waits, so that a program can poll it, and the acceptors' edges are not touched by it. A
