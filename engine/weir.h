@@ -763,7 +763,8 @@ struct weir_stats {
     uint64_t refused;       /* by rules, verify_request, max_per_address; or since there was no
                                memory, or nobody to serve them */
     uint64_t handled;       /* calls of handle() that returned */
-    uint64_t closed;        /* connections that have ended */
+    uint64_t closed;        /* connections that have ended; one that waits for its peer to take
+                               what it was sent counts already, and is still active */
     uint64_t active;        /* open now; = idle + parked + queued + running */
     uint64_t idle;          /* between two calls of handle(), or before the first one */
     uint64_t parked;        /* a handler waits for its client */
@@ -914,7 +915,8 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  *     it waits in futex(2), as a thread does that waits for a lock. Nobody can tell which handler
  *     has the lock, for the C library does not say which ones a thread holds.
  * A weir that was built without NDEBUG looks for the calls always. What is not found: a request
- * that is over and whose memory is a new one's by now, and what a handler kept of its thread's own.
+ * that is over and whose memory is a new one's by now; what a handler kept of its thread's own; and
+ * outside of the pool a call by an offloaded function, which runs on the handler's own thread.
  */
 
 /* ------------------------------------------------------------------ stacks ------------ */
@@ -961,7 +963,7 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
 /*
  * rfile, after StreamRequestHandler's. The calls that read park until there is something to return.
  * Before they wait they flush what was written, so that no client waits for an answer that is still
- * in our buffer.
+ * in our buffer; if that fails they return its error, as weir_flush does.
  *
  * Besides what each says, they return -ETIMEDOUT (read_timeout_ms or request_timeout_ms have
  * passed; every later read returns it, too), -ECANCELED (weir_server_cancel), -ECONNRESET and other

@@ -43,7 +43,9 @@ void statistics_add(struct weir_stats *sum, const struct weir_stats *more)
 
 void statistics_end(struct weir_stats *stats)
 {
-    stats->closed += stats->active;
+    /* Not what was active: a connection that lingers is closed and active. */
+    if (stats->accepted > stats->refused + stats->closed)
+        stats->closed = stats->accepted - stats->refused;
     for (size_t i = 0; i < FIELDS; i++)
         if (fields[i].kind == WEIR_STAT_GAUGE)
             *value(stats, i) = 0;

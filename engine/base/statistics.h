@@ -53,7 +53,7 @@ struct weir_stats;
 /* Adds what another process has counted, and what it has at this moment. */
 void statistics_add(struct weir_stats *sum, const struct weir_stats *more);
 
-/* Of a process that has ended: what it had open is closed, and it has nothing at this moment. */
+/* Of a process that has ended: all that it accepted is closed, and it has nothing open. */
 void statistics_end(struct weir_stats *stats);
 
 #endif
