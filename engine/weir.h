@@ -77,7 +77,10 @@ struct weir_access;
 
 /* ------------------------------------------------------------------ handlers ---------- */
 
-/* What handle() returns, besides 0 and a negative errno. */
+/*
+ * What handle() returns, besides 0 and a negative errno. Hardly any length is such a number: that
+ * of a write, returned by mistake, neither keeps a connection nor stops the server.
+ */
 enum {
     /*
      * "Call me again when more input arrives." Until then the connection is idle: it holds no
@@ -89,9 +92,9 @@ enum {
      * count as idle after a second. WEIR_SERIAL, _THREAD and _FORK end idle connections after
      * idle_timeout_ms only.
      */
-    WEIR_KEEP = 1,
+    WEIR_KEEP = 0x40000001,
     /* "Close the connection, and shut the server down", as SystemExit does in Python. */
-    WEIR_STOP_SERVER = 2,
+    WEIR_STOP_SERVER = 0x40000002,
 };
 
 enum weir_stack {
@@ -193,9 +196,9 @@ enum weir_choice {
  * timeout, and WEIR_ANY_NUMBER for no limit of max_per_address; the server's options take these,
  * too.
  *
- * access             These rules stand in place of the server's; weir_server_set_access does not
- *                    change them. "default allow" lets everybody in.
- * max_connections    The listener has this many places for itself: its connections do not count
+ * access             These rules replace the server's for this listener; weir_server_set_access
+ *                    does not change them. "default allow" lets everybody in.
+ * max_connections    The listener has this many places of its own: its connections do not count
  *                    among the server's, so an administrator gets in while the server is full. The
  *                    server's max_connections is lowered to what the limit of descriptors leaves
  *                    beside the places of all listeners; if it leaves nothing, weir_server_create
@@ -508,12 +511,13 @@ static inline const struct weir_options *weir_options_pointer(const struct weir_
  * weir_set_log has lines given to a function instead of standard error; NULL: to standard error
  * again. It is the process's, as standard error is, and for the lines of all servers. Each is one
  * string, as it would be written, without its end of line: all are warnings of a kind, so there is
- * no level. As many are taken as said above.
+ * no level. The limits above hold for it, too.
  *
  * One thread calls the function, that writes otherwise: never two at once, and never a worker or an
- * acceptor, so it may block; what it keeps waiting beyond 32 lines is left out. It may make any
- * call but weir_server_destroy, also this one. Nothing calls it once exit(3) has run its functions,
- * or, if it returns within a second, while there is no server.
+ * acceptor, so it may block; while it does, at most 32 lines wait, and further ones are left
+ * out. It may make any call but weir_server_destroy, also this one. It is not called any more once
+ * exit(3) has run its functions; nor, if its calls return within a second, after the last server
+ * was destroyed.
  *
  * Children have it, too, and call it on threads of their own; one of WEIR_FORK on its handler's.
  * But if the parent was calling it at the fork, the child might wait for ever for a lock that the
@@ -521,7 +525,8 @@ static inline const struct weir_options *weir_options_pointer(const struct weir_
  * another thread. And the last words of a program that weir ends always go there: about a stack
  * that is too small, a call on a request that is not the caller's, or a fault of weir's own.
  *
- * On return the function before is not called any more: it waits for a call that is under way.
+ * When weir_set_log returns, the function before is not called any more: a call that was under way
+ * has returned.
  * Threads: any, before there is a server, too; not signal handlers. Parks: no.
  */
 void weir_set_log(void (*log)(void *arg, const char *line), void *arg);
@@ -644,10 +649,10 @@ int weir_server_fileno(struct weir_server *server);
  * close-on-exec, and closes it when its handler is done. After a failure it is still yours (its
  * flags may have been set).
  * Threads: any, handlers and hooks too; before the server serves, while it does, and after. But a
- * handler of WEIR_SERIAL or WEIR_FORK may submit to other servers only (-EDEADLK), and this goes
- * for what it has submitted and is served on its own thread, too, and for a server that waits, by
- * whatever detour, for the one it serves. In a child of WEIR_FORK, only a server will do that is
- * WEIR_SERIAL and that the parent does not serve (-ESRCH).
+ * handler of WEIR_SERIAL or WEIR_FORK may submit to other servers only (-EDEADLK): not to its own,
+ * nor to one that waits for its own, as when two serial servers submit to each other. The same goes
+ * for the handlers of what it has submitted, which run on its thread. A child of WEIR_FORK may
+ * submit only to a server that is WEIR_SERIAL and that its parent is not serving (-ESRCH).
  * Parks: no. Returns 0, or a negative errno with a sentence in weir_why(): -EBADF; -ENOTSOCK;
  * -EPROTOTYPE it is no stream socket; -ENOTCONN it has no peer; -EBUSY the server has it already;
  * -EAGAIN max_connections or max_children are open, or no thread or child could be had; -ESHUTDOWN
@@ -717,12 +722,12 @@ int weir_server_close(struct weir_server *server);
 /*
  * weir_server_destroy shuts the server down, closes it, waits for every handler, joins the threads,
  * and frees everything. Daemon handlers it does not wait for: the server goes with the last of
- * them. NULL is fine. At the end of main() it does what Python's interpreter does when it exits. A
- * program that ends without it waits for nobody: handlers on its threads end with it, and those in
- * children of WEIR_FORK go on, as Python's do.
+ * them. NULL is fine. At the end of main() it waits for non-daemon handlers, as Python does when it
+ * exits. A program that ends without it waits for nobody: handlers on its threads end with it, and
+ * those in children of WEIR_FORK go on, as Python's do.
  *
- * Threads: any but a handler or hook of the server, and what it has offloaded; while no other
- * thread makes a call on the server that would lose it. Parks: no, it blocks.
+ * Threads: any but a handler or hook of the server, and what it has offloaded; no other thread
+ * may be using the server. Parks: no, it blocks.
  * Returns 0, or a negative errno with a sentence in weir_why(), and nothing has been done: -EDEADLK
  * from one of these (so atexit(3) functions that destroy do no harm if a handler calls exit(3));
  * -EBUSY a thread is in weir_handle_request or weir_server_close.
@@ -760,7 +765,7 @@ void *weir_server_user(struct weir_server *server);
  */
 struct weir_stats {
     uint64_t accepted;      /* connections taken from the kernel, or by weir_submit_fd */
-    uint64_t refused;       /* by rules, verify_request, max_per_address; or since there was no
+    uint64_t refused;       /* by rules, verify_request, max_per_address; or because there was no
                                memory, or nobody to serve them */
     uint64_t handled;       /* calls of handle() that returned */
     uint64_t closed;        /* connections that have ended; one that waits for its peer to take
@@ -783,10 +788,10 @@ struct weir_stats {
     uint64_t workers;       /* of the pool; beyond WEIR_POOL the threads or children that serve
                                now */
     uint64_t resets;        /* clients that reset their connection, or left before their answer */
-    uint64_t no_memory;     /* connections and datagrams refused or ended since there was none */
-    uint64_t full;          /* times that accepting paused since the server was full, and somebody
+    uint64_t no_memory;     /* connections and datagrams refused or ended for want of it */
+    uint64_t full;          /* times that accepting paused because there was no room, and somebody
                                waited */
-    uint64_t made_room;     /* idle connections that were ended since others waited */
+    uint64_t made_room;     /* idle connections that were ended because others waited */
     uint64_t truncated;     /* datagrams that were longer than max_packet_size, and cut */
 };
 
@@ -860,10 +865,9 @@ void weir_access_free(struct weir_access *access);
  * weir_server_set_access puts rules in force, in place of those before; NULL: everybody may
  * connect. Open connections stay. Acceptors never wait for it: they see the old rules or the new
  * ones, whole, and whoever is accepted after its return is checked by the new ones. A listener that
- * has rules of its own keeps them. Under
- * WEIR_PREFORK new children take the place of those that have the old rules; until then a client
- * may still meet one of the old children, which ends as after a shutdown. In a child it is for that
- * child alone.
+ * has rules of its own keeps them. Under WEIR_PREFORK new children replace those that have the old
+ * rules; until then a client may still meet one of the old children, which ends as after a
+ * shutdown. In a child it is for that child alone.
  *
  * Owns: after a success the rules are the server's, which frees them.
  * Threads: any, handlers and hooks, several at once; not signal handlers. Parks: no. Returns 0, or
@@ -1030,10 +1034,10 @@ int weir_flush(struct weir_request *req);
  * file system and the kernel know how (sendfile(2)), they do not pass through user space; else they
  * are copied. The file stays yours, and so does its own offset.
  *
- * Parks. Returns the bytes sent: fewer than len only if the file ends, be it that it was cut
- * meanwhile. Besides the errors of weir_write there are those of reading the file (pread(2):
- * -EBADF, -EIO; -ESPIPE a pipe or socket, which has no offset) and -ENOMEM, after which writing
- * goes on behind what has been sent; and -EOPNOTSUPP for a datagram.
+ * Parks. Returns the bytes sent: fewer than len only if the file ends first, for example because it
+ * was truncated meanwhile. Besides the errors of weir_write there are those of reading the file
+ * (pread(2): -EBADF, -EIO; -ESPIPE a pipe or socket, which has no offset) and -ENOMEM, after which
+ * writing goes on behind what has been sent; and -EOPNOTSUPP for a datagram.
  */
 ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len);
 
@@ -1081,7 +1085,8 @@ bool weir_draining(struct weir_request *req);
  *
  *   weir_state           state_size bytes, zeroed when the connection begins; NULL if there are
  *                        none. Owns: they are the connection's, and stay until finish() has
- *   returned weir_handler_data    the handler's data
+ *                        returned
+ *   weir_handler_data    the handler's data
  *   weir_user            options.user
  *   weir_request_server  the server
  *   weir_request_fd      the socket: do not close it. That of a datagram is the server's, and
@@ -1159,7 +1164,7 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
 /*
  * weir_hangup closes what weir_connect opened, and nothing else. What was written and not sent yet
  * leaves first: a peer that takes nothing is given write_timeout_ms for that (0: five seconds), and
- * one from which a read has failed no time at all. NULL is fine. Parks.
+ * one from which a read has failed none. NULL is fine. Parks.
  */
 void weir_hangup(struct weir_request *peer);
 

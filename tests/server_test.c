@@ -656,23 +656,26 @@ static void the_default_error_hook_writes_one_line(void **state)
                                  "Bad message\n");
 }
 
-/* As one does that hands on what weir_write returned. */
+/* As one does that hands on what weir_write returned: as many bytes as weir_user says. */
 static int return_a_length(struct weir_request *req)
 {
-    return (int)weir_write(req, "hello\n", 6);
+    const size_t *len = weir_user(req);
+
+    return (int)weir_write(req, "hello\n", *len);
 }
 
-static void a_number_that_is_for_nobody_is_an_error(void **state)
+static void a_length_is_an_error(size_t len)
 {
     const struct weir_handler counting = { .name = "counting", .handle = return_a_length };
     struct weir_server *server = support_start(WEIR_OPTIONS(.listen = support_abstract("count"),
-                                                            .handler = &counting));
+                                                            .handler = &counting, .user = &len));
     struct capture capture;
     char written[300];
+    char answer[8] = "";
 
-    (void)state;
     capture_begin(&capture);
-    support_talk(server, 0, "", "hello\n");
+    memcpy(answer, "hello\n", len);
+    support_talk(server, 0, "", answer);
     SUPPORT_AWAIT(server, closed, == 1);
     assert_int_equal(support_stats(server).handle_errors, 1);
     weir_server_destroy(server);
@@ -680,6 +683,13 @@ static void a_number_that_is_for_nobody_is_an_error(void **state)
     assert_string_equal(written, "weir: request from unix:: handle of handler 'counting' failed: "
                                  "Numerical result out of range (handle returns 0, WEIR_KEEP, "
                                  "WEIR_STOP_SERVER or a negative errno)\n");
+}
+
+static void a_number_that_is_for_nobody_is_an_error(void **state)
+{
+    (void)state;
+    for (size_t len = 1; len <= 6; len++)
+        a_length_is_an_error(len);
 }
 
 static void ignore_error(struct weir_server *server, const struct weir_failure *failure)

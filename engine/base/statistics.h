@@ -41,8 +41,8 @@
     NOW(workers, "workers, threads or children that serve") \
     TALLIED(RESETS, resets, "clients that reset their connection, or left before their answer") \
     TALLIED(NO_MEMORY, no_memory, "connections and datagrams lost for want of memory") \
-    TALLIED(FULL, full, "times that accepting paused since the server was full") \
-    TALLIED(MADE_ROOM, made_room, "kept connections ended since others waited") \
+    TALLIED(FULL, full, "times that accepting paused because there was no room") \
+    TALLIED(MADE_ROOM, made_room, "kept connections ended because others waited") \
     TALLIED(TRUNCATED, truncated, "datagrams that were cut")
 
 /* For the kinds of lines that a list made of this one has no use for. */

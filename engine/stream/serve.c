@@ -80,7 +80,7 @@ static int handle(struct weir_request *req)
     if (WEIR_UNLIKELY(req->opened))
         request_hang_up_all(req);
     tally_add(&req->task->worker->tally, TALLY_HANDLED, 1);
-    return WEIR_UNLIKELY(r >= WEIR_STOP_SERVER) ? more_than_keep(req, r) : r;
+    return WEIR_UNLIKELY(r > 0 && r != WEIR_KEEP) ? more_than_keep(req, r) : r;
 }
 
 /* It has begun and ends: finish, and the one error that is told. Returns that, or 0. */
