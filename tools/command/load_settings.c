@@ -194,9 +194,9 @@ static const struct argument table[] = {
                      UINT64_MAX / 2),
       "how often to ask, in total; default as often as time allows" },
     { "rate", "N", NUMBER(options.rate, 1, 100000000),
-      "open loop: so many requests are due each second, on all connections together, and their "
-      "latency counts from then, though they may have to wait; default a closed loop: each "
-      "connection asks as soon as it is answered" },
+      "open loop: N requests are due each second, on all connections together, and the latency "
+      "of each counts from the time it is due, though it may have to wait; default a closed "
+      "loop: each connection asks as soon as it is answered" },
     { "pipeline", "N", NUMBER(options.in_flight, 1, LOAD_IN_FLIGHT_MAX),
       "requests, or datagrams, under way on each connection at once; default 1" },
     { "payload", "WHAT", ARGUMENT_BY(read_payload),

@@ -36,7 +36,7 @@ struct lane_kind {
 struct pace {
     uint64_t start_ns, per_ns;
     uint64_t count;             /* 0: none is ever due */
-    uint64_t done;              /* so many have been dealt with */
+    uint64_t done;              /* requests dealt with */
 };
 
 struct lane {
