@@ -36,7 +36,7 @@ struct lane_kind {
 struct pace {
     uint64_t start_ns, per_ns;
     uint64_t count;             /* 0: none is ever due */
-    uint64_t done;              /* requests dealt with */
+    uint64_t done;              /* of them, those dealt with */
 };
 
 struct lane {
@@ -101,7 +101,7 @@ bool lane_over(struct lane *lane, uint64_t now_ns);
 /* Counts a request that has been answered rightly. */
 void lane_answered(struct lane *lane, uint64_t begun_ns, uint64_t now_ns);
 
-/* Counts so many errors of a kind, at least one. */
+/* Counts an error of this kind for each of the requests, and at least one. */
 void lane_failed(struct lane *lane, enum load_error what, uint64_t requests);
 
 uint64_t lane_timeout_ns(const struct lane *lane);
