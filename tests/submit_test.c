@@ -339,6 +339,63 @@ static void max_connections_count(void **state)
     close(second[0]);
 }
 
+struct submission {
+    struct weir_server *server;
+    int fd;
+};
+
+static void *submit_and_serve(void *arg)
+{
+    const struct submission *submission = arg;
+
+    weir_submit_fd(submission->server, submission->fd, NULL);
+    return NULL;
+}
+
+static void *shut_down(void *server)
+{
+    weir_server_shutdown(server);
+    return NULL;
+}
+
+static void join_in_time(pthread_t thread)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PLENTY_MS / 1000;
+    assert_int_equal(pthread_timedjoin_np(thread, NULL, &until), 0);
+}
+
+/* Its acceptor has a client in hand, and waits behind the submitted one that is kept. */
+static void a_stop_ends_one_that_a_serial_server_keeps(void **state)
+{
+    struct submission submission = { .server = support_start(WEIR_OPTIONS(
+        .listen = support_abstract("submit"), .handler = &exclaimer,
+        .concurrency = WEIR_SERIAL)) };
+    pthread_t submitter, closer;
+    int pair[2];
+    int fd;
+
+    (void)state;
+    make_pair(pair);
+    submission.fd = pair[1];
+    assert_int_equal(pthread_create(&submitter, NULL, submit_and_serve, &submission), 0);
+    support_say(pair[0], "kept\n");
+    support_expect(pair[0], "kept!\n");
+    fd = support_ask(submission.server, 0, "next\n");
+    /* The submitted one counts once it has been served. */
+    SUPPORT_AWAIT(submission.server, accepted, == 1);
+    assert_int_equal(pthread_create(&closer, NULL, shut_down, submission.server), 0);
+    join_in_time(closer);
+    join_in_time(submitter);
+    support_expect_end(pair[0]);
+    support_expect(fd, "next!\n");
+    close(pair[0]);
+    close(fd);
+    weir_server_destroy(submission.server);
+}
+
 static void a_closed_server_takes_none(void **state)
 {
     struct weir_server *server = support_create(WEIR_OPTIONS(
@@ -367,6 +424,7 @@ int main(void)
         SUBMIT_TEST(what_is_no_connected_stream_is_refused),
         SUBMIT_TEST(a_handler_that_is_none_is_refused),
         SUBMIT_TEST(max_connections_count),
+        SUBMIT_TEST(a_stop_ends_one_that_a_serial_server_keeps),
         SUBMIT_TEST(a_closed_server_takes_none),
     };
 

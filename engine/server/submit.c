@@ -131,7 +131,9 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
 {
     struct sockaddr_storage peer;
     struct accepted accepted = {
-        .fd = fd, .peer = (const struct sockaddr *)&peer, .stop_fd = -1,
+        .fd = fd, .peer = (const struct sockaddr *)&peer,
+        /* Of a serial server, whose acceptor may wait for its turn behind this one meanwhile. */
+        .stop_fd = server->acceptors[0].stop_fd,
         .endpoint = &server->submission,
         .handler = handler ? handler : server->submission.handler,
     };
