@@ -141,9 +141,10 @@ static bool plays(const struct scene *scene, uint32_t timeout_ms)
     bool stopped_in_time;
 
     serve(scene->handle, scene->options);
+    /* A request begins when its client is let in, so the first deadline runs from here. */
+    began_ms = support_now_ms();
     for (unsigned i = 0; i < way->clients; i++)
         fds[i] = support_connect(server, 0);
-    began_ms = support_now_ms();
     for (unsigned i = 0; i < way->clients; i++)
         support_say(fds[i], scene->first);
     for (unsigned i = 0; i < way->clients && *scene->answer; i++)
