@@ -455,6 +455,137 @@ static void what_was_full_is_told_once(void **state)
     assert_ptr_equal(strchr(written, '\n'), written + strlen(written) - 1);
 }
 
+/* ------------------------------------------------------------------ limits apart ------ */
+
+/* Two listeners, the second with a limit of its own. */
+#define BOTH(narrow, ...) WEIR_OPTIONS( \
+    .listeners = (const struct weir_listen[]){ \
+        { .address = "tcp://127.0.0.1:0" }, \
+        { .address = "tcp://127.0.0.1:0", .max_connections = (narrow) }, \
+    }, .listeners_len = 2, .handler = &lines, .handle_error = ignore_error, __VA_ARGS__)
+
+/* It goes on with another line: who is idle would make room. */
+static int come_to_stay(struct weir_server *server, size_t i)
+{
+    int fd = support_ask(server, i, "in\nha");
+
+    support_expect(fd, "in\n");
+    return fd;
+}
+
+static void leave(int fd)
+{
+    support_half_close(fd);
+    support_expect_last(fd, "habye\n");
+}
+
+/* Those of one listener have all the room that it has: they wait, and the other's are served. */
+static void assert_one_rests_alone(struct weir_server *server, size_t full, size_t other)
+{
+    int first = come_to_stay(server, full);
+    int second = support_ask(server, full, "in\nha");
+
+    SUPPORT_AWAIT(server, full, >= 1);
+    for (int i = 0; i < 5; i++) {
+        int fd = come_to_stay(server, other);
+
+        assert_true(support_is_silent(second));
+        leave(fd);
+    }
+    assert_true(support_is_silent(second));
+    leave(first);
+    support_expect(second, "in\n");
+    leave(second);
+    SUPPORT_AWAIT(server, active, == 0);
+    assert_int_equal(support_stats(server).accept_errors, 0);
+    assert_int_equal(support_stats(server).made_room, 0);
+    weir_server_destroy(server);
+}
+
+static void a_listener_with_its_own_limit_is_served_while_the_server_is_full(void **state)
+{
+    (void)state;
+    for (int dispatch = 0; dispatch < 2; dispatch++)
+        assert_one_rests_alone(support_start(BOTH(1, .max_connections = 1, .dispatch = dispatch)),
+                               0, 1);
+    assert_one_rests_alone(support_start(BOTH(1, .max_connections = 1, .concurrency = WEIR_THREAD)),
+                           0, 1);
+}
+
+static void a_listener_over_its_own_limit_rests_while_others_accept(void **state)
+{
+    (void)state;
+    for (int dispatch = 0; dispatch < 2; dispatch++)
+        assert_one_rests_alone(support_start(BOTH(1, .max_connections = 9, .dispatch = dispatch)),
+                               1, 0);
+    assert_one_rests_alone(support_start(BOTH(1, .max_connections = 9, .concurrency = WEIR_THREAD)),
+                           1, 0);
+}
+
+/* Of children, which wait in line where there is one. */
+static void so_it_is_with_children(void **state)
+{
+    static const enum weir_concurrency hows[] = { WEIR_FORK, WEIR_PREFORK };
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        assert_one_rests_alone(support_start(BOTH(1, .max_connections = 1, .concurrency = hows[i],
+                                                  .processes = hows[i] == WEIR_PREFORK)), 0, 1);
+        assert_one_rests_alone(support_start(BOTH(1, .max_connections = 9, .concurrency = hows[i],
+                                                  .processes = hows[i] == WEIR_PREFORK)), 1, 0);
+    }
+}
+
+/* However long another listener's have been idle: they have their places from another limit. */
+static void only_those_under_the_same_limit_make_room(void **state)
+{
+    struct weir_server *server = support_start(BOTH(1, .max_connections = 9));
+    int clients[3];
+
+    (void)state;
+    clients[0] = support_ask(server, 0, "in\n");
+    support_expect(clients[0], "in\n");
+    SUPPORT_AWAIT(server, idle, == 1);
+    clients[1] = support_ask(server, 1, "in\n");
+    support_expect(clients[1], "in\n");
+    clients[2] = support_ask(server, 1, "in\n");
+    support_expect(clients[2], "in\n");
+    support_expect(clients[1], "bye\n");
+    support_expect_end(clients[1]);
+    assert_int_equal(support_stats(server).made_room, 1);
+    support_say(clients[0], "still\n");
+    support_expect(clients[0], "still\n");
+    for (int i = 0; i < 3; i++)
+        close(clients[i]);
+    weir_server_destroy(server);
+}
+
+/* Descriptors are everybody's. */
+static void without_descriptors_all_listeners_rest(void **state)
+{
+    struct weir_server *server = support_create(BOTH(5, .max_connections = 5));
+    struct rlimit before;
+    int clients[3];
+
+    (void)state;
+    clients[0] = support_connect(server, 0);
+    clients[1] = support_connect(server, 1);
+    clients[2] = support_connect(server, 0);
+    for (int i = 0; i < 3; i++)
+        support_say(clients[i], "in\nha");
+    before = support_leave_descriptors(1);
+    assert_int_equal(weir_server_start(server), 0);
+    SUPPORT_AWAIT(server, accept_errors, >= 2);
+    assert_int_equal(support_stats(server).accepted, 1);
+    assert_int_equal(support_stats(server).full, 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (int i = 0; i < 3; i++)
+        support_expect(clients[i], "in\n");
+    for (int i = 0; i < 3; i++)
+        close(clients[i]);
+    weir_server_destroy(server);
+}
+
 /* ------------------------------------------------------------------ refused ----------- */
 
 static _Atomic int asked;
@@ -693,6 +824,11 @@ int main(void)
         cmocka_unit_test(connections_at_work_make_no_room),
         cmocka_unit_test(without_descriptors_idle_connections_make_room),
         cmocka_unit_test(what_was_full_is_told_once),
+        cmocka_unit_test(a_listener_with_its_own_limit_is_served_while_the_server_is_full),
+        cmocka_unit_test(a_listener_over_its_own_limit_rests_while_others_accept),
+        cmocka_unit_test(so_it_is_with_children),
+        cmocka_unit_test(only_those_under_the_same_limit_make_room),
+        cmocka_unit_test(without_descriptors_all_listeners_rest),
         cmocka_unit_test(who_is_refused_is_counted),
         cmocka_unit_test(a_client_that_is_gone_before_it_was_accepted_does_no_harm),
         cmocka_unit_test(each_acceptor_gets_its_share),

@@ -427,6 +427,33 @@ static void a_full_server_waits_for_room(void **state)
     weir_server_destroy(server);
 }
 
+/* Whoever waits elsewhere may wait in front of it. */
+static void a_listener_that_has_room_is_served_while_the_server_is_full(void **state)
+{
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0" },
+        { .address = "tcp://127.0.0.1:0", .max_connections = 1 },
+    };
+    struct weir_server *server = support_create(WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 2, .handler = &echoing,
+        .handle_timeout = count_timeout, .max_connections = 1, .timeout_ms = 20));
+    int first = asking(server, 0, "1\nha");
+    int second = asking(server, 0, "2\n");
+    int third;
+
+    (void)state;
+    assert_int_equal(weir_handle_request(server), 1);
+    support_expect(first, "1\n");
+    assert_int_equal(weir_handle_request(server), 0);
+    third = asking(server, 1, "3\n");
+    assert_int_equal(weir_handle_request(server), 1);
+    expect_last(third, "3\n");
+    assert_true(support_is_silent(second));
+    close(first);
+    close(second);
+    weir_server_destroy(server);
+}
+
 static void an_idle_connection_makes_room(void **state)
 {
     struct weir_server *server = support_create(OPTIONS(.max_connections = 1));
@@ -628,6 +655,7 @@ int main(void)
         TEST(the_descriptor_is_readable_while_anybody_waits),
         TEST(a_closed_servers_descriptor_is_never_readable),
         TEST(a_full_server_waits_for_room),
+        TEST(a_listener_that_has_room_is_served_while_the_server_is_full),
         TEST(an_idle_connection_makes_room),
         TEST(room_ends_the_wait),
         TEST(want_of_descriptors_is_an_error_and_loses_nobody),
