@@ -175,7 +175,7 @@ void listening_take_back(struct listening *listening)
 
 /*
  * Of several processes that wait for a shared listener the kernel calls one for each client: the
- * first of those that are in line. Who accepts goes to the end of it, so that they take turns.
+ * first of those that are in line. A process that accepts goes to its end, so they take turns.
  */
 int listening_stand_in_line(struct listening *listening)
 {

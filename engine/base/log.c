@@ -488,7 +488,7 @@ void log_close(void)
     if (users == 1 && has_sum_locked())
         wake_writer_locked();
     if (--users == 0 && running) {
-        /* Somebody else may be ending it, who has closed before we opened: one of us joins it. */
+        /* Another thread may be ending it, having closed before we opened: one of us joins it. */
         if (ending)
             wait_until_written_locked(clock_ms() + FLUSH_MS);
         else

@@ -78,7 +78,7 @@ struct fiber {
     unsigned size;                      /* of its stack */
     unsigned valgrind_id;               /* of the same */
 #ifndef NDEBUG
-    pthread_t owner;                    /* who ran it */
+    pthread_t owner;                    /* the thread that ran it */
 #endif
 #if WEIR_ASAN
     const void *bottom, *scheduler_bottom;

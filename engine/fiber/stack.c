@@ -95,7 +95,7 @@ static struct segment *record_add_locked(void)
         return NULL;
     /* relaxed: writers hold the lock. pairs: none */
     record->next_record = atomic_load_explicit(&records, memory_order_relaxed);
-    /* release: whoever finds the record sees its link. pairs: stack_guarded_by() */
+    /* release: a thread that finds the record sees its link. pairs: stack_guarded_by() */
     atomic_store_explicit(&records, record, memory_order_release);
     return record;
 }
@@ -128,7 +128,7 @@ static void record_publish(struct segment *record, const struct stack_arena *are
     atomic_store_explicit(&record->reach, 0, memory_order_relaxed);
     atomic_store_explicit(&record->stack_size, arena->stack_size, memory_order_relaxed);
     atomic_store_explicit(&record->stride, arena->stride, memory_order_relaxed);
-    /* release: who sees the base sees the three above. pairs: guarded_in() */
+    /* release: a thread that sees the base sees the three above. pairs: guarded_in() */
     atomic_store_explicit(&record->base, (uintptr_t)base, memory_order_release);
 }
 

@@ -109,7 +109,7 @@ static _Noreturn void serve_in_child(struct forks *forks, struct worker *worker,
     conn = accepted_to_connection(accepted, &forks->config.crew->table);
     if (!conn)
         _exit(1);
-    /* Whoever is counted at this address is counted by the parent. */
+    /* The parent counts the connections of this address. */
     if (conn->guest)
         crowd_leave_to_parent(conn->endpoint->crowd);
     worker_serve_alone(worker, conn, &forks->config.rest);
@@ -169,7 +169,7 @@ static int fork_locked(struct forks *forks, const struct accepted *accepted)
     struct worker *worker = &forks->workers[i];
     pid_t pid;
 
-    /* Who submits, or has accepted beside another acceptor, may find none: the child is UNSEEN. */
+    /* A thread that submits, or a second acceptor, may find none: the child is UNSEEN. */
     children_keep_place(&forks->children);
     worker_init_alone(worker, forks->config.crew, (unsigned)i);
     pid = process_fork();

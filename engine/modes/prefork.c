@@ -32,7 +32,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Who dies sooner is replaced later, and later each time. */
+/* A child that dies sooner than YOUNG_MS is replaced later, and later each time. */
 #define YOUNG_MS 1000
 #define PAUSE_MIN_MS 100
 #define PAUSE_MAX_MS 5000
@@ -51,7 +51,7 @@ struct forked {
     struct forked *next;
     struct child child;
     struct wire wire;
-    unsigned number;                /* 0 and up; who takes its place has it again */
+    unsigned number;                /* from 0; the child that replaces it has the same */
     bool leaving;                   /* it was told to stop */
     uint64_t born_ms;
 };
@@ -63,10 +63,10 @@ struct prefork {
     int said_fd;                    /* a child accepts now, or has stopped */
     int wake_fd;                    /* outdated was set */
     int parent_fd;                  /* the parent's own pidfd, of its last serving */
-    uint64_t pause_ms;              /* before the next fork; 0: who died last was not young */
-    bool beginning;                 /* who dies is told of by begin alone */
+    uint64_t pause_ms;              /* before the next fork; 0: the last to die was not young */
+    bool beginning;                 /* begin alone tells of a child that dies */
     int error;                      /* why the last of these died */
-    bool serving;                   /* who dies is replaced */
+    bool serving;                   /* a child that dies is replaced */
     pthread_mutex_t lock;           /* of all below; held across fork */
     struct children children;
     struct forked *list;

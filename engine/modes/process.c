@@ -34,7 +34,8 @@ void AnnotateIgnoreWritesEnd(const char *file, int line);
 
 static void count_fork(void)
 {
-    /* relaxed: who asks was there, or has the server from who was. pairs: process_forks() */
+    /* relaxed: a thread that asks was there, or has the server from one that was.
+     * pairs: process_forks() */
     atomic_fetch_add_explicit(&forks, 1, memory_order_relaxed);
 }
 

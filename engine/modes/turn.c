@@ -58,7 +58,7 @@ void turn_after_fork(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* Who waited stayed in the parent. */
+/* The threads that waited stayed in the parent. */
 void turn_after_fork_in_child(void)
 {
     pthread_cond_init(&given, NULL);

@@ -20,7 +20,7 @@
 
 struct wire_page {
     _Atomic bool stop;              /* the order: accept nothing more, and end */
-    _Atomic bool look;              /* the order: who has died may have left a client */
+    _Atomic bool look;              /* the order: a dead child may have left a client */
     _Atomic bool accepts;           /* the child has begun to */
     _Atomic bool stopped;           /* the child accepts nothing any more */
     _Atomic int error;              /* why the child could not serve, -errno; 0: it could */

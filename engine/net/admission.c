@@ -43,7 +43,7 @@ int admission_take_seat(const struct endpoint *endpoint, const struct access_pee
     bool is_counted = cidr_of_address(peer->address, peer->address_len, &host);
 
     /*
-     * Who has no address yet may be given one by a greeting, which can't take a place for a child.
+     * A greeting may give an address to a client without one, but can't take a place for a child.
      */
     if (!is_counted && !*seat && !endpoint->greet)
         return 0;

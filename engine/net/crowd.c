@@ -20,7 +20,7 @@ struct crowd_guest {
     bool is_taken;                      /* shared: somebody has this place, counted or not */
 };
 
-/* What processes share: a place for each guest, whoever has entered it. */
+/* What processes share: a place for each guest, whichever process has entered it. */
 struct crowd_places {
     pthread_mutex_t lock;               /* of all places; robust, for who has it may be killed */
     struct crowd_guest guests[];

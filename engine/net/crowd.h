@@ -47,10 +47,10 @@ int crowd_enter(struct crowd *crowd, const struct cidr *host, struct crowd_guest
 void crowd_leave(struct crowd *crowd, struct crowd_guest *guest);
 
 /*
- * The same for who may have a place already (*guest, or NULL), which it has left then. But a place
- * in a shared crowd stays the same and is another host's, so that the parent need not hear of it;
- * and if that fails it is left alone. host: NULL for one without an address, which is not counted.
- * *guest may be NULL afterwards.
+ * As crowd_enter, for a guest that may have a place already (*guest, or NULL): it leaves that one.
+ * But a place in a shared crowd stays the same and becomes the new host's, so that the parent need
+ * not hear of it; and if that fails it is left alone. host: NULL for a guest without an address,
+ * which is not counted. *guest may be NULL afterwards.
  */
 int crowd_move(struct crowd *crowd, const struct cidr *host, struct crowd_guest **guest);
 

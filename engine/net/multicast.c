@@ -220,7 +220,7 @@ int multicast_join(const struct multicast *multicast, const struct listener *lis
     if (r == -ENODEV && multicast->interface == 0)
         return why_refuse(&subject, r, "no route says on which interface: name it, as in %s%%eth0",
                           multicast->text);
-    /* Who gave us the socket may have joined it already. */
+    /* The program that gave us the socket may have joined it already. */
     if (r < 0 && r != -EADDRINUSE)
         return why_refuse(&subject, r, "%s cannot join it: %s", listener->uri,
                           strerrordesc_np(-r));

@@ -140,7 +140,7 @@ static void enter_slot(struct connection_table *table, struct connection *conn)
     while (conn->generation == 0);
     if (conn->kind == CONNECTION_ACCEPTED)
         connection_table_hold(conn->endpoint->quota, 1);
-    /* release: who finds it finds it whole. pairs: connection_table_each(), _of_event() */
+    /* release: a finder sees it whole. pairs: connection_table_each(), _of_event() */
     atomic_store_explicit(&table->slots[conn->fd], conn, memory_order_release);
 }
 
@@ -296,7 +296,7 @@ static void free_connection(struct reclaim_head *head)
 
 static void take_out_of_table(struct connection_table *table, struct connection *conn)
 {
-    /* relaxed: whoever still finds it only needs to see that it's over. pairs: none */
+    /* relaxed: a thread that still finds it need only see that it's over. pairs: none */
     atomic_store_explicit(&conn->state, CONNECTION_CLOSED, memory_order_relaxed);
     /* relaxed: the grace period orders the end. pairs: reclaim_defer() */
     atomic_store_explicit(&table->slots[conn->fd], NULL, memory_order_relaxed);

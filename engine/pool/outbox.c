@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-/* Who sends: a worker, into whose caches the blocks go, or a rescuer, who has none. */
+/* The sender: a worker, into whose caches the blocks go, or a rescuer, which has none. */
 struct sender {
     struct crew *crew;
     struct tally *tally;
@@ -26,7 +26,7 @@ static void note_sent(const struct sender *sender, struct packet *const *packets
     }
 }
 
-/* It still is answered: whoever takes it from the queue sends the reply, and may wait. */
+/* It is answered all the same: the worker that takes it from the queue sends the reply. */
 static void leave_to_a_fiber(const struct sender *sender, struct packet *packet)
 {
     connection_requeue(&packet->conn);

@@ -14,8 +14,9 @@
 #define PAUSE_IN_VAIN_NS 50000000
 
 /*
- * Who has rested for less makes no room. A client that has connected and not spoken yet is given
- * the time that its bytes may take to come, on a busy machine or from far away.
+ * A connection that has rested for less than FRESH_MS makes no room. A client that has connected
+ * and not spoken yet is given SILENT_MS: the time that its bytes may take to come on a busy machine
+ * or from far away.
  */
 #define FRESH_MS 100
 #define SILENT_MS 1000

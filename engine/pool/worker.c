@@ -190,7 +190,7 @@ const char *worker_handler_here(void)
     return worker ? atomic_load_explicit(&worker->inside, memory_order_relaxed) : NULL;
 }
 
-/* The connection is RUNNING and ours: whoever gets the task serves it. */
+/* The connection is RUNNING and ours: the fiber that gets the task serves it. */
 static void take_on(struct task *task, struct connection *conn)
 {
     task->conn = conn;
@@ -342,7 +342,7 @@ static void resume(struct worker *worker, struct task *task)
     note_inside(worker, NULL);
 }
 
-/* Those that are runnable now; who yields meanwhile comes in the next turn. */
+/* Those that are runnable now; a fiber that yields meanwhile comes in the next turn. */
 static void run_runnable(struct worker *worker)
 {
     struct task *task = worker->runnable;
@@ -551,7 +551,7 @@ void *worker_main(void *arg)
 
 /* ------------------------------------------------------------------ without a pool ---- */
 
-/* Nothing is kept any more. Told to stop, who serves alone has nobody else to end the drain. */
+/* Nothing is kept any more. A thread that serves alone must end the drain of a stop by itself. */
 static void begin_drain(struct worker *worker, bool stopped)
 {
     worker->draining = true;
@@ -616,7 +616,7 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
     worker->alone = how;
     worker->cancel_at_ms = 0;
     worker->draining = false;
-    /* It is watched as it is: whoever keeps it waits for it. */
+    /* It is in no set: the thread that keeps it waits for it. */
     conn->watched = EPOLLIN;
     connection_start(conn);
     serve_on_own_stack(worker, conn);

@@ -170,7 +170,7 @@ static void let_copy_go(struct weir_server *server)
 
 /*
  * Where it costs nobody's time to give a client to who serves it, and it isn't cancelled at once.
- * Who has accepted one by one has not asked for the others.
+ * A program that accepts one by one has not asked for the others.
  */
 static bool lets_in_who_waits(const struct weir_server *server)
 {

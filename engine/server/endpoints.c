@@ -167,7 +167,7 @@ uint32_t server_shortest_rest_ms(const struct weir_server *server)
 {
     uint32_t shortest_ms = endpoint_rest_timeout_ms(&server->submission, true);
 
-    /* Who is silent may rest no longer than others. */
+    /* A silent client may rest no longer than others. */
     for (size_t i = 0; i < server->listens_len; i++)
         shortest_ms = shorter(shortest_ms,
                               endpoint_rest_timeout_ms(&server->listens[i].like, true));

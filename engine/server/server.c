@@ -201,7 +201,7 @@ int server_create_crowd(const struct weir_server *server, uint32_t limit, size_t
     return crowd_create(limit, expected, ret);
 }
 
-/* Who may connect, as the options say. */
+/* The rules and limits for clients, as the options say. */
 static int create_access(struct weir_server *server)
 {
     const struct weir_options *options = &server->options;
@@ -309,7 +309,7 @@ static int could_not_build(const struct weir_server *server, int r)
     return SERVER_REFUSE(r, "the server: %s", why_error(r));
 }
 
-/* All has been read that is not a copy by now: whoever looks once more shall notice. */
+/* All that is not a copy has been read: another look at the options shall notice. */
 static void forget_callers_strings(struct weir_options *options)
 {
     options->worker_cpus = NULL;

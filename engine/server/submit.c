@@ -64,7 +64,7 @@ static int submit_to_mixin(struct weir_server *server, const struct accepted *ac
     return r;
 }
 
-/* What is begun under the lock is served; who closes the server sees it, or has it refused. */
+/* What is begun under the lock is served; a closer sees it, or has it refused. */
 static int submit(struct weir_server *server, const struct accepted *accepted)
 {
     bool held = false;

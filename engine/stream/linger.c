@@ -90,7 +90,7 @@ void request_linger(struct weir_request *req)
 
     if (WEIR_LIKELY(!may_lose(req)) || !may_wait(req->task))
         return;
-    /* Who sees the end may come again at once, and finds that it has left. */
+    /* A client that sees the end may come again at once, and must find that it has left. */
     tally_add(&worker->tally, TALLY_CLOSED, 1);
     connection_end_output(req->conn);
     while ((r == 0 || r == -ETIMEDOUT) && discard(&lingering)) {

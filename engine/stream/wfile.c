@@ -27,7 +27,7 @@
 /* Given to the kernel at a time. Behind it others have their turn, and deadlines are looked at. */
 #define SEND_MAX ((size_t)256 << 10)
 
-/* Who looks so late was held: by other handlers, or with the whole process. */
+/* A look this late was held up, by other handlers or with the whole process. */
 #define HELD_MS 100
 
 /* No datagram is as large. */
@@ -86,7 +86,7 @@ static void advance(struct iovec **parts, size_t *parts_len, size_t n)
 /* One write, be it of many parts or of a file. */
 struct writing {
     uint64_t deadline_ms;       /* of all of it, set when it first waits or gives way */
-    bool fixed;                 /* ... by our caller, who waits no longer */
+    bool fixed;                 /* ... by our caller, which waits no longer */
     bool late;                  /* it has passed: what there is no room for now has failed */
     bool held;                  /* ... while we could not look: who takes more now has it anew */
 };
