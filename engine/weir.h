@@ -412,7 +412,9 @@ struct weir_options {
                                                RLIMIT_NOFILE allows; before Linux 6.13, where a
                                                stack takes two mappings, also as vm.max_map_count
                                                allows. Never more than the hard limit of
-                                               descriptors allows when the server is created */
+                                               descriptors allows when the server is created.
+                                               Several acceptors each look before they accept, so
+                                               acceptors - 1 more may be open for a while */
     uint32_t max_per_address WEIR_0;        /* connections of one IPv4 or IPv6 address; 0: any
                                                number */
     uint32_t backlog WEIR_0;                /* listen(2)'s; 0: SOMAXCONN. With max_connections it is
