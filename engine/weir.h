@@ -645,7 +645,9 @@ int weir_server_fileno(struct weir_server *server);
  * A pool is started if it does not run yet. It needs no acceptor to serve, only for what
  * weir_handle_request says that an acceptor does besides. WEIR_THREAD starts a thread for the
  * connection. WEIR_FORK forks, on the calling thread and its stack. WEIR_SERIAL serves it to its
- * end before this returns; if it is serving another one, this waits for its turn.
+ * end before this returns; if it is serving another one, this waits for its turn. A stop ends it
+ * as it ends what the server has accepted: always if a client waits behind it for a turn. If none
+ * does, weir_server_shutdown does not wait for it, and it may go on.
  *
  * Owns: after a success the descriptor is the server's, which makes it non-blocking and
  * close-on-exec, and closes it when its handler is done. After a failure it is still yours (its

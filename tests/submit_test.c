@@ -367,33 +367,82 @@ static void join_in_time(pthread_t thread)
     assert_int_equal(pthread_timedjoin_np(thread, NULL, &until), 0);
 }
 
+/* A serial server, what a thread has submitted to it, and the client that waits behind that one. */
+struct queue {
+    struct submission submission;
+    pthread_t submitter;
+    int kept;
+    int next;
+};
+
 /* Its acceptor has a client in hand, and waits behind the submitted one that is kept. */
+static void line_up(struct queue *queue, uint32_t drain_timeout_ms, bool submits_first)
+{
+    struct weir_server *server = support_create(WEIR_OPTIONS(
+        .listen = support_abstract("submit"), .handler = &exclaimer,
+        .concurrency = WEIR_SERIAL, .drain_timeout_ms = drain_timeout_ms));
+    int pair[2];
+
+    make_pair(pair);
+    queue->kept = pair[0];
+    queue->submission = (struct submission){ .server = server, .fd = pair[1] };
+    if (!submits_first)
+        assert_int_equal(weir_server_start(server), 0);
+    assert_int_equal(pthread_create(&queue->submitter, NULL, submit_and_serve,
+                                    &queue->submission), 0);
+    support_say(queue->kept, "kept\n");
+    support_expect(queue->kept, "kept!\n");
+    if (submits_first)
+        assert_int_equal(weir_server_start(server), 0);
+    queue->next = support_ask(server, 0, "next\n");
+    /* The submitted one counts once it has been served. */
+    SUPPORT_AWAIT(server, accepted, == 1);
+}
+
+/* Expects that a shutdown returns, and that who waited has been served by then. */
+static void stop_and_destroy(struct queue *queue, unsigned cancelled)
+{
+    struct weir_server *server = queue->submission.server;
+    pthread_t closer;
+
+    assert_int_equal(pthread_create(&closer, NULL, shut_down, server), 0);
+    join_in_time(closer);
+    join_in_time(queue->submitter);
+    support_expect_end(queue->kept);
+    support_expect(queue->next, "next!\n");
+    assert_int_equal(support_stats(server).cancelled, cancelled);
+    close(queue->kept);
+    close(queue->next);
+    weir_server_destroy(server);
+}
+
 static void a_stop_ends_one_that_a_serial_server_keeps(void **state)
 {
-    struct submission submission = { .server = support_start(WEIR_OPTIONS(
-        .listen = support_abstract("submit"), .handler = &exclaimer,
-        .concurrency = WEIR_SERIAL)) };
-    pthread_t submitter, closer;
-    int pair[2];
-    int fd;
+    struct queue queue;
 
     (void)state;
-    make_pair(pair);
-    submission.fd = pair[1];
-    assert_int_equal(pthread_create(&submitter, NULL, submit_and_serve, &submission), 0);
-    support_say(pair[0], "kept\n");
-    support_expect(pair[0], "kept!\n");
-    fd = support_ask(submission.server, 0, "next\n");
-    /* The submitted one counts once it has been served. */
-    SUPPORT_AWAIT(submission.server, accepted, == 1);
-    assert_int_equal(pthread_create(&closer, NULL, shut_down, submission.server), 0);
-    join_in_time(closer);
-    join_in_time(submitter);
-    support_expect_end(pair[0]);
-    support_expect(fd, "next!\n");
-    close(pair[0]);
-    close(fd);
-    weir_server_destroy(submission.server);
+    line_up(&queue, PLENTY_MS, false);
+    stop_and_destroy(&queue, 0);
+}
+
+static void a_stop_ends_one_that_was_submitted_before_serving(void **state)
+{
+    struct queue queue;
+
+    (void)state;
+    line_up(&queue, PLENTY_MS, true);
+    stop_and_destroy(&queue, 0);
+}
+
+/* Its handler waits for the rest of a line, which does not come. */
+static void a_stop_cancels_one_that_waits_in_its_handler(void **state)
+{
+    struct queue queue;
+
+    (void)state;
+    line_up(&queue, 50, false);
+    support_say(queue.kept, "unfinished");
+    stop_and_destroy(&queue, 1);
 }
 
 static void a_closed_server_takes_none(void **state)
@@ -425,6 +474,8 @@ int main(void)
         SUBMIT_TEST(a_handler_that_is_none_is_refused),
         SUBMIT_TEST(max_connections_count),
         SUBMIT_TEST(a_stop_ends_one_that_a_serial_server_keeps),
+        SUBMIT_TEST(a_stop_ends_one_that_was_submitted_before_serving),
+        SUBMIT_TEST(a_stop_cancels_one_that_waits_in_its_handler),
         SUBMIT_TEST(a_closed_server_takes_none),
     };
 

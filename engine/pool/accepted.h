@@ -26,7 +26,7 @@ struct accepted {
     const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
     struct crowd_guest *guest;  /* its place in the endpoint's crowd; NULL: it is not counted */
     struct packet *packet;      /* a datagram: fd is the server's socket; NULL: a connection */
-    int stop_fd;                /* readable once the acceptor is told to stop; -1: none is */
+    int stop_fd;                /* readable while an acceptor is told to stop; -1: none is */
 };
 
 /* Asks for it: see admission_ask. Then it is served, or turned away with what this returns. */
