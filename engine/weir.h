@@ -200,10 +200,12 @@ enum weir_choice {
  *                    does not change them. "default allow" lets everybody in.
  * max_connections    The listener has this many places of its own: its connections do not count
  *                    among the server's, so an administrator gets in while the server is full. The
- *                    server's max_connections is lowered to what the limit of descriptors leaves
- *                    beside the places of all listeners; if it leaves nothing, weir_server_create
- *                    returns -EMFILE. Under WEIR_FORK the listener has this many children besides
- *                    max_children; all of them are WEIR_MAX_CHILDREN at most.
+ *                    server's max_connections is lowered to what the soft limit of descriptors
+ *                    leaves, when the sockets have been bound, beside the places of all listeners,
+ *                    and what is open or needed for serving then; if it leaves nothing,
+ *                    weir_server_create (or weir_server_bind) returns -EMFILE. Files that the
+ *                    program opens later are not counted. Under WEIR_FORK the listener has this
+ *                    many children besides max_children; all of them are WEIR_MAX_CHILDREN at most.
  * max_per_address    The listener counts its connections only, and nobody else counts them.
  */
 struct weir_listen {

@@ -8,6 +8,7 @@
 #include "tests/support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -15,7 +16,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const struct way {
@@ -861,6 +864,124 @@ static void a_listener_has_a_backlog_of_its_own(void **state)
     }
 }
 
+/* ------------------------------------------------------------------ few descriptors --- */
+
+#define OWN_PLACES 5
+#define NAMED_LISTENERS 10
+#define FEW_DESCRIPTORS 128
+
+/* What the process of the server tells, and its exit status. */
+struct few {
+    char uris[2][WEIR_ADDRESS_SIZE];
+};
+
+enum { SERVED, SHORT_OF_DESCRIPTORS, NOT_MADE };
+
+/* In a process of its own, which serves until the other end of the pipe is closed. */
+static int serve_with_few(int told_fd, int until_fd)
+{
+    struct weir_listen listeners[2 + NAMED_LISTENERS] = {
+        { .address = "tcp://127.0.0.1:0" },
+        { .address = "tcp://127.0.0.1:0", .max_connections = OWN_PLACES },
+    };
+    struct rlimit limit = { FEW_DESCRIPTORS, FEW_DESCRIPTORS };
+    struct weir_server *server;
+    struct weir_stats stats;
+    struct few few;
+    char byte;
+
+    for (size_t i = 2; i < 2 + NAMED_LISTENERS; i++)
+        listeners[i].address = "tcp://localhost:0";
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return NOT_MADE;
+    server = start(listeners, 2 + NAMED_LISTENERS, OPTIONS(.max_children = 0));
+    for (size_t i = 0; i < 2; i++)
+        weir_server_address(server, i, few.uris[i], sizeof(few.uris[i]));
+    if (write(told_fd, &few, sizeof(few)) != sizeof(few) || read(until_fd, &byte, 1) < 0)
+        return NOT_MADE;
+    weir_server_stats(server, &stats, sizeof(stats));
+    weir_server_cancel(server);
+    weir_server_destroy(server);
+    return stats.accept_errors == 0 ? SERVED : SHORT_OF_DESCRIPTORS;
+}
+
+/* More clients than there are descriptors hold the server's places, then the listener's come. */
+static void fill_and_ask(const struct few *few)
+{
+    int crowd[FEW_DESCRIPTORS];
+    int own[OWN_PLACES];
+
+    for (size_t i = 0; i < FEW_DESCRIPTORS; i++) {
+        crowd[i] = support_connect_to(few->uris[0]);
+        support_say(crowd[i], "h");
+    }
+    for (size_t i = 0; i < OWN_PLACES; i++) {
+        own[i] = support_connect_to(few->uris[1]);
+        support_say(own[i], "k\n");
+        support_expect(own[i], "k\n");
+    }
+    for (size_t i = 0; i < OWN_PLACES; i++)
+        close(own[i]);
+    for (size_t i = 0; i < FEW_DESCRIPTORS; i++)
+        close(crowd[i]);
+}
+
+static void try_with_few_descriptors(void)
+{
+    struct few few;
+    int told[2];
+    int until[2];
+    int status;
+    pid_t pid;
+
+    assert_int_equal(pipe2(told, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(until, O_CLOEXEC), 0);
+    pid = fork();
+    if (pid == 0) {
+        close(told[0]);
+        close(until[1]);
+        _exit(serve_with_few(told[1], until[0]));
+    }
+    close(told[1]);
+    close(until[0]);
+    assert_int_equal(read(told[0], &few, sizeof(few)), sizeof(few));
+    fill_and_ask(&few);
+    close(until[1]);
+    close(told[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, SERVED);
+}
+
+/*
+ * Names are several sockets each, and the limit of descriptors is what lowers max_connections. A
+ * handler that has its worker's thread keeps the others waiting, however many places there are.
+ */
+static void places_of_a_listeners_own_are_kept_where_descriptors_are_few(void **state)
+{
+    (void)state;
+    EACH_WAY()
+        if (!is_one_by_one() && way->stack == WEIR_STACK_FIBER)
+            try_with_few_descriptors();
+}
+
+/* Less than they need is refused when the sockets are bound, and not when clients come. */
+static void own_places_that_cannot_be_kept_are_refused(void **state)
+{
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0" },
+        { .address = "tcp://127.0.0.1:0", .max_connections = OWN_PLACES },
+    };
+    struct rlimit before = support_leave_descriptors(24);
+    struct weir_server *server;
+    int r = weir_server_create(&server, WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 2, .handler = &handler, .workers = 2));
+
+    (void)state;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(r, -EMFILE);
+    assert_non_null(strstr(weir_why(), "max_connections are 5 in all"));
+}
+
 #define TEST(test) cmocka_unit_test(test)
 
 int main(void)
@@ -886,6 +1007,8 @@ int main(void)
         TEST(a_listener_counts_the_connections_of_an_address_by_itself),
         TEST(a_listener_chooses_whether_nagles_algorithm_delays),
         TEST(a_listener_has_a_backlog_of_its_own),
+        TEST(places_of_a_listeners_own_are_kept_where_descriptors_are_few),
+        TEST(own_places_that_cannot_be_kept_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
