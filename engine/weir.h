@@ -198,14 +198,15 @@ enum weir_choice {
  *
  * access             These rules replace the server's for this listener; weir_server_set_access
  *                    does not change them. "default allow" lets everybody in.
- * max_connections    The listener has this many places of its own: its connections do not count
- *                    among the server's, so an administrator gets in while the server is full. The
- *                    server's max_connections is lowered to what the soft limit of descriptors
- *                    leaves, when the sockets have been bound, beside the places of all listeners,
- *                    and what is open or needed for serving then; if it leaves nothing,
- *                    weir_server_create (or weir_server_bind) returns -EMFILE. Files that the
- *                    program opens later are not counted. Under WEIR_FORK the listener has this
- *                    many children besides max_children; all of them are WEIR_MAX_CHILDREN at most.
+ * max_connections    The listener has this many places of its own (a few more may be open for a
+ *                    while, as of the server's): its connections do not count among the server's,
+ *                    so an administrator gets in while the server is full. The server's
+ *                    max_connections is lowered to what the soft limit of descriptors leaves, when
+ *                    the sockets have been bound, beside the places of all listeners, and what is
+ *                    open or needed for serving then; if it leaves nothing, weir_server_create (or
+ *                    weir_server_bind) returns -EMFILE. Files that the program opens later are not
+ *                    counted. Under WEIR_FORK the listener has this many children besides
+ *                    max_children; all of them are WEIR_MAX_CHILDREN at most.
  * max_per_address    The listener counts its connections only, and nobody else counts them.
  */
 struct weir_listen {
@@ -415,8 +416,9 @@ struct weir_options {
                                                stack takes two mappings, also as vm.max_map_count
                                                allows. Never more than the hard limit of
                                                descriptors allows when the server is created.
-                                               Several acceptors each look before they accept, so
-                                               acceptors - 1 more may be open for a while */
+                                               Each acceptor, worker or thread that lets a client in
+                                               looks before it counts, so that a few more may be
+                                               open for a while */
     uint32_t max_per_address WEIR_0;        /* connections of one IPv4 or IPv6 address; 0: any
                                                number */
     uint32_t backlog WEIR_0;                /* listen(2)'s; 0: SOMAXCONN. With max_connections it is
