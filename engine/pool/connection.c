@@ -343,18 +343,18 @@ void connection_forget(struct connection_table *table, struct connection *conn)
     let_die(table, conn);
 }
 
-static void leave_crowd(struct connection *conn)
+void connection_leave_crowd(struct connection *conn)
 {
-    if (conn->guest)
-        crowd_leave(conn->endpoint->crowd, conn->guest);
+    if (conn->kind != CONNECTION_ACCEPTED || !conn->guest)
+        return;
+    crowd_leave(conn->endpoint->crowd, conn->guest);
     conn->guest = NULL;
 }
 
 void connection_end_output(struct connection *conn)
 {
     /* Before the peer learns that it is over: it may come back at once. */
-    if (conn->kind == CONNECTION_ACCEPTED)
-        leave_crowd(conn);
+    connection_leave_crowd(conn);
     conn->ended = true;
     transport_of(conn)->end_output(conn);
 }

@@ -144,8 +144,10 @@ static void close_connection(struct worker *worker, struct connection *conn)
         return;
     }
     /* First, so that it's counted once weir_server_close has seen that nobody is left. */
-    if (WEIR_LIKELY(!conn->ended))
+    if (WEIR_LIKELY(!conn->ended)) {
+        connection_leave_crowd(conn);
         tally_add(&worker->tally, conn->refused ? TALLY_REFUSED : TALLY_CLOSED, 1);
+    }
     if (WEIR_LIKELY(!packet)) {
         connection_close(&worker->crew->table, conn);
         return;

@@ -197,7 +197,8 @@ int server_create_crowd(const struct weir_server *server, uint32_t limit, size_t
                         struct crowd **ret)
 {
     if (server->options.concurrency == WEIR_FORK)
-        return crowd_create_shared(limit, server->options.max_children + CROWD_SPARE, ret);
+        return crowd_create_shared(limit, (size_t)server->options.max_children + CROWD_SPARE +
+                                   options_set_aside(&server->options), ret);
     return crowd_create(limit, expected, ret);
 }
 

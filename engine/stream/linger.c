@@ -91,6 +91,7 @@ void request_linger(struct weir_request *req)
     if (WEIR_LIKELY(!may_lose(req)) || !may_wait(req->task))
         return;
     /* A client that sees the end may come again at once, and must find that it has left. */
+    connection_leave_crowd(req->conn);
     tally_add(&worker->tally, TALLY_CLOSED, 1);
     connection_end_output(req->conn);
     while ((r == 0 || r == -ETIMEDOUT) && discard(&lingering)) {
