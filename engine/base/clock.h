@@ -30,6 +30,12 @@ static inline uint64_t clock_earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* The shorter of two timeouts, of which 0 means for ever. */
+static inline uint32_t clock_shorter_ms(uint32_t a_ms, uint32_t b_ms)
+{
+    return b_ms > 0 && (a_ms == 0 || b_ms < a_ms) ? b_ms : a_ms;
+}
+
 /*
  * What has passed since then; 0 if that is later than now. Of two moments that were not read one
  * after the other either may be the earlier one: a turn's time is older than what began in the

@@ -135,7 +135,7 @@ static void leave_the_others_in_child(const struct prefork *prefork)
 {
     for (const struct forked *other = prefork->list; other; other = other->next) {
         sys_close(other->child.pidfd);
-        wire_child_leave(&other->wire);
+        wire_close(&other->wire);
     }
     children_leave_in_child(&prefork->children);
     sys_close(prefork->wake_fd);

@@ -123,11 +123,6 @@ int wire_error(const struct wire *wire)
 
 /* ------------------------------------------------------------------ the child's ------- */
 
-void wire_child_leave(const struct wire *wire)
-{
-    wire_close(wire);
-}
-
 bool wire_child_may_begin(const struct wire *wire, int parent_fd)
 {
     struct pollfd fds[] = {

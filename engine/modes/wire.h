@@ -53,9 +53,6 @@ int wire_error(const struct wire *wire);
 
 /* ------------------------------------------------------------------ the child's ------- */
 
-/* In another child than the wire's: it is of no use there. */
-void wire_child_leave(const struct wire *wire);
-
 /* Waits for the first order. True: to begin. False: to stop, or the parent has ended. */
 bool wire_child_may_begin(const struct wire *wire, int parent_fd);
 

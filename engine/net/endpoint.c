@@ -1,5 +1,7 @@
 #include "engine/net/endpoint.h"
 
+#include "engine/base/clock.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,19 +19,13 @@ int endpoint_create(const struct endpoint *like, const char *uri, struct endpoin
 }
 
 /* 0 is for ever. */
-static uint32_t shorter(uint32_t a_ms, uint32_t b_ms)
-{
-    if (a_ms == 0 || b_ms == 0)
-        return a_ms + b_ms;
-    return a_ms < b_ms ? a_ms : b_ms;
-}
-
 uint32_t endpoint_rest_timeout_ms(const struct endpoint *endpoint, bool is_silent)
 {
     if (!is_silent)
         return endpoint->idle_timeout_ms;
-    return shorter(endpoint->idle_timeout_ms,
-                   shorter(endpoint->read_timeout_ms, endpoint->request_timeout_ms));
+    return clock_shorter_ms(endpoint->idle_timeout_ms,
+                            clock_shorter_ms(endpoint->read_timeout_ms,
+                                             endpoint->request_timeout_ms));
 }
 
 void endpoint_destroy(struct endpoint *endpoint)

@@ -86,7 +86,7 @@ bool connection_table_has(const struct connection_table *table, int fd)
 
 void connection_table_want_room(struct connection_table *table, size_t below)
 {
-    /* seq_cst: asks, then our caller looks at open. Store buffering.
+    /* seq_cst: asks, then our caller looks at the quota. Store buffering.
      * pairs: connection_table_release() */
     atomic_store_explicit(&table->room_below, below, memory_order_seq_cst);
 }
@@ -126,7 +126,7 @@ static void note_used(struct connection_table *table, size_t end)
 
 void connection_table_hold(struct quota *quota, size_t n)
 {
-    /* relaxed: acceptors alone count up, and they look at it themselves. pairs: none */
+    /* relaxed: whatever counts up has looked whether there is room. pairs: none */
     atomic_fetch_add_explicit(&quota->count, n, memory_order_relaxed);
 }
 
@@ -353,8 +353,6 @@ void connection_leave_crowd(struct connection *conn)
 
 void connection_end_output(struct connection *conn)
 {
-    /* Before the peer learns that it is over: it may come back at once. */
-    connection_leave_crowd(conn);
     conn->ended = true;
     transport_of(conn)->end_output(conn);
 }

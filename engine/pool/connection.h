@@ -176,13 +176,10 @@ struct connection *connection_create_socket(struct connection_table *table, int 
                                             const struct endpoint *endpoint,
                                             struct receiver *receiver);
 
-/*
- * Its peer's address has one connection less. Before it is counted as closed or refused: the parent
- * of a WEIR_FORK child then gives its place to another client. The owner, state RUNNING.
- */
+/* Its peer's address has one connection less, before the peer learns of the end. The owner. */
 void connection_leave_crowd(struct connection *conn);
 
-/* Says FIN, and leaves the crowd; the close is to come. The owner, state RUNNING. */
+/* Says FIN; the close is to come. The owner, state RUNNING. */
 void connection_end_output(struct connection *conn);
 
 /* Closes and lets go. The owner, state RUNNING. Says FIN even if a duplicate of fd is about. */

@@ -134,6 +134,12 @@ struct connection *worker_take_from_batch(struct worker *worker, unsigned i)
 
 /* ------------------------------------------------------------------ running ----------- */
 
+void worker_count_end(struct worker *worker, struct connection *conn)
+{
+    connection_leave_crowd(conn);
+    tally_add(&worker->tally, conn->refused ? TALLY_REFUSED : TALLY_CLOSED, 1);
+}
+
 static void close_connection(struct worker *worker, struct connection *conn)
 {
     struct packet *packet = packet_of(conn);
@@ -144,10 +150,8 @@ static void close_connection(struct worker *worker, struct connection *conn)
         return;
     }
     /* First, so that it's counted once weir_server_close has seen that nobody is left. */
-    if (WEIR_LIKELY(!conn->ended)) {
-        connection_leave_crowd(conn);
-        tally_add(&worker->tally, conn->refused ? TALLY_REFUSED : TALLY_CLOSED, 1);
-    }
+    if (WEIR_LIKELY(!conn->ended))
+        worker_count_end(worker, conn);
     if (WEIR_LIKELY(!packet)) {
         connection_close(&worker->crew->table, conn);
         return;

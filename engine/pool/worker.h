@@ -130,6 +130,12 @@ void worker_tell(struct worker *worker, struct message *message);
 /* Where its worker receives datagrams. NULL: no memory. */
 struct packet_tray *worker_tray(struct worker *worker);
 
+/*
+ * Counts a connection as closed or refused. Before that it leaves the crowd: the parent of a
+ * WEIR_FORK child gives its place to another client as soon as it is counted. The owner, once.
+ */
+void worker_count_end(struct worker *worker, struct connection *conn);
+
 /* Runs the handler of a QUEUED connection that the worker has taken, or receives from a socket. */
 void worker_start(struct worker *worker, struct connection *conn);
 

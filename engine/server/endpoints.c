@@ -1,6 +1,8 @@
 /* endpoints.c - what the options say of each listener, and the endpoints that are made of it. */
 #include "engine/server/server.h"
 
+#include "engine/base/clock.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,18 +160,13 @@ void server_count_in_table(struct weir_server *server)
             connection_table_add_quota(table, &server->listens[i].quota);
 }
 
-static uint32_t shorter(uint32_t a_ms, uint32_t b_ms)
-{
-    return b_ms > 0 && (a_ms == 0 || b_ms < a_ms) ? b_ms : a_ms;
-}
-
 uint32_t server_shortest_rest_ms(const struct weir_server *server)
 {
     uint32_t shortest_ms = endpoint_rest_timeout_ms(&server->submission, true);
 
     /* A silent client may rest no longer than others. */
     for (size_t i = 0; i < server->listens_len; i++)
-        shortest_ms = shorter(shortest_ms,
-                              endpoint_rest_timeout_ms(&server->listens[i].like, true));
+        shortest_ms = clock_shorter_ms(shortest_ms,
+                                       endpoint_rest_timeout_ms(&server->listens[i].like, true));
     return shortest_ms;
 }

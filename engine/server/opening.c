@@ -277,12 +277,11 @@ static int join_group(struct weir_server *server)
 
 /* What serving opens beside connections: a pool's or a child's own sets, eventfds and timers. */
 #define DESCRIPTORS_OF_SERVING 12
-#define DESCRIPTORS_PER_WORKER 2
 
 /* A child that is followed by another one is there for a while beside it: pidfds and wires. */
 #define DESCRIPTORS_PER_PROCESS 4
 
-/* So many descriptors are asked for at a time. */
+/* One poll(2) asks for this many descriptors. */
 #define DESCRIPTORS_A_TIME 256
 
 /* What is not open yet. The parent of WEIR_FORK has one descriptor a client, as all others have. */
@@ -292,7 +291,7 @@ static uint64_t descriptors_to_come(const struct weir_options *options)
     uint64_t sum = DESCRIPTORS_OF_SERVING;
 
     if (pool)
-        sum += (uint64_t)options->workers * DESCRIPTORS_PER_WORKER;
+        sum += (uint64_t)options->workers * OPTIONS_WORKER_DESCRIPTORS;
     if (options->concurrency == WEIR_PREFORK)
         sum += (uint64_t)options->processes * DESCRIPTORS_PER_PROCESS;
     return sum;

@@ -17,7 +17,6 @@
 
 /* Descriptors that are not connections: the standard streams, sets, eventfds; and listeners. */
 #define DESCRIPTORS_ASIDE 6
-#define DESCRIPTORS_PER_WORKER 2
 #define DESCRIPTORS_PER_ACCEPTOR 3
 
 /* And a margin for files of the program's and for weir_poll: this, or an eighth of what is left. */
@@ -346,7 +345,7 @@ static rlim_t own_descriptors(const struct weir_options *options)
 {
     bool pool = options->concurrency == WEIR_POOL || options->concurrency == WEIR_PREFORK;
 
-    return DESCRIPTORS_ASIDE + (pool ? options->workers : 1) * DESCRIPTORS_PER_WORKER +
+    return DESCRIPTORS_ASIDE + (pool ? options->workers : 1) * OPTIONS_WORKER_DESCRIPTORS +
            options->acceptors * (DESCRIPTORS_PER_ACCEPTOR + options_listens(options));
 }
 

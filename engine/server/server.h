@@ -17,9 +17,9 @@
  *   process.c, before fork returns makes the locks anew (server_begin_in_child), and nothing else
  *   the program, with a copy of what another process serves (server_is_copy) or may be going to
  *   (server_is_anothers)          reads options and the tallies of acceptors and pool; closes the
- *                                 copy's descriptors of listeners (closing.c's let_go); frees it
- *                                 only if nobody has served it. Never the table's connections, the
- *                                 mixin, threads, or an eventfd: that orders the other about
+ *                                 copy's descriptors of listeners (closing.c's let_copy_go); frees
+ *                                 it only if nobody has served it. Never the table's connections,
+ *                                 the mixin, threads, or an eventfd: that orders the other about
  *   a child of WEIR_FORK          has it all, on its one thread, but what accepts, which
  *                                 server_leave_to_parent closes
  *   a child of WEIR_PREFORK       builds pool, mixin and acceptors anew (child.c); of the parent's

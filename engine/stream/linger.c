@@ -83,7 +83,6 @@ static bool is_over(const struct lingering *lingering, uint64_t now_ms)
 void request_linger(struct weir_request *req)
 {
     struct lingering lingering = { .req = req, .much = req->wfile.sent > FIRST_WINDOW };
-    struct worker *worker = req->task->worker;
     uint64_t now_ms = 0, until_ms = 0;
     uint32_t look_ms = 1;
     int r = 0;
@@ -91,8 +90,7 @@ void request_linger(struct weir_request *req)
     if (WEIR_LIKELY(!may_lose(req)) || !may_wait(req->task))
         return;
     /* A client that sees the end may come again at once, and must find that it has left. */
-    connection_leave_crowd(req->conn);
-    tally_add(&worker->tally, TALLY_CLOSED, 1);
+    worker_count_end(req->task->worker, req->conn);
     connection_end_output(req->conn);
     while ((r == 0 || r == -ETIMEDOUT) && discard(&lingering)) {
         now_ms = clock_ms();
