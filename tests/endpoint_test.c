@@ -420,6 +420,18 @@ static void a_full_server_lets_in_by_a_listener_with_a_limit_of_its_own(void **s
     }
 }
 
+/* Two addresses share one place: a client of the one keeps out a client of the other. */
+static void the_second_waits_for_the_first(struct weir_server *server, size_t first, size_t second)
+{
+    int inside = occupy(server, first);
+    int outside = wait_in_the_backlog(server, second);
+
+    SUPPORT_AWAIT(server, full, > 0);
+    assert_true(support_is_silent(outside));
+    leave(inside);
+    support_expect_last(outside, "wait\n");
+}
+
 static void listeners_without_a_limit_of_their_own_share_the_servers(void **state)
 {
     const struct weir_listen listeners[] = {
@@ -427,17 +439,11 @@ static void listeners_without_a_limit_of_their_own_share_the_servers(void **stat
         { .address = "tcp://127.0.0.1:0" }, { .address = support_abstract("shared") },
     };
     struct weir_server *server;
-    int inside, outside;
 
     (void)state;
     way = ways;
     server = start(listeners, 3, one_at_a_time());
-    inside = occupy(server, 1);
-    outside = wait_in_the_backlog(server, 2);
-    SUPPORT_AWAIT(server, full, > 0);
-    assert_true(support_is_silent(outside));
-    leave(inside);
-    support_expect_last(outside, "wait\n");
+    the_second_waits_for_the_first(server, 1, 2);
     weir_server_destroy(server);
 }
 
@@ -449,19 +455,12 @@ static void the_addresses_of_a_name_share_its_limit(void **state)
     };
     struct weir_server *server;
     char uri[WEIR_ADDRESS_SIZE];
-    int inside, outside;
 
     (void)state;
     way = ways;
     server = start(listeners, 1, OPTIONS(.user = NULL));
-    if (weir_server_address(server, 1, uri, sizeof(uri)) > 0) {
-        inside = occupy(server, 0);
-        outside = wait_in_the_backlog(server, 1);
-        SUPPORT_AWAIT(server, full, > 0);
-        assert_true(support_is_silent(outside));
-        leave(inside);
-        support_expect_last(outside, "wait\n");
-    }
+    if (weir_server_address(server, 1, uri, sizeof(uri)) > 0)
+        the_second_waits_for_the_first(server, 0, 1);
     weir_server_destroy(server);
 }
 

@@ -21,6 +21,9 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import installed
+
 HERE = pathlib.Path(__file__).resolve().parent
 PR_SET_PTRACER = 0x59616d61
 TIMEOUT = 30    # far beyond what is needed, so that a test cannot hang
@@ -45,10 +48,7 @@ def be_debugged_by_anyone():
 class Embed(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        directory = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(directory.cleanup)
-        cls.prefix = pathlib.Path(directory.name)
-        subprocess.run(["tar", "-xf", PACKAGE, "-C", directory.name], check=True)
+        cls.prefix = installed.unpack(cls, PACKAGE)
         cls.pc = read_pc(cls.prefix / "lib/pkgconfig/weir.pc")
 
     def build(self, name, listen, *arguments):

@@ -8,9 +8,11 @@ import pathlib
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import installed
 
 HERE = pathlib.Path(__file__).resolve().parent
 TIMEOUT = 60    # far beyond what is needed, so that a test cannot hang
@@ -20,21 +22,17 @@ SANITIZERS = {
     b"__tsan_init": "-fsanitize=thread",
     b"__ubsan_handle": "-fsanitize=undefined",
 }
-LIBRARIES = ["-lweir", "-lurcu-memb", "-lurcu-common", "-pthread"]
 
 
 class Race(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        directory = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(directory.cleanup)
-        cls.prefix = pathlib.Path(directory.name)
-        subprocess.run(["tar", "-xf", PACKAGE, "-C", directory.name], check=True)
+        cls.prefix = installed.unpack(cls, PACKAGE)
         archive = (cls.prefix / "lib/libweir.a").read_bytes()
         cls.sanitizers = [flag for name, flag in SANITIZERS.items() if name in archive]
         subprocess.run(["cc", "-g", "-Wall", "-Wextra", "-Werror", *cls.sanitizers, HERE / "race.c", "-o",
                         cls.prefix / "race", f"-I{cls.prefix}/include", f"-L{cls.prefix}/lib",
-                        *LIBRARIES], check=True)
+                        *installed.libraries(cls.prefix)], check=True)
 
     def serve(self, how):
         """Starts the server; returns its clients."""

@@ -16,8 +16,10 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import installed
 
 HERE = pathlib.Path(__file__).resolve().parent
 TIMEOUT = 30    # far beyond what is needed, so that a test cannot hang
@@ -41,12 +43,8 @@ def ways():
 class Header(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        directory = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(directory.cleanup)
-        cls.prefix = pathlib.Path(directory.name)
-        subprocess.run(["tar", "-xf", PACKAGE, "-C", directory.name], check=True)
-        pc = (cls.prefix / "lib/pkgconfig/weir.pc").read_text()
-        cls.libraries = re.search(r"^Libs: \S+ (.*)$", pc, re.MULTILINE).group(1).split()
+        cls.prefix = installed.unpack(cls, PACKAGE)
+        cls.libraries = installed.libraries(cls.prefix)
 
     def build(self, language, compiler, standard):
         program = self.prefix / f"{compiler}-{standard}"
