@@ -773,6 +773,72 @@ static void a_listener_counts_the_connections_of_an_address_by_itself(void **sta
     }
 }
 
+static const struct way *fork_way(void)
+{
+    const struct way *found = ways;
+
+    while (found->concurrency != WEIR_FORK)
+        found++;
+    return found;
+}
+
+/* A listener's own places come on top of max_children, and so do its clients in the crowd. */
+static void children_besides_max_children_are_counted_by_address_too(void **state)
+{
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0", .max_connections = 6, .max_per_address = 100 },
+    };
+    struct weir_server *server;
+    int inside[6];
+
+    (void)state;
+    way = fork_way();
+    server = start(listeners, 1, OPTIONS(.max_children = 1));
+    for (int i = 0; i < 6; i++)
+        inside[i] = occupy(server, 0);
+    assert_int_equal(support_stats(server).no_memory, 0);
+    for (int i = 0; i < 6; i++)
+        leave(inside[i]);
+    weir_server_destroy(server);
+}
+
+#define HAMMERS 3
+#define BLOWS 300
+
+/* Whoever is refused comes again: its address has its limit until a child is seen to be done. */
+static void *hammer(void *server)
+{
+    char answer[8];
+
+    for (int i = 0; i < BLOWS; i++) {
+        int fd = support_ask(server, 0, "x\n");
+
+        support_read_all(fd, answer, sizeof(answer));
+        close(fd);
+    }
+    return NULL;
+}
+
+/* The parent gives a place away once a child has counted its connection as closed. */
+static void a_child_that_ends_takes_no_place_again(void **state)
+{
+    const struct weir_listen listeners[] = { { .address = "tcp://127.0.0.1:0" } };
+    struct weir_server *server;
+    pthread_t threads[HAMMERS];
+
+    (void)state;
+    way = fork_way();
+    server = start(listeners, 1, OPTIONS(.max_children = HAMMERS + 1, .max_per_address = 2));
+    for (int i = 0; i < HAMMERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, hammer, server), 0);
+    for (int i = 0; i < HAMMERS; i++)
+        pthread_join(threads[i], NULL);
+    SUPPORT_AWAIT(server, active, == 0);
+    assert_int_equal(support_stats(server).no_memory, 0);
+    assert_so_many_get_in(server, 0, 2);
+    weir_server_destroy(server);
+}
+
 /* ------------------------------------------------------------------ sockets ----------- */
 
 static int tell_nodelay(struct weir_request *req)
@@ -1004,6 +1070,8 @@ int main(void)
         TEST(datagrams_are_asked_for_by_their_listeners_rules),
         TEST(bad_rules_of_a_listener_are_refused),
         TEST(a_listener_counts_the_connections_of_an_address_by_itself),
+        TEST(children_besides_max_children_are_counted_by_address_too),
+        TEST(a_child_that_ends_takes_no_place_again),
         TEST(a_listener_chooses_whether_nagles_algorithm_delays),
         TEST(a_listener_has_a_backlog_of_its_own),
         TEST(places_of_a_listeners_own_are_kept_where_descriptors_are_few),
