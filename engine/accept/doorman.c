@@ -145,15 +145,15 @@ static bool is_there_room(const struct doorman *doorman)
 
 static void wait_for_room(const struct doorman *doorman, int timeout_ms)
 {
-    struct crew *crew = &doorman->acceptors->pool->crew;
+    struct pool *pool = doorman->acceptors->pool;
 
     if (timeout_ms < 0 || timeout_ms > ACCEPTOR_REST_MS)
         timeout_ms = ACCEPTOR_REST_MS;
-    connection_table_want_room(&crew->table, SIZE_MAX);
+    pool_want_room(pool);
     /* One that was closed just before we asked told nobody. */
     if (!is_there_room(doorman))
-        wait_for(doorman, crew->table.room_fd, timeout_ms);
-    sys_eventfd_clear(crew->table.room_fd);
+        wait_for(doorman, pool_room_fd(pool), timeout_ms);
+    sys_eventfd_clear(pool_room_fd(pool));
 }
 
 int doorman_serve_one(struct doorman *doorman, uint32_t timeout_ms)

@@ -242,7 +242,7 @@ static int check_room_for_a_client(struct weir_server *server)
     int r;
 
     if (!server->mixin->accepts_here || !has_stream_listener(server) ||
-        connection_table_count(&server->pool->crew.table) > 0)
+        pool_open_count(server->pool) > 0)
         return 0;
     r = server->mixin->prepare(server->mixin);
     if (r < 0)
