@@ -25,6 +25,7 @@ static struct board {
     _Atomic bool addressed;         /* it is written */
     _Atomic pid_t survivor;         /* all others die when they are to accept; 0: nobody does */
     _Atomic bool forks_stop;        /* whoever is forked is stopped at once */
+    _Atomic pid_t short_of_memory;  /* it can accept nobody; 0: all can */
 } *board;
 
 static struct gate gate;            /* an eventfd: children share it */
@@ -42,6 +43,10 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
 
     if (survivor != 0 && survivor != getpid())
         raise(SIGKILL);
+    if (board->short_of_memory == getpid()) {
+        errno = ENOMEM;
+        return -1;
+    }
     return __real_accept4(fd, address, len, flags);
 }
 
@@ -92,6 +97,24 @@ static void note_death(struct weir_server *server, const struct weir_failure *fa
         errors++;
 }
 
+/* Has all descriptors that the child may have, until the gate is open. */
+static int hoard_descriptors(void)
+{
+    int fds[64];
+    size_t len = 0;
+
+    support_leave_descriptors(32);
+    while (len < sizeof(fds) / sizeof(fds[0]) && (fds[len] = dup(STDIN_FILENO)) >= 0)
+        len++;
+    if (len == sizeof(fds) / sizeof(fds[0]))
+        return -EPROTO;
+    board->inside++;
+    gate_pass(&gate);
+    while (len > 0)
+        close(fds[--len]);
+    return 0;
+}
+
 static int answer(struct weir_request *req, char question)
 {
     switch (question) {
@@ -107,6 +130,10 @@ static int answer(struct weir_request *req, char question)
         board->inside--;
         weir_printf(req, "passed\n");
         return 0;
+    case 'h':
+        weir_printf(req, "%d\n", (int)getpid());
+        weir_flush(req);
+        return hoard_descriptors();
     case 'd':
         return kill(getpid(), SIGKILL);
     case 'e':
@@ -226,6 +253,45 @@ static void a_client_for_whom_the_dead_was_called_is_served_by_another(void **st
     while (told < 2)
         assert_int_equal(child_of(server), survivor);
     board->survivor = 0;
+    finish(server);
+}
+
+/* Returns once a client has been served by the first child, and another by the second. */
+static void expect_both_serve(struct weir_server *server, pid_t first)
+{
+    SUPPORT_UNTIL(child_of(server) == first);
+    SUPPORT_UNTIL(child_of(server) != first);
+}
+
+/* Nobody comes behind a client, for whom the other child would be called. */
+static void who_has_no_descriptors_leaves_clients_to_the_others(void **state)
+{
+    struct weir_server *server = START(.processes = 2);
+    int fd = support_ask(server, 0, "hoard\n");
+    pid_t hoarder = number_from(fd);
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    for (int i = 0; i < 50 || support_stats(server).accept_errors == 0; i++)
+        assert_int_not_equal(child_of(server), hoarder);
+    gate_open(&gate);
+    support_expect_last(fd, "");
+    expect_both_serve(server, hoarder);
+    finish(server);
+}
+
+/* It stands in line again and again, for nothing tells it whether there is memory. */
+static void who_has_no_memory_leaves_clients_to_the_others(void **state)
+{
+    struct weir_server *server = START(.processes = 2);
+    pid_t poor = child_of(server);
+
+    (void)state;
+    board->short_of_memory = poor;
+    while (support_stats(server).accept_errors < 3)
+        assert_int_not_equal(child_of(server), poor);
+    board->short_of_memory = 0;
+    expect_both_serve(server, poor);
     finish(server);
 }
 
@@ -666,6 +732,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(children_end_with_their_parent, begin, end_program),
         TEST(children_take_turns_at_the_clients),
         TEST(who_has_no_room_leaves_clients_to_the_others),
+        TEST(who_has_no_descriptors_leaves_clients_to_the_others),
+        TEST(who_has_no_memory_leaves_clients_to_the_others),
         TEST(a_client_for_whom_the_dead_was_called_is_served_by_another),
         TEST(counts_are_summed_and_outlive_the_children),
         TEST(what_has_to_be_accepted_here_is_refused),

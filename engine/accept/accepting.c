@@ -179,12 +179,16 @@ static int accept_one(struct acceptor *acceptor, const struct listening *listeni
 /* Nothing more from this listener: there is no more, or for the time being it can't be had. */
 static void break_off(struct acceptor *acceptor, struct listening *listening, int error)
 {
-    if (error == -EAGAIN || !listening_has_waiting(listening))
+    if (error == -EAGAIN || !listening_has_waiting(listening)) {
         listening_run_dry(listening);
-    else if (error == -EUSERS)
+    } else if (error == -EUSERS) {
         acceptor_rest_while_full(acceptor, listening->endpoint);
-    else
+    } else {
         acceptor_rest_for_shortage(acceptor, listening->endpoint, error);
+        /* This process alone may have been called for who waits there. */
+        if (listening->shared)
+            sys_eventfd_signal(acceptor->config->others_fd);
+    }
 }
 
 unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *listening)

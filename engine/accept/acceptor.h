@@ -39,6 +39,7 @@ struct acceptor_config {
     struct admission admission;
     struct mixin *mixin;        /* serves what is accepted */
     bool shared;                /* other processes accept from the same listeners */
+    int others_fd;              /* shared: eventfd that has all of them look for clients */
     struct housekeeping_config housekeeping;
 };
 

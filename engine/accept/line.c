@@ -1,19 +1,39 @@
 /*
  * line.c - the shared listeners of a child of WEIR_PREFORK: when it stands in line for their
- * clients. A child without room leaves the line before it is called, for it can't pass the call on.
+ * clients. A child without room leaves the line before it is called, and one that could accept
+ * nobody stays out of it. What a child lacks it may only notice when it has been called: then it
+ * has the parent tell the others to look (break_off).
  */
 #include "engine/accept/acceptor_parts.h"
 
 #include "engine/base/clock.h"
+#include "engine/base/sys.h"
+
+/* 0, or -errno. It asks for descriptors only when it has lacked something since its last client. */
+static int stand_in_line(const struct acceptor *acceptor, struct listening *listening)
+{
+    int r = acceptor->complained ? sys_check_descriptors() : 0;
+
+    return r < 0 ? r : listening_stand_in_line(listening);
+}
+
+/* Idle connections make room for a client that waits, not for one that may come. */
+static void stay_out_of_line(struct acceptor *acceptor, struct listening *listening, int error)
+{
+    if (listening_has_waiting(listening))
+        acceptor_rest_for_shortage(acceptor, listening->endpoint, error);
+    else
+        listening_rest(listening, clock_ms() + ACCEPTOR_REST_MS);
+}
 
 void acceptor_stand_in_lines(struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++) {
         struct listening *listening = &acceptor->listening[i];
-        int r = listening->state == LISTENING_ASIDE ? listening_stand_in_line(listening) : 0;
+        int r = listening->state == LISTENING_ASIDE ? stand_in_line(acceptor, listening) : 0;
 
         if (r < 0)
-            acceptor_rest_for_shortage(acceptor, listening->endpoint, r);
+            stay_out_of_line(acceptor, listening, r);
     }
 }
 

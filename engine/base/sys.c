@@ -230,6 +230,14 @@ LEAF void sys_eventfd_clear(int fd)
     while (n < 0 && errno == EINTR);
 }
 
+int sys_check_descriptors(void)
+{
+    int fd = sys_eventfd();
+
+    sys_close(fd);
+    return fd < 0 ? fd : 0;
+}
+
 LEAF int sys_poll(struct pollfd *fds, unsigned len, int timeout_ms)
 {
     uint64_t start = clock_ms();

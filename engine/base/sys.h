@@ -120,6 +120,9 @@ int sys_eventfd(void);
 void sys_eventfd_signal(int fd);
 void sys_eventfd_clear(int fd);
 
+/* Returns 0 if one more descriptor could be had just now, or -errno. */
+int sys_check_descriptors(void);
+
 /* The events (POLLIN ...) that came, 0 when timeout_ms has passed (-1: never), or -errno. */
 int sys_poll_one(int fd, short events, int timeout_ms);
 

@@ -76,7 +76,8 @@ void mixin_destroy(struct mixin *mixin);
 
 /* What prefork.c does with the server in a new child, in this order. */
 struct child_calls {
-    int (*become)(struct weir_server *server, unsigned number); /* a pool's: 0 or -errno */
+    /* A pool's: 0 or -errno. others_fd: eventfd that has all children look for clients. */
+    int (*become)(struct weir_server *server, unsigned number, int others_fd);
     int (*begin)(struct weir_server *server);   /* what accepting takes: 0 or -errno */
     void (*accept)(struct weir_server *server); /* until stop */
     void (*drain)(struct weir_server *server);  /* until nothing is left open */

@@ -61,7 +61,7 @@ struct prefork {
     struct mixin_config config;
     int answer_fd;                  /* these are eventfds. A child has answered */
     int said_fd;                    /* a child accepts now, or has stopped */
-    int wake_fd;                    /* outdated was set */
+    int wake_fd;                    /* outdated was set, or a child could accept nobody */
     int parent_fd;                  /* the parent's own pidfd, of its last serving */
     uint64_t pause_ms;              /* before the next fork; 0: the last to die was not young */
     bool beginning;                 /* begin alone tells of a child that dies */
@@ -138,7 +138,6 @@ static void leave_the_others_in_child(const struct prefork *prefork)
         wire_close(&other->wire);
     }
     children_leave_in_child(&prefork->children);
-    sys_close(prefork->wake_fd);
 }
 
 static _Noreturn void serve_in_child(const struct prefork *prefork, const struct forked *self)
@@ -146,7 +145,7 @@ static _Noreturn void serve_in_child(const struct prefork *prefork, const struct
     leave_the_others_in_child(prefork);
     prefork_child_main(&(const struct prefork_child){
         .config = &prefork->config, .wire = self->wire, .number = self->number,
-        .parent_fd = prefork->parent_fd,
+        .parent_fd = prefork->parent_fd, .others_fd = prefork->wake_fd,
     });
 }
 
@@ -332,9 +331,10 @@ static void note_death(struct prefork *prefork, const struct forked *forked, int
 }
 
 /*
- * The dead child may have been called for a client that it has not accepted, and nobody else was.
+ * A child that has died, or could accept nobody, may have been called for a client, and nobody else
+ * was. The kernel would not call another before the next client comes.
  */
-static void have_all_look_locked(struct prefork *prefork)
+static void have_all_look_locked(const struct prefork *prefork)
 {
     for (struct forked *forked = prefork->list; forked; forked = forked->next)
         wire_order_look(&forked->wire);
@@ -366,12 +366,20 @@ static void reap_child(struct prefork *prefork, struct forked *forked)
     connection_table_return(&prefork->config.crew->table, prefork->config.quota, 1);
 }
 
+static void note_wake(struct prefork *prefork)
+{
+    sys_eventfd_clear(prefork->wake_fd);
+    pthread_mutex_lock(&prefork->lock);
+    have_all_look_locked(prefork);
+    pthread_mutex_unlock(&prefork->lock);
+}
+
 static void note_event(void *arg, uint64_t token)
 {
     struct prefork *prefork = arg;
 
     if (token == TOKEN_WAKE)
-        sys_eventfd_clear(prefork->wake_fd);
+        note_wake(prefork);
     else
         reap_child(prefork, (struct forked *)(uintptr_t)token);
 }

@@ -87,7 +87,7 @@ static int begin(const struct prefork_child *child, struct guard *guard, pthread
     int r = guard->done_fd;
 
     if (r >= 0)
-        r = calls->become(child->config->server, child->number);
+        r = calls->become(child->config->server, child->number, child->others_fd);
     if (r == 0)
         r = thread_start(ret_thread, -1, guard_main, guard);
     return r == 0 ? calls->begin(child->config->server) : r;

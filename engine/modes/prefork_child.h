@@ -17,6 +17,7 @@ struct prefork_child {
     struct wire wire;           /* its own */
     unsigned number;            /* from 0; the child that replaces it has the same */
     int parent_fd;              /* a pidfd of the parent */
+    int others_fd;              /* eventfd: the parent is to have all children look for clients */
 };
 
 /* Serves until the parent orders it to stop, has the handlers end, and ends the process. */

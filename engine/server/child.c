@@ -71,7 +71,7 @@ static int inherit_listeners(struct weir_server *server)
  * From here on it is a server of a pool. What it was stays as it is, for it holds the descriptors
  * that stop and cancel the parent. Rules and addresses are as they were in the parent.
  */
-static int become_pool(struct weir_server *server, unsigned number)
+static int become_pool(struct weir_server *server, unsigned number, int others_fd)
 {
     int r;
 
@@ -90,6 +90,7 @@ static int become_pool(struct weir_server *server, unsigned number)
         return r;
     server_fill_in_shared(server);
     server->acceptor_config.shared = true;
+    server->acceptor_config.others_fd = others_fd;
     r = server_create_mixin(server);
     if (r == 0)
         r = server_create_acceptors(server);

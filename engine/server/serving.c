@@ -238,18 +238,13 @@ static bool has_stream_listener(const struct weir_server *server)
  */
 static int check_room_for_a_client(struct weir_server *server)
 {
-    int fd;
     int r;
 
     if (!server->mixin->accepts_here || !has_stream_listener(server) ||
         pool_open_count(server->pool) > 0)
         return 0;
     r = server->mixin->prepare(server->mixin);
-    if (r < 0)
-        return r;
-    fd = sys_eventfd();
-    sys_close(fd);
-    return fd < 0 ? fd : 0;
+    return r < 0 ? r : sys_check_descriptors();
 }
 
 /* What begin_accepting has begun, for who does not run the first acceptor after all. */
