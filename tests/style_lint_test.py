@@ -98,6 +98,17 @@ class StyleLint(unittest.TestCase):
         self.expect_nothing("tools/x.c", deep(4))
         self.expect_nothing("tools/x.c", deep(4).replace("(1)", "(f(&(int[]){ 1 }, (int[]){ 2 }))"))
 
+    def test_static_functions_of_the_same_name_in_two_files(self):
+        one = "static int f(int x)\n{\n}\n"
+        other = "/* Another. */\nstatic __attribute__((cold)) void\nf(void)\n{\n}\n"
+        self.expect_nothing("tools/x.c", one)
+        self.expect_nothing("tools/x.c", one + "#ifdef X\n" + one + "#endif\n")
+        self.assertEqual(self.lint({"tests/x.c": one, "tools/y.c": one}), ([], 0))
+        said, status = self.lint({"engine/net/a.c": one, "handlers/http/b.c": other})
+        self.assertEqual(status, 1)
+        self.assertEqual(
+            said, ["handlers/http/b.c:2: f() is a static function of engine/net/a.c, too"])
+
     def test_its_own_header_is_not_first(self):
         self.expect("engine/pool/x.c", "#include <errno.h>\n", 1, "engine/pool/x.h")
         self.expect("engine/pool/x.c", "int x;\n", 1, "engine/pool/x.h")

@@ -7,6 +7,8 @@ C and C++:        at most 100 columns, functions of at most 60 lines. x.c includ
                   or all <system>.
 C:                blocks at most 4 deep. An initialiser on one line is none.
 engine/:          a folder includes itself and the floors below it. No circle of #include lines.
+engine/, handlers/http/, tools/: no two files have a static function of the same name, so that a
+                  breakpoint on it is on one line.
 handlers/:        of engine/ nothing but weir.h.
 
 Usage: style_lint.py [FOLDER]       default: the source tree that this tools/ folder is in
@@ -28,6 +30,9 @@ TEXT = C | {"", ".bzl", ".md", ".pc", ".pml", ".py", ".txt"}    # "": BUILD file
 DATA = "tests/http_cases/"
 
 INCLUDE = re.compile(r'#include ([<"])([^>"]+)[>"]')
+ATTRIBUTE = re.compile(r"__attribute__\(\(.*?\)\)\s", re.DOTALL)
+STATIC = re.compile(r"^static [^;={}]*?\b(\w+)\([^;={}]*\)\n\{", re.MULTILINE)
+ONE_PROGRAM = ("engine/", "handlers/http/", "tools/")
 INITIALISER = re.compile(r"\{[^{};]*\}")
 # Comments and literals, which may contain braces.
 NOT_CODE = re.compile(
@@ -158,6 +163,15 @@ def complaints(name, text, top):
         yield from about_a_folder(name)
 
 
+def same_names(statics):
+    """statics: the name of a static function to the files and lines that define it."""
+    for function, places in statics.items():
+        first = places[0][0]
+        for name, line in places[1:]:
+            if name != first:       # else two of which the preprocessor takes one
+                yield name, line, f"{function}() is a static function of {first}, too"
+
+
 def circles(includes):
     """includes: file to the files it includes. Yields each include that closes a circle."""
     done = set()
@@ -190,6 +204,7 @@ def files(top):
 def lint(top):
     """Yields name, line and what is to be mended."""
     includes = {}
+    statics = {}
     for name, path in files(top):
         text = path.read_text(encoding="utf-8")
         for line, what in complaints(name, text, top):
@@ -197,6 +212,12 @@ def lint(top):
         if name.startswith("engine/"):
             blocks = include_blocks(text.split("\n"))
             includes[name] = [included for block in blocks for _, _, included in block]
+        if name.startswith(ONE_PROGRAM) and path.suffix == ".c":
+            bare = ATTRIBUTE.sub(blank, NOT_CODE.sub(blank, text))
+            for match in STATIC.finditer(bare):
+                line = text.count("\n", 0, match.start()) + 1
+                statics.setdefault(match.group(1), []).append((name, line))
+    yield from same_names(statics)
     for name, way in circles(includes):
         yield name, 1, "a circle of #include: " + " ".join(way)
 

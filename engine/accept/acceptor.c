@@ -24,7 +24,7 @@ WEIR_NOINLINE const struct acceptor *acceptor_self(void)
 
 /* ------------------------------------------------------------------ begin and end ------- */
 
-static int watch(struct acceptor *acceptor, int fd, uint32_t events, uint64_t token)
+static int watch_fd(struct acceptor *acceptor, int fd, uint32_t events, uint64_t token)
 {
     return sys_epoll_ctl(acceptor->epoll_fd, EPOLL_CTL_ADD, fd, events, token);
 }
@@ -32,16 +32,16 @@ static int watch(struct acceptor *acceptor, int fd, uint32_t events, uint64_t to
 static int watch_all(struct acceptor *acceptor)
 {
     const struct mixin *mixin = acceptor->config->mixin;
-    int r = watch(acceptor, acceptor->stop_fd, EPOLLIN, TOKEN_STOP);
+    int r = watch_fd(acceptor, acceptor->stop_fd, EPOLLIN, TOKEN_STOP);
 
     if (r == 0)
-        r = watch(acceptor, acceptor->call_fd, EPOLLIN | EPOLLET, TOKEN_CALL);
+        r = watch_fd(acceptor, acceptor->call_fd, EPOLLIN | EPOLLET, TOKEN_CALL);
     if (r == 0)
-        r = watch(acceptor, pool_room_fd(acceptor->pool), EPOLLIN | EPOLLET, TOKEN_ROOM);
+        r = watch_fd(acceptor, pool_room_fd(acceptor->pool), EPOLLIN | EPOLLET, TOKEN_ROOM);
     if (r == 0 && acceptor->first)
-        r = watch(acceptor, pool_watch_fd(acceptor->pool), EPOLLIN | EPOLLET, TOKEN_WATCH);
+        r = watch_fd(acceptor, pool_watch_fd(acceptor->pool), EPOLLIN | EPOLLET, TOKEN_WATCH);
     if (r == 0 && acceptor->first && mixin->ended_fd >= 0)
-        r = watch(acceptor, mixin->ended_fd, EPOLLIN, TOKEN_ENDED);
+        r = watch_fd(acceptor, mixin->ended_fd, EPOLLIN, TOKEN_ENDED);
     return r;
 }
 
@@ -250,7 +250,7 @@ static void look_at_shared(struct acceptor *acceptor)
             listening_call(&acceptor->listening[i]);
 }
 
-static void note_event(struct acceptor *acceptor, uint64_t token)
+static void note_acceptor_event(struct acceptor *acceptor, uint64_t token)
 {
     switch (token) {
     case TOKEN_STOP:
@@ -291,7 +291,7 @@ static void accept_until_stopped(struct acceptor *acceptor)
         n = sys_epoll_wait(acceptor->epoll_fd, events, EVENTS_MAX,
                            until_next_duty_ms(acceptor, now_ms));
         for (int i = 0; i < n; i++)
-            note_event(acceptor, events[i].data.u64);
+            note_acceptor_event(acceptor, events[i].data.u64);
         /* What is ready when the stop is seen is not served any more (bpo-35017): the next run
          * does that, and gets no second edge for it. */
         if (is_stopping(acceptor))

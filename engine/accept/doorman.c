@@ -94,7 +94,7 @@ static int next_waiting(const struct doorman *doorman, uint64_t *ret_token)
     return n;
 }
 
-static struct quota *quota_of(const struct doorman *doorman, uint64_t token)
+static struct quota *quota_of_token(const struct doorman *doorman, uint64_t token)
 {
     const struct acceptor *acceptor = &doorman->acceptors[token >> 32];
 
@@ -121,9 +121,9 @@ static int serve_next(struct doorman *doorman)
 
         if (n <= 0)
             return n < 0 ? n : none;
-        if (!quota_is_used_up(quota_of(doorman, token)))
+        if (!quota_is_used_up(quota_of_token(doorman, token)))
             return acceptor_admit_one(&doorman->acceptors[token >> 32], (uint32_t)token);
-        room_make(&doorman->acceptors->pool->crew, quota_of(doorman, token));
+        room_make(&doorman->acceptors->pool->crew, quota_of_token(doorman, token));
         none = -EUSERS;
     }
     return none;
@@ -143,7 +143,7 @@ static bool is_there_room(const struct doorman *doorman)
     return false;
 }
 
-static void wait_for_room(const struct doorman *doorman, int timeout_ms)
+static void wait_for_place(const struct doorman *doorman, int timeout_ms)
 {
     struct pool *pool = doorman->acceptors->pool;
 
@@ -167,7 +167,7 @@ int doorman_serve_one(struct doorman *doorman, uint32_t timeout_ms)
         wait_for(doorman, doorman->fd, left_ms);
         r = serve_next(doorman);
         if (r == -EUSERS)
-            wait_for_room(doorman, left_ms);
+            wait_for_place(doorman, left_ms);
     } while ((r == -EAGAIN || r == -EUSERS) && left_ms != 0);
     reclaim_thread_fini();
     return r == -EAGAIN || r == -EUSERS ? 0 : r;

@@ -387,7 +387,7 @@ static void share_counts(void)
 
 static void end_with_program(void);
 
-static void init(void)
+static void init_log(void)
 {
     init_conditions();
     share_counts();
@@ -435,7 +435,7 @@ static void end_with_program(void)
 
 void weir_set_log(void (*log)(void *arg, const char *line), void *arg)
 {
-    pthread_once(&once, init);
+    pthread_once(&once, init_log);
     pthread_mutex_lock(&lock);
     set_hook_locked((struct log_hook){ .log = log, .arg = arg }, CLOCK_NEVER);
     pthread_mutex_unlock(&lock);
@@ -450,7 +450,7 @@ void log_alone(void)
 
 void log_open(void)
 {
-    pthread_once(&once, init);
+    pthread_once(&once, init_log);
     pthread_mutex_lock(&lock);
     users++;
     pthread_mutex_unlock(&lock);

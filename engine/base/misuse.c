@@ -40,19 +40,19 @@ bool misuse_read_environment(void)
     return wanted;
 }
 
-static size_t place_of(const void *req, size_t i)
+static size_t nth_place(const void *req, size_t i)
 {
     return (size_t)((uint64_t)(uintptr_t)req * UINT64_C(0x9e3779b97f4a7c15) >> 48) + i;
 }
 
 /* Puts `to` where `from` was. Returns false if `from` was in none of the places. */
-static bool replace(const void *req, const void *from, const void *to)
+static bool swap_entry(const void *req, const void *from, const void *to)
 {
     for (size_t i = 0; i < TRIES; i++) {
         const void *was = from;
 
         /* relaxed: an address, and nothing behind it. pairs: none */
-        if (atomic_compare_exchange_strong_explicit(&places[place_of(req, i) % PLACES], &was, to,
+        if (atomic_compare_exchange_strong_explicit(&places[nth_place(req, i) % PLACES], &was, to,
                                                     memory_order_relaxed, memory_order_relaxed))
             return true;
     }
@@ -61,20 +61,20 @@ static bool replace(const void *req, const void *from, const void *to)
 
 void misuse_note_begin(const void *req)
 {
-    if (!replace(req, NULL, req))
+    if (!swap_entry(req, NULL, req))
         /* relaxed: as above. pairs: none */
         atomic_store_explicit(&is_full, true, memory_order_relaxed);
 }
 
 void misuse_note_end(const void *req)
 {
-    replace(req, req, NULL);
+    swap_entry(req, req, NULL);
 }
 
 bool misuse_has_ended(const void *req)
 {
     /* relaxed: as above. pairs: none */
-    return !replace(req, req, req) && !atomic_load_explicit(&is_full, memory_order_relaxed);
+    return !swap_entry(req, req, req) && !atomic_load_explicit(&is_full, memory_order_relaxed);
 }
 
 void misuse_die(const char *format, ...)

@@ -42,7 +42,7 @@ static int look_up_group(const char *name, char *entry, uint32_t *ret_id, bool *
 }
 
 /* A name that is a number stands for it. But 2^32 - 1 means "unchanged" to chown(2). */
-static bool is_number(const char *text, uint32_t *ret)
+static bool is_id_number(const char *text, uint32_t *ret)
 {
     uint64_t n = 0;
 
@@ -73,7 +73,7 @@ static int find(look_up_fn *look_up, const char *kind, const char *name, uint32_
     int r = entry ? look_up(name, entry, ret_id, &found) : -ENOMEM;
 
     free(entry);
-    if (found || is_number(name, ret_id))
+    if (found || is_id_number(name, ret_id))
         return 0;
     if (means_missing(r))
         return why_refuse(subject, -EINVAL, "there is no %s '%s'", kind, name);

@@ -33,7 +33,7 @@ struct place {
 };
 
 /* For deadlines later than now only. */
-static struct place place_of(const struct timer_wheel *wheel, uint64_t deadline_ms)
+static struct place place_in_wheel(const struct timer_wheel *wheel, uint64_t deadline_ms)
 {
     unsigned highest_bit = 63 - (unsigned)__builtin_clzll(wheel->now_ms ^ deadline_ms);
     unsigned level = highest_bit / DIGIT_BITS;
@@ -78,7 +78,7 @@ static void put_in_place(struct timer_wheel *wheel, struct timer *timer)
         push(&wheel->due, timer);
         return;
     }
-    at = place_of(wheel, timer->deadline_ms);
+    at = place_in_wheel(wheel, timer->deadline_ms);
     push(&wheel->slots[at.level][at.slot], timer);
     wheel->occupied[at.level] |= UINT64_C(1) << at.slot;
     wheel->levels |= 1u << at.level;
@@ -127,7 +127,7 @@ void timer_disarm(struct timer_wheel *wheel, struct timer *timer)
     unlink_timer(timer);
     if (timer->deadline_ms <= wheel->now_ms)
         return;     /* it was in due */
-    at = place_of(wheel, timer->deadline_ms);
+    at = place_in_wheel(wheel, timer->deadline_ms);
     if (!wheel->slots[at.level][at.slot])
         clear_slot(wheel, at);
 }

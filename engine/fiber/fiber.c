@@ -174,7 +174,7 @@ static void dismiss(struct fiber *fiber)
 /* ------------------------------------------------------------------ switching --------- */
 
 /* On the scheduler: goes to where the fiber stopped. What fiber_run and fiber_resume return. */
-static UNINSTRUMENTED bool enter(struct fiber *fiber)
+static UNINSTRUMENTED bool enter_fiber(struct fiber *fiber)
 {
     void *fake_stack = NULL;
     struct transfer from;
@@ -187,7 +187,7 @@ static UNINSTRUMENTED bool enter(struct fiber *fiber)
 }
 
 /* On the fiber: goes back to the scheduler, and returns the way to it when entered again. */
-static UNINSTRUMENTED void *leave(struct fiber *fiber, bool to_rest)
+static UNINSTRUMENTED void *switch_away(struct fiber *fiber, bool to_rest)
 {
     void *scheduler = fiber->scheduler;
     struct transfer from;
@@ -208,7 +208,7 @@ static UNINSTRUMENTED void trampoline(struct transfer from)
     for (;;) {
         fiber->entry(fiber, fiber->arg);
         fiber->entry = NULL;
-        fiber->scheduler = leave(fiber, true);
+        fiber->scheduler = switch_away(fiber, true);
     }
 }
 
@@ -220,14 +220,14 @@ bool fiber_run(struct fiber *fiber, void (*entry)(struct fiber *fiber, void *arg
 #endif
     fiber->entry = entry;
     fiber->arg = arg;
-    return enter(fiber);
+    return enter_fiber(fiber);
 }
 
 bool fiber_resume(struct fiber *fiber)
 {
     WEIR_ENSURE(fiber->entry && !fiber->scheduler);
     assert(pthread_equal(fiber->owner, pthread_self()));
-    return enter(fiber);
+    return enter_fiber(fiber);
 }
 
 bool fiber_is_here(const struct fiber *fiber)
@@ -247,7 +247,7 @@ void fiber_park(struct fiber *fiber)
         own = *threads;
         *threads = (struct exceptions){ 0 };
     }
-    fiber->scheduler = leave(fiber, false);
+    fiber->scheduler = switch_away(fiber, false);
     if (threads)
         *threads = own;
 }

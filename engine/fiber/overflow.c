@@ -35,7 +35,7 @@ struct line {
 };
 
 /* Appends what fits. */
-static void put(struct line *line, const char *text)
+static void append_text(struct line *line, const char *text)
 {
     while (*text && line->len < sizeof(line->text))
         line->text[line->len++] = *text++;
@@ -50,7 +50,7 @@ static void put_number(struct line *line, size_t number)
         digits[--i] = (char)('0' + number % 10);
         number /= 10;
     } while (number != 0);
-    put(line, digits + i);
+    append_text(line, digits + i);
 }
 
 static void put_label(struct line *line, const char *label)
@@ -66,11 +66,11 @@ static _Noreturn void die_of_overflow(const struct fiber *fiber, size_t stack_si
     const char *label = fiber_label(fiber);
     struct line line = { .len = 0 };
 
-    put(&line, "weir: stack overflow in handler '");
+    append_text(&line, "weir: stack overflow in handler '");
     put_label(&line, label ? label : "?");
-    put(&line, "': ");
+    append_text(&line, "': ");
     put_number(&line, stack_size);
-    put(&line, " bytes are not enough; raise stack_size\n");
+    append_text(&line, " bytes are not enough; raise stack_size\n");
     (void)!log_now(line.text, line.len, PATIENCE_MS);
     abort();
 }

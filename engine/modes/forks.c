@@ -95,8 +95,8 @@ static int keep_socket_in_child(struct packet *packet)
     return packet->conn.fd;
 }
 
-static _Noreturn void serve_in_child(struct forks *forks, struct worker *worker,
-                                     const struct accepted *accepted)
+static _Noreturn void forks_serve_in_child(struct forks *forks, struct worker *worker,
+                                           const struct accepted *accepted)
 {
     struct connection *conn;
 
@@ -136,7 +136,7 @@ static void count_unseen_locked(struct forks *forks, int n)
         sys_timerfd_set(forks->timer_fd, any ? 0 : UNSEEN_MS);
 }
 
-static int prepare(struct mixin *mixin)
+static int forks_prepare(struct mixin *mixin)
 {
     struct forks *forks = forks_of(mixin);
     int r;
@@ -163,7 +163,7 @@ static void seat_child_locked(struct forks *forks, size_t i, pid_t pid,
     connection_table_lend(&forks->config.crew->table, seat->endpoint->quota, 1);
 }
 
-static int fork_locked(struct forks *forks, const struct accepted *accepted)
+static int fork_handler_locked(struct forks *forks, const struct accepted *accepted)
 {
     size_t i = free_seat(forks);
     struct worker *worker = &forks->workers[i];
@@ -174,7 +174,7 @@ static int fork_locked(struct forks *forks, const struct accepted *accepted)
     worker_init_alone(worker, forks->config.crew, (unsigned)i);
     pid = process_fork();
     if (pid == 0)
-        serve_in_child(forks, worker, accepted);
+        forks_serve_in_child(forks, worker, accepted);
     /* Memory comes again as processes do. */
     if (pid < 0)
         return errno == ENOMEM ? -EAGAIN : -errno;
@@ -182,14 +182,14 @@ static int fork_locked(struct forks *forks, const struct accepted *accepted)
     return 0;
 }
 
-static int process(struct mixin *mixin, const struct accepted *accepted)
+static int forks_process(struct mixin *mixin, const struct accepted *accepted)
 {
     struct forks *forks = forks_of(mixin);
     int r = -EAGAIN;
 
     pthread_mutex_lock(&forks->lock);
     if (forks->taken < forks->config.max_children)
-        r = fork_locked(forks, accepted);
+        r = fork_handler_locked(forks, accepted);
     pthread_mutex_unlock(&forks->lock);
     if (r < 0)
         return r;
@@ -295,7 +295,7 @@ static void let_closed_leave_crowd(struct forks *forks)
     pthread_mutex_unlock(&forks->lock);
 }
 
-static void note_event(void *arg, uint64_t token)
+static void forks_note_event(void *arg, uint64_t token)
 {
     struct forks *forks = arg;
 
@@ -305,15 +305,15 @@ static void note_event(void *arg, uint64_t token)
         reap_seat(forks, token);
 }
 
-static void reap(struct mixin *mixin)
+static void forks_reap(struct mixin *mixin)
 {
     struct forks *forks = forks_of(mixin);
 
-    children_each_event(&forks->children, note_event, forks);
+    children_each_event(&forks->children, forks_note_event, forks);
     let_closed_leave_crowd(forks);
 }
 
-static void kill_all(struct mixin *mixin)
+static void forks_kill(struct mixin *mixin)
 {
     struct forks *forks = forks_of(mixin);
 
@@ -327,7 +327,7 @@ static void kill_all(struct mixin *mixin)
     pthread_mutex_unlock(&forks->lock);
 }
 
-static void add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
+static void forks_add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
 {
     struct forks *forks = forks_of(mixin);
 
@@ -347,12 +347,12 @@ static size_t workers_size(const struct forks *forks)
     return forks->config.max_children * sizeof(*forks->workers);
 }
 
-static void free_locks(struct mixin *mixin)
+static void forks_free_locks(struct mixin *mixin)
 {
     pthread_mutex_init(&forks_of(mixin)->lock, NULL);
 }
 
-static void destroy(struct mixin *mixin)
+static void forks_destroy(struct mixin *mixin)
 {
     struct forks *forks = forks_of(mixin);
 
@@ -364,7 +364,7 @@ static void destroy(struct mixin *mixin)
     free(forks);
 }
 
-static int open_descriptors(struct forks *forks)
+static int forks_open_descriptors(struct forks *forks)
 {
     int r = children_open(&forks->children);
 
@@ -393,7 +393,7 @@ static int open_seats(struct forks *forks)
                           MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (forks->workers == MAP_FAILED)
         return -ENOMEM;
-    r = open_descriptors(forks);
+    r = forks_open_descriptors(forks);
     if (r < 0)
         munmap(forks->workers, workers_size(forks));
     return r;
@@ -408,10 +408,10 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
         return -ENOMEM;
     *forks = (struct forks){
         .mixin = {
-            .prepare = prepare, .process = process, .reap = reap, .add_stats = add_stats,
-            .begin = mixin_needs_nothing, .end = mixin_has_nobody, .renew = mixin_has_nobody,
-            .kill = kill_all, .free_locks = free_locks, .destroy = destroy,
-            .accepts_here = true,
+            .prepare = forks_prepare, .process = forks_process, .reap = forks_reap,
+            .add_stats = forks_add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
+            .renew = mixin_has_nobody, .kill = forks_kill, .free_locks = forks_free_locks,
+            .destroy = forks_destroy, .accepts_here = true,
             .batch = 1,     /* a child that ended meanwhile is reaped first */
             .shortage = "no child can be had: raise RLIMIT_NPROC (ulimit -u), the cgroup's "
                         "pids.max or its memory, or lower max_children",

@@ -20,19 +20,19 @@ static struct pooled *pooled_of(struct mixin *mixin)
     return caa_container_of(mixin, struct pooled, mixin);
 }
 
-static int process(struct mixin *mixin, const struct accepted *accepted)
+static int pooled_process(struct mixin *mixin, const struct accepted *accepted)
 {
     return accepted_queue(accepted, pooled_of(mixin)->crew);
 }
 
 /* What workers have done is counted with the pool, which a copy of the server may read, too. */
-static void add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
+static void pooled_add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
 {
     (void)add;
     sum->workers = pooled_of(mixin)->crew->handoff.workers;
 }
 
-static void destroy(struct mixin *mixin)
+static void pooled_destroy(struct mixin *mixin)
 {
     free(pooled_of(mixin));
 }
@@ -45,10 +45,10 @@ int pooled_create(const struct mixin_config *config, struct mixin **ret)
         return -ENOMEM;
     *pooled = (struct pooled){
         .mixin = {
-            .prepare = mixin_needs_nothing, .process = process, .reap = mixin_has_nobody,
-            .add_stats = add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
+            .prepare = mixin_needs_nothing, .process = pooled_process, .reap = mixin_has_nobody,
+            .add_stats = pooled_add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
             .renew = mixin_has_nobody, .kill = mixin_has_nobody, .free_locks = mixin_has_nobody,
-            .destroy = destroy,
+            .destroy = pooled_destroy,
             .accepts_here = true, .has_workers = true, .ended_fd = -1, .batch = POOLED_BATCH,
             .shortage = "",
         },

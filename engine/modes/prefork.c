@@ -105,7 +105,7 @@ static void ask_all_locked(struct prefork *prefork)
     }
 }
 
-static void add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
+static void prefork_add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
 {
     struct prefork *prefork = prefork_of(mixin);
 
@@ -140,7 +140,8 @@ static void leave_the_others_in_child(const struct prefork *prefork)
     children_leave_in_child(&prefork->children);
 }
 
-static _Noreturn void serve_in_child(const struct prefork *prefork, const struct forked *self)
+static _Noreturn void prefork_serve_in_child(const struct prefork *prefork,
+                                             const struct forked *self)
 {
     leave_the_others_in_child(prefork);
     prefork_child_main(&(const struct prefork_child){
@@ -191,13 +192,13 @@ static void unlink_child_locked(struct prefork *prefork, struct forked *forked)
 }
 
 /* 0: the child has been told to begin. -errno: there is none. */
-static int fork_locked(struct prefork *prefork, struct forked *forked)
+static int fork_server_locked(struct prefork *prefork, struct forked *forked)
 {
     pid_t pid = process_fork();
     int r;
 
     if (pid == 0)
-        serve_in_child(prefork, forked);
+        prefork_serve_in_child(prefork, forked);
     if (pid < 0)
         return -errno;
     r = children_watch(&prefork->children, pid, (uintptr_t)forked, &forked->child);
@@ -221,7 +222,7 @@ static int add_child_locked(struct prefork *prefork, unsigned number)
     r = create_forked(prefork, number, &forked);
     if (r < 0)
         return r;
-    r = fork_locked(prefork, forked);
+    r = fork_server_locked(prefork, forked);
     if (r == 0)
         link_child_locked(prefork, forked);
     else
@@ -297,7 +298,7 @@ static bool is_outdated(struct prefork *prefork)
     return outdated;
 }
 
-static void replace(struct prefork *prefork)
+static void replace_children(struct prefork *prefork)
 {
     if (is_outdated(prefork))
         tell_all_to_stop(prefork);
@@ -374,7 +375,7 @@ static void note_wake(struct prefork *prefork)
     pthread_mutex_unlock(&prefork->lock);
 }
 
-static void note_event(void *arg, uint64_t token)
+static void prefork_note_event(void *arg, uint64_t token)
 {
     struct prefork *prefork = arg;
 
@@ -384,16 +385,16 @@ static void note_event(void *arg, uint64_t token)
         reap_child(prefork, (struct forked *)(uintptr_t)token);
 }
 
-static void reap(struct mixin *mixin)
+static void prefork_reap(struct mixin *mixin)
 {
     struct prefork *prefork = prefork_of(mixin);
 
-    children_each_event(&prefork->children, note_event, prefork);
+    children_each_event(&prefork->children, prefork_note_event, prefork);
     if (prefork->serving)
-        replace(prefork);
+        replace_children(prefork);
 }
 
-static void renew(struct mixin *mixin)
+static void prefork_renew(struct mixin *mixin)
 {
     struct prefork *prefork = prefork_of(mixin);
 
@@ -403,7 +404,7 @@ static void renew(struct mixin *mixin)
     sys_eventfd_signal(prefork->wake_fd);
 }
 
-static void kill_all(struct mixin *mixin)
+static void prefork_kill(struct mixin *mixin)
 {
     struct prefork *prefork = prefork_of(mixin);
 
@@ -416,7 +417,7 @@ static void kill_all(struct mixin *mixin)
 /* ------------------------------------------------------------------ a serving --------- */
 
 /* Only children accept. */
-static int refuse(struct mixin *mixin, const struct accepted *accepted)
+static int prefork_process(struct mixin *mixin, const struct accepted *accepted)
 {
     (void)mixin;
     (void)accepted;
@@ -469,7 +470,7 @@ static void listen_until(struct prefork *prefork, bool (*is_so)(const struct pre
         sys_poll(fds, sizeof(fds) / sizeof(fds[0]), clock_timeout_ms(until_ms, now_ms));
         sys_eventfd_clear(prefork->said_fd);
         if (fds[1].revents)
-            reap(&prefork->mixin);
+            prefork_reap(&prefork->mixin);
         now_ms = clock_ms();
     }
 }
@@ -488,7 +489,7 @@ static int renew_parent_fd(struct prefork *prefork)
     return prefork->parent_fd < 0 ? prefork->parent_fd : 0;
 }
 
-static int begin(struct mixin *mixin)
+static int prefork_begin(struct mixin *mixin)
 {
     struct prefork *prefork = prefork_of(mixin);
     int r = renew_parent_fd(prefork);
@@ -513,7 +514,7 @@ static int begin(struct mixin *mixin)
     return 0;
 }
 
-static void end(struct mixin *mixin)
+static void prefork_end(struct mixin *mixin)
 {
     struct prefork *prefork = prefork_of(mixin);
 
@@ -525,12 +526,12 @@ static void end(struct mixin *mixin)
 
 /* ------------------------------------------------------------------ begin and end ----- */
 
-static void free_locks(struct mixin *mixin)
+static void prefork_free_locks(struct mixin *mixin)
 {
     pthread_mutex_init(&prefork_of(mixin)->lock, NULL);
 }
 
-static void destroy(struct mixin *mixin)
+static void prefork_destroy(struct mixin *mixin)
 {
     struct prefork *prefork = prefork_of(mixin);
 
@@ -543,7 +544,7 @@ static void destroy(struct mixin *mixin)
     free(prefork);
 }
 
-static int open_descriptors(struct prefork *prefork)
+static int prefork_open_descriptors(struct prefork *prefork)
 {
     int *fds[] = { &prefork->answer_fd, &prefork->said_fd, &prefork->wake_fd };
     /* Refused for good, where it is: better known now. */
@@ -568,18 +569,19 @@ int prefork_create(const struct mixin_config *config, struct mixin **ret)
         return -ENOMEM;
     *prefork = (struct prefork){
         .mixin = {
-            .prepare = mixin_needs_nothing, .process = refuse, .reap = reap,
-            .add_stats = add_stats, .begin = begin, .end = end, .renew = renew, .kill = kill_all,
-            .free_locks = free_locks, .destroy = destroy, .shortage = "",
+            .prepare = mixin_needs_nothing, .process = prefork_process, .reap = prefork_reap,
+            .add_stats = prefork_add_stats, .begin = prefork_begin, .end = prefork_end,
+            .renew = prefork_renew, .kill = prefork_kill, .free_locks = prefork_free_locks,
+            .destroy = prefork_destroy, .shortage = "",
         },
         .config = *config,
         .answer_fd = -1, .said_fd = -1, .wake_fd = -1, .parent_fd = -1,
         .children = { -1, -1 },
     };
     pthread_mutex_init(&prefork->lock, NULL);
-    r = open_descriptors(prefork);
+    r = prefork_open_descriptors(prefork);
     if (r < 0) {
-        destroy(&prefork->mixin);
+        prefork_destroy(&prefork->mixin);
         return r;
     }
     *ret = &prefork->mixin;

@@ -25,7 +25,7 @@ struct guard {
     int done_fd;                    /* eventfd: the child has nothing left to do */
 };
 
-static void answer(const struct prefork_child *child)
+static void answer_parent(const struct prefork_child *child)
 {
     const struct mixin_config *config = child->config;
 
@@ -39,7 +39,7 @@ static void obey(const struct prefork_child *child)
     struct wire_orders orders = wire_child_hear(&child->wire);
 
     if (orders.answer)
-        answer(child);
+        answer_parent(child);
     if (orders.look)
         calls->look(child->config->server);
     if (orders.stop)
@@ -81,7 +81,8 @@ static void *guard_main(void *arg)
     }
 }
 
-static int begin(const struct prefork_child *child, struct guard *guard, pthread_t *ret_thread)
+static int begin_in_child(const struct prefork_child *child, struct guard *guard,
+                          pthread_t *ret_thread)
 {
     const struct child_calls *calls = child->config->child_calls;
     int r = guard->done_fd;
@@ -112,7 +113,7 @@ _Noreturn void prefork_child_main(const struct prefork_child *child)
     if (!wire_child_may_begin(&child->wire, child->parent_fd))
         _exit(0);
     guard.done_fd = sys_eventfd();
-    r = begin(child, &guard, &thread);
+    r = begin_in_child(child, &guard, &thread);
     if (r < 0) {
         wire_child_say_error(&child->wire, r);
         _exit(1);
@@ -121,7 +122,7 @@ _Noreturn void prefork_child_main(const struct prefork_child *child)
     sys_eventfd_signal(guard.done_fd);
     pthread_join(thread, NULL);
     /* Nobody has asked: these are the child's last words. */
-    answer(child);
+    answer_parent(child);
     log_flush();
     _exit(0);
 }

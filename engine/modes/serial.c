@@ -22,7 +22,7 @@ static struct serial *serial_of(struct mixin *mixin)
     return caa_container_of(mixin, struct serial, mixin);
 }
 
-static int process(struct mixin *mixin, const struct accepted *accepted)
+static int serial_process(struct mixin *mixin, const struct accepted *accepted)
 {
     struct serial *serial = serial_of(mixin);
     struct connection *conn = accepted_to_connection(accepted, &serial->crew->table);
@@ -42,13 +42,13 @@ static int process(struct mixin *mixin, const struct accepted *accepted)
     return 0;
 }
 
-static void add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
+static void serial_add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
 {
     add(sum, &serial_of(mixin)->worker.tally);
     sum->workers = 1;
 }
 
-static void destroy(struct mixin *mixin)
+static void serial_destroy(struct mixin *mixin)
 {
     struct serial *serial = serial_of(mixin);
 
@@ -63,10 +63,10 @@ int serial_create(const struct mixin_config *config, struct mixin **ret)
     if (!serial)
         return -ENOMEM;
     serial->mixin = (struct mixin){
-        .prepare = mixin_needs_nothing, .process = process, .reap = mixin_has_nobody,
-        .add_stats = add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
+        .prepare = mixin_needs_nothing, .process = serial_process, .reap = mixin_has_nobody,
+        .add_stats = serial_add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
         .renew = mixin_has_nobody, .kill = mixin_has_nobody, .free_locks = mixin_has_nobody,
-        .destroy = destroy,
+        .destroy = serial_destroy,
         .accepts_here = true, .shortage = "", .ended_fd = -1,
         .batch = 1,     /* as socketserver: between two, a stop and service_actions are seen */
     };

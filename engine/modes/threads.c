@@ -35,7 +35,7 @@ static struct threads *threads_of(struct mixin *mixin)
     return caa_container_of(mixin, struct threads, mixin);
 }
 
-static void enter(struct threads *threads, struct server_thread *thread)
+static void enter_list(struct threads *threads, struct server_thread *thread)
 {
     pthread_mutex_lock(&threads->lock);
     thread->worker.index = threads->started++;
@@ -49,7 +49,7 @@ static void enter(struct threads *threads, struct server_thread *thread)
 }
 
 /* Once the lock is free nothing of threads may be touched: destroy does not wait any longer. */
-static void leave(struct threads *threads, struct server_thread *thread)
+static void leave_list(struct threads *threads, struct server_thread *thread)
 {
     pthread_mutex_lock(&threads->lock);
     *thread->link = thread->next;
@@ -67,7 +67,7 @@ static void free_thread(struct server_thread *thread)
     free(thread);
 }
 
-static void *thread_main(void *arg)
+static void *server_thread_main(void *arg)
 {
     struct server_thread *thread = arg;
     struct threads *threads = thread->threads;
@@ -75,7 +75,7 @@ static void *thread_main(void *arg)
     reclaim_thread_init();
     worker_serve_alone(&thread->worker, thread->conn, &threads->rest);
     reclaim_thread_fini();
-    leave(threads, thread);
+    leave_list(threads, thread);
     free_thread(thread);
     return NULL;
 }
@@ -96,7 +96,7 @@ static struct server_thread *create_thread(struct threads *threads,
     return NULL;
 }
 
-static int process(struct mixin *mixin, const struct accepted *accepted)
+static int threads_process(struct mixin *mixin, const struct accepted *accepted)
 {
     struct threads *threads = threads_of(mixin);
     struct server_thread *thread = create_thread(threads, accepted);
@@ -104,17 +104,17 @@ static int process(struct mixin *mixin, const struct accepted *accepted)
 
     if (!thread)
         return -ENOMEM;
-    enter(threads, thread);
-    r = thread_start_detached(thread_main, thread);
+    enter_list(threads, thread);
+    r = thread_start_detached(server_thread_main, thread);
     if (r < 0) {
         accepted_disconnect(accepted, &threads->crew->table, thread->conn);
-        leave(threads, thread);
+        leave_list(threads, thread);
         free_thread(thread);
     }
     return r;
 }
 
-static void add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
+static void threads_add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add)
 {
     struct threads *threads = threads_of(mixin);
 
@@ -126,7 +126,7 @@ static void add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_add_tal
     pthread_mutex_unlock(&threads->lock);
 }
 
-static void free_locks(struct mixin *mixin)
+static void threads_free_locks(struct mixin *mixin)
 {
     struct threads *threads = threads_of(mixin);
 
@@ -134,7 +134,7 @@ static void free_locks(struct mixin *mixin)
     pthread_cond_init(&threads->gone, NULL);
 }
 
-static void destroy(struct mixin *mixin)
+static void threads_destroy(struct mixin *mixin)
 {
     struct threads *threads = threads_of(mixin);
 
@@ -155,10 +155,10 @@ int threads_create(const struct mixin_config *config, struct mixin **ret)
         return -ENOMEM;
     *threads = (struct threads){
         .mixin = {
-            .prepare = mixin_needs_nothing, .process = process, .reap = mixin_has_nobody,
-            .add_stats = add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
-            .renew = mixin_has_nobody, .kill = mixin_has_nobody, .free_locks = free_locks,
-            .destroy = destroy,
+            .prepare = mixin_needs_nothing, .process = threads_process, .reap = mixin_has_nobody,
+            .add_stats = threads_add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
+            .renew = mixin_has_nobody, .kill = mixin_has_nobody, .free_locks = threads_free_locks,
+            .destroy = threads_destroy,
             .accepts_here = true, .ended_fd = -1, .batch = THREADS_BATCH,
             .shortage = "no thread can be had: raise RLIMIT_NPROC (ulimit -u), the "
                         "cgroup's pids.max or its memory, or the limits of memory (ulimit -v, -d), "

@@ -59,7 +59,7 @@ static const struct scheme *find_scheme(const char *uri, const char **ret_rest)
     return NULL;
 }
 
-static bool is_number(const char *text)
+static bool is_all_digits(const char *text)
 {
     return *text != '\0' && text[strspn(text, "0123456789")] == '\0';
 }
@@ -113,7 +113,7 @@ static int split_ip(const struct scheme *scheme, const char *text, struct host_p
         return why_refuse(uri, -EINVAL, "there is no address between the brackets");
     if (len >= sizeof(ret->host))
         return why_refuse(uri, -EINVAL, "the host is too long");
-    if (is_number(port) && strtoul(port, NULL, 10) > UINT16_MAX)
+    if (is_all_digits(port) && strtoul(port, NULL, 10) > UINT16_MAX)
         return why_refuse(uri, -EINVAL, "the port must be 0 to 65535");
     memcpy(ret->host, host, len);
     ret->host[len] = '\0';
@@ -162,13 +162,13 @@ static bool is_localhost(const struct host_port *parts)
     return !parts->bracketed && strcasecmp(parts->host, "localhost") == 0;
 }
 
-static int resolve(const struct host_port *parts, int type, struct addrinfo **ret_list)
+static int resolve_host(const struct host_port *parts, int type, struct addrinfo **ret_list)
 {
     bool every = parts->host[0] == '\0';
     bool any_host = every || is_localhost(parts);
     struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = type };
 
-    if (is_number(parts->port))
+    if (is_all_digits(parts->port))
         hints.ai_flags |= AI_NUMERICSERV;
     if (parts->bracketed) {
         hints.ai_family = AF_INET6;
@@ -223,7 +223,7 @@ static int parse_ip(const struct scheme *scheme, const char *text, struct addres
 
     if (r < 0)
         return r;
-    r = resolve(&parts, scheme->type, &list);
+    r = resolve_host(&parts, scheme->type, &list);
     if (r != 0)
         return refuse_resolution(r, &parts, uri);
     model.every = parts.host[0] == '\0';
@@ -241,7 +241,7 @@ static bool is_literal_ip(const struct scheme *scheme, const char *text)
 
     if (split_ip(scheme, text, &parts, &nobody) < 0)
         return true;
-    if (!is_number(parts.port))
+    if (!is_all_digits(parts.port))
         return false;
     if (parts.bracketed || parts.host[0] == '\0' || is_localhost(&parts))
         return true;
@@ -325,7 +325,7 @@ static int parse_fd(const char *text, struct address *ret, const struct why_subj
 {
     unsigned long number;
 
-    if (!is_number(text))
+    if (!is_all_digits(text))
         return why_refuse(uri, -EINVAL, "a descriptor's number must follow fd://");
     number = strtoul(text, NULL, 10);
     if (number > INT_MAX)
@@ -474,7 +474,7 @@ int address_format(int type, const struct sockaddr *addr, socklen_t len, char *b
 }
 
 /* An IPv4 peer of a socket that takes both families looks like ::ffff:127.0.0.1. */
-static bool unmap(const struct sockaddr *addr, struct sockaddr_in *ret)
+static bool unmap_sockaddr(const struct sockaddr *addr, struct sockaddr_in *ret)
 {
     const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addr;
 
@@ -490,7 +490,7 @@ const char *address_text(const struct sockaddr *addr, socklen_t len, char *buf, 
     struct sockaddr_in in;
     int r;
 
-    if (unmap(addr, &in))
+    if (unmap_sockaddr(addr, &in))
         r = print_ip((const struct sockaddr *)&in, sizeof(in), "", buf, size);
     else if (addr->sa_family == AF_UNIX)
         r = print_unix((const struct sockaddr_un *)addr, len, "unix:", "", buf, size);

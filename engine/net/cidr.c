@@ -57,7 +57,7 @@ static bool is_mapped(const struct cidr *cidr)
     return cidr->v6 && cidr->len >= MAPPED_BITS && cidr->bits >> 32 == 0xffff;
 }
 
-static void unmap(struct cidr *cidr)
+static void unmap_cidr(struct cidr *cidr)
 {
     if (is_mapped(cidr))
         *cidr = (struct cidr){ .bits = cidr->bits << MAPPED_BITS,
@@ -122,7 +122,7 @@ int cidr_parse(const char *text, struct cidr *ret, char *why, size_t why_size)
     if ((cidr.bits & ~mask(cidr.len)) != 0)
         return why_refuse(&subject, -EINVAL, "the address has bits behind its prefix of %u: write "
                           "the network's address, or a longer prefix", cidr.len);
-    unmap(&cidr);
+    unmap_cidr(&cidr);
     *ret = cidr;
     return 0;
 }
@@ -138,7 +138,7 @@ bool cidr_of_address(const struct sockaddr *address, socklen_t len, struct cidr 
     if (address->sa_family != AF_INET6)
         return false;
     *ret = of_v6(&((const struct sockaddr_in6 *)address)->sin6_addr);
-    unmap(ret);
+    unmap_cidr(ret);
     return true;
 }
 

@@ -195,7 +195,7 @@ static uint64_t mix(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-static size_t bucket_of(const struct crowd *crowd, const struct cidr *host)
+static size_t bucket_of_host(const struct crowd *crowd, const struct cidr *host)
 {
     uint64_t upper = (uint64_t)(host->bits >> 64) ^ crowd->seed;
     uint64_t lower = (uint64_t)host->bits ^ (uint64_t)host->v6;
@@ -240,9 +240,9 @@ static int enter_locked(struct crowd *crowd, size_t bucket, const struct cidr *h
     return 0;
 }
 
-static int enter(struct crowd *crowd, const struct cidr *host, struct crowd_guest **ret)
+static int enter_crowd(struct crowd *crowd, const struct cidr *host, struct crowd_guest **ret)
 {
-    size_t bucket = bucket_of(crowd, host);
+    size_t bucket = bucket_of_host(crowd, host);
     pthread_mutex_t *lock = lock_of(crowd, bucket);
     int r;
 
@@ -252,7 +252,7 @@ static int enter(struct crowd *crowd, const struct cidr *host, struct crowd_gues
     return r;
 }
 
-static void leave(struct crowd *crowd, struct crowd_guest *guest)
+static void leave_crowd(struct crowd *crowd, struct crowd_guest *guest)
 {
     size_t bucket = guest->bucket;      /* written once, before anybody had the guest */
     pthread_mutex_t *lock = lock_of(crowd, bucket);
@@ -293,9 +293,9 @@ int crowd_move(struct crowd *crowd, const struct cidr *host, struct crowd_guest 
         return move_shared(crowd, host, guest);
     /* First, or a limit of one would keep out who only changes its place. */
     if (*guest)
-        leave(crowd, *guest);
+        leave_crowd(crowd, *guest);
     *guest = NULL;
-    return host ? enter(crowd, host, guest) : 0;
+    return host ? enter_crowd(crowd, host, guest) : 0;
 }
 
 int crowd_enter(struct crowd *crowd, const struct cidr *host, struct crowd_guest **ret)
@@ -313,5 +313,5 @@ void crowd_leave(struct crowd *crowd, struct crowd_guest *guest)
     if (crowd->places)
         leave_shared(crowd, guest);
     else
-        leave(crowd, guest);
+        leave_crowd(crowd, guest);
 }

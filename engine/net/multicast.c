@@ -60,7 +60,7 @@ static bool parse_group(const char *text, struct multicast *multicast)
 }
 
 /* The text: GROUP or GROUP%INTERFACE. */
-static int parse(struct multicast *multicast, const struct why_subject *subject)
+static int parse_groups(struct multicast *multicast, const struct why_subject *subject)
 {
     size_t group_len = strcspn(multicast->text, "%");
     char group[sizeof(multicast->text)];
@@ -87,7 +87,7 @@ int multicast_read(const struct weir_options *options, struct multicast *ret, ch
     if (options->multicast) {
         /* What is longer than any address and interface is wrong, and so is what is left of it. */
         snprintf(multicast.text, sizeof(multicast.text), "%s", options->multicast);
-        r = parse(&multicast, &(const struct why_subject){ multicast.text, why, why_size });
+        r = parse_groups(&multicast, &(const struct why_subject){ multicast.text, why, why_size });
     }
     if (r == 0)
         *ret = multicast;

@@ -218,7 +218,8 @@ static uint8_t transport_for(int family)
 _Static_assert(offsetof(struct connection, user_state) <= (size_t)2 * WEIR_CACHE_LINE,
                "a connection without state is two cache lines");
 
-static struct connection *allocate(struct connection_table *table, int fd, size_t user_state)
+static struct connection *allocate_connection(struct connection_table *table, int fd,
+                                              size_t user_state)
 {
     size_t size = offsetof(struct connection, user_state) + user_state;
     struct connection *conn;
@@ -239,7 +240,7 @@ struct connection *connection_create(struct connection_table *table, int fd,
                                      const struct weir_handler *handler,
                                      const struct endpoint *endpoint)
 {
-    struct connection *conn = allocate(table, fd, handler->state_size);
+    struct connection *conn = allocate_connection(table, fd, handler->state_size);
 
     if (!conn)
         return NULL;
@@ -256,7 +257,7 @@ struct connection *connection_create(struct connection_table *table, int fd,
 struct connection *connection_create_opened(struct connection_table *table, int fd, int family,
                                             const struct endpoint *endpoint, struct task *task)
 {
-    struct connection *conn = allocate(table, fd, 0);
+    struct connection *conn = allocate_connection(table, fd, 0);
 
     if (!conn)
         return NULL;
@@ -274,7 +275,7 @@ struct connection *connection_create_socket(struct connection_table *table, int 
                                             const struct endpoint *endpoint,
                                             struct receiver *receiver)
 {
-    struct connection *conn = allocate(table, fd, 0);
+    struct connection *conn = allocate_connection(table, fd, 0);
 
     if (!conn)
         return NULL;

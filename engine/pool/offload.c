@@ -110,7 +110,7 @@ static struct job *next_job_locked(struct offload *offload)
     return job;
 }
 
-static void *thread_main(void *arg)
+static void *offload_thread_main(void *arg)
 {
     struct offload *offload = arg;
     struct job *job;
@@ -136,13 +136,13 @@ static void *thread_main(void *arg)
 
 static int start_thread_locked(struct offload *offload)
 {
-    if (thread_start_detached(thread_main, offload) < 0)
+    if (thread_start_detached(offload_thread_main, offload) < 0)
         return -EAGAIN;
     offload->threads++;
     return 0;
 }
 
-static int submit(struct offload *offload, struct job *job)
+static int submit_job(struct offload *offload, struct job *job)
 {
     int r = 0;
 
@@ -170,7 +170,7 @@ int offload_run(struct offload *offload, struct task *task, int (*fn)(void *arg)
     if (!task->fiber)
         return fn(arg);
     task_begin_awaiting(task);
-    r = submit(offload, &job);
+    r = submit_job(offload, &job);
     if (r < 0)
         return r;
     task_await(task);

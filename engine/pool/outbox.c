@@ -13,16 +13,17 @@ struct sender {
     struct buffers *replies;
 };
 
-static void end(const struct sender *sender, struct packet *packet)
+static void end_packet(const struct sender *sender, struct packet *packet)
 {
     packet_end(packet, sender->packets, sender->replies);
 }
 
-static void note_sent(const struct sender *sender, struct packet *const *packets, unsigned len)
+static void note_packets_sent(const struct sender *sender, struct packet *const *packets,
+                              unsigned len)
 {
     for (unsigned i = 0; i < len; i++) {
         tally_add(sender->tally, TALLY_BYTES_OUT, packets[i]->reply_len);
-        end(sender, packets[i]);
+        end_packet(sender, packets[i]);
     }
 }
 
@@ -35,14 +36,14 @@ static void leave_to_a_fiber(const struct sender *sender, struct packet *packet)
 }
 
 /* One could not be sent with the others. True: it is over with it. */
-static bool is_over(const struct sender *sender, struct packet *packet, int error)
+static bool is_packet_over(const struct sender *sender, struct packet *packet, int error)
 {
     if (error == -EAGAIN) {
         leave_to_a_fiber(sender, packet);
         return false;
     }
     receiver_tell_unsent(packet, error, sender->tally);
-    end(sender, packet);
+    end_packet(sender, packet);
     return true;
 }
 
@@ -56,27 +57,28 @@ static unsigned of_same_socket(struct packet *const *packets, unsigned len)
 }
 
 /* The first of them, and those behind it that leave with it. How many. */
-static unsigned send_some(const struct sender *sender, struct packet **packets, unsigned len)
+static unsigned send_some_packets(const struct sender *sender, struct packet **packets,
+                                  unsigned len)
 {
     struct quota *quota = packets[0]->conn.endpoint->quota;
     int n = packet_send_all(packets, of_same_socket(packets, len));
     unsigned over;
 
     if (n > 0) {
-        note_sent(sender, packets, (unsigned)n);
+        note_packets_sent(sender, packets, (unsigned)n);
         over = (unsigned)n;
     } else {
-        over = is_over(sender, packets[0], n);
+        over = is_packet_over(sender, packets[0], n);
     }
     tally_add(sender->tally, TALLY_CLOSED, over);
     connection_table_return(&sender->crew->table, quota, over);
     return n > 0 ? (unsigned)n : 1;
 }
 
-static void send_all(const struct sender *sender, struct packet **packets, unsigned len)
+static void send_packets(const struct sender *sender, struct packet **packets, unsigned len)
 {
     for (unsigned i = 0; i < len;)
-        i += send_some(sender, &packets[i], len - i);
+        i += send_some_packets(sender, &packets[i], len - i);
 }
 
 static unsigned take_all(struct outbox *outbox, unsigned len, struct packet **ret)
@@ -101,7 +103,7 @@ void outbox_flush(struct worker *worker)
 
     worker->outbox.len = 0;
     if (len > 0)
-        send_all(&(const struct sender){
+        send_packets(&(const struct sender){
             worker->crew, &worker->tally, &worker->packets, &worker->wbufs,
         }, packets, len);
 }
@@ -122,5 +124,5 @@ void outbox_rescue(struct worker *stuck, struct tally *tally)
     unsigned len = take_all(&stuck->outbox, PACKET_BATCH, packets);
 
     if (len > 0)
-        send_all(&(const struct sender){ stuck->crew, tally, NULL, NULL }, packets, len);
+        send_packets(&(const struct sender){ stuck->crew, tally, NULL, NULL }, packets, len);
 }

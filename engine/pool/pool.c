@@ -35,7 +35,7 @@ static void free_pool(struct pool *pool)
     free(pool);
 }
 
-static struct pool *allocate(unsigned workers)
+static struct pool *allocate_pool(unsigned workers)
 {
     struct pool *pool = aligned_alloc(WEIR_CACHE_LINE, sizeof(*pool));
 
@@ -59,7 +59,7 @@ static void fini_workers(struct pool *pool)
 
 int pool_create(const struct pool_config *config, struct pool **ret_pool)
 {
-    struct pool *pool = allocate(config->crew.workers);
+    struct pool *pool = allocate_pool(config->crew.workers);
     struct crew_config *crew;
     int r;
 

@@ -106,14 +106,14 @@ int receiver_failure(struct receiver *receiver)
 /* ------------------------------------------------------------------ a turn ------------ */
 
 /* Datagrams in work count as connections. */
-static struct quota *quota_of(const struct receiver *receiver)
+static struct quota *quota_of_receiver(const struct receiver *receiver)
 {
     return receiver->socket->endpoint->quota;
 }
 
 static bool is_full(const struct receiver *receiver)
 {
-    struct quota *quota = quota_of(receiver);
+    struct quota *quota = quota_of_receiver(receiver);
 
     if (WEIR_LIKELY(!quota_is_used_up(quota)))
         return false;
@@ -133,7 +133,7 @@ static void note_failure(struct worker *worker, struct receiver *receiver, int e
 }
 
 /* How many lie in the tray. They are counted as open from here on. */
-static unsigned receive(struct worker *worker, struct receiver *receiver)
+static unsigned receive_batch(struct worker *worker, struct receiver *receiver)
 {
     struct packet_tray *tray;
     int n;
@@ -143,7 +143,7 @@ static unsigned receive(struct worker *worker, struct receiver *receiver)
     tray = worker_tray(worker);
     n = tray ? packet_tray_receive(tray, receiver->socket->fd, PACKET_BATCH) : -ENOMEM;
     if (n > 0) {
-        connection_table_lend(&receiver->crew->table, quota_of(receiver), (size_t)n);
+        connection_table_lend(&receiver->crew->table, quota_of_receiver(receiver), (size_t)n);
         return (unsigned)n;
     }
     if (n != -EAGAIN)
@@ -206,7 +206,8 @@ static unsigned admit_received(struct worker *worker, struct receiver *receiver,
     }
     if (admitted < received) {
         tally_add(&worker->tally, TALLY_REFUSED, received - admitted);
-        connection_table_return(&receiver->crew->table, quota_of(receiver), received - admitted);
+        connection_table_return(&receiver->crew->table, quota_of_receiver(receiver),
+                                received - admitted);
     }
     return admitted;
 }
@@ -214,7 +215,7 @@ static unsigned admit_received(struct worker *worker, struct receiver *receiver,
 void receiver_take_turn(struct worker *worker, struct connection *socket)
 {
     struct receiver *receiver = socket->receiver;
-    unsigned received = receive(worker, receiver);
+    unsigned received = receive_batch(worker, receiver);
 
     release_socket(worker, receiver, received);
     /* What is received holds the receiver: it isn't destroyed while something is open. */

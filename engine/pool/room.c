@@ -32,7 +32,7 @@ struct longest {
 };
 
 /* Since when it has rested, for everybody the same; CLOCK_NEVER: not long enough. */
-static uint64_t rests_since_ms(const struct longest *longest, const struct connection *conn)
+static uint64_t noted_rest_ms(const struct longest *longest, const struct connection *conn)
 {
     /* relaxed: a hint; connection_claim decides. pairs: serve.c's note_rest() */
     uint64_t noted_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
@@ -55,7 +55,7 @@ static void consider(struct connection *conn, void *arg)
     if (longest->quota && conn->endpoint->quota != longest->quota)
         return;
     longest->idle++;
-    since_ms = rests_since_ms(longest, conn);
+    since_ms = noted_rest_ms(longest, conn);
     if (since_ms == CLOCK_NEVER)
         return;
     if (longest->len == BATCH && since_ms >= longest->since_ms[BATCH - 1])

@@ -602,7 +602,7 @@ int worker_hear_orders(struct worker *worker)
 }
 
 /* A kept connection waits for input, for its timeout, or for an order to keep nothing. */
-static void rest(struct worker *worker, struct connection *conn)
+static void put_to_rest(struct worker *worker, struct connection *conn)
 {
     uint32_t timeout_ms = endpoint_rest_timeout_ms(conn->endpoint, !conn->began);
     uint64_t until_ms = timeout_ms > 0 ? clock_ms() + timeout_ms + 1 : CLOCK_NEVER;
@@ -629,7 +629,7 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
     while (conn->kept) {
         /* Nobody marks or claims it: it is in no set, and crew_queue_idle leaves it alone. */
         connection_keep(conn);
-        rest(worker, conn);
+        put_to_rest(worker, conn);
         connection_claim(conn);
         connection_start(conn);
         serve_on_own_stack(worker, conn);

@@ -62,8 +62,8 @@ static int give_listener(struct weir_server *server, struct acceptor *acceptor,
 }
 
 /* The first acceptor's, which has an endpoint of its own. */
-static int add_listener(struct weir_server *server, struct listener *listener,
-                        const struct endpoint *like)
+static int add_server_listener(struct weir_server *server, struct listener *listener,
+                               const struct endpoint *like)
 {
     const struct endpoint *endpoint;
     int r = server_create_endpoint(server, like, listener->uri, &endpoint);
@@ -78,7 +78,7 @@ static int open_listener(struct weir_server *server, const struct server_listen 
     struct listener listener;
     int r = open_socket(server, listen->address, &listen->like, &listener);
 
-    return r < 0 ? r : add_listener(server, &listener, &listen->like);
+    return r < 0 ? r : add_server_listener(server, &listener, &listen->like);
 }
 
 /* ------------------------------------------------------------------ names ------------- */
@@ -166,7 +166,7 @@ static int add_named(struct weir_server *server, struct named *named)
     int r = 0;
 
     for (int i = 0; i < named->listeners_len && r == 0; i++) {
-        r = add_listener(server, &named->listeners[i], named->like);
+        r = add_server_listener(server, &named->listeners[i], named->like);
         if (r == 0)
             named->listeners[i].fd = -1;    /* the acceptor's now */
     }

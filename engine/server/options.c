@@ -80,7 +80,7 @@ static size_t smaller(size_t a, size_t b)
 }
 
 /* An older program's options are shorter: what it does not know is 0. */
-static int copy(const struct weir_options *in, struct reading *reading)
+static int copy_options(const struct weir_options *in, struct reading *reading)
 {
     size_t known = sizeof(*reading->options);
     size_t unknown;
@@ -219,7 +219,7 @@ _Static_assert(WEIR_MIN_STACK_SIZE == STACK_SIZE_MIN, "stack_size");
 _Static_assert(WEIR_MAX_STACK_SIZE == STACK_SIZE_MAX, "stack_size");
 
 /* In the structure that the limit is of. */
-static size_t value_of(const void *structure, const struct limit *limit)
+static size_t value_of_limit(const void *structure, const struct limit *limit)
 {
     const char *at = (const char *)structure + limit->at;
     uint32_t number;
@@ -246,7 +246,7 @@ static void set_value(struct weir_options *options, const struct limit *limit, s
 
 static int check_limit(struct reading *reading, const struct limit *limit)
 {
-    size_t value = value_of(reading->options, limit);
+    size_t value = value_of_limit(reading->options, limit);
     bool unbuffered = limit->at == offsetof(struct weir_options, wbufsize) &&
                       value == WEIR_UNBUFFERED;
 
@@ -271,7 +271,7 @@ static int check_listen_limits(struct reading *reading, const struct weir_listen
 {
     for (size_t i = 0; i < LISTEN_LIMITS; i++) {
         const struct limit *limit = &listen_limits[i];
-        size_t value = value_of(listen, limit);
+        size_t value = value_of_limit(listen, limit);
 
         if (value > limit->most)
             return REFUSE(reading, "%s: %s is %zu: at most %zu", listen->address, limit->name,
@@ -311,7 +311,7 @@ static int check_listens(struct reading *reading)
 static void set_usual_values(struct weir_options *options)
 {
     for (size_t i = 0; i < LIMITS; i++)
-        if (value_of(options, &limits[i]) == 0 && limits[i].usual > 0)
+        if (value_of_limit(options, &limits[i]) == 0 && limits[i].usual > 0)
             set_value(options, &limits[i], limits[i].usual);
 }
 
@@ -405,7 +405,7 @@ static int complete_max_connections(struct reading *reading)
     return 0;
 }
 
-static uint32_t share_of(uint32_t cpus, uint32_t processes)
+static uint32_t share_of_cpus(uint32_t cpus, uint32_t processes)
 {
     return cpus > processes ? cpus / processes : 1;
 }
@@ -435,7 +435,7 @@ static int check_children(struct reading *reading)
                   "most %d", (unsigned long long)children, WEIR_MAX_CHILDREN);
 }
 
-static int complete(struct reading *reading)
+static int complete_options(struct reading *reading)
 {
     struct weir_options *options = reading->options;
     uint32_t cpus = cpulist_count_allowed();
@@ -447,7 +447,7 @@ static int complete(struct reading *reading)
         options->processes = cpus < WEIR_MAX_PROCESSES ? cpus : WEIR_MAX_PROCESSES;
     if (options->workers == 0)
         options->workers = options->concurrency == WEIR_PREFORK
-            ? share_of(cpus, options->processes) : cpus;
+            ? share_of_cpus(cpus, options->processes) : cpus;
     if (options->workers > WEIR_MAX_WORKERS)
         options->workers = WEIR_MAX_WORKERS;
     r = check_children(reading);
@@ -458,7 +458,7 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
                  size_t why_size)
 {
     struct reading reading = { .options = ret, .why = why, .why_size = why_size };
-    int r = copy(in, &reading);
+    int r = copy_options(in, &reading);
 
     if (r == 0)
         r = check_listens(&reading);
@@ -469,7 +469,7 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
     if (r == 0)
         r = check_concurrency(&reading);
     if (r == 0)
-        r = complete(&reading);
+        r = complete_options(&reading);
     return r;
 }
 

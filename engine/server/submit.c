@@ -65,7 +65,7 @@ static int submit_to_mixin(struct weir_server *server, const struct accepted *ac
 }
 
 /* What is begun under the lock is served; a closer sees it, or has it refused. */
-static int submit(struct weir_server *server, const struct accepted *accepted)
+static int submit_accepted(struct weir_server *server, const struct accepted *accepted)
 {
     bool held = false;
     int r;
@@ -148,6 +148,6 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
     if (r == 0)
         r = sys_stream_peer(fd, &peer, &accepted.peer_len);
     if (r == 0)
-        r = submit(server, &accepted);
+        r = submit_accepted(server, &accepted);
     return r < 0 ? could_not_submit(fd, r) : 0;
 }

@@ -69,7 +69,7 @@ static bool discard(struct lingering *lingering)
     return n == -EAGAIN;
 }
 
-static bool is_over(const struct lingering *lingering, uint64_t now_ms)
+static bool lingering_is_over(const struct lingering *lingering, uint64_t now_ms)
 {
     struct connection *conn = lingering->req->conn;
 
@@ -96,7 +96,7 @@ void request_linger(struct weir_request *req)
         now_ms = clock_ms();
         if (until_ms == 0)
             until_ms = now_ms + LINGER_MS;
-        if (now_ms >= until_ms || is_over(&lingering, now_ms))
+        if (now_ms >= until_ms || lingering_is_over(&lingering, now_ms))
             return;
         r = request_wait(req, EPOLLIN, clock_earlier(until_ms, now_ms + look_ms) + 1);
         if (look_ms < LOOK_MAX_MS)

@@ -234,7 +234,7 @@ struct resolving {
 };
 
 /* How many addresses there are, or -errno. */
-static int resolve(void *arg)
+static int resolve_offloaded(void *arg)
 {
     struct resolving *resolving = arg;
 
@@ -351,8 +351,8 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
     struct resolving resolving = { .uri = address };
     uint32_t like_a_read_ms = root->conn->endpoint->read_timeout_ms;
     uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms : like_a_read_ms);
-    int len = address_is_literal(address) ? resolve(&resolving)
-                                          : weir_offload(req, resolve, &resolving);
+    int len = address_is_literal(address) ? resolve_offloaded(&resolving)
+                                          : weir_offload(req, resolve_offloaded, &resolving);
     int r;
 
     if (len < 0)

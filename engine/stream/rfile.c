@@ -35,7 +35,7 @@ static size_t buffered(const struct rfile *rfile)
     return rfile->end - rfile->start;
 }
 
-static void release(struct weir_request *req)
+static void release_rbuf(struct weir_request *req)
 {
     struct rfile *rfile = &req->rfile;
 
@@ -55,7 +55,7 @@ static void move_to(struct weir_request *req, char *data, size_t size)
 
     if (rfile->data) {
         memcpy(data, rfile->data + rfile->start, len);
-        release(req);
+        release_rbuf(req);
     }
     rfile->data = data;
     rfile->size = size;
@@ -106,7 +106,7 @@ void rfile_let_go(struct weir_request *req)
     req->rfile.start = 0;
     req->rfile.end = 0;
     if (req->rfile.data)
-        release(req);
+        release_rbuf(req);
 }
 
 /* Before a wait: holds no more than what has arrived, and little more if that is much. */
@@ -133,7 +133,7 @@ static void make_small(struct weir_request *req)
 
 /* ------------------------------------------------------------------ filling ----------- */
 
-static ssize_t fail(struct rfile *rfile, ssize_t error)
+static ssize_t fail_reading(struct rfile *rfile, ssize_t error)
 {
     rfile->error = (int)error;
     return error;
@@ -142,7 +142,7 @@ static ssize_t fail(struct rfile *rfile, ssize_t error)
 static void fail_to_receive(struct weir_request *req, ssize_t error)
 {
     request_note_end_by_peer(req, (int)error);
-    fail(&req->rfile, error);
+    fail_reading(&req->rfile, error);
 }
 
 ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n)
@@ -180,17 +180,17 @@ ssize_t rfile_receive_by_table(struct weir_request *req, size_t room)
 }
 
 /* A peer that sends as fast as we read neither keeps the worker nor outruns the deadline. */
-static int give_way(struct weir_request *req)
+static int give_way_reading(struct weir_request *req)
 {
     int r = request_give_way(req);
 
-    return r < 0 ? (int)fail(&req->rfile, r) : 0;
+    return r < 0 ? (int)fail_reading(&req->rfile, r) : 0;
 }
 
 /* What there is now, into room for want bytes side by side: as rfile_receive, or -ENOMEM. */
-static WEIR_ALWAYS_INLINE ssize_t receive(struct weir_request *req, size_t want)
+static WEIR_ALWAYS_INLINE ssize_t receive_more(struct weir_request *req, size_t want)
 {
-    int r = give_way(req);
+    int r = give_way_reading(req);
 
     if (r == 0)
         r = make_room(req, want);
@@ -209,7 +209,7 @@ static int wait_for_input(struct weir_request *req, struct reading *reading)
     int r;
 
     if (WEIR_UNLIKELY(reading->late))
-        return (int)fail(&req->rfile, request_timed_out(req));
+        return (int)fail_reading(&req->rfile, request_timed_out(req));
     r = weir_flush(req);
     if (r < 0)
         return r;
@@ -224,13 +224,13 @@ static int wait_for_input(struct weir_request *req, struct reading *reading)
     reading->late = r == -ETIMEDOUT;
     if (reading->late)
         req->conn->drained = false;
-    return r < 0 && !reading->late ? (int)fail(&req->rfile, r) : 0;
+    return r < 0 && !reading->late ? (int)fail_reading(&req->rfile, r) : 0;
 }
 
 /*
  * Waits for more. Bytes, 0 at end of file, or an error. As of make_room: want bytes side by side.
  */
-static ssize_t fill(struct weir_request *req, size_t want)
+static ssize_t fill_rfile(struct weir_request *req, size_t want)
 {
     struct rfile *rfile = &req->rfile;
     struct connection *conn = req->conn;
@@ -243,7 +243,7 @@ static ssize_t fill(struct weir_request *req, size_t want)
         return 0;
     do {
         if (!conn->drained || connection_alerted(conn)) {
-            ssize_t n = receive(req, want);
+            ssize_t n = receive_more(req, want);
 
             if (n != -EAGAIN)
                 return n;
@@ -260,10 +260,10 @@ bool rfile_has_more(struct weir_request *req)
 
     if (buffered(rfile) > 0) {
         /* What the handler has looked at and left must grow before it is its turn again. */
-        ssize_t n = rfile->taken ? 1 : fill(req, 1);
+        ssize_t n = rfile->taken ? 1 : fill_rfile(req, 1);
 
         if (n < 0)
-            fail(rfile, n);
+            fail_reading(rfile, n);
         return true;
     }
     /* The handler has seen the end, or the error, and wants to be kept all the same. */
@@ -271,7 +271,7 @@ bool rfile_has_more(struct weir_request *req)
         return false;
     if (conn->drained && !connection_alerted(conn))
         return false;
-    if (give_way(req) < 0 || make_room(req, 1) < 0)
+    if (give_way_reading(req) < 0 || make_room(req, 1) < 0)
         return true;
     return rfile_receive(req) != -EAGAIN;
 }
@@ -280,12 +280,12 @@ void rfile_fini(struct weir_request *req)
 {
     /* A packet keeps what has arrived. */
     if (req->rfile.data && req->rfile.size > 0)
-        release(req);
+        release_rbuf(req);
 }
 
 /* ------------------------------------------------------------------ the calls --------- */
 
-static void take(struct rfile *rfile, size_t len)
+static void take_bytes(struct rfile *rfile, size_t len)
 {
     rfile->start += len;
     rfile->scanned = 0;
@@ -326,7 +326,7 @@ ssize_t weir_readline(struct weir_request *req, char **ret_line, size_t limit)
         len = have;
         if (have == limit)
             break;
-        n = fill(req, 1);
+        n = fill_rfile(req, 1);
         if (n < 0)
             return n;
         if (n == 0)
@@ -335,7 +335,7 @@ ssize_t weir_readline(struct weir_request *req, char **ret_line, size_t limit)
     if (len == 0)
         return 0;
     *ret_line = rfile->data + rfile->start;
-    take(rfile, len);
+    take_bytes(rfile, len);
     return (ssize_t)len;
 }
 
@@ -345,7 +345,7 @@ ssize_t weir_peek(struct weir_request *req, char **ret_data, size_t min)
     struct rfile *rfile = &req->rfile;
 
     while (buffered(rfile) < min) {
-        ssize_t n = fill(req, min);
+        ssize_t n = fill_rfile(req, min);
 
         if (n < 0)
             return n;
@@ -361,7 +361,7 @@ void weir_consume(struct weir_request *req, size_t len)
     request_check(req, "weir_consume");
     size_t have = buffered(&req->rfile);
 
-    take(&req->rfile, len < have ? len : have);
+    take_bytes(&req->rfile, len < have ? len : have);
 }
 
 ssize_t weir_read(struct weir_request *req, void *buf, size_t len)
@@ -372,7 +372,7 @@ ssize_t weir_read(struct weir_request *req, void *buf, size_t len)
     if (len == 0)
         return 0;
     if (buffered(rfile) == 0) {
-        ssize_t n = fill(req, 1);
+        ssize_t n = fill_rfile(req, 1);
 
         if (n <= 0)
             return n;
@@ -380,7 +380,7 @@ ssize_t weir_read(struct weir_request *req, void *buf, size_t len)
     if (len > buffered(rfile))
         len = buffered(rfile);
     memcpy(buf, rfile->data + rfile->start, len);
-    take(rfile, len);
+    take_bytes(rfile, len);
     return (ssize_t)len;
 }
 

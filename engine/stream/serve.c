@@ -66,7 +66,7 @@ static __attribute__((cold, noinline)) int more_than_keep(struct weir_request *r
 }
 
 /* One call of handle(). */
-static int handle(struct weir_request *req)
+static int handle_once(struct weir_request *req)
 {
     uint32_t timeout_ms = req->conn->endpoint->request_timeout_ms;
     int r;
@@ -84,7 +84,7 @@ static int handle(struct weir_request *req)
 }
 
 /* It has begun and ends: finish, and the one error that is told. Returns that, or 0. */
-static int finish(struct weir_request *req, int status)
+static int run_finish(struct weir_request *req, int status)
 {
     const struct weir_handler *handler = req->conn->handler;
     enum weir_phase phase = WEIR_PHASE_HANDLE;
@@ -107,7 +107,7 @@ static int finish(struct weir_request *req, int status)
     return error;
 }
 
-static int setup(struct weir_request *req)
+static int run_setup(struct weir_request *req)
 {
     const struct weir_handler *handler = req->conn->handler;
     int r = handler->setup ? handler->setup(req) : 0;
@@ -130,7 +130,7 @@ static bool is_to_end(const struct weir_request *req)
 }
 
 /* There is no input: the connection is kept, unless it is to end. */
-static int rest(struct weir_request *req)
+static int rest_unless_to_end(struct weir_request *req)
 {
     int r;
 
@@ -207,7 +207,7 @@ static int handle_while_there_is_input(struct weir_request *req)
     int r;
 
     do
-        r = handle(req);
+        r = handle_once(req);
     while (r == WEIR_KEEP && !was_last(req) && input_is_left(req));
     /* What was written goes out even if handle() failed: it may say why. */
     flushed = wfile_flush(req, ends_now(req, r) ? MSG_MORE : 0);
@@ -219,7 +219,7 @@ static int handle_while_there_is_input(struct weir_request *req)
         return peer_is_to_blame(flushed) ? 0 : flushed;
     if (r != WEIR_KEEP)
         return r;
-    return req->rfile.eof || req->rfile.error ? 0 : rest(req);
+    return req->rfile.eof || req->rfile.error ? 0 : rest_unless_to_end(req);
 }
 
 /*
@@ -236,7 +236,7 @@ static WEIR_ALWAYS_INLINE ssize_t look_for_input(struct weir_request *req)
 static int rest_on(struct weir_request *req)
 {
     if (!req->conn->expired)
-        return rest(req);
+        return rest_unless_to_end(req);
     tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
     return 0;
 }
@@ -302,7 +302,7 @@ static int serve_input(struct weir_request *req, bool was_kept)
 
         if (WEIR_UNLIKELY(conn->greets) && !begins_greeted(req, &status))
             return status;
-        if (setup(req) < 0)
+        if (run_setup(req) < 0)
             return 0;
     }
     return handle_while_there_is_input(req);
@@ -334,14 +334,14 @@ static void starve(struct weir_request *req)
     tally_add(&req->task->worker->tally, TALLY_NO_MEMORY, 1);
     req->conn->refused = !req->conn->began;
     if (req->conn->began)
-        finish(req, -ENOMEM);
+        run_finish(req, -ENOMEM);
     else
         tell_error(req, WEIR_PHASE_PROCESS, -ENOMEM);
 }
 
-static void end(struct weir_request *req, int status)
+static void end_connection(struct weir_request *req, int status)
 {
-    finish(req, status);
+    run_finish(req, status);
     request_linger(req);
 }
 
@@ -370,7 +370,7 @@ static void serve_accepted(struct weir_request *req)
     if (conn->kept)
         note_rest(req);
     else if (conn->began)
-        end(req, status);
+        end_connection(req, status);
     else if (status < 0)
         tell_error(req, WEIR_PHASE_SETUP, status);
 }
@@ -415,7 +415,7 @@ static void deliver(struct weir_request *req, struct packet *packet)
         tally_add(&req->task->worker->tally, TALLY_BYTES_OUT, packet->reply_len);
 }
 
-static void answer(struct weir_request *req, struct packet *packet, int error)
+static void answer_packet(struct weir_request *req, struct packet *packet, int error)
 {
     bool wanted = req->service->reply_always || (error == 0 && req->wfile.len > 0);
 
@@ -444,18 +444,18 @@ static void serve_packet(struct weir_request *req)
         return;
     }
     req->rfile = (struct rfile){ .data = packet->data, .end = packet->len, .eof = true };
-    if (setup(req) < 0)
+    if (run_setup(req) < 0)
         return;
-    status = handle(req);
+    status = handle_once(req);
     if (status >= 0 && req->wfile.error)
         status = req->wfile.error;
-    answer(req, packet, finish(req, status));
+    answer_packet(req, packet, run_finish(req, status));
 }
 
 /* ------------------------------------------------------------------ either ------------ */
 
 /* Field by field: gcc clears so large a struct by an instruction that is slow to start. */
-static void init(struct weir_request *req, struct task *task)
+static void init_request(struct weir_request *req, struct task *task)
 {
     req->service = task->worker->crew->service;
     req->task = task;
@@ -472,7 +472,7 @@ static void serve_one(struct task *task)
 {
     struct weir_request req;
 
-    init(&req, task);
+    init_request(&req, task);
     if (WEIR_UNLIKELY(misuse_is_looked_for))
         misuse_note_begin(&req);
     if (WEIR_UNLIKELY(task->conn->kind == CONNECTION_PACKET))

@@ -45,7 +45,7 @@ static size_t room(const struct weir_request *req)
     return req->service->unbuffered ? 0 : wbufs(req)->size;
 }
 
-static void release(struct weir_request *req)
+static void release_wbuf(struct weir_request *req)
 {
     struct wfile *wfile = &req->wfile;
 
@@ -61,16 +61,16 @@ static void release(struct weir_request *req)
 }
 
 /* Whatever fails, stays failed, and takes with it what had waited. */
-static int fail(struct weir_request *req, int error)
+static int fail_writing(struct weir_request *req, int error)
 {
     request_note_end_by_peer(req, error);
     req->wfile.error = error;
-    release(req);
+    release_wbuf(req);
     return error;
 }
 
 /* Parts less their first n bytes. */
-static void advance(struct iovec **parts, size_t *parts_len, size_t n)
+static void skip_sent(struct iovec **parts, size_t *parts_len, size_t n)
 {
     while (*parts_len > 0 && n >= (*parts)->iov_len) {
         n -= (*parts)->iov_len;
@@ -120,7 +120,7 @@ static int check_deadline(struct weir_request *req, struct writing *writing)
     if (now_ms < writing->deadline_ms)
         return 0;
     if (!was_held(req, writing, now_ms))
-        return fail(req, request_timed_out(req));
+        return fail_writing(req, request_timed_out(req));
     writing->deadline_ms = 0;
     set_deadline(req, writing);
     return 0;
@@ -130,29 +130,29 @@ static int check_deadline(struct weir_request *req, struct writing *writing)
  * Before the kernel is given more. A peer that takes as fast as we write neither keeps the worker
  * nor outruns a deadline.
  */
-static int give_way(struct weir_request *req, struct writing *writing)
+static int give_way_writing(struct weir_request *req, struct writing *writing)
 {
     int r = request_give_way(req);
 
     if (r < 0)
-        return fail(req, r);
+        return fail_writing(req, r);
     if (WEIR_LIKELY(req->task->streak > 0))
         return 0;
     return check_deadline(req, writing);
 }
 
 /* Waits until the peer takes more, or a last try is due. */
-static int wait_for_room(struct weir_request *req, struct writing *writing)
+static int wait_for_send_room(struct weir_request *req, struct writing *writing)
 {
     int r;
 
     if (writing->late)
-        return fail(req, request_timed_out(req));
+        return fail_writing(req, request_timed_out(req));
     set_deadline(req, writing);
     r = request_wait(req, EPOLLOUT, writing->deadline_ms);
     writing->late = r == -ETIMEDOUT;
     writing->held = was_held(req, writing, clock_ms());
-    return r < 0 && !writing->late ? fail(req, r) : 0;
+    return r < 0 && !writing->late ? fail_writing(req, r) : 0;
 }
 
 /* To others a long send is as many short ones. */
@@ -171,16 +171,16 @@ static void note_taken(struct weir_request *req, size_t n, struct writing *writi
 }
 
 /* What a send took; 0: nothing, but it is to be tried again; or -errno. */
-static ssize_t note_sent(struct weir_request *req, ssize_t n, struct writing *writing)
+static ssize_t note_bytes_sent(struct weir_request *req, ssize_t n, struct writing *writing)
 {
     if (WEIR_UNLIKELY(n < 0))
-        return n == -EAGAIN ? wait_for_room(req, writing) : fail(req, (int)n);
+        return n == -EAGAIN ? wait_for_send_room(req, writing) : fail_writing(req, (int)n);
     note_taken(req, (size_t)n, writing);
     return n;
 }
 
 /* Of the parts as much as is given at a time. */
-static ssize_t send_some(struct connection *conn, struct iovec *parts, size_t parts_len)
+static ssize_t send_some_parts(struct connection *conn, struct iovec *parts, size_t parts_len)
 {
     const struct transport *transport = transport_of(conn);
     size_t len = 0;
@@ -200,18 +200,18 @@ static ssize_t send_some(struct connection *conn, struct iovec *parts, size_t pa
     return n;
 }
 
-static int send_all(struct weir_request *req, struct iovec *parts, size_t parts_len,
-                    struct writing *writing)
+static int send_parts(struct weir_request *req, struct iovec *parts, size_t parts_len,
+                      struct writing *writing)
 {
     while (parts_len > 0) {
-        ssize_t n = give_way(req, writing);
+        ssize_t n = give_way_writing(req, writing);
 
         if (n < 0)
             return (int)n;
-        n = note_sent(req, send_some(req->conn, parts, parts_len), writing);
+        n = note_bytes_sent(req, send_some_parts(req->conn, parts, parts_len), writing);
         if (n < 0)
             return (int)n;
-        advance(&parts, &parts_len, (size_t)n);
+        skip_sent(&parts, &parts_len, (size_t)n);
     }
     return 0;
 }
@@ -228,18 +228,18 @@ static WEIR_NOINLINE int send_rest(struct weir_request *req, ssize_t n, int flag
     size_t done = 0;
 
     for (;;) {
-        n = note_sent(req, n, &writing);
+        n = note_bytes_sent(req, n, &writing);
         if (n < 0)
             return (int)n;
         done += (size_t)n;
         if (done == wfile->len)
             break;
-        n = give_way(req, &writing);
+        n = give_way_writing(req, &writing);
         if (n < 0)
             return (int)n;
         n = transport_of(conn)->send(conn, wfile->data + done, wfile->len - done, flags);
     }
-    release(req);
+    release_wbuf(req);
     return 0;
 }
 
@@ -248,7 +248,7 @@ int wfile_sent(struct weir_request *req, ssize_t n, int flags)
     if (WEIR_UNLIKELY(n != (ssize_t)req->wfile.len))
         return send_rest(req, n, flags);
     count_sent(req, (size_t)n);
-    release(req);
+    release_wbuf(req);
     return 0;
 }
 
@@ -266,7 +266,7 @@ int wfile_flush_by_table(struct weir_request *req, int flags)
 static int give_way_and_flush(struct weir_request *req, int flags)
 {
     struct writing writing = { 0 };
-    int r = wfile_unsent(req) ? give_way(req, &writing) : 0;
+    int r = wfile_unsent(req) ? give_way_writing(req, &writing) : 0;
 
     return r < 0 ? r : wfile_flush(req, flags);
 }
@@ -302,9 +302,9 @@ int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms)
 
     if (!wfile_unsent(req))
         return req->wfile.error;
-    r = send_all(req, &part, 1, &writing);
+    r = send_parts(req, &part, 1, &writing);
     if (r == 0)
-        release(req);
+        release_wbuf(req);
     return r;
 }
 
@@ -319,13 +319,13 @@ void wfile_push(struct weir_request *req)
     n = transport_of(conn)->send(conn, wfile->data, wfile->len, 0);
     if (n < 0) {
         if (n != -EAGAIN)
-            fail(req, (int)n);
+            fail_writing(req, (int)n);
         return;
     }
     count_sent(req, (size_t)n);
     wfile->len -= (size_t)n;
     if (wfile->len == 0)
-        release(req);
+        release_wbuf(req);
     else
         memmove(wfile->data, wfile->data + n, wfile->len);
 }
@@ -367,13 +367,13 @@ static int grow(struct weir_request *req, size_t len)
     char *data;
 
     if (len > REPLY_MAX - have)
-        return fail(req, -EMSGSIZE);
+        return fail_writing(req, -EMSGSIZE);
     data = buffers_get_for(wbufs(req), have + len, &size);
     if (!data)
         return -ENOMEM;
     if (have > 0)
         memcpy(data, wfile->data, have);
-    release(req);
+    release_wbuf(req);
     wfile->data = data;
     wfile->size = size;
     wfile->len = have;
@@ -396,12 +396,12 @@ static int send_through(struct weir_request *req, const struct iovec *iov, size_
             parts[parts_len++] = *iov++;
             iov_len--;
         }
-        r = send_all(req, parts, parts_len, &writing);
+        r = send_parts(req, parts, parts_len, &writing);
         if (r < 0)
             return r;
         parts_len = 0;
     }
-    release(req);
+    release_wbuf(req);
     return 0;
 }
 
@@ -537,7 +537,7 @@ static int copy_with(struct weir_request *req, struct sending *file, char *buf)
 
         if (n <= 0)
             return (int)n;
-        r = send_all(req, &part, 1, &file->writing);
+        r = send_parts(req, &part, 1, &file->writing);
         if (r < 0)
             return r;
         file->done += (size_t)n;
@@ -563,7 +563,7 @@ static int send_file(struct weir_request *req, struct sending *file)
 
     while (file->done < file->len) {
         size_t left = file->len - file->done;
-        int r = give_way(req, &file->writing);
+        int r = give_way_writing(req, &file->writing);
         ssize_t n;
 
         if (r < 0)
@@ -576,9 +576,9 @@ static int send_file(struct weir_request *req, struct sending *file)
             note_taken(req, (size_t)n, &file->writing);
             file->done += (size_t)n;
         } else if (n == -EAGAIN) {
-            r = wait_for_room(req, &file->writing);
+            r = wait_for_send_room(req, &file->writing);
         } else {
-            return is_of_the_connection((int)n) ? fail(req, (int)n) : copy_rest(req, file);
+            return is_of_the_connection((int)n) ? fail_writing(req, (int)n) : copy_rest(req, file);
         }
         if (r < 0)
             return r;
@@ -622,5 +622,5 @@ char *wfile_take(struct weir_request *req, size_t *ret_len, size_t *ret_size)
 
 void wfile_fini(struct weir_request *req)
 {
-    release(req);
+    release_wbuf(req);
 }

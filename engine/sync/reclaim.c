@@ -80,7 +80,7 @@ static bool is_running(void)
     return atomic_load_explicit(&running, memory_order_seq_cst);
 }
 
-static void *thread_main(void *nothing)
+static void *reclaimer_main(void *nothing)
 {
     (void)nothing;
     while (is_running()) {
@@ -111,7 +111,7 @@ static int start_locked(void)
     has_work = true;
     /* seq_cst: the semaphore, to who defers. pairs: is_running() */
     atomic_store_explicit(&running, true, memory_order_seq_cst);
-    r = thread_start(&thread, -1, thread_main, NULL);
+    r = thread_start(&thread, -1, reclaimer_main, NULL);
     if (r < 0)
         end_running();
     return r;
@@ -190,7 +190,7 @@ void reclaim_exit(void)
 }
 
 /* For the thread, which is woken for the first of a batch. */
-static void put(struct reclaim_head *head)
+static void put_waiting(struct reclaim_head *head)
 {
     /* seq_cst: the head, to who takes it; then a look whether the thread is still there; store
      * buffering. pairs: reclaim_deferred() */
@@ -211,7 +211,7 @@ void reclaim_defer(struct reclaim_head *head, void (*fn)(struct reclaim_head *he
     head->fn = fn;
     head->next = NULL;
     if (WEIR_LIKELY(is_running()))
-        put(head);
+        put_waiting(head);
     else
         reclaim_all(head);
 }

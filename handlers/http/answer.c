@@ -75,7 +75,8 @@ static void settle_body(struct weir_http *ex, struct http_reply *reply)
 }
 
 /* Begins the reply with the head and as much of its body as is at hand. */
-static int begin(struct weir_http *ex, struct http_reply *reply, const void *body, size_t len)
+static int begin_answer(struct weir_http *ex, struct http_reply *reply, const void *body,
+                        size_t len)
 {
     if (ex->state != REPLY_NONE)
         return -EALREADY;
@@ -99,7 +100,7 @@ int weir_http_reply(struct weir_http *ex, int status, const char *type,
     struct http_reply reply = {
         .status = status, .type = type, .framing = HTTP_FRAMING_LENGTH, .length = len };
 
-    return begin(ex, &reply, body, len);
+    return begin_answer(ex, &reply, body, len);
 }
 
 int weir_http_reply_file(struct weir_http *ex, int status, const char *type,
@@ -107,7 +108,7 @@ int weir_http_reply_file(struct weir_http *ex, int status, const char *type,
 {
     struct http_reply reply = {
         .status = status, .type = type, .framing = HTTP_FRAMING_LENGTH, .length = len };
-    int r = begin(ex, &reply, NULL, 0);
+    int r = begin_answer(ex, &reply, NULL, 0);
     ssize_t n;
 
     if (r < 0 || ex->bodiless)
@@ -124,7 +125,7 @@ int weir_http_begin(struct weir_http *ex, int status, const char *type)
     struct http_reply reply = {
         .status = status, .type = type,
         .framing = ex->head.one_one ? HTTP_FRAMING_CHUNKED : HTTP_FRAMING_CLOSE };
-    int r = begin(ex, &reply, NULL, 0);
+    int r = begin_answer(ex, &reply, NULL, 0);
 
     if (r == 0)
         ex->state = REPLY_STREAMING;

@@ -31,7 +31,7 @@ int http_body_init(struct http_body_reader *body, struct weir_request *req,
     return body->fault;
 }
 
-static int fail(struct http_body_reader *body, int status)
+static int fail_body(struct http_body_reader *body, int status)
 {
     body->fault = status;
     return status == 413 ? -EFBIG : -EBADMSG;
@@ -61,7 +61,7 @@ static int end_chunk(struct http_body_reader *body)
 
     if (n < 0)
         return (int)n;
-    return n == 2 && line[0] == '\r' && line[1] == '\n' ? 0 : fail(body, 400);
+    return n == 2 && line[0] == '\r' && line[1] == '\n' ? 0 : fail_body(body, 400);
 }
 
 /* Trailer fields are skipped: none that we would heed may be in one. */
@@ -76,11 +76,11 @@ static int skip_trailers(struct http_body_reader *body)
             return (int)n;
         body->overhead += (uint32_t)n;
         if (n < 2 || line[n - 1] != '\n' || line[n - 2] != '\r' || body->overhead > OVERHEAD_MAX)
-            return fail(body, 400);
+            return fail_body(body, 400);
         if (n == 2)
             return 0;
         if (!http_is_trailer(line, (size_t)n - 2))
-            return fail(body, 400);
+            return fail_body(body, 400);
     }
 }
 
@@ -101,12 +101,12 @@ static int begin_chunk(struct http_body_reader *body)
     if (n < 0)
         return (int)n;
     if (http_parse_chunk(line, (size_t)n, &size, &extension) != 0)
-        return fail(body, 400);
+        return fail_body(body, 400);
     body->overhead += (uint32_t)extension;
     if (body->overhead > OVERHEAD_MAX)
-        return fail(body, 400);
+        return fail_body(body, 400);
     if (size > body->room)
-        return fail(body, 413);
+        return fail_body(body, 413);
     body->room -= size;
     body->left = size;
     if (size > 0)
@@ -118,9 +118,9 @@ static int begin_chunk(struct http_body_reader *body)
 }
 
 /* Makes `left` the number of bytes that can be read before any framing; 0 at the body's end. */
-static int advance(struct http_body_reader *body)
+static int advance_body(struct http_body_reader *body)
 {
-    int r = body->fault != 0 ? fail(body, body->fault) : invite(body);
+    int r = body->fault != 0 ? fail_body(body, body->fault) : invite(body);
 
     if (r == 0 && body->kind == HTTP_BODY_CHUNKED && body->left == 0)
         r = begin_chunk(body);
@@ -141,12 +141,12 @@ ssize_t http_body_read(struct http_body_reader *body, void *buf, size_t len)
 
     if (body->kind == HTTP_BODY_NONE || len == 0)
         return 0;
-    r = advance(body);
+    r = advance_body(body);
     if (r < 0 || body->left == 0)
         return r;
     n = weir_read(body->req, buf, len < body->left ? len : (size_t)body->left);
     if (n == 0)
-        return fail(body, 400);
+        return fail_body(body, 400);
     if (n > 0)
         took(body, (size_t)n);
     return n;
@@ -166,7 +166,7 @@ bool http_body_skip(struct http_body_reader *body)
     ssize_t n;
 
     while (body->kind != HTTP_BODY_NONE) {
-        if (skipped > SKIP_MAX || advance(body) < 0)
+        if (skipped > SKIP_MAX || advance_body(body) < 0)
             return false;
         if (body->left == 0)
             continue;

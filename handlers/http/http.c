@@ -59,7 +59,7 @@ static bool asks_for_head(struct weir_request *req)
 }
 
 /* Answers what is not a request, of which no more can be understood. Returns what handle does. */
-static int refuse(struct weir_request *req, int status)
+static int refuse_request(struct weir_request *req, int status)
 {
     struct http_reply reply = { .status = status, .connection = HTTP_CONNECTION_CLOSE };
     int r = http_reply_page(req, &reply, asks_for_head(req));
@@ -169,7 +169,7 @@ static __attribute__((noinline)) int exchange(struct weir_request *req, size_t l
     if (r < 0)
         return r;
     if (r > 0)
-        return refuse(req, r);
+        return refuse_request(req, r);
     r = exchange_complete(&ex, exchange_call(&ex));
     if (ex.keep)
         ex.keep = http_body_skip(&ex.body);
@@ -182,13 +182,13 @@ static __attribute__((noinline)) int exchange(struct weir_request *req, size_t l
 /* ------------------------------------------------------------------ a connection ------ */
 
 /* What to do about a head that will never be complete. */
-static int give_up(struct weir_request *req, ssize_t error, size_t arrived)
+static int give_up_request(struct weir_request *req, ssize_t error, size_t arrived)
 {
     if (arrived == 0)
         return quiet(error);
     if (error == 0)
-        return refuse(req, 400);
-    return error == -ETIMEDOUT ? refuse(req, 408) : quiet(error);
+        return refuse_request(req, 400);
+    return error == -ETIMEDOUT ? refuse_request(req, 408) : quiet(error);
 }
 
 /*
@@ -224,7 +224,7 @@ static int await_head(struct weir_request *req, size_t *ret_len)
         ssize_t n = weir_peek(req, &data, arrived + 1);
 
         if (n <= (ssize_t)arrived)
-            return give_up(req, n < 0 ? n : 0, arrived);
+            return give_up_request(req, n < 0 ? n : 0, arrived);
         arrived = (size_t)n;
         if (*data == '\r') {
             arrived = skip_empty_lines(req, &data, arrived);
@@ -234,7 +234,7 @@ static int await_head(struct weir_request *req, size_t *ret_len)
         }
         status = http_scan(&scan, data, arrived, ret_len);
     } while (status == -EAGAIN);
-    return status != 0 ? refuse(req, status) : 0;
+    return status != 0 ? refuse_request(req, status) : 0;
 }
 
 /* Pipelined requests are a call each, so that each has the whole of request_timeout_ms. */

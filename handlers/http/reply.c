@@ -74,7 +74,7 @@ enum {
     PIECES_MAX = 6,
 };
 
-static char *put(char *at, const char *text, size_t len)
+static char *put_bytes(char *at, const char *text, size_t len)
 {
     memcpy(at, text, len);
     return at + len;
@@ -82,7 +82,7 @@ static char *put(char *at, const char *text, size_t len)
 
 static char *put_text(char *at, struct text text)
 {
-    return put(at, text.data, text.len);
+    return put_bytes(at, text.data, text.len);
 }
 
 static char *put_two_digits(char *at, int n)
@@ -99,7 +99,7 @@ static char *put_decimal(char *at, uint64_t n)
     do
         *--first = (char)('0' + n % 10);
     while ((n /= 10) > 0);
-    return put(at, first, (size_t)(digits + sizeof(digits) - first));
+    return put_bytes(at, first, (size_t)(digits + sizeof(digits) - first));
 }
 
 /* IMF-fixdate, whatever the locale. */
@@ -110,12 +110,12 @@ static void format_date(time_t now, char *at)
     struct tm t;
 
     gmtime_r(&now, &t);
-    at = put(at, "Date: ", 6);
-    at = put(at, days + (size_t)3 * (size_t)t.tm_wday, 3);
-    at = put(at, ", ", 2);
+    at = put_bytes(at, "Date: ", 6);
+    at = put_bytes(at, days + (size_t)3 * (size_t)t.tm_wday, 3);
+    at = put_bytes(at, ", ", 2);
     at = put_two_digits(at, t.tm_mday);
     *at++ = ' ';
-    at = put(at, months + (size_t)3 * (size_t)t.tm_mon, 3);
+    at = put_bytes(at, months + (size_t)3 * (size_t)t.tm_mon, 3);
     *at++ = ' ';
     at = put_two_digits(at, (t.tm_year + 1900) / 100 % 100);
     at = put_two_digits(at, t.tm_year % 100);
@@ -125,7 +125,7 @@ static void format_date(time_t now, char *at)
     at = put_two_digits(at, t.tm_min);
     *at++ = ':';
     at = put_two_digits(at, t.tm_sec);
-    put(at, " GMT\r\n", 6);
+    put_bytes(at, " GMT\r\n", 6);
 }
 
 /*
@@ -143,7 +143,7 @@ static __attribute__((noinline)) char *put_date(char *at)
         format_date(now.tv_sec, text);
         second = now.tv_sec;
     }
-    return put(at, text, DATE_LEN);
+    return put_bytes(at, text, DATE_LEN);
 }
 
 static char *put_status(char *at, int status)
@@ -152,20 +152,20 @@ static char *put_status(char *at, int status)
 
     if (line.data)
         return put_text(at, line);
-    at = put(at, "HTTP/1.1 ", STATUS_AT);
+    at = put_bytes(at, "HTTP/1.1 ", STATUS_AT);
     at = put_decimal(at, (uint64_t)status);
-    return put(at, " \r\n", 3);
+    return put_bytes(at, " \r\n", 3);
 }
 
 static char *put_framing(char *at, const struct http_reply *reply)
 {
     if (reply->framing == HTTP_FRAMING_CHUNKED)
-        return put(at, "Transfer-Encoding: chunked\r\n", 28);
+        return put_bytes(at, "Transfer-Encoding: chunked\r\n", 28);
     if (reply->framing != HTTP_FRAMING_LENGTH)
         return at;
-    at = put(at, "Content-Length: ", 16);
+    at = put_bytes(at, "Content-Length: ", 16);
     at = put_decimal(at, reply->length);
-    return put(at, "\r\n", 2);
+    return put_bytes(at, "\r\n", 2);
 }
 
 static struct iovec piece(const void *data, size_t len)
@@ -190,12 +190,12 @@ static void insert(struct pieces *pieces, char *end, const void *data, size_t le
 
 static char *put_type(char *at, const struct http_reply *reply, struct pieces *pieces)
 {
-    at = put(at, "Content-Type: ", 14);
+    at = put_bytes(at, "Content-Type: ", 14);
     if (reply->type_len <= TYPE_MAX)
-        at = put(at, reply->type, reply->type_len);
+        at = put_bytes(at, reply->type, reply->type_len);
     else
         insert(pieces, at, reply->type, reply->type_len);
-    return put(at, "\r\n", 2);
+    return put_bytes(at, "\r\n", 2);
 }
 
 int http_reply_write(struct weir_request *req, const struct http_reply *reply,
@@ -215,7 +215,7 @@ int http_reply_write(struct weir_request *req, const struct http_reply *reply,
         end = put_type(end, reply, &pieces);
     if (reply->added_len > 0)
         insert(&pieces, end, reply->added, reply->added_len);
-    end = put(end, "\r\n", 2);
+    end = put_bytes(end, "\r\n", 2);
     insert(&pieces, end, body, len);
     n = weir_writev(req, pieces.iov, pieces.len);
     return n < 0 ? (int)n : 0;
@@ -242,7 +242,7 @@ int http_reply_chunk(struct weir_request *req, const void *buf, size_t len)
     size_t rest = len;
     ssize_t n;
 
-    put(first, "\r\n", 2);
+    put_bytes(first, "\r\n", 2);
     do
         *--first = digits[rest % 16];
     while ((rest /= 16) > 0);

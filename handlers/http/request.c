@@ -88,7 +88,7 @@ static int read_expect(struct http_head *head, const char *value, size_t len)
 }
 
 /* No list, though RFC 9110 would allow one of the same number twice: who reads it differently? */
-static int read_length(struct http_head *head, const char *value, size_t len)
+static int read_content_length(struct http_head *head, const char *value, size_t len)
 {
     uint64_t n = 0;
 
@@ -129,7 +129,7 @@ static int heed(struct http_head *head, const char *name, size_t name_len, const
             read_connection(head, value, len) : 0;
     case 14:
         return http_name_equal(name, 14, "Content-Length", 14) ?
-            read_length(head, value, len) : 0;
+            read_content_length(head, value, len) : 0;
     case 17:
         return http_name_equal(name, 17, "Transfer-Encoding", 17) ?
             read_coding(head, value, len) : 0;

@@ -67,7 +67,7 @@ static int read_number(const char *command, const struct argument *argument, con
     return 0;
 }
 
-static int read_value(const struct arguments *it, void *settings, const struct argument *argument,
+static int take_value(const struct arguments *it, void *settings, const struct argument *argument,
                       const char *text)
 {
     void *field = (char *)settings + argument->at;
@@ -148,7 +148,7 @@ int arguments_read(const struct arguments *it, void *settings, int argc, char **
         else if (place < PLACE)
             r = refuse_option(it, place, argv);
         else
-            r = read_value(it, settings, &it->table[place - PLACE], optarg);
+            r = take_value(it, settings, &it->table[place - PLACE], optarg);
     }
     for (; r == 0 && optind < argc; optind++)   /* behind "--" */
         r = read_operand(it, settings, argv[optind]);

@@ -75,8 +75,8 @@ static void forget_warmup(struct load_result *result)
     memset(&result->latency, 0, sizeof(result->latency));
 }
 
-static int run(struct load *load, const struct load_settings *settings,
-               struct progress *progress, struct load_result *result)
+static int run_load(struct load *load, const struct load_settings *settings,
+                    struct progress *progress, struct load_result *result)
 {
     int r = 0;
 
@@ -92,7 +92,7 @@ static int run(struct load *load, const struct load_settings *settings,
     return r;
 }
 
-static int failed(const char *what, int error)
+static int load_failed(const char *what, int error)
 {
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's is safe since 2.32 */
     say("weir load: %s: %s", what, strerror(-error));
@@ -106,12 +106,12 @@ static int write_json(const struct load_report *report, const char *path)
     bool wrong;
 
     if (!to)
-        return failed(path, -errno);
+        return load_failed(path, -errno);
     load_report_json(report, to);
     wrong = fflush(to) != 0 || ferror(to) != 0;
     if (!to_stdout)
         wrong |= fclose(to) != 0;
-    return wrong ? failed(path, -errno) : EXIT_OK;
+    return wrong ? load_failed(path, -errno) : EXIT_OK;
 }
 
 static int print_result(const struct load_report *report)
@@ -146,11 +146,11 @@ int weir_load(int argc, char **argv)
     }
     r = load_create(&load, &settings.options);
     if (r < 0)
-        return failed(settings.options.address, r);
+        return load_failed(settings.options.address, r);
     handle_signals(load);
-    r = run(load, &settings, &progress, &result);
+    r = run_load(load, &settings, &progress, &result);
     if (r < 0)
-        r = failed(settings.options.address, r);
+        r = load_failed(settings.options.address, r);
     else
         r = print_result(&(struct load_report){ &settings, &result, interrupted });
     signal(SIGINT, SIG_DFL);

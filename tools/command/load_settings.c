@@ -84,7 +84,7 @@ static int read_header(void *into, const struct argument *argument, const char *
 }
 
 /* "localhost" is literal, but it is two addresses. */
-static bool is_number(const char *text, size_t len)
+static bool is_uri_number(const char *text, size_t len)
 {
     return len > 0 && (memchr(text, ':', len) || (*text >= '0' && *text <= '9'));
 }
@@ -99,7 +99,7 @@ static int read_source(struct load_settings *settings, const char *text, size_t 
     if (settings->options.sources_len == LOAD_SOURCES_MAX)
         return refuse("--source: more than %d addresses", LOAD_SOURCES_MAX);
     snprintf(uri, sizeof(uri), "tcp://%s%.*s%s:0", open, (int)len, text, *open ? "]" : "");
-    if (len > 64 || !is_number(text, len) || !address_is_literal(uri) ||
+    if (len > 64 || !is_uri_number(text, len) || !address_is_literal(uri) ||
         address_parse(uri, source, why, sizeof(why)) < 0)
         return refuse("--source: '%.*s' is not an IP address", (int)len, text);
     settings->options.sources_len++;
@@ -329,7 +329,7 @@ static int look_at_descriptors(const struct load_options *options)
     return 0;
 }
 
-static int complete(struct load_settings *settings)
+static int complete_load_settings(struct load_settings *settings)
 {
     struct load_options *options = &settings->options;
     int r = look_at_address(settings);
@@ -361,7 +361,7 @@ int load_settings_read(struct load_settings *ret_settings, int argc, char **argv
     r = arguments_read(&arguments, ret_settings, argc, argv);
     if (r < 0 || ret_settings->help)
         return r;
-    return complete(ret_settings);
+    return complete_load_settings(ret_settings);
 }
 
 void load_settings_help(FILE *to)

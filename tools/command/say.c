@@ -20,7 +20,7 @@ struct line {
     char text[PIPE_BUF];        /* more may be written in pieces, or find room for a part only */
 };
 
-static bool is_control(unsigned char c)
+static bool is_control_byte(unsigned char c)
 {
     return c < ' ' || c == 0x7f;
 }
@@ -34,7 +34,7 @@ static void line_make(struct line *line, const char *format, va_list args)
     if (vsnprintf(text, sizeof(text), format, args) < 0)
         return;
     for (const char *c = text; *c && at < sizeof(line->text) - sizeof("\\xNN\n"); c++) {
-        if (is_control((unsigned char)*c))
+        if (is_control_byte((unsigned char)*c))
             at += (size_t)sprintf(line->text + at, "\\x%02x", (unsigned char)*c);
         else
             line->text[at++] = *c;

@@ -80,7 +80,7 @@ static void announce(struct weir_server *server)
         print_try(server);
 }
 
-static uint64_t value_of(const struct weir_stats *stats, const struct weir_stat *field)
+static uint64_t value_of_stat(const struct weir_stats *stats, const struct weir_stat *field)
 {
     uint64_t value;
 
@@ -100,7 +100,7 @@ static void print_stats(struct weir_server *server)
         return;
     for (size_t i = 0; (field = weir_stats_field(i)) && len < sizeof(words); i++)
         len += (size_t)snprintf(words + len, sizeof(words) - len, " %s=%" PRIu64, field->name,
-                                value_of(&stats, field));
+                                value_of_stat(&stats, field));
     say_now("weir: stats%s errors=%" PRIu64 " busy_ms=%" PRIu64, words,
             stats.setup_errors + stats.handle_errors + stats.finish_errors + stats.verify_errors,
             stats.busy_ns / 1000000);
@@ -197,7 +197,7 @@ static void attendant_dismiss(struct attendant *attendant)
 
 /* ------------------------------------------------------------------ serving ----------- */
 
-static int failed(int error, const char *why)
+static int serve_failed(int error, const char *why)
 {
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's is safe since 2.32 */
     say_now("weir serve: %s", why && *why ? why : strerror(-error));
@@ -205,17 +205,17 @@ static int failed(int error, const char *why)
 }
 
 /* Serves until a signal says otherwise, then drains. */
-static int run(struct attendant *attendant, struct weir_server *server)
+static int run_server(struct attendant *attendant, struct weir_server *server)
 {
     int r = attendant_start(attendant, server);
     int status = EXIT_OK;
 
     if (r < 0)
-        return failed(r, "no thread can be had: raise the limit of a user's processes (ulimit -u), "
-                      "or the container's of pids");
+        return serve_failed(r, "no thread can be had: raise the limit of a user's processes "
+                            "(ulimit -u), or the container's of pids");
     r = weir_serve_forever(server);
     if (r < 0)
-        status = failed(r, weir_why());
+        status = serve_failed(r, weir_why());
     weir_server_close(server);
     attendant_dismiss(attendant);
     return status;
@@ -266,7 +266,7 @@ int weir_serve(int argc, char **argv)
         weir_server_destroy(server);
         return EXIT_USAGE;
     }
-    status = run(&attendant, server);
+    status = run_server(&attendant, server);
     weir_server_destroy(server);
     return status;
 }

@@ -17,7 +17,7 @@
 
 /* ------------------------------------------------------------------ values ------------ */
 
-static int add_listener(struct settings *settings, const char *uri)
+static int add_address(struct settings *settings, const char *uri)
 {
     struct weir_options *options = &settings->options;
 
@@ -31,7 +31,7 @@ static int add_listener(struct settings *settings, const char *uri)
 static int read_listen(void *into, const struct argument *argument, const char *uri)
 {
     (void)argument;
-    return add_listener(into, uri);
+    return add_address(into, uri);
 }
 
 static int read_handler(void *into, const struct argument *argument, const char *name)
@@ -225,14 +225,14 @@ static bool may_reuse_address(const struct weir_options *options)
     return options->multicast != NULL;
 }
 
-static void complete(struct settings *settings)
+static void complete_settings(struct settings *settings)
 {
     struct weir_options *options = &settings->options;
 
     if (!settings->first_handler)
         settings->first_handler = registry_find("hello");
     if (options->listeners_len == 0)
-        add_listener(settings, "tcp://127.0.0.1:8080");
+        add_address(settings, "tcp://127.0.0.1:8080");
     for (size_t i = 0; i < options->listeners_len; i++)
         if (!settings->listeners[i].handler)
             settings->listeners[i].handler = settings->first_handler->handler;
@@ -259,7 +259,7 @@ int settings_read(struct settings *ret_settings, int argc, char **argv)
     r = arguments_read(&arguments, ret_settings, argc, argv);
     if (r < 0)
         return r;
-    complete(ret_settings);
+    complete_settings(ret_settings);
     return 0;
 }
 

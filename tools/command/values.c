@@ -13,8 +13,8 @@ struct unit {
 };
 
 /* Digits, then the name of a unit. */
-static int parse(const char *text, const struct unit *units, size_t units_len, uint64_t max,
-                 uint64_t *ret_value)
+static int parse_value(const char *text, const struct unit *units, size_t units_len, uint64_t max,
+                       uint64_t *ret_value)
 {
     uint64_t n = 0;
     const char *at = text;
@@ -40,7 +40,7 @@ int value_number(const char *text, uint64_t max, uint64_t *ret_value)
 {
     static const struct unit units[] = { { "", 1 } };
 
-    return parse(text, units, 1, max, ret_value);
+    return parse_value(text, units, 1, max, ret_value);
 }
 
 int value_size(const char *text, uint64_t max, uint64_t *ret_value)
@@ -48,7 +48,7 @@ int value_size(const char *text, uint64_t max, uint64_t *ret_value)
     static const struct unit units[] = {
         { "", 1 }, { "K", 1024 }, { "k", 1024 }, { "M", 1 << 20 }, { "m", 1 << 20 } };
 
-    return parse(text, units, sizeof(units) / sizeof(units[0]), max, ret_value);
+    return parse_value(text, units, sizeof(units) / sizeof(units[0]), max, ret_value);
 }
 
 int value_time(const char *text, uint64_t max, uint64_t *ret_value)
@@ -56,7 +56,7 @@ int value_time(const char *text, uint64_t max, uint64_t *ret_value)
     static const struct unit units[] = {
         { "", 1000 }, { "s", 1000 }, { "ms", 1 }, { "m", 60000 } };
 
-    return parse(text, units, sizeof(units) / sizeof(units[0]), max, ret_value);
+    return parse_value(text, units, sizeof(units) / sizeof(units[0]), max, ret_value);
 }
 
 int value_mode(const char *text, uint64_t *ret_value)

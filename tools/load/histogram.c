@@ -16,7 +16,7 @@ static unsigned shift_of(uint64_t value)
     return bits > HISTOGRAM_BITS + 1 ? bits - (HISTOGRAM_BITS + 1) : 0;
 }
 
-static size_t bucket_of(uint64_t value)
+static size_t bucket_of_value(uint64_t value)
 {
     unsigned shift = shift_of(value);
 
@@ -48,7 +48,7 @@ void histogram_add(struct histogram *to, uint64_t value)
         to->max = value;
     to->count++;
     to->sum += value;
-    to->buckets[bucket_of(value)]++;
+    to->buckets[bucket_of_value(value)]++;
 }
 
 void histogram_merge(struct histogram *to, const struct histogram *from)

@@ -9,15 +9,16 @@
 
 enum { STATUS_LINE_MIN = sizeof("HTTP/1.1 200") - 1 };
 
-static bool is_digit(char c)
+static bool is_decimal(char c)
 {
     return c >= '0' && c <= '9';
 }
 
 static int read_status(const char *text, size_t len, struct http_head *head)
 {
-    if (len < STATUS_LINE_MIN || memcmp(text, "HTTP/1.", 7) != 0 || !is_digit(text[7]) ||
-        text[8] != ' ' || !is_digit(text[9]) || !is_digit(text[10]) || !is_digit(text[11]))
+    if (len < STATUS_LINE_MIN || memcmp(text, "HTTP/1.", 7) != 0 || !is_decimal(text[7]) ||
+        text[8] != ' ' || !is_decimal(text[9]) || !is_decimal(text[10]) ||
+        !is_decimal(text[11]))
         return -EBADMSG;
     /* A space follows, or the end of the line where there is no reason. */
     if (text[STATUS_LINE_MIN] != ' ' && text[STATUS_LINE_MIN] != '\r')
@@ -40,13 +41,13 @@ static const char *value_of(const char *line, const char *end, const char *name)
     return line;
 }
 
-static int read_length(const char *value, const char *end, uint64_t *ret_len)
+static int read_answer_length(const char *value, const char *end, uint64_t *ret_len)
 {
     uint64_t len = 0;
 
     if (value == end)
         return -EBADMSG;
-    for (; value < end && is_digit(*value); value++)
+    for (; value < end && is_decimal(*value); value++)
         if (__builtin_mul_overflow(len, 10, &len) ||
             __builtin_add_overflow(len, (uint64_t)(*value - '0'), &len))
             return -EBADMSG;
@@ -61,7 +62,7 @@ static int note_length(const char *value, const char *end, struct http_head *hea
 {
     bool is_first = head->until_end;
     uint64_t len;
-    int r = read_length(value, end, &len);
+    int r = read_answer_length(value, end, &len);
 
     if (r < 0)
         return r;
@@ -79,7 +80,7 @@ static bool value_is(const char *value, const char *end, const char *text)
     return (size_t)(end - value) >= len && strncasecmp(value, text, len) == 0;
 }
 
-static int read_field(const char *line, const char *end, struct http_head *head)
+static int read_answer_field(const char *line, const char *end, struct http_head *head)
 {
     const char *value;
 
@@ -115,7 +116,7 @@ int http_head_read(const char *text, size_t len, struct http_head *ret_head)
     while (r == 0 && line < end) {
         const char *line_end = memmem(line + 2, (size_t)(end + 2 - (line + 2)), "\r\n", 2);
 
-        r = read_field(line + 2, line_end, &head);
+        r = read_answer_field(line + 2, line_end, &head);
         line = line_end;
     }
     if (r < 0)

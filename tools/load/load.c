@@ -314,12 +314,12 @@ static uint64_t thread_cpu_ns(void)
 }
 
 /* The n-th of `threads` shares of a number. */
-static uint64_t share_of(uint64_t number, uint32_t threads, uint32_t n)
+static uint64_t share_of_thread(uint64_t number, uint32_t threads, uint32_t n)
 {
     return number / threads + (n < number % threads);
 }
 
-static void begin_run(struct lane *lane)
+static void begin_lane(struct lane *lane)
 {
     const struct load_options *options = lane->options;
 
@@ -335,7 +335,7 @@ static void begin_run(struct lane *lane)
     /* relaxed: a figure to look at. pairs: report() of the first lane */
     atomic_store_explicit(&lane->answered, 0, memory_order_relaxed);
     lane->left = options->requests > 0
-        ? share_of(options->requests, options->threads, lane->number) : UINT64_MAX;
+        ? share_of_thread(options->requests, options->threads, lane->number) : UINT64_MAX;
     /* Each lane has every threads-th arrival. */
     lane->arrivals = (struct pace){
         .count = options->rate, .per_ns = 1000000000ull * options->threads,
@@ -354,7 +354,7 @@ static void *lane_run(void *arg)
     struct lane *lane = arg;
     uint64_t cpu_ns = thread_cpu_ns();
 
-    begin_run(lane);
+    begin_lane(lane);
     lane->error = lane->kind->run(lane);
     lane->result.busy_ns = thread_cpu_ns() - cpu_ns;
     return NULL;
@@ -414,7 +414,7 @@ void load_stop(struct load *load)
     const uint64_t one = 1;
     int error = errno;
 
-    /* relaxed: it says nothing about anything else. pairs: begin_run() */
+    /* relaxed: it says nothing about anything else. pairs: begin_lane() */
     atomic_store_explicit(&load->stopped, true, memory_order_relaxed);
     /* It fails only if it was called 2^64 - 1 times before. */
     if (write(load->stop_fd, &one, sizeof(one)) < 0)
@@ -442,9 +442,9 @@ static int lane_create(struct load *load, const struct lane_kind *kind, uint32_t
         .lanes = load->lanes,
         .stop = &load->stopped,
         .number = number,
-        .clients = (uint32_t)share_of(options->connections, options->threads, number),
-        .stalled = (uint32_t)share_of(options->stalled, options->threads, number),
-        .trickled = (uint32_t)share_of(options->trickled, options->threads, number),
+        .clients = (uint32_t)share_of_thread(options->connections, options->threads, number),
+        .stalled = (uint32_t)share_of_thread(options->stalled, options->threads, number),
+        .trickled = (uint32_t)share_of_thread(options->trickled, options->threads, number),
     };
     lane->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (lane->epoll_fd < 0 ||
@@ -467,7 +467,7 @@ static int open_lanes(struct load *load)
     return r;
 }
 
-static int complete(struct load_options *options)
+static int complete_load(struct load_options *options)
 {
     if (options->threads == 0 || options->connections == 0)
         options->threads = 1;
@@ -498,7 +498,7 @@ int load_create(struct load **ret_load, const struct load_options *options)
         return -ENOMEM;
     load->options = *options;
     load->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    r = load->stop_fd < 0 ? -errno : complete(&load->options);
+    r = load->stop_fd < 0 ? -errno : complete_load(&load->options);
     if (r == 0)
         r = load_find_address(&load->options, &load->address);
     if (r == 0)

@@ -26,7 +26,7 @@ int conn_watch(const struct lane *lane, struct conn *conn, int op)
     return epoll_ctl(lane->epoll_fd, op, conn->fd, &event) < 0 ? -errno : 0;
 }
 
-static int set_waits_out(const struct lane *lane, struct conn *conn, bool waits_out)
+static int set_conn_waits_out(const struct lane *lane, struct conn *conn, bool waits_out)
 {
     if (conn->waits_out == waits_out)
         return 0;
@@ -158,7 +158,7 @@ void conn_opened(struct lane *lane, struct conn *conn, uint64_t now_ns)
     streams->connected = true;
     histogram_add(&lane->result.connect, clock_since(conn->active_ns, now_ns));
     conn->active_ns = now_ns;
-    if (set_waits_out(lane, conn, false) < 0)
+    if (set_conn_waits_out(lane, conn, false) < 0)
         conn_fail(lane, conn, LOAD_CANNOT_CONNECT, now_ns);
 }
 
@@ -184,7 +184,7 @@ static uint32_t before_last(const struct lane *lane, const struct conn *conn)
     return conn->base + lane->options->per_connection - 1 - conn->written;
 }
 
-static void went_out(struct lane *lane, struct conn *conn, size_t len)
+static void bytes_went_out(struct lane *lane, struct conn *conn, size_t len)
 {
     const struct streams *streams = lane->state;
     size_t size = request_len(&streams->requests, before_last(lane, conn));
@@ -210,7 +210,7 @@ ssize_t conn_write_some(struct lane *lane, struct conn *conn, size_t max, uint64
     if (n < 0)
         return -errno;
     conn->active_ns = now_ns;
-    went_out(lane, conn, (size_t)n);
+    bytes_went_out(lane, conn, (size_t)n);
     return n;
 }
 
@@ -219,12 +219,12 @@ void conn_write(struct lane *lane, struct conn *conn, uint64_t now_ns)
     while (conn->written != conn->begun) {
         ssize_t n = conn_write_some(lane, conn, SIZE_MAX, now_ns);
 
-        if (n == -EAGAIN && set_waits_out(lane, conn, true) == 0)
+        if (n == -EAGAIN && set_conn_waits_out(lane, conn, true) == 0)
             return;
         if (n < 0) {
             conn_fail(lane, conn, LOAD_CANNOT_SEND, now_ns);
             return;
         }
     }
-    set_waits_out(lane, conn, false);
+    set_conn_waits_out(lane, conn, false);
 }

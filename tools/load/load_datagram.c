@@ -141,7 +141,7 @@ static int name_socket(const struct lane *lane, int fd, uint32_t index)
 }
 
 /* EPOLLOUT comes with each datagram that the kernel is done with: it is asked for when needed. */
-static int watch(const struct lane *lane, struct peer *peer, int op)
+static int watch_peer(const struct lane *lane, struct peer *peer, int op)
 {
     struct epoll_event event = {
         .events = EPOLLIN | EPOLLET | (peer->waits_out ? EPOLLOUT : 0), .data.ptr = peer,
@@ -150,12 +150,12 @@ static int watch(const struct lane *lane, struct peer *peer, int op)
     return epoll_ctl(lane->epoll_fd, op, peer->fd, &event) < 0 ? -errno : 0;
 }
 
-static int set_waits_out(const struct lane *lane, struct peer *peer, bool waits_out)
+static int set_peer_waits_out(const struct lane *lane, struct peer *peer, bool waits_out)
 {
     if (peer->waits_out == waits_out)
         return 0;
     peer->waits_out = waits_out;
-    return watch(lane, peer, EPOLL_CTL_MOD);
+    return watch_peer(lane, peer, EPOLL_CTL_MOD);
 }
 
 static int peer_open(const struct lane *lane, struct peer *peer)
@@ -171,7 +171,7 @@ static int peer_open(const struct lane *lane, struct peer *peer)
     if (name_socket(lane, fd, (uint32_t)(peer - datagrams->peers)) < 0 ||
         connect(fd, &address->sa, address->len) < 0)
         return -errno;
-    return watch(lane, peer, EPOLL_CTL_ADD);
+    return watch_peer(lane, peer, EPOLL_CTL_ADD);
 }
 
 static void peer_close(struct datagrams *datagrams, struct peer *peer)
@@ -207,7 +207,7 @@ static void peer_fail(struct lane *lane, struct peer *peer, enum load_error what
 /* ------------------------------------------------------------------ requests ---------- */
 
 /* Writes the datagrams at the front of those that are to be sent; returns how many. */
-static uint32_t fill(struct datagrams *datagrams, const struct peer *peer)
+static uint32_t fill_datagrams(struct datagrams *datagrams, const struct peer *peer)
 {
     uint32_t count = peer->out.len < BATCH_MAX ? peer->out.len : BATCH_MAX;
 
@@ -216,7 +216,8 @@ static uint32_t fill(struct datagrams *datagrams, const struct peer *peer)
     return count;
 }
 
-static void went_out(struct lane *lane, struct peer *peer, uint32_t count, uint64_t now_ns)
+static void datagrams_went_out(struct lane *lane, struct peer *peer, uint32_t count,
+                               uint64_t now_ns)
 {
     const struct datagrams *datagrams = lane->state;
 
@@ -236,10 +237,10 @@ static void flush(struct lane *lane, struct peer *peer, uint64_t now_ns)
     struct datagrams *datagrams = lane->state;
 
     while (peer->out.len > 0) {
-        uint32_t count = fill(datagrams, peer);
+        uint32_t count = fill_datagrams(datagrams, peer);
         int n = sendmmsg(peer->fd, datagrams->out.messages, count, MSG_NOSIGNAL);
 
-        if (n < 0 && errno == EAGAIN && set_waits_out(lane, peer, true) == 0)
+        if (n < 0 && errno == EAGAIN && set_peer_waits_out(lane, peer, true) == 0)
             return;
         if (n < 0 && errno == ENOBUFS)
             n = (int)count;     /* a device's queue, and nobody tells when it has room: lost */
@@ -248,9 +249,9 @@ static void flush(struct lane *lane, struct peer *peer, uint64_t now_ns)
                       errno == ECONNREFUSED ? LOAD_CANNOT_CONNECT : LOAD_CANNOT_SEND);
             return;
         }
-        went_out(lane, peer, (uint32_t)n, now_ns);
+        datagrams_went_out(lane, peer, (uint32_t)n, now_ns);
     }
-    if (peer->fd >= 0 && set_waits_out(lane, peer, false) < 0)
+    if (peer->fd >= 0 && set_peer_waits_out(lane, peer, false) < 0)
         peer_fail(lane, peer, LOAD_CANNOT_SEND);
 }
 
@@ -280,7 +281,7 @@ static bool request(struct lane *lane, struct peer *peer, struct slot *slot, uin
 }
 
 /* The slot may be used again: at once in a closed loop, when something is due in an open one. */
-static void release(struct lane *lane, struct peer *peer, struct slot *slot, uint64_t now_ns)
+static void release_slot(struct lane *lane, struct peer *peer, struct slot *slot, uint64_t now_ns)
 {
     struct datagrams *datagrams = lane->state;
 
@@ -334,7 +335,7 @@ static bool reply_take(struct lane *lane, struct peer *peer, const char *reply, 
     lane_answered(lane, slot->first_ns, now_ns);
     slot->waiting = false;
     datagrams->waiting--;
-    release(lane, peer, slot, now_ns);
+    release_slot(lane, peer, slot, now_ns);
     return true;
 }
 
@@ -347,7 +348,7 @@ static void replies_receive(struct lane *lane, struct peer *peer)
 
     do {
         if (reads++ == READS_MAX) {
-            if (watch(lane, peer, EPOLL_CTL_MOD) < 0)   /* what is still there is told again */
+            if (watch_peer(lane, peer, EPOLL_CTL_MOD) < 0)   /* what is still there is told again */
                 peer_fail(lane, peer, LOAD_BROKEN);
             return;
         }
@@ -371,7 +372,7 @@ static void replies_receive(struct lane *lane, struct peer *peer)
     } while (n == BATCH_MAX && peer->fd >= 0);
 }
 
-static void handle(struct lane *lane, struct peer *peer, uint32_t events)
+static void handle_peer(struct lane *lane, struct peer *peer, uint32_t events)
 {
     if (events & EPOLLOUT && peer->waits_out)
         flush(lane, peer, lane_clock_ns());
@@ -410,7 +411,7 @@ static void resend_lost(struct lane *lane, uint64_t now_ns)
 
 /* ------------------------------------------------------------------ running ----------- */
 
-static void begin_run(struct lane *lane)
+static void begin_datagrams(struct lane *lane)
 {
     struct datagrams *datagrams = lane->state;
 
@@ -421,7 +422,7 @@ static void begin_run(struct lane *lane)
 
         for (uint32_t k = 0; k < lane->options->in_flight && peer->fd >= 0; k++) {
             if (lane->arrivals.count > 0)
-                release(lane, peer, &peer->slots[k], now_ns);
+                release_slot(lane, peer, &peer->slots[k], now_ns);
             else
                 request(lane, peer, &peer->slots[k], now_ns, true);
         }
@@ -430,7 +431,7 @@ static void begin_run(struct lane *lane)
 }
 
 /* The sockets stay for the next run: answers that come too late are known as such. */
-static void give_up(struct lane *lane)
+static void give_up_peers(struct lane *lane)
 {
     struct datagrams *datagrams = lane->state;
 
@@ -442,18 +443,18 @@ static void give_up(struct lane *lane)
     }
 }
 
-static bool is_over(struct lane *lane, uint64_t now_ns)
+static bool datagrams_are_over(struct lane *lane, uint64_t now_ns)
 {
     const struct datagrams *datagrams = lane->state;
 
     if (lane->stopped)
         return true;
     if (lane_late(lane, now_ns))
-        give_up(lane);
+        give_up_peers(lane);
     return datagrams->open == 0 || (datagrams->waiting == 0 && lane_over(lane, now_ns));
 }
 
-static uint64_t next_ns(const struct lane *lane, uint64_t now_ns, uint64_t looked_ns)
+static uint64_t next_datagram_ns(const struct lane *lane, uint64_t now_ns, uint64_t looked_ns)
 {
     const struct datagrams *datagrams = lane->state;
     uint64_t at_ns = looked_ns + LANE_MS(LOST_MS / 2);
@@ -471,7 +472,7 @@ static int datagrams_run(struct lane *lane)
     struct epoll_event events[LANE_EVENTS_MAX];
     uint64_t looked_ns = lane_clock_ns();
 
-    begin_run(lane);
+    begin_datagrams(lane);
     for (;;) {
         uint64_t now_ns = lane_clock_ns();
         int n;
@@ -481,13 +482,13 @@ static int datagrams_run(struct lane *lane)
             looked_ns = now_ns;
             resend_lost(lane, now_ns);
         }
-        if (is_over(lane, now_ns))
+        if (datagrams_are_over(lane, now_ns))
             return 0;
-        n = lane_wait(lane, events, now_ns, next_ns(lane, now_ns, looked_ns));
+        n = lane_wait(lane, events, now_ns, next_datagram_ns(lane, now_ns, looked_ns));
         if (n < 0)
             return n;
         for (int i = 0; i < n; i++)
-            handle(lane, events[i].data.ptr, events[i].events);
+            handle_peer(lane, events[i].data.ptr, events[i].events);
     }
 }
 

@@ -32,7 +32,7 @@ static bool has_room(const struct lane *lane, const struct conn *conn)
                         : conn->begun - conn->base < lane->options->per_connection;
 }
 
-static bool begin(struct lane *lane, struct conn *conn, uint64_t now_ns, bool first)
+static bool begin_exchange(struct lane *lane, struct conn *conn, uint64_t now_ns, bool first)
 {
     struct streams *streams = lane->state;
 
@@ -103,7 +103,7 @@ void exchange_feed(struct lane *lane, struct conn *conn, uint64_t now_ns)
         ready_push(lane, conn);
         return;
     }
-    while (has_room(lane, conn) && begin(lane, conn, now_ns, first || goes_on))
+    while (has_room(lane, conn) && begin_exchange(lane, conn, now_ns, first || goes_on))
         conn->run = streams->run;
     conn_send(lane, conn, now_ns);
 }
@@ -116,7 +116,7 @@ void exchange_dispatch(struct lane *lane, uint64_t now_ns)
     while (streams->ring_len > 0 && lane_backlog(lane, now_ns) > 0) {
         struct conn *conn = ready_pop(lane);
 
-        if (!has_room(lane, conn) || !begin(lane, conn, now_ns, false))
+        if (!has_room(lane, conn) || !begin_exchange(lane, conn, now_ns, false))
             continue;
         conn_send(lane, conn, now_ns);
         ready_push(lane, conn);
@@ -197,8 +197,8 @@ static size_t gone_out(const struct streams *streams, const struct conn *conn)
 }
 
 /* What was received. False: the connection is not the one it was. */
-static bool take(struct lane *lane, struct conn *conn, const char *text, size_t len,
-                 uint64_t now_ns)
+static bool take_answer(struct lane *lane, struct conn *conn, const char *text, size_t len,
+                        uint64_t now_ns)
 {
     struct streams *streams = lane->state;
     enum load_error error = LOAD_UNASKED;
@@ -268,7 +268,7 @@ static void conn_read(struct lane *lane, struct conn *conn, uint32_t events)
             conn_ended(lane, conn, n, now_ns);
             return;
         }
-        if (conn->role != STALLS && !take(lane, conn, streams->buf, (size_t)n, now_ns))
+        if (conn->role != STALLS && !take_answer(lane, conn, streams->buf, (size_t)n, now_ns))
             return;
         exchange_feed(lane, conn, now_ns);
     } while (conn_is_open(conn) &&

@@ -46,7 +46,7 @@ static int prepare_line(struct requests *requests, const struct lane *lane, char
 }
 
 /* As many requests in a row as may have to be written at once. */
-static int copy(struct requests *requests, const char *request, uint32_t in_flight)
+static int copy_request(struct requests *requests, const char *request, uint32_t in_flight)
 {
     size_t fit = SEND_SIZE / requests->len;
 
@@ -70,7 +70,7 @@ int requests_init(struct requests *requests, const struct lane *lane)
     r = requests->mode == LOAD_HTTP ? prepare_http(requests, lane, &request)
                                     : prepare_line(requests, lane, &request);
     if (r == 0)
-        r = copy(requests, request, lane->options->in_flight);
+        r = copy_request(requests, request, lane->options->in_flight);
     free(request);
     return r;
 }

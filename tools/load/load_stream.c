@@ -100,7 +100,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 }
 
 /* When something is to be done next even if nothing happens. */
-static uint64_t next_ns(const struct lane *lane, uint64_t now_ns)
+static uint64_t next_stream_ns(const struct lane *lane, uint64_t now_ns)
 {
     const struct streams *streams = lane->state;
     uint64_t at_ns = streams->check_ns;
@@ -120,7 +120,7 @@ static uint64_t next_ns(const struct lane *lane, uint64_t now_ns)
 
 /* ------------------------------------------------------------------ running ----------- */
 
-static void begin_run(struct lane *lane)
+static void begin_streams(struct lane *lane)
 {
     struct streams *streams = lane->state;
     uint64_t now_ns = lane_clock_ns();
@@ -142,7 +142,7 @@ static void begin_run(struct lane *lane)
 }
 
 /* Whatever still moves: an answer without an end would be waited for without one. */
-static void give_up(struct lane *lane, uint64_t now_ns)
+static void give_up_streams(struct lane *lane, uint64_t now_ns)
 {
     struct streams *streams = lane->state;
 
@@ -156,14 +156,14 @@ static void give_up(struct lane *lane, uint64_t now_ns)
     }
 }
 
-static bool is_over(struct lane *lane, uint64_t now_ns)
+static bool streams_are_over(struct lane *lane, uint64_t now_ns)
 {
     const struct streams *streams = lane->state;
 
     if (streams->error < 0 || lane->stopped)
         return true;
     if (lane_late(lane, now_ns))
-        give_up(lane, now_ns);
+        give_up_streams(lane, now_ns);
     return streams->waiting == 0 && lane_over(lane, now_ns) &&
            (lane->left == 0 || lane->stopped ||
             (streams->opening == 0 && openings_due(lane, now_ns) == 0));
@@ -175,7 +175,7 @@ static int streams_run(struct lane *lane)
     struct streams *streams = lane->state;
     int n = 0;
 
-    begin_run(lane);
+    begin_streams(lane);
     for (;;) {
         uint64_t now_ns = lane_clock_ns();
 
@@ -184,9 +184,9 @@ static int streams_run(struct lane *lane)
         exchange_trickle(lane, now_ns);
         exchange_dispatch(lane, now_ns);
         check_timeouts(lane, now_ns);
-        if (is_over(lane, now_ns))
+        if (streams_are_over(lane, now_ns))
             return streams->error;
-        n = lane_wait(lane, events, now_ns, next_ns(lane, now_ns));
+        n = lane_wait(lane, events, now_ns, next_stream_ns(lane, now_ns));
         if (n < 0)
             return n;
         for (int i = 0; i < n; i++)
