@@ -708,7 +708,11 @@ void weir_server_cancel(struct weir_server *server);
  *
  * Clients that have connected and said something, and wait to be accepted, are accepted first, or
  * the close would reset them; if the server has served, is WEIR_POOL or WEIR_THREAD, has room, and
- * is without daemon_threads.
+ * is without daemon_threads. All others that wait are reset, and so is one that connects or speaks
+ * just as its listener is closed. Whoever was accepted before the close is served, however shortly
+ * before it was. But with client_first only a request that has arrived is served: a client that
+ * sends its first one a moment later finds the connection closed, as a client does that asks again
+ * on a connection that is idle.
  *
  * While a server drains it still answers the requests of a kept connection that have arrived, waits
  * for the rest of one that breaks off there, and then closes the connection, whatever else its

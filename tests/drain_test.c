@@ -76,6 +76,15 @@ static void ignore_error(struct weir_server *server, const struct weir_failure *
 
 static const struct weir_handler keeps = { .name = "keeps", .handle = answer_line };
 static const struct weir_handler loops = { .name = "loops", .handle = answer_lines };
+static int answer_once(struct weir_request *req)
+{
+    int r = answer_line(req);
+
+    return r == WEIR_KEEP ? 0 : r;
+}
+
+static const struct weir_handler once = { .name = "once", .handle = answer_once };
+
 static int greet(struct weir_request *req)
 {
     weir_printf(req, "hello\n");
@@ -123,6 +132,12 @@ static int connect_to(const char *uri)
     return connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0 ? fd : -1;
 }
 
+static void begin_clients(void)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close_range(3, ~0U, 0);     /* the server's listener, above all: it would not be closed */
+}
+
 /* Asks until the server has ended every one of its connections. */
 static _Noreturn void ask_for_ever(const char *uri, int clients, size_t line_len)
 {
@@ -130,8 +145,7 @@ static _Noreturn void ask_for_ever(const char *uri, int clients, size_t line_len
     size_t at[CLIENTS_MAX] = { 0 };
     int left = 0;
 
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    close_range(3, ~0U, 0);     /* the server's listener, above all: it would not be closed */
+    begin_clients();
     memset(requests, 'x', sizeof(requests));
     for (size_t i = line_len - 1; i < sizeof(requests); i += line_len)
         requests[i] = '\n';
@@ -154,15 +168,22 @@ static _Noreturn void ask_for_ever(const char *uri, int clients, size_t line_len
 }
 
 /* They are a process of their own: a server that forks shall not fork their threads. */
-static pid_t start_clients(struct weir_server *server, int clients, size_t line_len)
+static pid_t fork_clients(struct weir_server *server, char *ret_uri)
 {
-    char uri[WEIR_ADDRESS_SIZE];
     pid_t pid;
 
-    assert_true(weir_server_address(server, 0, uri, sizeof(uri)) > 0);
+    assert_true(weir_server_address(server, 0, ret_uri, WEIR_ADDRESS_SIZE) > 0);
     fflush(NULL);
     pid = fork();
     assert_true(pid >= 0);
+    return pid;
+}
+
+static pid_t start_clients(struct weir_server *server, int clients, size_t line_len)
+{
+    char uri[WEIR_ADDRESS_SIZE];
+    pid_t pid = fork_clients(server, uri);
+
     if (pid == 0)
         ask_for_ever(uri, clients, line_len);
     return pid;
@@ -198,13 +219,18 @@ static void *shut_down_and_close(void *server)
 }
 
 /* On another thread, so that it fails instead of hanging if it doesn't. */
-static void expect_end(struct weir_server *server)
+static void close_in_time(struct weir_server *server)
 {
     pthread_t thread;
 
     assert_int_equal(pthread_create(&thread, NULL, shut_down_and_close, server), 0);
     SUPPORT_UNTIL(ended);
     pthread_join(thread, NULL);
+}
+
+static void expect_end(struct weir_server *server)
+{
+    close_in_time(server);
     weir_server_destroy(server);
 }
 
@@ -350,6 +376,85 @@ static void who_waits_to_be_accepted_and_has_asked_is_answered(void **state)
     support_expect_last(silent, "");
 }
 
+/* Whether their handlers have begun or not, who was accepted with its request is answered. */
+static void expect_accepted_answered(const struct weir_handler *handler, const char *answer)
+{
+    struct weir_server *server = start(CREATE(handler, .user = NULL));
+    int fds[CLIENTS_MAX];
+
+    for (int i = 0; i < clients_at_once(); i++)
+        fds[i] = support_ask(server, 0, "one\n");
+    SUPPORT_UNTIL(support_stats(server).accepted == (uint64_t)clients_at_once());
+    expect_end(server);
+    for (int i = 0; i < clients_at_once(); i++)
+        support_expect_last(fds[i], answer);
+}
+
+static void who_was_accepted_just_before_is_answered(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        ended = false;
+        expect_accepted_answered(&keeps, "one\n");
+        ended = false;
+        expect_accepted_answered(&greets, "hello\none\n");
+    }
+}
+
+/* How many of the clients that come one after another have been answered. */
+static _Atomic uint64_t *answered;
+
+#define COMERS 16
+
+static void expect_answer_or_end(int fd)
+{
+    char answer[4];
+
+    if (fd >= 0 && recv(fd, answer, sizeof(answer), MSG_WAITALL) == sizeof(answer))
+        ++*answered;
+    close(fd);
+}
+
+/* A connection and a request after another, COMERS of them at a time, until nobody listens. */
+static _Noreturn void come_for_ever(const char *uri)
+{
+    int fds[COMERS];
+    size_t at = 0;
+
+    begin_clients();
+    memset(fds, -1, sizeof(fds));
+    for (int fd; (fd = connect_to(uri)) >= 0; at = (at + 1) % COMERS) {
+        send(fd, "one\n", 4, MSG_NOSIGNAL);
+        expect_answer_or_end(fds[at]);
+        fds[at] = fd;
+    }
+    for (size_t i = 0; i < COMERS; i++)
+        expect_answer_or_end(fds[i]);
+    _exit(0);
+}
+
+/* Others may be reset in the backlog, but nobody is accepted and then let go. */
+static void who_comes_during_a_drain_is_answered_if_accepted(void **state)
+{
+    struct weir_server *server = CREATE(&once, .user = NULL);
+    char uri[WEIR_ADDRESS_SIZE];
+    struct weir_stats stats;
+    pid_t clients;
+
+    (void)state;
+    *answered = 0;
+    clients = fork_clients(server, uri);
+    if (clients == 0)
+        come_for_ever(uri);
+    assert_int_equal(weir_server_start(server), 0);
+    SUPPORT_AWAIT(server, handled, > 200);
+    close_in_time(server);
+    stats = support_stats(server);
+    weir_server_destroy(server);
+    expect_clients_ended(clients);
+    assert_int_equal(stats.accepted, *answered);
+}
+
 /* A client that has connected, says nothing, and is the server's only one. */
 static int come_silently(struct weir_server *server)
 {
@@ -463,6 +568,8 @@ static void a_handler_that_begins_at_once_is_waited_for(void **state)
         TEST(a_cancel_reaches_who_is_always_called_again), \
         TEST(half_a_request_is_waited_for_until_the_drain_timeout), \
         TEST(half_a_request_is_answered_when_its_other_half_comes), \
+        TEST(who_comes_during_a_drain_is_answered_if_accepted), \
+        TEST(who_was_accepted_just_before_is_answered), \
         TEST(a_client_that_has_said_nothing_holds_up_no_drain), \
         TEST(its_first_words_are_answered_however_late), \
         TEST(a_client_that_says_nothing_is_given_up_after_the_shortest_timeout), \
@@ -481,6 +588,7 @@ int main(void)
     };
     int failed = 0;
 
+    answered = support_board(sizeof(*answered));
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
         way = &ways[i];
         failed += cmocka_run_group_tests_name(way->name, tests, NULL, NULL);
