@@ -493,6 +493,64 @@ static void a_detour_to_ones_own_serial_server_is_refused(void **state)
     assert_int_equal(weir_server_destroy(target), 0);
 }
 
+static int kept[2];             /* a pair that a handler submits one end of, and waits for */
+static _Atomic bool is_closed;  /* the server of that handler */
+
+static int submit_kept(struct weir_request *req)
+{
+    (void)req;
+    return weir_submit_fd(target, kept[1], &handler);
+}
+
+static void *close_in_thread(void *server)
+{
+    if (weir_server_shutdown(server) == 0 && weir_server_close(server) == 0)
+        is_closed = true;
+    return NULL;
+}
+
+/* Closes a server in whose handler another, serial one serves a client that says so much last. */
+static void expect_close_ends_it(enum weir_concurrency how, const char *last)
+{
+    static const struct weir_handler submits = { .name = "submits", .handle = submit_kept };
+    struct weir_server *server;
+    pthread_t closer;
+    int client;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, kept), 0);
+    target = support_create(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &handler,
+                                         .concurrency = WEIR_SERIAL));
+    server = support_start(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &submits,
+                                        .concurrency = how, .drain_timeout_ms = 50,
+                                        .processes = how == WEIR_PREFORK ? 1 : 0));
+    client = support_ask(server, 0, "x");
+    support_say(kept[0], "a line\n");
+    support_expect(kept[0], "answer\n");
+    support_say(kept[0], last);
+    /* A child has closed its own. */
+    if (how == WEIR_FORK || how == WEIR_PREFORK)
+        close(kept[1]);
+    is_closed = false;
+    assert_int_equal(pthread_create(&closer, NULL, close_in_thread, server), 0);
+    SUPPORT_UNTIL(is_closed);
+    pthread_join(closer, NULL);
+    support_expect_last(kept[0], "");
+    support_expect_end(client);
+    close(client);
+    assert_int_equal(weir_server_destroy(server), 0);
+    assert_int_equal(weir_server_destroy(target), 0);
+}
+
+static void the_end_of_a_server_ends_what_its_handler_has_submitted(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < EVERY; i++) {
+        /* It rests, or waits in its handler. */
+        expect_close_ends_it(every[i], "");
+        expect_close_ends_it(every[i], "unfinished");
+    }
+}
+
 /* ------------------------------------------------------------------ two of a kind ------ */
 
 static struct pair {
@@ -587,6 +645,7 @@ int main(void)
         TEST(a_fork_that_has_nothing_to_do_with_it_changes_nothing),
         TEST(a_copy_is_destroyed_whatever_other_threads_were_at),
         TEST(a_detour_to_ones_own_serial_server_is_refused),
+        TEST(the_end_of_a_server_ends_what_its_handler_has_submitted),
         TEST(of_two_serial_servers_that_wait_for_each_other_one_is_refused),
         TEST(a_child_submits_to_nobody_whose_threads_are_its_parents),
     };

@@ -8,9 +8,6 @@
 #include <errno.h>
 #include <poll.h>
 
-/* A task on a pool worker's own stack looks this often whether it was cancelled. */
-#define BLOCKING_SLICE_MS 100
-
 static void make_runnable(struct task *task, int outcome)
 {
     struct worker *worker = task->worker;
@@ -83,8 +80,8 @@ static int wait_blocking(struct task *task, int fd, short events, uint64_t deadl
             return -ECANCELED;
         if (until_ms <= now_ms)
             return -ETIMEDOUT;
-        if (crew->cancel_fd < 0 && until_ms > now_ms + BLOCKING_SLICE_MS)
-            until_ms = now_ms + BLOCKING_SLICE_MS;
+        if (crew->cancel_fd < 0)
+            until_ms = clock_earlier(until_ms, now_ms + WORKER_SLICE_MS);
         r = worker_poll(worker, fd, events, until_ms);
         if (r != 0)
             return r < 0 ? r : 0;

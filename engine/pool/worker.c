@@ -570,7 +570,7 @@ static bool is_cancelled(const struct worker *worker, uint64_t now_ms)
     return worker->cancel_at_ms != 0 && now_ms >= worker->cancel_at_ms;
 }
 
-int worker_poll(struct worker *worker, int fd, short events, uint64_t until_ms)
+static int poll_once(struct worker *worker, int fd, short events, uint64_t until_ms)
 {
     bool hears = worker->alone && !worker->draining;
     uint64_t now_ms = clock_ms();
@@ -594,6 +594,44 @@ int worker_poll(struct worker *worker, int fd, short events, uint64_t until_ms)
     if (fds[1].revents)
         return -ECANCELED;
     return fds[0].revents != 0;
+}
+
+/*
+ * A handler that has a connection served by another server, there and then, waits for its end: so
+ * an order to the handler's server is one for that connection. 0 or -ECANCELED.
+ */
+static int hear_outer(struct worker *worker)
+{
+    struct worker *outer = worker->outer;
+
+    if (crew_cancelled(outer->crew) || worker_hear_orders(outer) < 0)
+        return -ECANCELED;
+    if (worker_draining(outer))
+        worker->draining = true;
+    return 0;
+}
+
+/* Orders to the outer server, which may be a pool's, come as no descriptor: it looks for them. */
+static int poll_inside(struct worker *worker, int fd, short events, uint64_t until_ms)
+{
+    for (;;) {
+        bool was_draining = worker->draining;
+        int r = hear_outer(worker);
+        uint64_t now_ms = clock_ms();
+        uint64_t slice_ms = clock_earlier(until_ms, now_ms + WORKER_SLICE_MS);
+
+        if (r == 0)
+            r = poll_once(worker, fd, events,
+                          worker->draining == was_draining ? slice_ms : now_ms);
+        if (r != 0 || worker->draining || until_ms <= now_ms)
+            return r;
+    }
+}
+
+int worker_poll(struct worker *worker, int fd, short events, uint64_t until_ms)
+{
+    return worker->outer ? poll_inside(worker, fd, events, until_ms)
+                         : poll_once(worker, fd, events, until_ms);
 }
 
 int worker_hear_orders(struct worker *worker)

@@ -34,6 +34,9 @@
  */
 #define WORKER_BATCH 32
 
+/* Where no descriptor tells a thread that waits of an order, it looks for one this often. */
+#define WORKER_SLICE_MS 100
+
 /* Connections that had events, and behind them the packets of a datagram socket. */
 #define WORKER_SLOTS (WORKER_BATCH + PACKET_BATCH)
 
@@ -103,6 +106,7 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
  * Of a worker that has no epoll set to sleep in: until fd (-1: none) is ready or until_ms. 1: it
  * is; 0: it is not, but an order may have come; -ECANCELED; or an error of poll(2). Where there are
  * no workers orders come as descriptors, to a child process too, whose flags nobody else sets.
+ * Orders to a server in whose handler the worker serves alone are for it, too.
  */
 int worker_poll(struct worker *worker, int fd, short events, uint64_t until_ms);
 
