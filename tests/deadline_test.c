@@ -131,28 +131,60 @@ static bool comes(int fd, const char *text, int flags)
     return false;
 }
 
+static bool hears(int fd, const char *text)
+{
+    char got[16];
+    size_t len = strlen(text);
+
+    assert_true(len <= sizeof(got));
+    return recv(fd, got, len, MSG_WAITALL) == (ssize_t)len && memcmp(got, text, len) == 0;
+}
+
+/*
+ * Each client says first, and is told answer. Returns false if one could not or was not: the server
+ * may have ended it, but not before deadline_ms.
+ */
+static bool begin_all(const int *fds, unsigned clients, const char *first, const char *answer,
+                      uint64_t deadline_ms)
+{
+    size_t len = strlen(first);
+    bool all = true;
+
+    for (unsigned i = 0; i < clients && all; i++)
+        all = send(fds[i], first, len, MSG_NOSIGNAL) == (ssize_t)len;
+    for (unsigned i = 0; i < clients && all && *answer; i++)
+        all = hears(fds[i], answer);
+    if (!all)
+        assert_true(support_now_ms() >= deadline_ms);
+    return all;
+}
+
+/* Until so many handlers wait: true, or false if deadline_ms comes before. */
+static bool wait_for_handlers(unsigned number, uint64_t deadline_ms)
+{
+    SUPPORT_UNTIL(atomic_load(waiting) >= number || support_now_ms() >= deadline_ms);
+    return support_now_ms() < deadline_ms;
+}
+
 /* False: the machine was too slow, and the deadlines had passed already when the server stopped. */
 static bool plays(const struct scene *scene, uint32_t timeout_ms)
 {
     int fds[CLIENTS_MAX];
     bool came[CLIENTS_MAX] = { false };
-    uint64_t began_ms;
+    uint64_t deadline_ms;
     unsigned in_time = 0;
+    bool all_wait;
     bool stopped_in_time;
 
     serve(scene->handle, scene->options);
     /* A request begins when its client is let in, so the first deadline runs from here. */
-    began_ms = support_now_ms();
+    deadline_ms = support_now_ms() + timeout_ms;
     for (unsigned i = 0; i < way->clients; i++)
         fds[i] = support_connect(server, 0);
-    for (unsigned i = 0; i < way->clients; i++)
-        support_say(fds[i], scene->first);
-    for (unsigned i = 0; i < way->clients && *scene->answer; i++)
-        support_expect(fds[i], scene->answer);
-    SUPPORT_UNTIL(atomic_load(waiting) >= way->clients ||
-                  support_now_ms() >= began_ms + timeout_ms);
+    all_wait = begin_all(fds, way->clients, scene->first, scene->answer, deadline_ms) &&
+               wait_for_handlers(way->clients, deadline_ms);
     stop_all();
-    stopped_in_time = support_now_ms() < began_ms + timeout_ms;
+    stopped_in_time = all_wait && support_now_ms() < deadline_ms;
     for (unsigned i = 0; i < way->clients; i++) {
         if (scene->meanwhile && stopped_in_time)
             support_say(fds[i], scene->meanwhile);      /* else it may have been closed */
@@ -438,24 +470,22 @@ static int hog_or_read(struct weir_request *req)
 static bool finds_behind_a_hog(uint32_t timeout_ms)
 {
     int fds[CLIENTS_MAX];
-    uint64_t began_ms;
+    uint64_t deadline_ms;
     unsigned in_time = 0;
     bool slow;
     int hog;
 
     gate_init(&gate);
     serve(hog_or_read, *WEIR_OPTIONS(.read_timeout_ms = timeout_ms));
+    deadline_ms = support_now_ms() + timeout_ms;
     for (unsigned i = 0; i < way->clients; i++)
         fds[i] = support_connect(server, 0);
-    began_ms = support_now_ms();
-    for (unsigned i = 0; i < way->clients; i++)
-        support_say(fds[i], "ab");
-    SUPPORT_UNTIL(atomic_load(waiting) == way->clients);
+    slow = !begin_all(fds, way->clients, "ab", "", deadline_ms) ||
+           !wait_for_handlers(way->clients, deadline_ms);
     hog = support_connect(server, 0);
-    support_say(hog, "hog");
-    SUPPORT_UNTIL(atomic_load(waiting) == way->clients + 1);
-    slow = support_now_ms() >= began_ms + timeout_ms;
-    for (unsigned i = 0; i < way->clients; i++)
+    slow = slow || !begin_all(&hog, 1, "hog", "", deadline_ms) ||
+           !wait_for_handlers(way->clients + 1, deadline_ms);
+    for (unsigned i = 0; i < way->clients && !slow; i++)
         support_say(fds[i], "c\n");
     if (!slow)
         poll(NULL, 0, (int)timeout_ms + 50);
