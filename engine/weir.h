@@ -513,11 +513,30 @@ static inline const struct weir_options *weir_options_pointer(const struct weir_
  * says how many. weir_server_destroy and exit(3) wait a second at most for what is not written yet.
  */
 
+/* What a line is about. Later versions may tell of more. */
+enum weir_log_kind {
+    WEIR_LOG_FAILURE = 0,   /* a request has failed, and handle_error is the default one */
+    WEIR_LOG_STALL = 1,     /* a handler holds its worker: see stall_warn_ms */
+    WEIR_LOG_CHILD = 2,     /* a child process has ended before its time, or can't be had */
+    WEIR_LOG_SHORTAGE = 3,  /* descriptors, memory, threads or processes are wanted */
+    WEIR_LOG_FULL = 4,      /* max_connections are open, and somebody waits */
+    WEIR_LOG_LEFT_OUT = 5,  /* how many lines have been left out */
+};
+
+/*
+ * One line. The library fills it in, and later versions may add fields at its end. It is valid
+ * during the call.
+ */
+struct weir_log_line {
+    const char *text;       /* as it would be written, "weir: ...", but without an end of line */
+    size_t len;             /* of the text, which is terminated besides */
+    enum weir_log_kind kind;
+};
+
 /*
  * weir_set_log has lines given to a function instead of standard error; NULL: to standard error
- * again. It is the process's, as standard error is, and for the lines of all servers. Each is one
- * string, as it would be written, without its end of line: all are warnings of a kind, so there is
- * no level. The limits above hold for it, too.
+ * again. It is the process's, as standard error is, and for the lines of all servers. All are
+ * warnings, so there is no level. The limits above hold for it, too.
  *
  * One thread calls the function, that writes otherwise: never two at once, and never a worker or an
  * acceptor, so it may block; while it does, at most 32 lines wait, and further ones are left
@@ -535,7 +554,7 @@ static inline const struct weir_options *weir_options_pointer(const struct weir_
  * has returned.
  * Threads: any, before there is a server, too; not signal handlers. Parks: no.
  */
-void weir_set_log(void (*log)(void *arg, const char *line), void *arg);
+void weir_set_log(void (*log)(void *arg, const struct weir_log_line *line), void *arg);
 
 /*
  * weir_server_create checks the options, binds and listens (unless defer is set), as the

@@ -283,13 +283,14 @@ struct heard {
     pthread_cond_t changed;
     char text[4000];
     unsigned lines;
+    unsigned of_kind[WEIR_LOG_LEFT_OUT + 1];
     bool inside;            /* a call is at the gate */
     bool shut;
 };
 
 #define HEARD { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER }
 
-static void hear(void *arg, const char *line)
+static void hear(void *arg, const struct weir_log_line *line)
 {
     struct heard *heard = arg;
     size_t at;
@@ -301,7 +302,9 @@ static void hear(void *arg, const char *line)
         pthread_cond_wait(&heard->changed, &heard->lock);
     heard->inside = false;
     at = strlen(heard->text);
-    snprintf(heard->text + at, sizeof(heard->text) - at, "<%s>", line);
+    snprintf(heard->text + at, sizeof(heard->text) - at, "<%s>", line->text);
+    assert_int_equal(strlen(line->text), line->len);
+    heard->of_kind[line->kind]++;
     heard->lines++;
     pthread_cond_broadcast(&heard->changed);
     pthread_mutex_unlock(&heard->lock);
@@ -379,6 +382,30 @@ static void of_a_flood_a_function_gets_some_lines_and_a_count(void **state)
     weir_set_log(NULL, NULL);
     assert_int_equal(count(heard.text, "flood"), TAKEN);
     assert_non_null(strstr(heard.text, "<weir: left out: 5 more about requests that failed>"));
+    assert_int_equal(heard.of_kind[WEIR_LOG_FAILURE], TAKEN);
+    assert_int_equal(heard.of_kind[WEIR_LOG_LEFT_OUT], 1);
+}
+
+static void a_function_learns_what_each_line_is_about(void **state)
+{
+    static const enum log_kind kinds[] = {
+        [WEIR_LOG_FAILURE] = LOG_FAILURE, [WEIR_LOG_STALL] = LOG_STALL,
+        [WEIR_LOG_CHILD] = LOG_CHILD, [WEIR_LOG_SHORTAGE] = LOG_SHORTAGE,
+        [WEIR_LOG_FULL] = LOG_FULL,
+    };
+
+    (void)state;
+    for (unsigned kind = 0; kind < sizeof(kinds) / sizeof(kinds[0]); kind++) {
+        struct heard heard = HEARD;
+
+        weir_set_log(hear, &heard);
+        log_open();
+        log_line(kinds[kind], "one");
+        log_close();
+        weir_set_log(NULL, NULL);
+        assert_string_equal(heard.text, "<weir: one>");
+        assert_int_equal(heard.of_kind[kind], 1);
+    }
 }
 
 static void a_function_that_blocks_holds_up_nobody(void **state)
@@ -402,7 +429,7 @@ static void a_function_that_blocks_holds_up_nobody(void **state)
 }
 
 /* Takes itself away, and says something: from within a call. */
-static void hear_once(void *arg, const char *line)
+static void hear_once(void *arg, const struct weir_log_line *line)
 {
     hear(arg, line);
     weir_set_log(NULL, NULL);
@@ -617,14 +644,14 @@ static void a_program_that_ends_without_closing_has_said_all(void **state)
 }
 
 /* Into a descriptor, which a child shares. */
-static void hear_by_fd(void *arg, const char *line)
+static void hear_by_fd(void *arg, const struct weir_log_line *line)
 {
-    dprintf(*(const int *)arg, "<%s>", line);
+    dprintf(*(const int *)arg, "<%s>", line->text);
 }
 
 /* A child that says a line, and what came of it: in its parent's function, or on standard error. */
-static void say_in_a_child(bool is_alone, void (*log)(void *arg, const char *line), void *arg,
-                           char *ret_said, size_t size)
+static void say_in_a_child(bool is_alone, void (*log)(void *arg, const struct weir_log_line *line),
+                           void *arg, char *ret_said, size_t size)
 {
     int file = memfd_create("said", MFD_CLOEXEC);
     pid_t child;
@@ -828,6 +855,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(lines_go_to_the_programs_function_until_it_is_taken_away),
         cmocka_unit_test(a_line_that_is_too_long_is_cut_for_a_function_as_well),
         cmocka_unit_test(of_a_flood_a_function_gets_some_lines_and_a_count),
+        cmocka_unit_test(a_function_learns_what_each_line_is_about),
         cmocka_unit_test(a_function_that_blocks_holds_up_nobody),
         cmocka_unit_test(a_function_may_take_itself_away_and_say_something),
         cmocka_unit_test(the_setter_waits_for_a_call_that_is_under_way),

@@ -25,21 +25,23 @@
 
 struct line {
     size_t len;
+    enum weir_log_kind kind;
     char text[LINE_SIZE];
 };
 
 /* How many lines of a kind are taken in a period, and what the others are about; NULL: they say
  * the same once more, and statistics count it. */
 static const struct limit {
+    enum weir_log_kind kind;    /* as the program is told */
     unsigned lines;
     unsigned period_ms;
     const char *about;
 } limits[LOG_KINDS] = {
-    [LOG_FAILURE] = { 10, 1000, "requests that failed" },
-    [LOG_STALL] = { 10, 1000, "handlers that hold their workers" },
-    [LOG_CHILD] = { 10, 1000, "child processes" },
-    [LOG_SHORTAGE] = { 3, 10000, "what there is not enough of" },
-    [LOG_FULL] = { 1, 60000, NULL },
+    [LOG_FAILURE] = { WEIR_LOG_FAILURE, 10, 1000, "requests that failed" },
+    [LOG_STALL] = { WEIR_LOG_STALL, 10, 1000, "handlers that hold their workers" },
+    [LOG_CHILD] = { WEIR_LOG_CHILD, 10, 1000, "child processes" },
+    [LOG_SHORTAGE] = { WEIR_LOG_SHORTAGE, 3, 10000, "what there is not enough of" },
+    [LOG_FULL] = { WEIR_LOG_FULL, 1, 60000, NULL },
 };
 
 struct period {
@@ -66,7 +68,7 @@ static struct counts own;       /* until there is memory to share, and if there 
 static struct counts *counts = &own;
 static bool alone;              /* no writer here: see log_alone */
 static struct log_hook {
-    void (*log)(void *arg, const char *line);   /* NULL: standard error */
+    void (*log)(void *arg, const struct weir_log_line *line);   /* NULL: standard error */
     void *arg;
 } hook;
 static bool calling;            /* the program's function is */
@@ -103,9 +105,11 @@ static void say_locked(const char *format, _Atomic uint64_t *count, const char *
     uint64_t n = atomic_exchange_explicit(count, 0, memory_order_relaxed);
     struct line *line = n > 0 ? put_locked() : NULL;
 
-    if (line)
-        line->len = (size_t)snprintf(line->text, sizeof(line->text), format,
-                                     (unsigned long long)n, about);
+    if (!line)
+        return;
+    line->kind = WEIR_LOG_LEFT_OUT;
+    line->len = (size_t)snprintf(line->text, sizeof(line->text), format, (unsigned long long)n,
+                                 about);
 }
 
 /* When the sum of a kind is due; CLOCK_NEVER: nothing was left out. */
@@ -249,13 +253,14 @@ static void write_whole(const struct line *line)
 static void call_hook_locked(struct line *line)
 {
     struct log_hook called = hook;
+    struct weir_log_line told = { .text = line->text, .len = line->len - 1, .kind = line->kind };
 
-    line->text[line->len - 1] = '\0';
+    line->text[told.len] = '\0';
     calling = true;
     caller = pthread_self();
     calls++;
     pthread_mutex_unlock(&lock);
-    called.log(called.arg, line->text);
+    called.log(called.arg, &told);
     pthread_mutex_lock(&lock);
     calling = false;
     pthread_cond_broadcast(&written);
@@ -433,7 +438,7 @@ static void end_with_program(void)
     pthread_mutex_unlock(&lock);
 }
 
-void weir_set_log(void (*log)(void *arg, const char *line), void *arg)
+void weir_set_log(void (*log)(void *arg, const struct weir_log_line *line), void *arg)
 {
     pthread_once(&once, init_log);
     pthread_mutex_lock(&lock);
@@ -544,7 +549,7 @@ static bool say_at_once(struct line *line)
 
 void log_line(enum log_kind kind, const char *format, ...)
 {
-    struct line line = { .len = 0 };
+    struct line line = { .kind = limits[kind].kind };
     va_list args;
     int n;
 
