@@ -829,13 +829,15 @@ struct weir_stats {
 };
 
 /*
- * weir_server_stats fills in the first size bytes: pass sizeof(struct weir_stats). Under
- * WEIR_PREFORK they are the sums of all children, for whose answers it waits a tenth of a second at
- * most; of a child that gives none, or has died, what it last said. In a child they are its own.
+ * weir_server_stats fills in size bytes: pass sizeof(struct weir_stats). A program that was
+ * compiled with another version may know fewer counts than the library, or more, which are 0 then.
+ * Under WEIR_PREFORK they are the sums of all children, for whose answers it waits a tenth of a
+ * second at most; of a child that gives none, or has died, what it last said. In a child they are
+ * its own.
  * For another process's server (see weir_server_destroy) they are what its acceptors and pool had
  * counted at the fork, and nothing is open or at work there.
  *
- * Threads: any. Parks: no. Returns 0, or -EINVAL: size is more than this version knows.
+ * Threads: any. Parks: no. Returns 0.
  */
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size);
 

@@ -5,7 +5,6 @@
 #include "engine/base/tally.h"
 #include "engine/pool/connection.h"
 
-#include <errno.h>
 #include <string.h>
 
 static void add_tally(void *arg, const struct tally *tally)
@@ -55,6 +54,15 @@ static void add_open(struct weir_server *server, struct weir_stats *stats)
     stats->active = stats->queued + stats->running + stats->parked + stats->idle;
 }
 
+/* To a program of whatever version: what only a later library counts is 0. */
+static void give(struct weir_stats *ret, size_t size, const struct weir_stats *stats)
+{
+    size_t known = size < sizeof(*stats) ? size : sizeof(*stats);
+
+    memcpy(ret, stats, known);
+    memset((char *)ret + known, 0, size - known);
+}
+
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size)
 {
     struct weir_stats stats = {
@@ -62,8 +70,6 @@ int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, 
         .accepted = atomic_load_explicit(&server->submitted, memory_order_relaxed),
     };
 
-    if (size > sizeof(stats))
-        return -EINVAL;
     for (size_t i = 0; i < server->acceptors_len; i++)
         add_tally(&stats, &server->acceptors[i].tally);
     for (unsigned i = 0; i < server->pool->workers_len; i++)
@@ -72,6 +78,6 @@ int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, 
     stats.wakeups = handoff_wakeups(&server->pool->crew.handoff);
     if (!server_is_copy(server))
         add_open(server, &stats);
-    memcpy(ret_stats, &stats, size);
+    give(ret_stats, size, &stats);
     return 0;
 }
