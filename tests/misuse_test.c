@@ -10,6 +10,7 @@
 #include <weir/http.h>
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -21,7 +22,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define LATER 100
+
 static _Atomic(struct weir_request *) others;   /* another handler's request */
+static unsigned later;
 static struct gate gate;
 
 /* ------------------------------------------------------------------ calls ------------- */
@@ -312,6 +316,42 @@ static int leave_behind(struct weir_request *req)
     return 0;
 }
 
+/*
+ * Leaves it behind, too; the hundredth of its kind makes its call on the first one's, which was
+ * over before the others began, on the same stack.
+ */
+static int call_on_an_earlier_one(struct weir_request *req)
+{
+    struct weir_request *first = NULL;
+
+    if (atomic_compare_exchange_strong(&others, &first, req) || ++later < LATER)
+        return 0;
+    return call(first);
+}
+
+/* What it connects to says nothing. The last one of many is where the first one was. */
+static int call_on_an_earlier_hangup(struct weir_request *req)
+{
+    struct weir_request *first = NULL;
+    struct weir_request *peer;
+    char address[WEIR_ADDRESS_SIZE];
+
+    if (!atomic_compare_exchange_strong(&others, &first, req))
+        return 0;
+    weir_server_address(weir_request_server(req), 1, address, sizeof(address));
+    for (later = 0; later < LATER; later++) {
+        int r = weir_connect(req, address, 0, &peer);
+
+        if (r < 0)
+            return r;
+        if (!first)
+            first = peer;
+        if (later + 1 < LATER)
+            weir_hangup(peer);
+    }
+    return call(first);
+}
+
 static int call_after_hangup(struct weir_request *req)
 {
     struct weir_request *first = NULL;
@@ -401,6 +441,9 @@ static void serve(void)
         /* Its peer has seen the end before it is over. */
         SUPPORT_UNTIL(others && misuse_has_ended(others));
         call(others);
+    } else if (handle == call_on_an_earlier_one) {
+        for (unsigned i = 0; i < LATER; i++)
+            support_expect_end(support_connect(server, 0));
     }
     support_read_all(support_ask(server, 0, handle == handle_http ? REQUEST : ""),
                      (char[1]){ 0 }, 1);
@@ -512,6 +555,31 @@ static void a_call_on_a_request_that_is_over_is_told(void **state)
     how = WEIR_POOL;
     workers = 1;
     expect_last_words(call_after_hangup, read_on, "weir: weir_read" OVER);
+}
+
+static void a_call_on_one_that_was_over_before_others_began_is_told(void **state)
+{
+    (void)state;
+    expect_last_words(call_on_an_earlier_one, write_on, "weir: weir_write" OVER);
+    expect_last_words(call_on_an_earlier_hangup, write_on, "weir: weir_write" OVER);
+    how = WEIR_THREAD;
+    workers = 0;
+    expect_last_words(call_on_an_earlier_one, read_on, "weir: weir_read" OVER);
+    expect_last_words(call_on_an_earlier_hangup, read_on, "weir: weir_read" OVER);
+}
+
+/* Memory that was kept is given back by and by. */
+static void the_memory_of_ended_requests_has_a_limit(void **state)
+{
+    struct mallinfo2 before;
+    size_t most = (MISUSE_KEPT + 1) * 256;
+
+    (void)state;
+    before = mallinfo2();
+    for (size_t i = 0; i < 4 * MISUSE_KEPT; i++)
+        misuse_keep(malloc(200));
+    if (!WEIR_ASAN && !WEIR_TSAN)
+        assert_in_range(mallinfo2().uordblks - before.uordblks, MISUSE_KEPT * 200, most);
 }
 
 static void each_call_on_anothers_request_is_told(void **state)
@@ -690,6 +758,7 @@ int main(void)
         cmocka_unit_test_setup(a_call_of_a_thread_of_ones_own_is_told, look),
         cmocka_unit_test_setup(a_call_on_another_handlers_request_is_told, look),
         cmocka_unit_test_setup(a_call_on_a_request_that_is_over_is_told, look),
+        cmocka_unit_test_setup(a_call_on_one_that_was_over_before_others_began_is_told, look),
         cmocka_unit_test_setup(each_call_on_anothers_request_is_told, look),
         cmocka_unit_test_setup(each_call_on_a_request_that_is_over_is_told, look),
         cmocka_unit_test_setup(a_call_on_null_is_told, look),
@@ -698,6 +767,7 @@ int main(void)
         cmocka_unit_test_setup(a_hangup_on_the_clients_connection_is_told_in_any_case, look_away),
         cmocka_unit_test_setup(what_would_park_another_handler_is_told_all_the_same, look_away),
         cmocka_unit_test_setup(what_would_park_from_another_thread_too, look_away),
+        cmocka_unit_test(the_memory_of_ended_requests_has_a_limit),
         cmocka_unit_test(the_environment_has_it_looked_for),
         cmocka_unit_test(a_worker_that_waits_for_a_lock_is_told_of),
     };

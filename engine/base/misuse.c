@@ -4,7 +4,6 @@
 
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +28,10 @@ bool misuse_is_looked_for = true;
 
 static _Atomic(const void *) places[PLACES];
 static _Atomic bool is_full;
+
+/* A ring: the memory of requests that have ended, the oldest of which is freed by the next end. */
+static _Atomic(void *) kept[MISUSE_KEPT];
+static _Atomic size_t kept_ever;
 
 bool misuse_read_environment(void)
 {
@@ -75,6 +78,15 @@ bool misuse_has_ended(const void *req)
 {
     /* relaxed: as above. pairs: none */
     return !swap_entry(req, req, req) && !atomic_load_explicit(&is_full, memory_order_relaxed);
+}
+
+void misuse_keep(void *req)
+{
+    /* relaxed: a place of its own for each. pairs: none */
+    size_t i = atomic_fetch_add_explicit(&kept_ever, 1, memory_order_relaxed) % MISUSE_KEPT;
+
+    /* acq_rel: what was done with the memory comes before it is freed. pairs: another thread's */
+    free(atomic_exchange_explicit(&kept[i], req, memory_order_acq_rel));
 }
 
 void misuse_die(const char *format, ...)

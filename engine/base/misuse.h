@@ -5,16 +5,20 @@
  * seem to work until it has to wait: then it would park a fiber that isn't running. task.c finds
  * that in any case. request.c looks at every call in builds with assertions, and where the
  * environment says WEIR_CHECK=1: a call from another fiber or thread, and a request that is over,
- * for which this module keeps the set of those that are not.
+ * for which this module keeps the set of those that are not. The address of one that is over would
+ * soon be that of a new one, on the same stack or of the same size: so while calls are looked at
+ * requests are in the heap, and the memory of the last MISUSE_KEPT that have ended is not freed.
  *
  * Threads: any.
- * Owns:    the set of requests that may be used, known by their addresses.
+ * Owns:    the set of requests that may be used, known by their addresses; the memory of those that
+ *          have ended.
  * Blocks:  never, except to write the last line.
  */
 #ifndef WEIR_MISUSE_H
 #define WEIR_MISUSE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* True while calls are looked at. Written before anything is served. */
 extern bool misuse_is_looked_for;
@@ -30,6 +34,13 @@ bool misuse_read_environment(void);
 void misuse_note_begin(const void *req);
 void misuse_note_end(const void *req);
 bool misuse_has_ended(const void *req);
+
+/*
+ * Takes over the memory, of malloc(3), of a request that has ended, and frees it when MISUSE_KEPT
+ * others have ended since.
+ */
+#define MISUSE_KEPT ((size_t)1 << 16)
+void misuse_keep(void *req);
 
 /* Writes a line that begins with "weir: " to standard error, and aborts. */
 _Noreturn void misuse_die(const char *format, ...) __attribute__((format(printf, 1, 2)));

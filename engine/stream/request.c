@@ -398,9 +398,12 @@ void weir_hangup(struct weir_request *peer)
     wfile_fini(peer);
     rfile_fini(peer);
     connection_close(&peer->service->crew->table, peer->conn);
-    if (WEIR_UNLIKELY(misuse_is_looked_for))
+    if (WEIR_UNLIKELY(misuse_is_looked_for)) {
         misuse_note_end(peer);
-    free(peer);
+        misuse_keep(peer);
+    } else {
+        free(peer);
+    }
 }
 
 void request_hang_up_all(struct weir_request *req)

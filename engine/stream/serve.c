@@ -12,6 +12,7 @@
 #include "engine/stream/wfile.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 /* A reply that its receiver has no room for is tried again, after RETRY_MIN_MS first ... */
 #define RETRY_MIN_MS 1
@@ -468,23 +469,44 @@ static void init_request(struct weir_request *req, struct task *task)
     req->opener = NULL;
 }
 
+/* No other request is at its address then, until many have ended. Without memory it is its own. */
+static __attribute__((cold, noinline)) struct weir_request *begin_looked_for(
+    struct weir_request *own)
+{
+    struct weir_request *req = malloc(sizeof(*req));
+
+    if (!req)
+        req = own;
+    misuse_note_begin(req);
+    return req;
+}
+
+static __attribute__((cold, noinline)) void end_looked_for(struct weir_request *req,
+                                                           const struct weir_request *own)
+{
+    misuse_note_end(req);
+    if (req != own)
+        misuse_keep(req);
+}
+
 static void serve_one(struct task *task)
 {
-    struct weir_request req;
+    struct weir_request own;
+    struct weir_request *req = &own;
 
-    init_request(&req, task);
     if (WEIR_UNLIKELY(misuse_is_looked_for))
-        misuse_note_begin(&req);
+        req = begin_looked_for(&own);
+    init_request(req, task);
     if (WEIR_UNLIKELY(task->conn->kind == CONNECTION_PACKET))
-        serve_packet(&req);
+        serve_packet(req);
     else
-        serve_accepted(&req);
-    if (WEIR_UNLIKELY(req.opened))
-        request_hang_up_all(&req);
-    wfile_fini(&req);
-    rfile_fini(&req);
+        serve_accepted(req);
+    if (WEIR_UNLIKELY(req->opened))
+        request_hang_up_all(req);
+    wfile_fini(req);
+    rfile_fini(req);
     if (WEIR_UNLIKELY(misuse_is_looked_for))
-        misuse_note_end(&req);
+        end_looked_for(req, &own);
 }
 
 void request_serve(struct task *task)
