@@ -79,7 +79,8 @@ struct weir_access;
 
 /*
  * What handle() returns, besides 0 and a negative errno. Hardly any length is such a number: that
- * of a write, returned by mistake, neither keeps a connection nor stops the server.
+ * of a write, returned by mistake, neither keeps a connection nor stops the server. What finish()
+ * is to know besides belongs in weir_state().
  */
 enum {
     /*
@@ -113,9 +114,9 @@ enum weir_stack {
  *            0                  the connection is done
  *            a negative errno   it is done, and handle_error is told
  *            WEIR_STOP_SERVER   it is done, and the server shuts down
- *            any other number   has a meaning for finish alone; without a finish it is a mistake,
- *                               such as the length that weir_write returned, and handle_error is
- *                               told -ERANGE
+ *            any other number   is a mistake, such as the length that weir_write returned: it is
+ *                               as if handle had returned -ERANGE, and handle_error's hint tells.
+ *                               A later version may give such a number a meaning
  *          In any case what was written is flushed and the connection is closed.
  *
  *          A close must not cost the peer the end of the answer, which a reset would. So if there
@@ -329,6 +330,9 @@ struct weir_failure {
     const char *peer;                            /* "127.0.0.1:51234", as text */
     const char *handler;                         /* the handler's name */
     struct weir_request *req;                    /* NULL: it has none yet, or none any more */
+    const char *hint;                            /* what to do about it, if the error is weir's own
+                                                    finding: a sentence without its full stop;
+                                                    NULL: there is nothing to add */
 };
 
 /* ------------------------------------------------------------------ options ----------- */
@@ -377,10 +381,10 @@ struct weir_options {
      * verify_request   returns 1: serve, 0: refuse, negative: refuse and tell handle_error. Runs on
      *                  an acceptor's thread; for datagrams, and in a rush of connections, on
      *                  workers' threads, several at a time. Must not block.
-     * handle_error     by default writes a line to standard error; but not for -ECANCELED, nor for
-     *                  a client that reset its connection or left before its answer, which is
-     *                  counted in weir_stats.resets. Runs where the error happened: if it blocks,
-     *                  as printing may, it holds up that thread.
+     * handle_error     by default writes a line to standard error; but not for the -ECANCELED of
+     *                  weir_server_cancel or a close, nor for a client that reset its connection or
+     *                  left before its answer, which is counted in weir_stats.resets. Runs where
+     *                  the error happened: if it blocks, as printing may, it holds up that thread.
      * service_actions  is called every poll_interval_ms, on the first acceptor's thread; never by
      *                  weir_handle_request.
      * handle_timeout   is weir_handle_request's: no client came within timeout_ms.
@@ -811,7 +815,8 @@ struct weir_stats {
                                WEIR_POOL also those that wait for their client, and each child */
     uint64_t setup_errors, handle_errors, finish_errors, verify_errors;
     uint64_t timeouts;      /* read, write, idle and request timeouts that passed */
-    uint64_t cancelled;     /* handlers whose call returned -ECANCELED */
+    uint64_t cancelled;     /* handlers that failed by -ECANCELED, once the server had been
+                               cancelled */
     uint64_t accept_errors; /* descriptors, memory or processes could not be had to serve */
     uint64_t bytes_in, bytes_out;
     uint64_t busy_ns;       /* the time that workers did not sleep, summed over all of them */

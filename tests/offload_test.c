@@ -196,16 +196,16 @@ static void a_cancel_waits_for_the_result_and_ends_what_comes_next(void **state)
 
 static int offload_in_finish(struct weir_request *req, int status)
 {
-    int number = status + 4;
+    int number = 4 - status;
 
     note("%d", weir_offload(req, double_it, &number));
     return 0;
 }
 
-static int return_17(struct weir_request *req)
+static int fail_with_17(struct weir_request *req)
 {
     (void)req;
-    return 17;
+    return -17;
 }
 
 static void finish_may_offload_too(void **state)
@@ -214,7 +214,7 @@ static void finish_may_offload_too(void **state)
 
     (void)state;
     server = stream_serve(&(const struct weir_handler){
-        .name = "late", .handle = return_17, .finish = offload_in_finish,
+        .name = "late", .handle = fail_with_17, .finish = offload_in_finish,
     }, WEIR_OPTIONS(.workers = 1));
     support_talk(server, 0, "", "");
     notes_expect("42");

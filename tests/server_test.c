@@ -607,9 +607,6 @@ static void finish_is_given_what_handle_returned(void **state)
     char peer[60];
 
     (void)state;
-    assert_string_equal(trace_of_one(1, 0, 7, 0, peer, sizeof(peer)),
-                        "verify setup handle finish ");
-    assert_int_equal(trace.status, 7);
     assert_string_equal(trace_of_one(1, 0, WEIR_STOP_SERVER, 0, peer, sizeof(peer)),
                         "verify setup handle finish ");
     assert_int_equal(trace.status, WEIR_STOP_SERVER);
@@ -685,11 +682,77 @@ static void a_length_is_an_error(size_t len)
                                  "WEIR_STOP_SERVER or a negative errno)\n");
 }
 
-static void a_number_that_is_for_nobody_is_an_error(void **state)
+static void a_number_that_has_no_meaning_is_an_error(void **state)
 {
     (void)state;
     for (size_t len = 1; len <= 6; len++)
         a_length_is_an_error(len);
+}
+
+/* What a handler returns by itself, and what handle_error and finish are told of it. */
+static void told_of_return(int returned, int expected, const char *hint)
+{
+    char peer[60];
+
+    assert_string_equal(trace_of_one(1, 0, returned, 0, peer, sizeof(peer)),
+                        "verify setup handle finish error ");
+    assert_failure(WEIR_PHASE_HANDLE, expected, peer);
+    assert_int_equal(trace.status, expected);
+    if (hint)
+        assert_string_equal(trace.failure.hint, hint);
+    else
+        assert_null(trace.failure.hint);
+}
+
+static void only_a_number_without_a_meaning_gets_a_hint(void **state)
+{
+    char peer[60];
+
+    (void)state;
+    told_of_return(7, -ERANGE, "handle returns 0, WEIR_KEEP, WEIR_STOP_SERVER or a negative errno");
+    told_of_return(-ERANGE, -ERANGE, NULL);
+    trace_of_one(1, 0, 7, -ERANGE, peer, sizeof(peer));
+    assert_failure(WEIR_PHASE_FINISH, -ERANGE, peer);
+    assert_null(trace.failure.hint);
+}
+
+static int error_of_its_own;
+
+static int fail_by_its_own(struct weir_request *req)
+{
+    (void)req;
+    return error_of_its_own;
+}
+
+/* Nobody has cancelled this server, and its clients have not reset anything. */
+static void a_handlers_own_error_is_told_even_if_it_is_one_of_weirs(void **state)
+{
+    const struct weir_handler own = { .name = "own", .handle = fail_by_its_own };
+    const struct { int error; const char *text; } errors[] = {
+        { -ERANGE, "Numerical result out of range" }, { -ECANCELED, "Operation canceled" },
+        { -ECONNRESET, "Connection reset by peer" }, { -EPIPE, "Broken pipe" },
+        { -ECHILD, "No child processes" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        struct weir_server *server = support_start(WEIR_OPTIONS(.listen = support_abstract("own"),
+                                                                .handler = &own));
+        struct capture capture;
+        char written[300];
+        char expected[300];
+
+        error_of_its_own = errors[i].error;
+        capture_begin(&capture);
+        support_talk(server, 0, "", "");
+        SUPPORT_AWAIT(server, closed, == 1);
+        assert_int_equal(support_stats(server).cancelled, 0);
+        weir_server_destroy(server);
+        capture_end(&capture, written, sizeof(written));
+        snprintf(expected, sizeof(expected), "weir: request from unix:: handle of handler 'own' "
+                 "failed: %s\n", errors[i].text);
+        assert_string_equal(written, expected);
+    }
 }
 
 static void ignore_error(struct weir_server *server, const struct weir_failure *failure)
@@ -1068,7 +1131,9 @@ int main(void)
         cmocka_unit_test(finish_is_given_what_handle_returned),
         cmocka_unit_test(a_handler_may_stop_the_server),
         cmocka_unit_test(the_default_error_hook_writes_one_line),
-        cmocka_unit_test(a_number_that_is_for_nobody_is_an_error),
+        cmocka_unit_test(a_number_that_has_no_meaning_is_an_error),
+        cmocka_unit_test(only_a_number_without_a_meaning_gets_a_hint),
+        cmocka_unit_test(a_handlers_own_error_is_told_even_if_it_is_one_of_weirs),
         cmocka_unit_test(a_thousand_failed_handlers_do_no_harm),
         cmocka_unit_test(verify_request_is_shown_the_peer),
         cmocka_unit_test(a_handler_knows_both_ends_its_data_and_its_worker),

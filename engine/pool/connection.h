@@ -105,6 +105,7 @@ struct connection {
     uint32_t peer_scope;
     uint16_t peer_port;     /* in network order; a Unix peer's name is asked for anew */
     bool ended;             /* connection_end_output has been called */
+    bool misreturned;       /* handle() has returned a number that has no meaning */
     _Alignas(max_align_t) unsigned char user_state[];
 };
 

@@ -39,17 +39,10 @@ static void tell_of_child(int error)
 /* The server's own doing, to as many as there are; or any client's, as often as it likes. */
 static bool is_only_counted(const struct weir_failure *failure)
 {
-    return failure->error == -ECANCELED ||
-           (request_is_end_by_peer(failure->error) && failure->req &&
-            request_was_reset(failure->req));
-}
-
-/* serve.c says -ERANGE of a number that means nothing. */
-static const char *hint(const struct weir_failure *failure)
-{
-    if (failure->phase != WEIR_PHASE_HANDLE || failure->error != -ERANGE)
-        return "";
-    return " (handle returns 0, WEIR_KEEP, WEIR_STOP_SERVER or a negative errno)";
+    if (!failure->req)
+        return false;
+    return (failure->error == -ECANCELED && request_was_cancelled(failure->req)) ||
+           (request_is_end_by_peer(failure->error) && request_was_reset(failure->req));
 }
 
 static void default_handle_error(struct weir_server *server, const struct weir_failure *failure)
@@ -60,15 +53,17 @@ static void default_handle_error(struct weir_server *server, const struct weir_f
         [WEIR_PHASE_PROCESS] = "process_request",
     };
 
+    const char *hint = failure->hint;
+
     (void)server;
     if (is_only_counted(failure))
         return;
     if (failure->peer[0] == '\0')
         tell_of_child(failure->error);
     else
-        log_line(LOG_FAILURE, "request from %s: %s of handler '%s' failed: %s%s", failure->peer,
+        log_line(LOG_FAILURE, "request from %s: %s of handler '%s' failed: %s%s%s%s", failure->peer,
                  phases[failure->phase], failure->handler, why_error(failure->error),
-                 hint(failure));
+                 hint ? " (" : "", hint ? hint : "", hint ? ")" : "");
 }
 
 static int parse_cpus(struct weir_server *server)

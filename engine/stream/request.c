@@ -69,6 +69,13 @@ static bool is_end_by_peer(const struct weir_request *req, int error)
     return request_is_end_by_peer(error) && !(error == -EPIPE && req->conn->said_end);
 }
 
+bool request_was_cancelled(const struct weir_request *req)
+{
+    struct worker *worker = req->task->worker;
+
+    return crew_cancelled(worker->crew) || worker_hear_orders(worker) == -ECANCELED;
+}
+
 bool request_was_reset(const struct weir_request *req)
 {
     return is_end_by_peer(req, req->rfile.error) || is_end_by_peer(req, req->wfile.error);

@@ -114,6 +114,9 @@ static inline bool request_is_end_by_peer(int error)
     return error == -ECONNRESET || error == -EPIPE;
 }
 
+/* Returns true if the server has cancelled its handler, whose -ECANCELED tells nothing new then. */
+bool request_was_cancelled(const struct weir_request *req);
+
 /* Returns true if the client itself has ended the connection so. */
 bool request_was_reset(const struct weir_request *req);
 

@@ -31,11 +31,12 @@ static void tell_error(struct weir_request *req, enum weir_phase phase, int erro
     };
     const struct service *service = req->service;
     struct tally *tally = &req->task->worker->tally;
+    bool misreturned = phase == WEIR_PHASE_HANDLE && req->conn->misreturned;
     char peer[WEIR_ADDRESS_SIZE];
 
     if (phase != WEIR_PHASE_PROCESS)
         tally_add(tally, kinds[phase], 1);
-    if (error == -ECANCELED)
+    if (error == -ECANCELED && request_was_cancelled(req))
         tally_add(tally, TALLY_CANCELLED, 1);
     service->handle_error(service->server, &(struct weir_failure){
         .phase = phase,
@@ -43,6 +44,8 @@ static void tell_error(struct weir_request *req, enum weir_phase phase, int erro
         .peer = weir_peer_text(req, peer, sizeof(peer)),
         .handler = req->conn->handler->name,
         .req = req,
+        .hint = misreturned
+            ? "handle returns 0, WEIR_KEEP, WEIR_STOP_SERVER or a negative errno" : NULL,
     });
 }
 
@@ -53,17 +56,17 @@ static bool peer_is_to_blame(int error)
 }
 
 /*
- * handle() wants the server stopped; or it has returned a number that only its finish() can know
- * the meaning of. Where there is none, it is taken for a mistake, such as the length that
- * weir_write returned. Returns what handle() is taken to have returned.
+ * handle() wants the server stopped; or it has returned a number that has no meaning, such as the
+ * length that weir_write returned. Returns what handle() is taken to have returned.
  */
 static __attribute__((cold, noinline)) int more_than_keep(struct weir_request *req, int r)
 {
-    if (r == WEIR_STOP_SERVER)
+    if (r == WEIR_STOP_SERVER) {
         req->service->stop(req->service->server);
-    else if (!req->conn->handler->finish)
-        r = -ERANGE;
-    return r;
+        return r;
+    }
+    req->conn->misreturned = true;
+    return -ERANGE;
 }
 
 /* One call of handle(). */
