@@ -75,6 +75,23 @@ struct weir_server;
 struct weir_request;
 struct weir_access;
 
+/*
+ * What can be said of an option that is yes or no. An option of type enum weir_choice says itself
+ * what WEIR_DEFAULT is. The default of one of type weir_default_no is no; true and 1 mean yes, in
+ * C++ too, where a bool does not become an enumeration.
+ */
+enum weir_choice {
+    WEIR_DEFAULT = 0,
+    WEIR_YES = 1,
+    WEIR_NO = 2,
+};
+
+#ifdef __cplusplus
+typedef uint32_t weir_default_no;
+#else
+typedef enum weir_choice weir_default_no;
+#endif
+
 /* ------------------------------------------------------------------ handlers ---------- */
 
 /*
@@ -156,18 +173,11 @@ struct weir_handler {
     size_t state_size WEIR_0;                    /* bytes of zeroed state per connection */
     const void *data WEIR_0;                     /* yours: weir_handler_data() */
     enum weir_stack stack WEIR_0;
-    bool client_first WEIR_0;                    /* not called before there is input */
-    uint8_t reserved[35] WEIR_0;                 /* 0: room for what a later version can do */
+    weir_default_no client_first WEIR_0;         /* not called before there is input */
+    uint8_t reserved[32] WEIR_0;                 /* 0: room for what a later version can do */
 };
 
 /* ------------------------------------------------------------------ addresses --------- */
-
-/* For what has a default that is not "no". */
-enum weir_choice {
-    WEIR_DEFAULT = 0,
-    WEIR_YES = 1,
-    WEIR_NO = 2,
-};
 
 /* For a timeout: it never passes. For max_per_address: any number of connections. */
 #define WEIR_FOREVER UINT32_MAX
@@ -209,6 +219,8 @@ enum weir_choice {
  *                    counted. Under WEIR_FORK the listener has this many children besides
  *                    max_children; all of them are WEIR_MAX_CHILDREN at most.
  * max_per_address    The listener counts its connections only, and nobody else counts them.
+ *
+ * user               is yours, and only handed on: weir_listener_user()
  */
 struct weir_listen {
     const char *address WEIR_0;
@@ -222,6 +234,7 @@ struct weir_listen {
     uint32_t idle_timeout_ms WEIR_0;
     uint32_t request_timeout_ms WEIR_0;
     enum weir_choice disable_nagle_algorithm WEIR_0;
+    void *user WEIR_0;
 };
 
 /* ------------------------------------------------------------------ who runs them ----- */
@@ -305,6 +318,8 @@ struct weir_peer {
     socklen_t address_len;
     int fd;                                      /* the accepted socket, still the server's */
     const char *listen;                          /* the address it came in on, as a URI */
+    void *listener_user;                         /* as weir_listener_user gives it */
+    uint32_t listener_number;                    /* as weir_listener_number gives it */
 };
 
 /* Where something went wrong. */
@@ -455,23 +470,23 @@ struct weir_options {
     uint32_t drain_timeout_ms WEIR_0;       /* it waits so long for handlers, then cancels them; 0:
                                                for ever */
     enum weir_choice block_on_close WEIR_0; /* default yes */
-    bool daemon_threads WEIR_0;
+    weir_default_no daemon_threads WEIR_0;
 
     /* Sockets. */
-    bool defer WEIR_0;                      /* create opens none: see weir_server_bind */
-    bool reuse_address WEIR_0;              /* SO_REUSEADDR: bind a TCP port whose old connections
+    weir_default_no defer WEIR_0;           /* create opens none: see weir_server_bind */
+    weir_default_no reuse_address WEIR_0;   /* SO_REUSEADDR: bind a TCP port whose old connections
                                                are in TIME_WAIT; share a UDP port */
-    bool reuse_port WEIR_0;                 /* SO_REUSEPORT: several servers on one port */
-    bool disable_nagle_algorithm WEIR_0;    /* TCP_NODELAY on every connection: tcp(7) */
+    weir_default_no reuse_port WEIR_0;      /* SO_REUSEPORT: several servers on one port */
+    weir_default_no disable_nagle_algorithm WEIR_0; /* TCP_NODELAY on every connection: tcp(7) */
 
     /* Unix paths, set before anybody can connect. To connect takes the right to write. */
     uint32_t unix_mode WEIR_0;              /* permissions, such as 0660; 0: 0777 less the umask */
     const char *unix_owner WEIR_0;          /* "USER", "USER:GROUP" or ":GROUP", names or numbers */
-    bool keep_path WEIR_0;                  /* the path stays when the server closes, as Python's
+    weir_default_no keep_path WEIR_0;       /* the path stays when the server closes, as Python's
                                                does */
 
     /* Datagrams: see there. */
-    bool reply_always WEIR_0;               /* reply even if nothing was written, or it failed */
+    weir_default_no reply_always WEIR_0;    /* reply even if nothing was written, or it failed */
     size_t max_packet_size WEIR_0;          /* a longer one is cut: weir_truncated; 0: 8 KiB */
 
     /*
@@ -946,9 +961,10 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  * thread of your own, no function that weir_offload runs. To have something written to another
  * client, tell that one's handler, by an eventfd(2) that it has in its weir_poll.
  *
- * Six calls only tell something that doesn't change: weir_state, weir_handler_data, weir_user,
- * weir_request_server, weir_request_fd and weir_worker_number. The function that a handler has
- * offloaded may make these, too, since the handler waits for it.
+ * Eight calls only tell something that doesn't change: weir_state, weir_handler_data, weir_user,
+ * weir_request_server, weir_request_fd, weir_worker_number, weir_listener_number and
+ * weir_listener_user. The function that a handler has offloaded may make these, too, since the
+ * handler waits for it.
  *
  * What is found: in a pool, whoever makes a call that has to wait on somebody else's request, which
  * would wreck the stack of a fiber, ends the program with a line. With WEIR_CHECK=1 in the
@@ -1134,13 +1150,20 @@ bool weir_draining(struct weir_request *req);
  *   weir_request_fd      the socket: do not close it. That of a datagram is the server's, and
  *                        everybody's: do not shut it down either
  *   weir_worker_number   which worker, thread or child runs the handler: 0 and up
+ *   weir_listener_number by which of options.listeners its client came in: 0 and up, and 0 where
+ *                        options.listen is the only one; WEIR_NO_LISTENER by weir_submit_fd. Of
+ *                        what weir_connect opened: the number of the request that opened it
+ *   weir_listener_user   that listener's user; NULL if it has none
  */
+#define WEIR_NO_LISTENER UINT32_MAX
 void *weir_state(struct weir_request *req);
 const void *weir_handler_data(struct weir_request *req);
 void *weir_user(struct weir_request *req);
 struct weir_server *weir_request_server(struct weir_request *req);
 int weir_request_fd(struct weir_request *req);
 uint32_t weir_worker_number(struct weir_request *req);
+uint32_t weir_listener_number(struct weir_request *req);
+void *weir_listener_user(struct weir_request *req);
 
 /* ------------------------------------------------------------------ waiting ----------- */
 

@@ -464,6 +464,84 @@ static void the_addresses_of_a_name_share_its_limit(void **state)
     weir_server_destroy(server);
 }
 
+/* ------------------------------------------------------------------ which it is ------- */
+
+/* Which listener its client came in by, and what that one has of its own. */
+static int tell_listener(struct weir_request *req)
+{
+    const char *user = weir_listener_user(req);
+
+    if (weir_listener_number(req) == WEIR_NO_LISTENER)
+        weir_printf(req, "none %s\n", user ? user : "-");
+    else
+        weir_printf(req, "%u %s\n", weir_listener_number(req), user ? user : "-");
+    return 0;
+}
+
+/* The same is known before: the handler says it again. */
+static int verify_listener(struct weir_server *server, const struct weir_peer *peer)
+{
+    const struct weir_listen *listeners = weir_server_user(server);
+
+    if (peer->listener_user != listeners[peer->listener_number].user)
+        return -EPROTO;
+    return strncmp(peer->listen, listeners[peer->listener_number].address, 3) == 0;
+}
+
+static const struct weir_handler which = { .name = "which", .handle = tell_listener };
+
+static void expect_answer(int fd, const char *answer)
+{
+    support_expect(fd, answer);
+    close(fd);
+}
+
+static void a_handler_is_told_by_which_listener_its_client_came_in(void **state)
+{
+    char north[] = "north";
+    char south[] = "south";
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://localhost:0", .handler = &which, .user = north },
+        { .address = "tcp://127.0.0.1:0", .handler = &which },
+        { .address = "udp://127.0.0.1:0", .handler = &which, .user = south },
+    };
+
+    (void)state;
+    EACH_WAY() {
+        struct weir_server *server = start(listeners, 3, OPTIONS(
+            .user = (void *)listeners, .verify_request = verify_listener));
+        char uri[WEIR_ADDRESS_SIZE];
+        size_t addresses = 0;
+        int fd;
+
+        /* A name may have several addresses: all of them are one listener. */
+        while (weir_server_address(server, addresses, uri, sizeof(uri)) > 0)
+            addresses++;
+        for (size_t i = 0; i + 2 < addresses; i++)
+            expect_answer(support_connect(server, i), "0 north\n");
+        expect_answer(support_connect(server, addresses - 2), "1 -\n");
+        fd = support_connect(server, addresses - 1);
+        support_say(fd, "x");
+        expect_answer(fd, "2 south\n");
+        weir_server_destroy(server);
+    }
+}
+
+static void what_was_submitted_came_in_by_no_listener(void **state)
+{
+    const struct weir_listen listener = { .address = "unix:@weir-which", .user = &way };
+    struct weir_server *server;
+    int pair[2];
+
+    (void)state;
+    way = ways;
+    server = start(&listener, 1, OPTIONS(.user = NULL));
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(weir_submit_fd(server, pair[1], &which), 0);
+    expect_answer(pair[0], "none -\n");
+    weir_server_destroy(server);
+}
+
 static void submitted_connections_count_among_the_servers(void **state)
 {
     const struct weir_listen listeners[] = {
@@ -863,12 +941,13 @@ static void a_listener_chooses_whether_nagles_algorithm_delays(void **state)
 
     (void)state;
     way = ways;
-    for (int disabled = 0; disabled < 2; disabled++) {
+    for (unsigned choice = WEIR_DEFAULT; choice <= WEIR_NO; choice++) {
+        const bool disabled = choice == WEIR_YES;
         const struct weir_handler before = handler;
         struct weir_server *server;
 
         handler = teller;
-        server = start(listeners, 3, OPTIONS(.disable_nagle_algorithm = disabled));
+        server = start(listeners, 3, OPTIONS(.disable_nagle_algorithm = choice));
         support_talk(server, 0, "", disabled ? "no delay\n" : "delay\n");
         support_talk(server, 1, "", "no delay\n");
         support_talk(server, 2, "", "delay\n");
@@ -1061,6 +1140,8 @@ int main(void)
         TEST(a_full_server_lets_in_by_a_listener_with_a_limit_of_its_own),
         TEST(listeners_without_a_limit_of_their_own_share_the_servers),
         TEST(the_addresses_of_a_name_share_its_limit),
+        TEST(a_handler_is_told_by_which_listener_its_client_came_in),
+        TEST(what_was_submitted_came_in_by_no_listener),
         TEST(submitted_connections_count_among_the_servers),
         TEST(one_by_one_a_full_server_lets_in_by_the_other_listener),
         TEST(idle_connections_make_room_for_their_own_listener),

@@ -208,6 +208,16 @@ static int number_on(void *req)
     return (int)weir_worker_number(req);
 }
 
+static int listener_number_on(void *req)
+{
+    return (int)weir_listener_number(req);
+}
+
+static int listener_user_on(void *req)
+{
+    return weir_listener_user(req) != NULL;
+}
+
 /* Every call that takes a request. */
 struct call {
     const char *name;
@@ -245,6 +255,8 @@ static const struct call calls[] = {
     { "weir_user", user_on, true },
     { "weir_request_server", server_on, true },
     { "weir_worker_number", number_on, true },
+    { "weir_listener_number", listener_number_on, true },
+    { "weir_listener_user", listener_user_on, true },
 };
 
 enum { CALLS = sizeof(calls) / sizeof(calls[0]) };

@@ -203,22 +203,36 @@ static void *at_the_end_of_memory(const void *what, size_t size)
 /* What a program that was built with the first version hands to this one. */
 static void the_first_versions_options_will_do(void **state)
 {
-    const struct { const char *address; const struct weir_handler *handler; } listeners[] = {
-        { "unix:@a", NULL }, { "unix:@b", NULL },
+    const struct weir_listen listeners[] = {
+        { .address = "unix:@a" }, { .address = "unix:@b", .user = (void *)&handler },
     };
     struct weir_options options = *WEIR_OPTIONS(.handler = &handler, .listeners_len = 2,
                                                 .multicast_ttl = 3);
     struct weir_options read;
 
     (void)state;
-    options.size = 256;
-    options.listener_size = sizeof(listeners[0]);
+    options.size = 264;
+    options.listener_size = 64;
     options.listeners = at_the_end_of_memory(listeners, sizeof(listeners));
-    read = accepted(at_the_end_of_memory(&options, 256));
+    read = accepted(at_the_end_of_memory(&options, 264));
     assert_int_equal(read.multicast_ttl, 3);
     assert_string_equal(options_listen(&read, 0).address, "unix:@a");
     assert_string_equal(options_listen(&read, 1).address, "unix:@b");
     assert_ptr_equal(options_listen(&read, 1).handler, &handler);
+    assert_ptr_equal(options_listen(&read, 1).user, &handler);
+}
+
+static void less_than_the_first_version_had_is_refused(void **state)
+{
+    const struct weir_listen listener = { .address = "unix:@a" };
+    struct weir_options options = *WEIR_OPTIONS(.handler = &handler, .listeners = &listener,
+                                                .listeners_len = 1);
+
+    (void)state;
+    options.listener_size = 63;
+    assert_refused(&options, "options.listener_size is 63: use WEIR_OPTIONS(...), which sets it");
+    options.size = 263;
+    assert_refused(&options, "options.size is 263: use WEIR_OPTIONS(...), which sets it");
 }
 
 /* What a program that was built with a newer weir hands to this one. */
@@ -393,6 +407,71 @@ static void a_listener_has_what_it_says_and_else_what_the_server_does(void **sta
 
         assert_memory_equal(&listen, &expected[i], sizeof(listen));
     }
+}
+
+/* The options that are no by default, in the order of struct weir_options. */
+static void set_choices(struct weir_options *options, enum weir_choice choice)
+{
+    options->daemon_threads = choice;
+    options->defer = choice;
+    options->reuse_address = choice;
+    options->reuse_port = choice;
+    options->disable_nagle_algorithm = choice;
+    options->keep_path = choice;
+    options->reply_always = choice;
+}
+
+/* The engine asks whether they are 0. */
+static void assert_choices(const struct weir_options *options, int expected)
+{
+    assert_int_equal(options->daemon_threads, expected);
+    assert_int_equal(options->defer, expected);
+    assert_int_equal(options->reuse_address, expected);
+    assert_int_equal(options->reuse_port, expected);
+    assert_int_equal(options->disable_nagle_algorithm, expected);
+    assert_int_equal(options->keep_path, expected);
+    assert_int_equal(options->reply_always, expected);
+}
+
+static void no_is_no_for_each_option(void **state)
+{
+    struct weir_options in = *OPTIONS(.user = NULL);
+    struct weir_options out;
+
+    (void)state;
+    set_choices(&in, WEIR_NO);
+    out = accepted(&in);
+    assert_choices(&out, 0);
+    assert_int_equal(options_listen(&out, 0).disable_nagle_algorithm, WEIR_NO);
+    set_choices(&in, WEIR_YES);
+    out = accepted(&in);
+    assert_choices(&out, 1);
+    assert_int_equal(options_listen(&out, 0).disable_nagle_algorithm, WEIR_YES);
+    out = accepted(OPTIONS(.daemon_threads = true, .defer = 1, .reuse_address = true,
+                           .reuse_port = 1, .disable_nagle_algorithm = true, .keep_path = 1,
+                           .reply_always = true));
+    assert_choices(&out, 1);
+    out = accepted(OPTIONS(.daemon_threads = false, .defer = 0, .keep_path = false));
+    assert_choices(&out, 0);
+}
+
+static void what_is_neither_yes_nor_no_is_refused(void **state)
+{
+    const struct weir_handler unsure = { .name = "unsure", .handle = handle, .client_first = 3 };
+    const struct weir_handler waits = { .name = "sure", .handle = handle, .client_first = WEIR_NO };
+
+    (void)state;
+    assert_refused(OPTIONS(.daemon_threads = 3), "daemon_threads is 3: at most 2");
+    assert_refused(OPTIONS(.defer = 3), "defer is 3: at most 2");
+    assert_refused(OPTIONS(.reuse_address = 3), "reuse_address is 3: at most 2");
+    assert_refused(OPTIONS(.reuse_port = 3), "reuse_port is 3: at most 2");
+    assert_refused(OPTIONS(.disable_nagle_algorithm = 256),
+                   "disable_nagle_algorithm is 256: at most 2");
+    assert_refused(OPTIONS(.keep_path = 3), "keep_path is 3: at most 2");
+    assert_refused(OPTIONS(.reply_always = 3), "reply_always is 3: at most 2");
+    assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &unsure),
+                   "handler 'unsure': client_first is 3: at most 2");
+    accepted(WEIR_OPTIONS(.listen = "unix:@a", .handler = &waits));
 }
 
 static void for_ever_is_as_long_as_0_is(void **state)
@@ -601,6 +680,7 @@ int main(void)
         cmocka_unit_test(a_newer_callers_unused_option_does_no_harm),
         cmocka_unit_test(a_newer_callers_option_that_is_set_is_refused),
         cmocka_unit_test(the_first_versions_options_will_do),
+        cmocka_unit_test(less_than_the_first_version_had_is_refused),
         cmocka_unit_test(listeners_are_as_large_as_their_program_says),
         cmocka_unit_test(listeners_without_their_size_are_refused),
         cmocka_unit_test(there_must_be_an_address),
@@ -608,6 +688,8 @@ int main(void)
         cmocka_unit_test(each_address_needs_a_handler),
         cmocka_unit_test(a_listener_without_a_handler_takes_the_servers),
         cmocka_unit_test(a_listener_has_what_it_says_and_else_what_the_server_does),
+        cmocka_unit_test(no_is_no_for_each_option),
+        cmocka_unit_test(what_is_neither_yes_nor_no_is_refused),
         cmocka_unit_test(for_ever_is_as_long_as_0_is),
         cmocka_unit_test(a_listeners_options_have_limits_as_well),
         cmocka_unit_test(a_listeners_own_connections_are_set_aside),

@@ -24,7 +24,8 @@ static bool is_verified(const struct admission *admission, const struct endpoint
 {
     const struct weir_peer who = {
         .address = peer->address, .address_len = peer->address_len, .fd = peer->fd,
-        .listen = endpoint->uri,
+        .listen = endpoint->uri, .listener_user = endpoint->user,
+        .listener_number = endpoint->number,
     };
     int r = admission->verify_request(admission->server, &who);
 

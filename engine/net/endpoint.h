@@ -35,6 +35,8 @@ struct endpoint {
     /* What comes between accept and setup(): see greeting.h. NULL: nothing. */
     int (*greet)(struct weir_request *req);
     uint32_t greet_timeout_ms;          /* of all of it; 0: for ever */
+    uint32_t number;                    /* which of the listeners; WEIR_NO_LISTENER: none */
+    void *user;                         /* the listener's */
     char uri[WEIR_ADDRESS_SIZE];        /* as it is bound, a port 0 resolved */
 };
 

@@ -22,6 +22,8 @@ static struct endpoint endpoint_of(struct weir_server *server, const struct weir
         .idle_timeout_ms = listen->idle_timeout_ms,
         .backlog = listen->backlog,
         .nodelay = listen->disable_nagle_algorithm == WEIR_YES,
+        .number = WEIR_NO_LISTENER,
+        .user = listen->user,
     };
 }
 
@@ -84,6 +86,7 @@ static int copy_all_listens(struct weir_server *server)
         struct weir_listen listen = options_listen(options, i);
 
         r = copy_listen(server, &server->listens[i], &listen);
+        server->listens[i].like.number = (uint32_t)i;
     }
     return r;
 }

@@ -25,29 +25,32 @@
 /*
  * Where the structures of the first version of weir end. A program that was compiled with it says
  * so by these sizes, and therefore they never change once it is out. A later version adds its
- * fields behind, and leaves no hole at the end: a field that an older library does not know would
- * go unseen there.
+ * fields behind.
  */
 #define END_OF(type, field) (offsetof(type, field) + sizeof(((type *)NULL)->field))
 #define OPTIONS_SIZE_V1 END_OF(struct weir_options, multicast_loop)
-#define LISTEN_SIZE_V1 END_OF(struct weir_listen, handler)
+#define LISTEN_SIZE_V1 END_OF(struct weir_listen, user)
 
 /* No structure ever grows to that: a size beyond it is what happened to be in memory. */
 #define SIZE_MOST 65536
 
 #ifdef __LP64__
-_Static_assert(OPTIONS_SIZE_V1 == 256, "a field was put in among those of the first version");
-_Static_assert(LISTEN_SIZE_V1 == 16, "a field was put in among those of the first version");
+_Static_assert(OPTIONS_SIZE_V1 == 264, "a field was put in among those of the first version");
+_Static_assert(LISTEN_SIZE_V1 == 64, "a field was put in among those of the first version");
 _Static_assert(sizeof(struct weir_handler) == 96, "nothing says its size: a new field takes the "
                "place of reserved bytes");
 #endif
 
-/* The last fields now. */
-_Static_assert(END_OF(struct weir_options, multicast_loop) == sizeof(struct weir_options),
-               "a hole");
-_Static_assert(END_OF(struct weir_listen, disable_nagle_algorithm) == sizeof(struct weir_listen),
-               "a hole");
-_Static_assert(END_OF(struct weir_handler, reserved) == sizeof(struct weir_handler), "a hole");
+/*
+ * Behind the last field there is no padding, within the size that a program says it has: a later
+ * version's field could lie there, and an older library would not see that it is set.
+ */
+#define ENDS_WITH(type, field) \
+    _Static_assert(END_OF(type, field) == sizeof(type), #type " ends with padding: reorder its " \
+                   "fields, or name its last one here")
+ENDS_WITH(struct weir_options, multicast_loop);
+ENDS_WITH(struct weir_listen, user);
+ENDS_WITH(struct weir_handler, reserved);
 
 struct reading {
     struct weir_options *options;
@@ -124,6 +127,9 @@ static int check_handler(const struct weir_handler *handler, const char *address
     if (handler->stack != WEIR_STACK_FIBER && handler->stack != WEIR_STACK_THREAD)
         return REFUSE(reading, "handler '%s': stack %d is neither WEIR_STACK_FIBER nor "
                       "WEIR_STACK_THREAD", handler->name, (int)handler->stack);
+    if (handler->client_first > WEIR_NO)
+        return REFUSE(reading, "handler '%s': client_first is %u: at most %d", handler->name,
+                      (unsigned)handler->client_first, WEIR_NO);
     return ask_handler(handler, reading);
 }
 
@@ -199,6 +205,13 @@ static const struct limit limits[] = {
     LIMIT(rbufsize, .most = WEIR_MAX_BUFSIZE, .usual = 8192),
     LIMIT(wbufsize, .most = WEIR_MAX_BUFSIZE, .usual = 8192),
     LIMIT(block_on_close, .most = WEIR_NO),
+    LIMIT(daemon_threads, .most = WEIR_NO),
+    LIMIT(defer, .most = WEIR_NO),
+    LIMIT(reuse_address, .most = WEIR_NO),
+    LIMIT(reuse_port, .most = WEIR_NO),
+    LIMIT(disable_nagle_algorithm, .most = WEIR_NO),
+    LIMIT(keep_path, .most = WEIR_NO),
+    LIMIT(reply_always, .most = WEIR_NO),
     LIMIT(max_packet_size, .most = WEIR_MAX_PACKET_SIZE, .usual = 8192),
     LIMIT(multicast_ttl, .most = WEIR_MAX_MULTICAST_TTL),
     LIMIT(multicast_loop, .most = WEIR_NO),
@@ -423,6 +436,19 @@ static void set_no_timeouts(struct weir_options *options)
             *timeouts[i] = 0;
 }
 
+/* From here on 0 is no, and anything else yes, where no is the default. */
+static void set_no_choices(struct weir_options *options)
+{
+    weir_default_no *choices[] = {
+        &options->daemon_threads, &options->defer, &options->reuse_address, &options->reuse_port,
+        &options->disable_nagle_algorithm, &options->keep_path, &options->reply_always,
+    };
+
+    for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++)
+        if (*choices[i] == WEIR_NO)
+            *choices[i] = WEIR_DEFAULT;
+}
+
 /* Once it is known how many there may be. */
 static int check_children(struct reading *reading)
 {
@@ -443,6 +469,7 @@ static int complete_options(struct reading *reading)
 
     set_usual_values(options);
     set_no_timeouts(options);
+    set_no_choices(options);
     if (options->processes == 0)
         options->processes = cpus < WEIR_MAX_PROCESSES ? cpus : WEIR_MAX_PROCESSES;
     if (options->workers == 0)
@@ -491,7 +518,7 @@ static uint32_t own_timeout(uint32_t own_ms, uint32_t servers_ms)
 static struct weir_listen complete_listen(const struct weir_options *options,
                                           struct weir_listen listen)
 {
-    bool nodelay = options->disable_nagle_algorithm;
+    bool nodelay = options->disable_nagle_algorithm == WEIR_YES;
 
     if (!listen.handler)
         listen.handler = options->handler;

@@ -198,6 +198,18 @@ uint32_t weir_worker_number(struct weir_request *req)
     return req->task->worker->index;
 }
 
+uint32_t weir_listener_number(struct weir_request *req)
+{
+    request_check_asked(req, "weir_listener_number");
+    return request_root(req)->conn->endpoint->number;
+}
+
+void *weir_listener_user(struct weir_request *req)
+{
+    request_check_asked(req, "weir_listener_user");
+    return request_root(req)->conn->endpoint->user;
+}
+
 bool weir_draining(struct weir_request *req)
 {
     request_check(req, "weir_draining");

@@ -276,7 +276,7 @@ static WEIR_NOINLINE bool begins_greeted(struct weir_request *req, int *ret_stat
     if (!is_greeted(req))
         return false;
     /* What the greeting has read too much is the handler's input. */
-    if (rfile_holds_any(req) || !req->conn->handler->client_first)
+    if (rfile_holds_any(req) || req->conn->handler->client_first != WEIR_YES)
         return true;
     rfile_let_go(req);
     n = look_for_input(req);
@@ -289,7 +289,7 @@ static WEIR_NOINLINE bool begins_greeted(struct weir_request *req, int *ret_stat
 static int serve_input(struct weir_request *req, bool was_kept)
 {
     struct connection *conn = req->conn;
-    bool is_silent = !conn->began && conn->handler->client_first;
+    bool is_silent = !conn->began && conn->handler->client_first == WEIR_YES;
 
     if (was_kept || is_silent) {
         ssize_t n = look_for_input(req);

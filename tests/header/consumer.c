@@ -16,9 +16,8 @@
 /* A program that was compiled with the first version counts on these. */
 #ifdef __LP64__
 _Static_assert(offsetof(struct weir_options, listen) == 16, "options");
-_Static_assert(END_OF(struct weir_options, multicast_loop) == 256, "options");
-_Static_assert(END_OF(struct weir_listen, handler) == 16, "listen");
-_Static_assert(END_OF(struct weir_listen, disable_nagle_algorithm) == 56, "listen");
+_Static_assert(END_OF(struct weir_options, multicast_loop) == 264, "options");
+_Static_assert(END_OF(struct weir_listen, user) == 64, "listen");
 _Static_assert(sizeof(struct weir_handler) == 96, "handler");
 _Static_assert(END_OF(struct weir_peer, listen) == 24, "peer");
 _Static_assert(END_OF(struct weir_failure, req) == 32, "failure");

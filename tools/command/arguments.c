@@ -86,8 +86,10 @@ static int take_value(const struct arguments *it, void *settings, const struct a
         *(const char **)field = text;
         return 0;
     case ARGUMENT_YES:
-    case ARGUMENT_NO:
-        *(bool *)field = argument->kind == ARGUMENT_YES;
+        *(bool *)field = true;
+        return 0;
+    case ARGUMENT_CHOICE:
+        *(enum weir_choice *)field = (enum weir_choice)argument->most;
         return 0;
     }
     return 0;

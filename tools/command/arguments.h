@@ -23,7 +23,7 @@ enum argument_kind {
     ARGUMENT_SIZE,              /* size_t of bytes, below WEIR_UNBUFFERED */
     ARGUMENT_TEXT,              /* const char *, the argument's own */
     ARGUMENT_YES,               /* bool, made true; takes no value */
-    ARGUMENT_NO,                /* bool, made false; takes no value */
+    ARGUMENT_CHOICE,            /* enum weir_choice, which becomes `most`; takes no value */
 };
 
 struct argument {

@@ -103,26 +103,6 @@ static int read_concurrency(void *into, const struct argument *argument, const c
     return refuse("--concurrency: '%s' is none of pool, serial, thread, fork and prefork", text);
 }
 
-static int read_no_block(void *into, const struct argument *argument, const char *text)
-{
-    struct settings *settings = into;
-
-    (void)argument;
-    (void)text;
-    settings->options.block_on_close = WEIR_NO;
-    return 0;
-}
-
-static int read_no_loop(void *into, const struct argument *argument, const char *text)
-{
-    struct settings *settings = into;
-
-    (void)argument;
-    (void)text;
-    settings->options.multicast_loop = WEIR_NO;
-    return 0;
-}
-
 /* ------------------------------------------------------------------ the table --------- */
 
 #define NUMBER(field, most) \
@@ -130,8 +110,10 @@ static int read_no_loop(void *into, const struct argument *argument, const char 
 #define TIME(field) ARGUMENT_AT(ARGUMENT_TIME, struct settings, options.field)
 #define SIZE(field) ARGUMENT_AT(ARGUMENT_SIZE, struct settings, options.field)
 #define TEXT(field) ARGUMENT_AT(ARGUMENT_TEXT, struct settings, options.field)
-#define YES(field) ARGUMENT_AT(ARGUMENT_YES, struct settings, options.field)
-#define NO(field) ARGUMENT_AT(ARGUMENT_NO, struct settings, options.field)
+#define CHOICE(field, choice) \
+    ARGUMENT_RANGE(ARGUMENT_CHOICE, struct settings, options.field, 0, choice)
+#define YES(field) CHOICE(field, WEIR_YES)
+#define NO(field) CHOICE(field, WEIR_NO)
 
 static const struct argument table[] = {
     { "listen", "URI", ARGUMENT_BY(read_listen),
@@ -184,7 +166,7 @@ static const struct argument table[] = {
       "don't set SO_REUSEADDR, which is set otherwise (for UDP alone only with --multicast)" },
     { "daemon-threads", NULL, YES(daemon_threads),
       "end without waiting for requests that run" },
-    { "no-block-on-close", NULL, ARGUMENT_BY(read_no_block),
+    { "no-block-on-close", NULL, NO(block_on_close),
       "close without waiting; the end of the process still waits" },
     { "unix-mode", "MODE", ARGUMENT_BY(read_mode),
       "permissions of Unix sockets, such as 0660; default as the umask says" },
@@ -200,7 +182,7 @@ static const struct argument table[] = {
       "it; default none" },
     { "multicast-ttl", "N", NUMBER(multicast_ttl, WEIR_MAX_MULTICAST_TTL),
       "hops of what the UDP sockets send to groups; default 1" },
-    { "no-multicast-loop", NULL, ARGUMENT_BY(read_no_loop),
+    { "no-multicast-loop", NULL, NO(multicast_loop),
       "what they send to groups is not for this machine" },
     { "help", NULL, ARGUMENT_AT(ARGUMENT_YES, struct settings, help), "print this" },
 };
@@ -237,7 +219,7 @@ static void complete_settings(struct settings *settings)
         if (!settings->listeners[i].handler)
             settings->listeners[i].handler = settings->first_handler->handler;
     if (!may_reuse_address(options))
-        options->reuse_address = false;
+        options->reuse_address = WEIR_NO;
 }
 
 int settings_read(struct settings *ret_settings, int argc, char **argv)
@@ -253,7 +235,7 @@ int settings_read(struct settings *ret_settings, int argc, char **argv)
             .request_timeout_ms = 60 * 1000,
             .drain_timeout_ms = 5 * 1000,
             .stall_warn_ms = 1000,
-            .reuse_address = true,
+            .reuse_address = WEIR_YES,
         },
     };
     r = arguments_read(&arguments, ret_settings, argc, argv);
