@@ -515,7 +515,15 @@ struct weir_options {
 #define WEIR_OPTIONS(...) (&(const struct weir_options){ \
         .size = sizeof(struct weir_options), .listener_size = sizeof(struct weir_listen), \
         __VA_ARGS__ })
-#elif defined(__cpp_designated_initializers)
+#elif !defined(__cpp_designated_initializers)
+#define WEIR_OPTIONS(...) \
+    ([]() -> const struct weir_options * { \
+        static_assert(sizeof(::weir_options) == 0, "WEIR_OPTIONS needs C++20, for its designated " \
+                      "initializers. Before C++20: weir_options options{}; options.listen = ...; " \
+                      "weir_server_create(&server, &options);"); \
+        return nullptr; \
+    }())
+#else
 #define WEIR_OPTIONS(...) weir_options_pointer(::weir_options{ __VA_ARGS__ })
 static inline const struct weir_options *weir_options_pointer(const struct weir_options &&options)
 {

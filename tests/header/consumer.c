@@ -19,8 +19,9 @@ _Static_assert(offsetof(struct weir_options, listen) == 16, "options");
 _Static_assert(END_OF(struct weir_options, multicast_loop) == 264, "options");
 _Static_assert(END_OF(struct weir_listen, user) == 64, "listen");
 _Static_assert(sizeof(struct weir_handler) == 96, "handler");
-_Static_assert(END_OF(struct weir_peer, listen) == 24, "peer");
-_Static_assert(END_OF(struct weir_failure, req) == 32, "failure");
+_Static_assert(END_OF(struct weir_peer, listener_number) == 36, "peer");
+_Static_assert(END_OF(struct weir_failure, hint) == 40, "failure");
+_Static_assert(END_OF(struct weir_log_line, kind) == 20, "log line");
 _Static_assert(END_OF(struct weir_stats, truncated) == 224, "stats");
 _Static_assert(END_OF(struct weir_stat, kind) == 24, "stats field");
 _Static_assert(END_OF(struct weir_http_route, data) == 32, "route");
@@ -28,7 +29,8 @@ _Static_assert(sizeof(struct weir_http_site) == 64, "site");
 #endif
 _Static_assert(sizeof(enum weir_concurrency) == 4 && sizeof(enum weir_choice) == 4 &&
                sizeof(enum weir_dispatch) == 4 && sizeof(enum weir_stack) == 4 &&
-               sizeof(enum weir_phase) == 4 && sizeof(enum weir_stat_kind) == 4,
+               sizeof(enum weir_phase) == 4 && sizeof(enum weir_stat_kind) == 4 &&
+               sizeof(enum weir_log_kind) == 4 && sizeof(weir_default_no) == 4,
                "enumerations");
 
 static int echo(struct weir_request *req)
@@ -39,7 +41,7 @@ static int echo(struct weir_request *req)
 
     if (n <= 0)
         return (int)n;
-    weir_printf(req, "%d ", *twice);
+    weir_printf(req, "%d ", *twice + (int)weir_listener_number(req));
     weir_write(req, line, (size_t)n);
     *twice = true;
     return weir_draining(req) ? WEIR_STOP_SERVER : WEIR_KEEP;
@@ -59,7 +61,14 @@ static void tell(struct weir_server *server, const struct weir_failure *failure)
 {
     (void)server;
     if (failure->phase == WEIR_PHASE_HANDLE)
-        fprintf(stderr, "%s: %d\n", failure->handler, failure->error);
+        fprintf(stderr, "%s: %d%s\n", failure->handler, failure->error,
+                failure->hint ? failure->hint : "");
+}
+
+static void hear(void *arg, const struct weir_log_line *line)
+{
+    if (line->kind != WEIR_LOG_LEFT_OUT)
+        fprintf(arg, "%.*s\n", (int)line->len, line->text);
 }
 
 static const struct weir_handler lines = {
@@ -81,7 +90,8 @@ static int create(struct weir_server **ret_server)
         .listeners = listeners, .listeners_len = 2, .handler = &lines,
         .verify_request = verify, .handle_error = tell,
         .concurrency = WEIR_POOL, .dispatch = WEIR_DISPATCH_WORKER, .workers = 2,
-        .wbufsize = WEIR_UNBUFFERED, .block_on_close = WEIR_DEFAULT, .daemon_threads = true));
+        .wbufsize = WEIR_UNBUFFERED, .block_on_close = WEIR_DEFAULT, .daemon_threads = true,
+        .reuse_address = WEIR_YES, .keep_path = WEIR_NO));
 }
 
 /* Options that nobody gave a size are refused by a sentence that names what does. */
@@ -108,6 +118,7 @@ int main(void)
     struct weir_stats stats;
     char address[WEIR_ADDRESS_SIZE];
 
+    weir_set_log(hear, stderr);
     if (refuse_bare() < 0 || create(&server) < 0 || weir_server_start(server) < 0) {
         fprintf(stderr, "consumer: %s\n", weir_why());
         return 1;

@@ -38,7 +38,14 @@ int verify(weir_server *server, const weir_peer *peer)
 void tell(weir_server *, const weir_failure *failure)
 {
     if (failure->phase == WEIR_PHASE_HANDLE)
-        std::fprintf(stderr, "%s: %d\n", failure->handler, failure->error);
+        std::fprintf(stderr, "%s: %d%s\n", failure->handler, failure->error,
+                     failure->hint ? failure->hint : "");
+}
+
+void hear(void *, const weir_log_line *line)
+{
+    if (line->kind != WEIR_LOG_LEFT_OUT)
+        std::fprintf(stderr, "%.*s\n", static_cast<int>(line->len), line->text);
 }
 
 #ifdef __cpp_designated_initializers
@@ -80,14 +87,39 @@ const weir_http_site site = make_site();
 
 const weir_handler http = WEIR_HTTP_HANDLER("http", &site);
 
+/* Each structure by empty braces, with the equals sign and without. */
+bool empty_braces_set_sizes_and_nothing_else()
+{
+    weir_options options = {};
+    weir_options no_options{};
+    weir_listen listen = {};
+    weir_listen no_listen{};
+    weir_handler handler = {};
+    weir_handler no_handler{};
+    weir_http_route route = {};
+    weir_http_route no_route{};
+    weir_http_site no_site = {};
+    weir_stats stats = {};
+    weir_peer peer = {};
+    weir_failure failure = {};
+    weir_log_line line = {};
+
+    return options.size == sizeof(options) && no_options.listener_size == sizeof(listen) &&
+           !options.handler && !options.daemon_threads && !listen.address && !no_listen.user &&
+           !handler.handle && !no_handler.client_first && !route.call && !no_route.path &&
+           no_site.route_size == sizeof(route) && stats.accepted == 0 && peer.fd == 0 &&
+           !failure.hint && line.len == 0;
+}
+
 /* The two ways, of which the second is every C++'s. */
 int create(weir_server **ret_server, const weir_listen *listeners)
 {
-#ifdef WEIR_OPTIONS
+#ifdef __cpp_designated_initializers
     return weir_server_create(ret_server, WEIR_OPTIONS(
         .listeners = listeners, .listeners_len = 2, .verify_request = verify, .handle_error = tell,
         .concurrency = WEIR_POOL, .dispatch = WEIR_DISPATCH_WORKER, .workers = 2,
-        .wbufsize = WEIR_UNBUFFERED, .block_on_close = WEIR_DEFAULT, .daemon_threads = true));
+        .wbufsize = WEIR_UNBUFFERED, .block_on_close = WEIR_DEFAULT, .daemon_threads = true,
+        .reuse_address = WEIR_YES, .keep_path = WEIR_NO));
 #else
     (void)listeners;
     return weir_server_create(ret_server, nullptr);
@@ -108,6 +140,8 @@ int create_by_assignments(weir_server **ret_server, const weir_listen *listeners
     options.wbufsize = WEIR_UNBUFFERED;
     options.block_on_close = WEIR_DEFAULT;
     options.daemon_threads = true;
+    options.reuse_address = WEIR_YES;
+    options.keep_path = WEIR_NO;
     return weir_server_create(ret_server, &options);
 }
 
@@ -149,11 +183,14 @@ int main()
     listeners[1].address = "tcp://127.0.0.1:0";
     listeners[1].handler = &http;
     listeners[1].disable_nagle_algorithm = WEIR_YES;
+    if (!empty_braces_set_sizes_and_nothing_else())
+        return 1;
+    weir_set_log(hear, nullptr);
     if (create_by_assignments(&server, listeners) < 0) {
         std::fprintf(stderr, "consumer: %s\n", weir_why());
         return 1;
     }
-#ifdef WEIR_OPTIONS
+#ifdef __cpp_designated_initializers
     weir_server_destroy(server);
     if (create(&server, listeners) < 0) {
         std::fprintf(stderr, "consumer: %s\n", weir_why());

@@ -80,6 +80,24 @@ class Header(unittest.TestCase):
                 done += 1
         self.assertGreaterEqual(done, 8)    # those of one compiler
 
+    def test_before_cxx20_weir_options_says_what_to_do(self):
+        code = ('#include <weir/weir.h>\nint serve(weir_server **server)\n{\n    return '
+                'weir_server_create(server, WEIR_OPTIONS(.listen = "tcp://:9999"));\n}\n')
+        for compiler, standard in itertools.product(filter(shutil.which, LANGUAGES["cc"][0]),
+                                                    ("c++11", "c++14", "c++17", "c++20")):
+            with self.subTest(compiler=compiler, standard=standard):
+                done = subprocess.run(
+                    [compiler, "-fsyntax-only", f"-std={standard}", *WARNINGS,
+                     f"-I{self.prefix}/include", "-xc++", "-"], input=code,
+                    stderr=subprocess.PIPE, text=True)
+                if standard == "c++20":
+                    self.assertEqual((done.returncode, done.stderr), (0, ""))
+                else:
+                    self.assertEqual(done.returncode, 1)
+                    self.assertIn("WEIR_OPTIONS needs C++20", done.stderr)
+                    self.assertIn("weir_options options{};", done.stderr)
+                    self.assertEqual(len(re.findall(r"\berror: ", done.stderr)), 1, done.stderr)
+
     def test_the_examples_that_the_headers_begin_with_compile(self):
         for name, compiler in itertools.product(("weir", "http"), filter(shutil.which, COMPILERS)):
             header = (self.prefix / f"include/weir/{name}.h").read_text()
