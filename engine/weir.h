@@ -982,11 +982,11 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  *   - a line tells of a handler that has held its worker for a second (stall_warn_ms), and whether
  *     it waits in futex(2), as a thread does that waits for a lock. Nobody can tell which handler
  *     has the lock, for the C library does not say which ones a thread holds.
- * A weir that was built without NDEBUG looks for the calls always. While they are looked for, the
- * memory of a request that is over becomes no other one's before 65,536 more have ended. What is
- * not found: a request that has been over for longer, if its memory is a new one's by now; what a
- * handler kept of its thread's own; and outside of the pool a call by an offloaded function, which
- * runs on the handler's own thread.
+ * The memory of a request that is over becomes no other one's before 65,536 more have ended. A weir
+ * that was built without NDEBUG looks for the calls always, but keeps no memory for that. What is
+ * not found: a request that is over and whose memory is a new one's by now; what a handler kept of
+ * its thread's own; and outside of the pool a call by an offloaded function, which runs on the
+ * handler's own thread.
  */
 
 /* ------------------------------------------------------------------ stacks ------------ */

@@ -29,6 +29,9 @@ bool misuse_is_looked_for = true;
 static _Atomic(const void *) places[PLACES];
 static _Atomic bool is_full;
 
+/* WEIR_CHECK=1. A build with assertions alone looks, but costs no malloc. */
+static bool keeps_memory;
+
 /* A ring: the memory of requests that have ended, the oldest of which is freed by the next end. */
 static _Atomic(void *) kept[MISUSE_KEPT];
 static _Atomic size_t kept_ever;
@@ -38,8 +41,10 @@ bool misuse_read_environment(void)
     const char *value = getenv("WEIR_CHECK");   /* NOLINT(concurrency-mt-unsafe): nobody sets it */
     bool wanted = value && strcmp(value, "1") == 0;
 
-    if (wanted)
+    if (wanted) {
         misuse_is_looked_for = true;
+        keeps_memory = true;
+    }
     return wanted;
 }
 
@@ -80,10 +85,21 @@ bool misuse_has_ended(const void *req)
     return !swap_entry(req, req, req) && !atomic_load_explicit(&is_full, memory_order_relaxed);
 }
 
-void misuse_keep(void *req)
+void *misuse_allocate(size_t size)
 {
+    return keeps_memory ? malloc(size) : NULL;
+}
+
+void misuse_free(void *req)
+{
+    size_t i;
+
+    if (!keeps_memory) {
+        free(req);
+        return;
+    }
     /* relaxed: a place of its own for each. pairs: none */
-    size_t i = atomic_fetch_add_explicit(&kept_ever, 1, memory_order_relaxed) % MISUSE_KEPT;
+    i = atomic_fetch_add_explicit(&kept_ever, 1, memory_order_relaxed) % MISUSE_KEPT;
 
     /* acq_rel: what was done with the memory comes before it is freed. pairs: another thread's */
     free(atomic_exchange_explicit(&kept[i], req, memory_order_acq_rel));

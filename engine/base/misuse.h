@@ -6,8 +6,8 @@
  * that in any case. request.c looks at every call in builds with assertions, and where the
  * environment says WEIR_CHECK=1: a call from another fiber or thread, and a request that is over,
  * for which this module keeps the set of those that are not. The address of one that is over would
- * soon be that of a new one, on the same stack or of the same size: so while calls are looked at
- * requests are in the heap, and the memory of the last MISUSE_KEPT that have ended is not freed.
+ * soon be that of a new one, on the same stack or of the same size: so with WEIR_CHECK=1 requests
+ * are in the heap, and the memory of the last MISUSE_KEPT that have ended is not freed.
  *
  * Threads: any.
  * Owns:    the set of requests that may be used, known by their addresses; the memory of those that
@@ -36,11 +36,13 @@ void misuse_note_end(const void *req);
 bool misuse_has_ended(const void *req);
 
 /*
- * Takes over the memory, of malloc(3), of a request that has ended, and frees it when MISUSE_KEPT
- * others have ended since.
+ * Returns memory for a request; NULL: there is none, or WEIR_CHECK is not 1 and any will do.
+ * misuse_free takes what is malloc(3)'s, from here or not, of a request that has ended. With
+ * WEIR_CHECK=1 it is freed only when MISUSE_KEPT others have ended since.
  */
 #define MISUSE_KEPT ((size_t)1 << 16)
-void misuse_keep(void *req);
+void *misuse_allocate(size_t size);
+void misuse_free(void *req);
 
 /* Writes a line that begins with "weir: " to standard error, and aborts. */
 _Noreturn void misuse_die(const char *format, ...) __attribute__((format(printf, 1, 2)));

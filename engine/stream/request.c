@@ -419,7 +419,7 @@ void weir_hangup(struct weir_request *peer)
     connection_close(&peer->service->crew->table, peer->conn);
     if (WEIR_UNLIKELY(misuse_is_looked_for)) {
         misuse_note_end(peer);
-        misuse_keep(peer);
+        misuse_free(peer);
     } else {
         free(peer);
     }

@@ -12,7 +12,6 @@
 #include "engine/stream/wfile.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 /* A reply that its receiver has no room for is tried again, after RETRY_MIN_MS first ... */
 #define RETRY_MIN_MS 1
@@ -472,11 +471,11 @@ static void init_request(struct weir_request *req, struct task *task)
     req->opener = NULL;
 }
 
-/* No other request is at its address then, until many have ended. Without memory it is its own. */
+/* Where calls are looked at. On the stack the next request would have the address of this one. */
 static __attribute__((cold, noinline)) struct weir_request *begin_looked_for(
     struct weir_request *own)
 {
-    struct weir_request *req = malloc(sizeof(*req));
+    struct weir_request *req = misuse_allocate(sizeof(*req));
 
     if (!req)
         req = own;
@@ -489,7 +488,7 @@ static __attribute__((cold, noinline)) void end_looked_for(struct weir_request *
 {
     misuse_note_end(req);
     if (req != own)
-        misuse_keep(req);
+        misuse_free(req);
 }
 
 static void serve_one(struct task *task)
