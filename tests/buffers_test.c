@@ -61,10 +61,10 @@ static void few_of_many_stay(void **state)
         many[i] = buffers_get(&buffers);
     for (size_t i = 0; i < MANY; i++)
         buffers_put(&buffers, many[i]);
-    assert_true(buffers.resting_len > 0);
-    assert_true(buffers.resting_len <= 64);
+    assert_true(buffers.spare_len > 0);
+    assert_true(buffers.spare_len <= 64);
     buffers_fini(&buffers);
-    assert_int_equal(buffers.resting_len, 0);
+    assert_int_equal(buffers.spare_len, 0);
 }
 
 static void aligned_ones_are_aligned(void **state)

@@ -201,7 +201,7 @@ static void a_packet_has_a_connection_with_empty_state(void **state)
         assert_memory_equal(packet->data, "x", 1);
         packet_end(packet, &blocks, NULL);
     }
-    assert_int_equal(blocks.resting_len, 1);
+    assert_int_equal(blocks.spare_len, 1);
     close(fd);
 }
 

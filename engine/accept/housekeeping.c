@@ -22,21 +22,20 @@ void housekeeping_init(struct housekeeping *housekeeping, const struct housekeep
 static bool idle_for_too_long(struct connection *conn, void *arg)
 {
     const uint64_t *now_ms = arg;
-    /* relaxed: a hint; connection_claim decides. pairs: serve.c's note_rest() */
-    uint64_t noted_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
-    uint64_t since_ms = noted_ms & ~CONNECTION_IS_SILENT;
+    bool is_silent;
+    uint64_t since_ms = connection_idle_since_ms(conn, &is_silent);
     uint64_t timeout_ms;
 
-    if (noted_ms == 0)
+    if (since_ms == 0)
         return false;
-    timeout_ms = endpoint_rest_timeout_ms(conn->endpoint, noted_ms & CONNECTION_IS_SILENT);
+    timeout_ms = endpoint_idle_limit_ms(conn->endpoint, is_silent);
     return timeout_ms > 0 && since_ms + timeout_ms + CLOCK_COARSE_LAG_MS < *now_ms;
 }
 
 static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
 {
     struct crew *crew = &housekeeping->pool->crew;
-    uint64_t interval_ms = housekeeping->config->rest_timeout_ms / SWEEPS_A_TIMEOUT;
+    uint64_t interval_ms = housekeeping->config->shortest_idle_ms / SWEEPS_A_TIMEOUT;
 
     if (interval_ms < SWEEP_MIN_MS)
         interval_ms = SWEEP_MIN_MS;
@@ -98,7 +97,7 @@ bool housekeeping_do(struct housekeeping *housekeeping, uint64_t now_ms)
         stuck = tick(housekeeping, now_ms);
     if (has_come(mixin->due_at_ms, now_ms))
         mixin->reap(mixin);
-    if (config->rest_timeout_ms > 0 && now_ms >= housekeeping->sweep_at_ms)
+    if (config->shortest_idle_ms > 0 && now_ms >= housekeeping->sweep_at_ms)
         sweep(housekeeping, now_ms);
     if (config->service_actions && now_ms >= housekeeping->service_at_ms) {
         housekeeping->service_at_ms = now_ms + config->poll_interval_ms;
@@ -117,7 +116,7 @@ uint64_t housekeeping_next_ms(const struct housekeeping *housekeeping)
         next_ms = clock_earlier(next_ms, housekeeping->tick_at_ms);
     if (mixin->due_at_ms != 0)
         next_ms = clock_earlier(next_ms, mixin->due_at_ms);
-    if (config->rest_timeout_ms > 0)
+    if (config->shortest_idle_ms > 0)
         next_ms = clock_earlier(next_ms, housekeeping->sweep_at_ms);
     if (config->service_actions)
         next_ms = clock_earlier(next_ms, housekeeping->service_at_ms);

@@ -19,7 +19,7 @@
 struct housekeeping_config {
     struct weir_server *server;
     uint32_t poll_interval_ms;
-    uint32_t rest_timeout_ms;   /* the shortest of all endpoints; 0: none has any */
+    uint32_t shortest_idle_ms;   /* the shortest of all endpoints; 0: none has any */
     void (*service_actions)(struct weir_server *server);
 };
 

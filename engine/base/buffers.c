@@ -6,7 +6,7 @@
 void buffers_init(struct buffers *buffers, size_t size)
 {
     *buffers = (struct buffers){
-        .size = size < sizeof(struct resting_buffer) ? sizeof(struct resting_buffer) : size,
+        .size = size < sizeof(struct spare_buffer) ? sizeof(struct spare_buffer) : size,
     };
 }
 
@@ -18,7 +18,7 @@ void buffers_init_aligned(struct buffers *buffers, size_t size, size_t alignment
 
 static char *pop_larger(struct buffers *buffers, unsigned i)
 {
-    struct resting_buffer *buffer = buffers->larger[i];
+    struct spare_buffer *buffer = buffers->larger[i];
 
     buffers->larger[i] = buffer->next;
     buffers->larger_bytes -= buffers->size << (i + 1);
@@ -27,7 +27,7 @@ static char *pop_larger(struct buffers *buffers, unsigned i)
 
 void buffers_fini(struct buffers *buffers)
 {
-    while (buffers->resting)
+    while (buffers->spare)
         free(buffers_get(buffers));
     for (unsigned i = 0; i < BUFFERS_LARGER; i++)
         while (buffers->larger[i])
@@ -60,7 +60,7 @@ char *buffers_get_for(struct buffers *buffers, size_t len, size_t *ret_size)
 
 void buffers_put_sized(struct buffers *buffers, char *buffer, size_t size)
 {
-    struct resting_buffer *resting = (struct resting_buffer *)(void *)buffer;
+    struct spare_buffer *spare = (struct spare_buffer *)(void *)buffer;
     unsigned doublings = 0;
 
     if (size == buffers->size) {
@@ -74,7 +74,7 @@ void buffers_put_sized(struct buffers *buffers, char *buffer, size_t size)
         free(buffer);
         return;
     }
-    resting->next = buffers->larger[doublings - 1];
-    buffers->larger[doublings - 1] = resting;
+    spare->next = buffers->larger[doublings - 1];
+    buffers->larger[doublings - 1] = spare;
     buffers->larger_bytes += size;
 }

@@ -3,11 +3,11 @@
  *
  * A stream holds a buffer only while there is something in it, so a few serve thousands of
  * connections, and the next request finds one that is still in the CPU's caches. What is too long
- * for one gets a larger one, and some of those rest here, too: malloc would give each back to the
+ * for one gets a larger one, and some of those stay here, too: malloc would give each back to the
  * kernel and have it cleared again for the next request.
  *
  * Threads: one, the worker's.
- * Owns:    the resting buffers; buffers_get gives one away, buffers_put takes it back.
+ * Owns:    the spare buffers; buffers_get gives one away, buffers_put takes it back.
  */
 #ifndef WEIR_BUFFERS_H
 #define WEIR_BUFFERS_H
@@ -18,7 +18,7 @@
 #include <stdlib.h>
 
 /* As many stay as a burst of requests needs; the rest goes back to malloc. */
-#define BUFFERS_RESTING_MAX 64
+#define BUFFERS_SPARE_MAX 64
 
 /*
  * Larger buffers have 2, 4, 8 ... times the usual size. Of them BUFFERS_LARGER sizes, and
@@ -27,17 +27,17 @@
 #define BUFFERS_LARGER 16
 #define BUFFERS_LARGER_MAX ((size_t)2 << 20)
 
-struct resting_buffer {
-    struct resting_buffer *next;
+struct spare_buffer {
+    struct spare_buffer *next;
 };
 
 struct buffers {
     size_t size;            /* of each, in bytes */
     size_t alignment;       /* 0: malloc's */
-    unsigned resting_len;
-    struct resting_buffer *resting;
-    size_t larger_bytes;    /* that rest in larger ones: larger[i] are of size << (i + 1) bytes */
-    struct resting_buffer *larger[BUFFERS_LARGER];
+    unsigned spare_len;
+    struct spare_buffer *spare;
+    size_t larger_bytes;    /* in spare larger ones: larger[i] are of size << (i + 1) bytes */
+    struct spare_buffer *larger[BUFFERS_LARGER];
 };
 
 void buffers_init(struct buffers *buffers, size_t size);
@@ -50,33 +50,32 @@ char *buffers_make(const struct buffers *buffers);
 /* NULL: no memory. */
 static inline char *buffers_get(struct buffers *buffers)
 {
-    struct resting_buffer *buffer = buffers->resting;
+    struct spare_buffer *buffer = buffers->spare;
 
     if (WEIR_UNLIKELY(!buffer))
         return buffers_make(buffers);
-    buffers->resting = buffer->next;
-    buffers->resting_len--;
+    buffers->spare = buffer->next;
+    buffers->spare_len--;
     return (char *)buffer;
 }
 
 static inline void buffers_put(struct buffers *buffers, char *buffer)
 {
-    struct resting_buffer *resting = (struct resting_buffer *)(void *)buffer;
+    struct spare_buffer *spare = (struct spare_buffer *)(void *)buffer;
 
-    if (WEIR_UNLIKELY(buffers->resting_len == BUFFERS_RESTING_MAX)) {
+    if (WEIR_UNLIKELY(buffers->spare_len == BUFFERS_SPARE_MAX)) {
         free(buffer);
         return;
     }
-    resting->next = buffers->resting;
-    buffers->resting = resting;
-    buffers->resting_len++;
+    spare->next = buffers->spare;
+    buffers->spare = spare;
+    buffers->spare_len++;
 }
 
 /*
- * One for len bytes at least, and its size: a usual one, if that is enough. A
- * caller that asks whenever its buffer is full gets at least twice as much each time, so that the
- * bytes it copies stay in proportion. Not
- * of those that are aligned. NULL: no memory.
+ * One for len bytes at least, and its size: a usual one, if that is enough. A caller that asks
+ * whenever its buffer is full gets at least twice as much each time, so that the bytes it copies
+ * stay in proportion. Not of those that are aligned. NULL: no memory.
  */
 char *buffers_get_for(struct buffers *buffers, size_t len, size_t *ret_size);
 

@@ -1,7 +1,7 @@
 /*
  * fiber.c - fibers on Boost.Context's switch.
  *
- * A fiber's first frame is the trampoline, which never returns: when entry has, it rests there
+ * A fiber's first frame is the trampoline, which never returns: when entry has, it stays there
  * until the next fiber_run jumps in again. So a fiber is made once for each stack, however many
  * entries run on it.
  *
@@ -70,7 +70,7 @@ void *__cxa_get_globals(void) __attribute__((weak));
 struct fiber {
     void *context;                      /* not running: where to go on */
     void *scheduler;                    /* running: the way back. NULL otherwise */
-    void (*entry)(struct fiber *fiber, void *arg);      /* NULL: resting */
+    void (*entry)(struct fiber *fiber, void *arg);      /* NULL: spare */
     void *arg;
     const char *_Atomic label;
     struct fiber *next;                 /* in its cache */
@@ -116,22 +116,22 @@ static inline UNINSTRUMENTED void reach_scheduler(void *fake_stack)
 }
 
 /*
- * On the fiber, before and behind its jump. A resting fiber has no frames but the trampoline's,
+ * On the fiber, before and behind its jump. A spare fiber has no frames but the trampoline's,
  * which is not instrumented: its fake stack is given up, and it starts without one again.
  */
 
-static inline UNINSTRUMENTED void leave_fiber(struct fiber *fiber, bool to_rest)
+static inline UNINSTRUMENTED void leave_fiber(struct fiber *fiber, bool has_ended)
 {
 #if WEIR_ASAN
     fiber->fake_stack = NULL;
-    __sanitizer_start_switch_fiber(to_rest ? NULL : &fiber->fake_stack,
+    __sanitizer_start_switch_fiber(has_ended ? NULL : &fiber->fake_stack,
                                    fiber->scheduler_bottom, fiber->scheduler_size);
 #endif
 #if WEIR_TSAN
     __tsan_switch_to_fiber(fiber->tsan_scheduler, 0);
 #endif
     (void)fiber;
-    (void)to_rest;
+    (void)has_ended;
 }
 
 static inline UNINSTRUMENTED void reach_fiber(struct fiber *fiber)
@@ -187,14 +187,14 @@ static UNINSTRUMENTED bool enter_fiber(struct fiber *fiber)
 }
 
 /* On the fiber: goes back to the scheduler, and returns the way to it when entered again. */
-static UNINSTRUMENTED void *switch_away(struct fiber *fiber, bool to_rest)
+static UNINSTRUMENTED void *switch_away(struct fiber *fiber, bool has_ended)
 {
     void *scheduler = fiber->scheduler;
     struct transfer from;
 
     fiber->scheduler = NULL;
-    leave_fiber(fiber, to_rest);
-    from = jump_fcontext(scheduler, to_rest ? fiber : NULL);
+    leave_fiber(fiber, has_ended);
+    from = jump_fcontext(scheduler, has_ended ? fiber : NULL);
     reach_fiber(fiber);
     return from.context;
 }

@@ -11,17 +11,17 @@
  *
  * It is in one of three states, and only these calls move it:
  *
- *      resting --fiber_run--> running --fiber_park--> parked
+ *      spare   --fiber_run--> running --fiber_park--> parked
  *         ^                   |     ^                   |
  *         +--entry returns----+     +---fiber_resume----+
  *
  * The scheduler is whoever calls fiber_run or fiber_resume: it waits in that call, on its own
  * stack, until the fiber parks or ends.
  *
- * Threads: a cache and its resting fibers belong to one thread. From fiber_run until it ends, a
+ * Threads: a cache and its spare fibers belong to one thread. From fiber_run until it ends, a
  *          fiber is resumed by the thread that ran it and by no other: compilers keep addresses
  *          of thread-local variables (errno's too) across the switch.
- * Owns:    a cache owns its resting fibers; fiber_get gives one away, fiber_put takes it back.
+ * Owns:    a cache owns its spare fibers; fiber_get gives one away, fiber_put takes it back.
  * Parks:   fiber_park, alone. Never with a mutex held or inside an RCU read-side section.
  */
 #ifndef WEIR_FIBER_H
@@ -34,7 +34,7 @@ struct fiber;
 struct stack_arena;
 
 /*
- * A thread's resting fibers, the most recently used first, since its stack is still in the CPU's
+ * A thread's spare fibers, the most recently used first, since its stack is still in the CPU's
  * caches. They keep their memory: fiber_cache_trim gives back what nobody needs.
  */
 struct fiber_cache {
@@ -50,12 +50,12 @@ struct fiber_cache {
 /* The arena must outlive the cache; several threads' caches may share it. */
 void fiber_cache_init(struct fiber_cache *cache, struct stack_arena *arena, unsigned max_idle);
 
-/* fiber_cache_fini gives every resting fiber back to the arena. */
+/* fiber_cache_fini gives every spare fiber back to the arena. */
 void fiber_cache_fini(struct fiber_cache *cache);
 
 /*
  * fiber_cache_trim gives fibers back to the arena, and their memory to the kernel: at most count of
- * those that have rested all the time since the last trim, as long as more than max_idle rest.
+ * those that were spare all the time since the last trim, as long as more than max_idle are.
  */
 void fiber_cache_trim(struct fiber_cache *cache, unsigned count);
 
@@ -65,15 +65,15 @@ static inline bool fiber_cache_trimmable(const struct fiber_cache *cache)
     return cache->warm_len > cache->max_idle;
 }
 
-/* fiber_get gives a resting fiber without a label, or NULL when there is no memory for one. */
+/* fiber_get gives a spare fiber without a label, or NULL when there is no memory for one. */
 struct fiber *fiber_get(struct fiber_cache *cache);
 
-/* fiber_put takes a resting fiber back. */
+/* fiber_put takes a spare fiber back. */
 void fiber_put(struct fiber_cache *cache, struct fiber *fiber);
 
 /*
- * fiber_run calls entry(fiber, arg) on a resting fiber's stack. Returns true when entry has
- * returned and the fiber rests again, false when it has parked.
+ * fiber_run calls entry(fiber, arg) on a spare fiber's stack. Returns true when entry has
+ * returned and the fiber is spare again, false when it has parked.
  */
 bool fiber_run(struct fiber *fiber, void (*entry)(struct fiber *fiber, void *arg), void *arg);
 
@@ -86,7 +86,7 @@ bool fiber_resume(struct fiber *fiber);
  */
 void fiber_park(struct fiber *fiber);
 
-/* Returns true if the caller runs on this fiber, which must not be resting. Any thread. */
+/* Returns true if the caller runs on this fiber, which must not be spare. Any thread. */
 bool fiber_is_here(const struct fiber *fiber);
 
 /*

@@ -112,7 +112,7 @@ static _Noreturn void forks_serve_in_child(struct forks *forks, struct worker *w
     /* The parent counts the connections of this address. */
     if (conn->guest)
         crowd_leave_to_parent(conn->endpoint->crowd);
-    worker_serve_alone(worker, conn, &forks->config.rest);
+    worker_serve_alone(worker, conn, &forks->config.alone);
     _exit(had_errors_in_child(worker));
 }
 
@@ -418,7 +418,7 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
         },
         .config = *config,
     };
-    forks->config.rest.lingers = true;
+    forks->config.alone.lingers = true;
     r = open_seats(forks);
     if (r < 0) {
         free(forks->seats);

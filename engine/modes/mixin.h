@@ -91,7 +91,7 @@ struct child_calls {
 struct mixin_config {
     struct weir_server *server;
     struct crew *crew;
-    struct worker_rest rest;    /* without orders of its own */
+    struct worker_alone alone;    /* without orders of its own */
     uint32_t drain_timeout_ms;
     struct quota *quota;        /* the server's */
     uint32_t max_children;      /* in all, of whichever quotas */

@@ -12,7 +12,7 @@
 struct serial {
     struct mixin mixin;
     struct crew *crew;
-    struct worker_rest rest;
+    struct worker_alone alone;
     struct turn turn;           /* one connection after another */
     struct worker worker;
 };
@@ -26,7 +26,7 @@ static int serial_process(struct mixin *mixin, const struct accepted *accepted)
 {
     struct serial *serial = serial_of(mixin);
     struct connection *conn = accepted_to_connection(accepted, &serial->crew->table);
-    struct worker_rest rest = serial->rest;
+    struct worker_alone alone = serial->alone;
     int r;
 
     if (!conn)
@@ -36,8 +36,8 @@ static int serial_process(struct mixin *mixin, const struct accepted *accepted)
         accepted_disconnect(accepted, &serial->crew->table, conn);
         return r;
     }
-    rest.stop_fd = accepted->stop_fd;
-    worker_serve_alone(&serial->worker, conn, &rest);
+    alone.stop_fd = accepted->stop_fd;
+    worker_serve_alone(&serial->worker, conn, &alone);
     turn_give(&serial->turn);
     return 0;
 }
@@ -71,8 +71,8 @@ int serial_create(const struct mixin_config *config, struct mixin **ret)
         .batch = 1,     /* as socketserver: between two, a stop and service_actions are seen */
     };
     serial->crew = config->crew;
-    serial->rest = config->rest;
-    serial->rest.drain_timeout_ms = config->drain_timeout_ms;
+    serial->alone = config->alone;
+    serial->alone.drain_timeout_ms = config->drain_timeout_ms;
     serial->turn = (struct turn){ NULL };
     worker_init_alone(&serial->worker, config->crew, 0);
     *ret = &serial->mixin;

@@ -13,7 +13,7 @@
 struct threads {
     struct mixin mixin;
     struct crew *crew;
-    struct worker_rest rest;
+    struct worker_alone alone;
     pthread_mutex_t lock;       /* of all below */
     pthread_cond_t gone;        /* a thread is about to end */
     struct server_thread *live;
@@ -73,7 +73,7 @@ static void *server_thread_main(void *arg)
     struct threads *threads = thread->threads;
 
     reclaim_thread_init();
-    worker_serve_alone(&thread->worker, thread->conn, &threads->rest);
+    worker_serve_alone(&thread->worker, thread->conn, &threads->alone);
     reclaim_thread_fini();
     leave_list(threads, thread);
     free_thread(thread);
@@ -165,9 +165,9 @@ int threads_create(const struct mixin_config *config, struct mixin **ret)
                         "or lower max_connections",
         },
         .crew = config->crew,
-        .rest = config->rest,
+        .alone = config->alone,
     };
-    threads->rest.lingers = true;
+    threads->alone.lingers = true;
     pthread_mutex_init(&threads->lock, NULL);
     pthread_cond_init(&threads->gone, NULL);
     *ret = &threads->mixin;

@@ -19,7 +19,7 @@ int endpoint_create(const struct endpoint *like, const char *uri, struct endpoin
 }
 
 /* 0 is for ever. */
-uint32_t endpoint_rest_timeout_ms(const struct endpoint *endpoint, bool is_silent)
+uint32_t endpoint_idle_limit_ms(const struct endpoint *endpoint, bool is_silent)
 {
     if (!is_silent)
         return endpoint->idle_timeout_ms;

@@ -45,9 +45,9 @@ int endpoint_create(const struct endpoint *like, const char *uri, struct endpoin
 void endpoint_destroy(struct endpoint *endpoint);
 
 /*
- * How long a connection may rest; 0: for ever. is_silent: its client is to speak first and has not
- * yet, so that what would bound its handler's first read bounds its rest, too.
+ * How long a connection may be idle; 0: for ever. is_silent: its client is to speak first and has
+ * not yet, so that what would bound its handler's first read bounds this, too.
  */
-uint32_t endpoint_rest_timeout_ms(const struct endpoint *endpoint, bool is_silent);
+uint32_t endpoint_idle_limit_ms(const struct endpoint *endpoint, bool is_silent);
 
 #endif

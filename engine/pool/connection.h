@@ -66,7 +66,7 @@ enum connection_next {
     CONNECTION_QUEUE,       /* it is QUEUED and yours: put it where a worker will take it */
 };
 
-/* Of idle_since_ms: its client has not spoken yet. */
+/* Of idle_since_ms: its client has not spoken yet. See connection_note_idle. */
 #define CONNECTION_IS_SILENT (UINT64_C(1) << 63)
 
 struct connection {
@@ -89,10 +89,10 @@ struct connection {
     bool greets : 1;        /* its endpoint's greeting is still to come */
     bool moved : 1;         /* the greeting has told of another peer than was accepted */
     bool refused : 1;       /* it ends before it has begun, and counts as refused */
-    uint16_t sent;          /* bytes, until it rested last; UINT16_MAX: or more */
+    uint16_t sent;          /* bytes, until it was idle last; UINT16_MAX: or more */
     const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
-    _Atomic uint64_t idle_since_ms; /* read by sweeps for long idle ones */
+    _Atomic uint64_t idle_since_ms; /* 0: it has not been idle; CONNECTION_IS_SILENT */
     const struct endpoint *endpoint;    /* that it came in by; OPENED: its opener */
     union {
         struct crowd_guest *guest;  /* ACCEPTED: its place in the endpoint's crowd; NULL: none */
@@ -207,6 +207,25 @@ void connection_requeue(struct connection *conn);  /* RUNNING -> QUEUED: there's
 enum connection_next connection_ready(struct connection *conn, uint32_t events);
 bool connection_claim(struct connection *conn);    /* false: not IDLE any more */
 enum connection_state connection_state(const struct connection *conn);
+
+/* The owner, before connection_keep: it is idle from now_ms on. */
+static inline void connection_note_idle(struct connection *conn, uint64_t now_ms)
+{
+    uint64_t noted_ms = conn->began ? now_ms : now_ms | CONNECTION_IS_SILENT;
+
+    /* relaxed: neither half is exact. pairs: connection_idle_since_ms() */
+    atomic_store_explicit(&conn->idle_since_ms, noted_ms, memory_order_relaxed);
+}
+
+/* Since when it is idle, by the last such note; 0: never yet. A hint: connection_claim decides. */
+static inline uint64_t connection_idle_since_ms(const struct connection *conn, bool *ret_is_silent)
+{
+    /* relaxed: a hint. pairs: connection_note_idle() */
+    uint64_t noted_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
+
+    *ret_is_silent = noted_ms & CONNECTION_IS_SILENT;
+    return noted_ms & ~CONNECTION_IS_SILENT;
+}
 
 /* A peer that hung up or sent urgent data: a short read no longer means that all was read. */
 bool connection_alerted(const struct connection *conn);

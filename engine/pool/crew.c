@@ -106,7 +106,7 @@ static void queue_if_idle(struct connection *conn, void *arg)
 {
     struct queueing *queueing = arg;
 
-    /* A socket rests because nothing has arrived. */
+    /* A socket is IDLE because nothing has arrived. */
     if (conn->kind == CONNECTION_SOCKET || (queueing->pick && !queueing->pick(conn, queueing->arg)))
         return;
     if (!connection_claim(conn))

@@ -1,9 +1,10 @@
 /*
  * lending.h - when a listener is lent to the workers, and when it is taken back.
  *
- * At rest the acceptor accepts: it is always there, whatever handlers do. While connections come
- * fast, and workers keep turning, these do it themselves (side_door.h). It is taken back when few
- * come, when a worker is stuck, which may have left some behind, and when the server is full.
+ * While few connections come, the acceptor accepts them: it is always there, whatever handlers do.
+ * While they come fast, and workers keep turning, the workers accept them (side_door.h). The
+ * acceptor takes the listener back when few come, when a worker is stuck, which may have left some
+ * behind, and when the server is full.
  *
  * Threads: the listener's acceptor.
  * Owns:    the side door.

@@ -30,7 +30,7 @@ struct offload {
     struct job **last;
     unsigned waiting;           /* jobs that no thread has taken */
     unsigned threads;
-    unsigned resting;           /* threads that wait for a job */
+    unsigned idle;              /* threads that wait for a job */
     bool ending;
 };
 
@@ -96,9 +96,9 @@ static struct job *next_job_locked(struct offload *offload)
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += LINGER_S;
     while (!offload->first && !offload->ending && r == 0) {
-        offload->resting++;
+        offload->idle++;
         r = pthread_cond_timedwait(&offload->work, &offload->lock, &until);
-        offload->resting--;
+        offload->idle--;
     }
     job = offload->first;
     if (!job)
@@ -147,7 +147,7 @@ static int submit_job(struct offload *offload, struct job *job)
     int r = 0;
 
     pthread_mutex_lock(&offload->lock);
-    if (offload->waiting >= offload->resting && offload->threads < OFFLOAD_THREADS_MAX)
+    if (offload->waiting >= offload->idle && offload->threads < OFFLOAD_THREADS_MAX)
         r = start_thread_locked(offload);
     /* With a thread there, be it a busy one, the job will have its turn. */
     if (offload->threads > 0) {

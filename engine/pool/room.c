@@ -14,7 +14,7 @@
 #define PAUSE_IN_VAIN_NS 50000000
 
 /*
- * A connection that has rested for less than FRESH_MS makes no room. A client that has connected
+ * A connection that has been idle for less than FRESH_MS makes no room. A client that has connected
  * and not spoken yet is given SILENT_MS: the time that its bytes may take to come on a busy machine
  * or from far away.
  */
@@ -31,13 +31,11 @@ struct longest {
     uint64_t since_ms[BATCH];
 };
 
-/* Since when it has rested, for everybody the same; CLOCK_NEVER: not long enough. */
-static uint64_t noted_rest_ms(const struct longest *longest, const struct connection *conn)
+/* Since when it is idle; CLOCK_NEVER: not long enough to make room. */
+static uint64_t may_go_since_ms(const struct longest *longest, const struct connection *conn)
 {
-    /* relaxed: a hint; connection_claim decides. pairs: serve.c's note_rest() */
-    uint64_t noted_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
-    uint64_t since_ms = noted_ms & ~CONNECTION_IS_SILENT;
-    bool is_silent = noted_ms & CONNECTION_IS_SILENT;
+    bool is_silent;
+    uint64_t since_ms = connection_idle_since_ms(conn, &is_silent);
 
     if (longest->now_ms < since_ms + (is_silent ? SILENT_MS : FRESH_MS))
         return CLOCK_NEVER;
@@ -55,7 +53,7 @@ static void consider(struct connection *conn, void *arg)
     if (longest->quota && conn->endpoint->quota != longest->quota)
         return;
     longest->idle++;
-    since_ms = noted_rest_ms(longest, conn);
+    since_ms = may_go_since_ms(longest, conn);
     if (since_ms == CLOCK_NEVER)
         return;
     if (longest->len == BATCH && since_ms >= longest->since_ms[BATCH - 1])
@@ -90,14 +88,14 @@ static unsigned end_some(struct crew *crew, const struct longest *longest)
 /* True: nobody else does, and the last walk is long enough ago. */
 static bool may_walk(_Atomic uint64_t *walk_next_ns, uint64_t now_ns)
 {
-    /* relaxed: a moment; of several that see it come, one exchanges. pairs: rest_from_walking() */
+    /* relaxed: a moment; of several that see it come, one exchanges. pairs: put_off_walks() */
     uint64_t next_ns = atomic_load_explicit(walk_next_ns, memory_order_relaxed);
     return now_ns >= next_ns &&
            atomic_compare_exchange_strong_explicit(walk_next_ns, &next_ns, CLOCK_NEVER,
                                                    memory_order_relaxed, memory_order_relaxed);
 }
 
-static void rest_from_walking(_Atomic uint64_t *walk_next_ns, uint64_t began_ns, bool in_vain)
+static void put_off_walks(_Atomic uint64_t *walk_next_ns, uint64_t began_ns, bool in_vain)
 {
     uint64_t now_ns = clock_ns();
     uint64_t pause_ns = clock_since(began_ns, now_ns) * PAUSE_WALKS;
@@ -123,7 +121,7 @@ unsigned room_make(struct crew *crew, struct quota *quota)
     connection_table_each(&crew->table, consider, &longest);
     ended = end_some(crew, &longest);
     reclaim_exit();
-    rest_from_walking(walk_next_ns, now_ns, ended == 0);
+    put_off_walks(walk_next_ns, now_ns, ended == 0);
     return ended;
 }
 

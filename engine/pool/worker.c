@@ -20,9 +20,9 @@
 #define SHARE_SLACK 4
 
 /*
- * Fibers that keep their stacks' memory however long they rest. More of them keep it while they are
- * needed now and then, or each handler of hundreds that wait at once would have the kernel take a
- * page away and clear another.
+ * Fibers that keep their stacks' memory however long they are spare. More of them keep it while
+ * they are needed now and then, or each handler of hundreds that wait at once would have the kernel
+ * take a page away and clear another.
  */
 #define IDLE_FIBERS 64
 #define TRIM_MS 100
@@ -162,7 +162,7 @@ static void close_connection(struct worker *worker, struct connection *conn)
 }
 
 /*
- * A handler has returned, and its fiber is at rest: close the connection, or keep it. False when
+ * A handler has returned, and its fiber is spare: close the connection, or keep it. False when
  * there is more input already: it is still ours, and its handler's turn again.
  */
 static bool settle(struct worker *worker, struct connection *conn)
@@ -213,7 +213,7 @@ static void serve_on_own_stack(struct worker *worker, struct connection *conn)
     conn->task = NULL;
 }
 
-/* ... until it rests or ends, or it's high time for others. */
+/* ... until it is idle or ends, or it's high time for others. */
 static void finish_on_own_stack(struct worker *worker, struct connection *conn)
 {
     for (unsigned i = 0; i < TASK_STREAK_MAX; i++) {
@@ -640,9 +640,9 @@ int worker_hear_orders(struct worker *worker)
 }
 
 /* A kept connection waits for input, for its timeout, or for an order to keep nothing. */
-static void put_to_rest(struct worker *worker, struct connection *conn)
+static void wait_idle(struct worker *worker, struct connection *conn)
 {
-    uint32_t timeout_ms = endpoint_rest_timeout_ms(conn->endpoint, !conn->began);
+    uint32_t timeout_ms = endpoint_idle_limit_ms(conn->endpoint, !conn->began);
     uint64_t until_ms = timeout_ms > 0 ? clock_ms() + timeout_ms + 1 : CLOCK_NEVER;
     int r = worker_poll(worker, conn->fd, POLLIN, until_ms);
 
@@ -652,7 +652,7 @@ static void put_to_rest(struct worker *worker, struct connection *conn)
 }
 
 void worker_serve_alone(struct worker *worker, struct connection *conn,
-                        const struct worker_rest *how)
+                        const struct worker_alone *how)
 {
     /* Embedded in a handler of another server, say. */
     worker->outer = self_worker;
@@ -667,7 +667,7 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
     while (conn->kept) {
         /* Nobody marks or claims it: it is in no set, and crew_queue_idle leaves it alone. */
         connection_keep(conn);
-        put_to_rest(worker, conn);
+        wait_idle(worker, conn);
         connection_claim(conn);
         connection_start(conn);
         serve_on_own_stack(worker, conn);

@@ -65,7 +65,7 @@ struct worker {
     uint64_t at_side_doors; /* the tokens of those where clients wait */
     bool called;            /* woken for the ready queue, and has not looked there yet */
     bool cancel_done;
-    const struct worker_rest *alone;    /* serves alone; NULL: a thread of the pool */
+    const struct worker_alone *alone;    /* serves alone; NULL: a thread of the pool */
     uint64_t cancel_at_ms;  /* alone: what waits then is cancelled; 0: nothing is */
     bool draining;          /* alone: the order to keep nothing has come as a descriptor */
     unsigned batch_len;
@@ -93,14 +93,14 @@ void worker_fini(struct worker *worker);
 void worker_init_alone(struct worker *worker, struct crew *crew, unsigned index);
 void worker_fini_alone(struct worker *worker);
 
-struct worker_rest {
+struct worker_alone {
     int stop_fd;                /* once readable, nothing is kept any more; -1: there is none */
     uint32_t drain_timeout_ms;  /* after that, what waits is cancelled; 0: never */
     bool lingers;               /* nobody else needs the thread: see linger.c */
 };
 
 void worker_serve_alone(struct worker *worker, struct connection *conn,
-                        const struct worker_rest *rest);
+                        const struct worker_alone *how);
 
 /*
  * Of a worker that has no epoll set to sleep in: until fd (-1: none) is ready or until_ms. 1: it
@@ -147,10 +147,10 @@ void worker_start(struct worker *worker, struct connection *conn);
 void worker_run_slots(struct worker *worker, unsigned from, unsigned len);
 
 /*
- * The task is done with its connection, which is kept or closed. True: it has another, or the same
- * one once more, to serve. A fiber whose connection rests so goes on with the next of the batch,
- * without the two switches and, above all, without the returns, of which a CPU predicts none any
- * more once the kernel has been at work. False: the task ends.
+ * The task is done with its connection, which is kept or closed. Returns true if it has another, or
+ * the same one once more, to serve: so its fiber goes on with the next of the batch, without two
+ * switches and, above all, without the returns, of which a CPU predicts none any more once the
+ * kernel has been at work. False: the task ends.
  */
 bool worker_next(struct task *task);
 

@@ -163,13 +163,13 @@ void server_count_in_table(struct weir_server *server)
             connection_table_add_quota(table, &server->listens[i].quota);
 }
 
-uint32_t server_shortest_rest_ms(const struct weir_server *server)
+uint32_t server_shortest_idle_ms(const struct weir_server *server)
 {
-    uint32_t shortest_ms = endpoint_rest_timeout_ms(&server->submission, true);
+    uint32_t shortest_ms = endpoint_idle_limit_ms(&server->submission, true);
 
-    /* A silent client may rest no longer than others. */
+    /* A silent client may be idle no longer than others. */
     for (size_t i = 0; i < server->listens_len; i++)
         shortest_ms = clock_shorter_ms(shortest_ms,
-                                       endpoint_rest_timeout_ms(&server->listens[i].like, true));
+                                       endpoint_idle_limit_ms(&server->listens[i].like, true));
     return shortest_ms;
 }

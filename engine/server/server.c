@@ -123,7 +123,7 @@ void server_fill_in_shared(struct weir_server *server)
         .housekeeping = {
             .server = server,
             .poll_interval_ms = options->poll_interval_ms,
-            .rest_timeout_ms = server_shortest_rest_ms(server),
+            .shortest_idle_ms = server_shortest_idle_ms(server),
             .service_actions = options->service_actions,
         },
     };
@@ -223,7 +223,7 @@ int server_create_mixin(struct weir_server *server)
     const struct mixin_config config = {
         .server = server,
         .crew = &server->pool->crew,
-        .rest = { .stop_fd = -1 },
+        .alone = { .stop_fd = -1 },
         .drain_timeout_ms = server->options.drain_timeout_ms,
         .quota = &server->quota,
         .max_children = (uint32_t)server_connections_max(server),

@@ -133,7 +133,7 @@ void server_free_listens(struct weir_server *server);
 int server_create_endpoint(struct weir_server *server, const struct endpoint *like,
                            const char *uri, const struct endpoint **ret);
 void server_free_endpoints(struct weir_server *server);
-uint32_t server_shortest_rest_ms(const struct weir_server *server);     /* 0: none has an end */
+uint32_t server_shortest_idle_ms(const struct weir_server *server);     /* 0: none has an end */
 
 /* opening.c: as server.c. */
 int server_open_listeners(struct weir_server *server);

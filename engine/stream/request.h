@@ -95,7 +95,7 @@ static inline struct weir_request *request_root(struct weir_request *req)
     return req->opener ? req->opener : req;
 }
 
-/* crew->serve: everything that happens to connections between two rests. */
+/* crew->serve: all that happens to a connection from its input until it is idle or ends. */
 void request_serve(struct task *task);
 
 /* Whichever comes first: timeout_ms (0: none) from now, or the request's deadline. */

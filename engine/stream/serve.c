@@ -1,7 +1,8 @@
 /*
  * serve.c - what happens around a handler: greeting, setup, handle, finish, and what its end means.
  *
- * Everything that a connection lives through between two rests, and all that a datagram does.
+ * Everything that a connection lives through from when it has input until it is idle again or ends,
+ * and all that a datagram does.
  */
 #include "engine/stream/request.h"
 
@@ -133,7 +134,7 @@ static bool is_to_end(const struct weir_request *req)
 }
 
 /* There is no input: the connection is kept, unless it is to end. */
-static int rest_unless_to_end(struct weir_request *req)
+static int keep_unless_to_end(struct weir_request *req)
 {
     int r;
 
@@ -146,8 +147,8 @@ static int rest_unless_to_end(struct weir_request *req)
     return WEIR_KEEP;
 }
 
-/* A wait for the rest of what the last call has left is nobody's call: it is a rest. */
-static uint64_t rest_deadline_ms(const struct weir_request *req)
+/* A wait for the rest of what the last call has left is part of no call: the peer is idle. */
+static uint64_t idle_deadline_ms(const struct weir_request *req)
 {
     uint32_t timeout_ms = req->conn->endpoint->idle_timeout_ms;
 
@@ -169,7 +170,7 @@ static bool input_is_left(struct weir_request *req)
         return true;
     if (wfile_flush(req, 0) < 0)
         return false;
-    req->deadline_ms = is_empty ? 0 : rest_deadline_ms(req);
+    req->deadline_ms = is_empty ? 0 : idle_deadline_ms(req);
     return rfile_has_more(req);
 }
 
@@ -201,8 +202,8 @@ static bool ends_now(const struct weir_request *req, int r)
 }
 
 /*
- * handle() until it's done, or the connection may rest, and what it wrote: the answers to all that
- * had arrived leave together. What handle returned at last, or the error of that.
+ * handle() until it's done, or the connection may be kept, and what it wrote: the answers to all
+ * that had arrived leave together. What handle returned at last, or the error of that.
  */
 static int handle_while_there_is_input(struct weir_request *req)
 {
@@ -222,12 +223,12 @@ static int handle_while_there_is_input(struct weir_request *req)
         return peer_is_to_blame(flushed) ? 0 : flushed;
     if (r != WEIR_KEEP)
         return r;
-    return req->rfile.eof || req->rfile.error ? 0 : rest_unless_to_end(req);
+    return req->rfile.eof || req->rfile.error ? 0 : keep_unless_to_end(req);
 }
 
 /*
- * Looks for input on a connection that rested, or whose client is to speak first. Returns bytes, 0
- * at end of file, or an error; -EAGAIN if the event was stale: its bytes have been read already.
+ * Looks for input on a connection that was idle, or whose client is to speak first. Returns bytes,
+ * 0 at end of file, or an error; -EAGAIN if the event was stale: its bytes have been read already.
  * Without memory it's the handler's read that fails.
  */
 static WEIR_ALWAYS_INLINE ssize_t look_for_input(struct weir_request *req)
@@ -235,11 +236,11 @@ static WEIR_ALWAYS_INLINE ssize_t look_for_input(struct weir_request *req)
     return rfile_open(req) ? rfile_receive(req) : 1;
 }
 
-/* There is no input: it goes on resting, or has rested for too long, or others want to. */
-static int rest_on(struct weir_request *req)
+/* There is no input: the connection stays idle, unless it was for too long, or is to end. */
+static int keep_on(struct weir_request *req)
 {
     if (!req->conn->expired)
-        return rest_unless_to_end(req);
+        return keep_unless_to_end(req);
     tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
     return 0;
 }
@@ -280,11 +281,11 @@ static WEIR_NOINLINE bool begins_greeted(struct weir_request *req, int *ret_stat
     rfile_let_go(req);
     n = look_for_input(req);
     if (n == -EAGAIN)
-        *ret_status = rest_on(req);
+        *ret_status = keep_on(req);
     return n > 0;
 }
 
-/* Until it rests or ends. What handle returned, or the error of what was done without it. */
+/* Until it is idle or ends. What handle returned, or the error of what was done without it. */
 static int serve_input(struct weir_request *req, bool was_kept)
 {
     struct connection *conn = req->conn;
@@ -294,7 +295,7 @@ static int serve_input(struct weir_request *req, bool was_kept)
         ssize_t n = look_for_input(req);
 
         if (n == -EAGAIN)
-            return rest_on(req);
+            return keep_on(req);
         /* It has gone without a byte: nobody has to know that it was there. */
         if (n <= 0 && is_silent)
             return 0;
@@ -311,24 +312,11 @@ static int serve_input(struct weir_request *req, bool was_kept)
     return handle_while_there_is_input(req);
 }
 
-/*
- * Since when it rests, and whether its client has spoken: endpoint_rest_timeout_ms asks for that.
- */
-static uint64_t rests_since_ms(const struct weir_request *req)
-{
-    uint64_t now_ms = clock_coarse_ms();
-
-    return req->conn->began ? now_ms : now_ms | CONNECTION_IS_SILENT;
-}
-
-static void note_rest(const struct weir_request *req)
+static void note_idle(const struct weir_request *req)
 {
     /* Its peer may not have all of it even when the connection ends. */
     req->conn->sent = req->wfile.sent < UINT16_MAX ? (uint16_t)req->wfile.sent : UINT16_MAX;
-    /*
-     * relaxed: neither is exact. pairs: housekeeping.c's idle_for_too_long(), room.c's consider()
-     */
-    atomic_store_explicit(&req->conn->idle_since_ms, rests_since_ms(req), memory_order_relaxed);
+    connection_note_idle(req->conn, clock_coarse_ms());
 }
 
 /* Nobody tells its client, which is closed without a byte. */
@@ -371,7 +359,7 @@ static void serve_accepted(struct weir_request *req)
     }
     status = serve_input(req, was_kept);
     if (conn->kept)
-        note_rest(req);
+        note_idle(req);
     else if (conn->began)
         end_connection(req, status);
     else if (status < 0)
