@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* Who serves, and how. */
@@ -189,14 +188,6 @@ static pid_t start_clients(struct weir_server *server, int clients, size_t line_
     return pid;
 }
 
-static void expect_clients_ended(pid_t pid)
-{
-    int status = -1;
-
-    SUPPORT_UNTIL(waitpid(pid, &status, WNOHANG) == pid);
-    assert_int_equal(status, 0);
-}
-
 /* ------------------------------------------------------------------ servers ----------- */
 
 #define CREATE(handler_, ...) support_create(WEIR_OPTIONS( \
@@ -248,7 +239,7 @@ static void expect_drain_ends(const struct weir_handler *handler, size_t line_le
     assert_int_equal(weir_server_start(server), 0);
     SUPPORT_AWAIT(server, handled, > 1000);
     expect_end(server);
-    expect_clients_ended(clients);
+    assert_int_equal(support_status_of(clients), 0);
 }
 
 /* ------------------------------------------------------------------ tests ------------- */
@@ -283,7 +274,7 @@ static void a_drain_that_takes_too_long_cancels_who_never_waits(void **state)
     assert_int_equal(weir_server_start(server), 0);
     SUPPORT_AWAIT(server, bytes_in, > 100000);
     expect_end(server);
-    expect_clients_ended(clients);
+    assert_int_equal(support_status_of(clients), 0);
 }
 
 static void a_cancel_reaches_who_never_waits(void **state)
@@ -295,7 +286,7 @@ static void a_cancel_reaches_who_never_waits(void **state)
     assert_int_equal(weir_server_start(server), 0);
     SUPPORT_AWAIT(server, bytes_in, > 100000);
     weir_server_cancel(server);
-    expect_clients_ended(clients);
+    assert_int_equal(support_status_of(clients), 0);
     expect_end(server);
 }
 
@@ -310,7 +301,7 @@ static void a_cancel_reaches_who_is_always_called_again(void **state)
     SUPPORT_AWAIT(server, handled, > 1000);
     weir_server_cancel(server);
     expect_end(server);
-    expect_clients_ended(clients);
+    assert_int_equal(support_status_of(clients), 0);
 }
 
 static void half_a_request_is_waited_for_until_the_drain_timeout(void **state)
@@ -451,7 +442,7 @@ static void who_comes_during_a_drain_is_answered_if_accepted(void **state)
     close_in_time(server);
     stats = support_stats(server);
     weir_server_destroy(server);
-    expect_clients_ended(clients);
+    assert_int_equal(support_status_of(clients), 0);
     assert_int_equal(stats.accepted, *answered);
 }
 

@@ -3,11 +3,7 @@
  * or forgets a client. Each happens in a child process. (An assert would say it in words of its
  * own.)
  */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "tests/support.h"
 
 #include "engine/base/ensure.h"
 #include "engine/fiber/fiber.h"
@@ -17,9 +13,6 @@
 
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum { CAPACITY = 1024, STACK_SIZE = 64 * 1024 };
 
@@ -35,45 +28,15 @@ static struct connection *thing(unsigned i)
     return (struct connection *)things[i];
 }
 
-/* ------------------------------------------------------------------ a child's end ----- */
-
-static void end_in_child(void (*body)(void))
-{
-    const struct rlimit no_core = { 0, 0 };
-
-    setrlimit(RLIMIT_CORE, &no_core);
-    signal(SIGABRT, SIG_DFL);           /* cmocka and sanitizers have handlers of their own */
-    body();
-    _exit(0);
-}
-
 /* It is aborted, and says in one line which condition does not hold. */
 static void assert_ends(void (*body)(void), const char *condition)
 {
-    char said[500] = "";
-    size_t len = 0;
-    int ends[2];
-    int status;
-    ssize_t n;
-    pid_t child;
+    struct support_end end = support_run_in_child(body);
 
-    assert_int_equal(pipe(ends), 0);
-    child = fork();
-    if (child == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        close(ends[1]);
-        end_in_child(body);
-    }
-    close(ends[1]);
-    while ((n = read(ends[0], said + len, sizeof(said) - 1 - len)) > 0)
-        len += (size_t)n;
-    close(ends[0]);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFSIGNALED(status));
-    assert_int_equal(WTERMSIG(status), SIGABRT);
-    assert_ptr_equal(strstr(said, "weir: a fault of weir's"), said);
-    assert_non_null(strstr(said, condition));
-    assert_ptr_equal(strchr(said, '\n'), said + len - 1);
+    assert_int_equal(end.status, -SIGABRT);
+    assert_ptr_equal(strstr(end.said, "weir: a fault of weir's"), end.said);
+    assert_non_null(strstr(end.said, condition));
+    assert_ptr_equal(strchr(end.said, '\n'), end.said + strlen(end.said) - 1);
 }
 
 /* ------------------------------------------------------------------ what ends it ------ */

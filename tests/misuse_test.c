@@ -475,35 +475,15 @@ static void serve(void)
 static void expect_last_words(int (*scene)(struct weir_request *req), int (*made)(void *req),
                               const char *words)
 {
-    const struct rlimit no_core = { 0 };
-    char said[1024] = "";
-    size_t len = 0;
-    int status;
-    int ends[2];
-    ssize_t n;
-    pid_t child;
+    struct support_end end;
 
     handle = scene;
     call = made;
     gate_init(&gate);
-    assert_int_equal(pipe(ends), 0);
-    child = fork();
-    if (child == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        close(ends[1]);
-        setrlimit(RLIMIT_CORE, &no_core);
-        signal(SIGABRT, SIG_DFL);
-        serve();
-        _exit(0);
-    }
-    close(ends[1]);
-    while (len < sizeof(said) - 1 && (n = read(ends[0], said + len, sizeof(said) - 1 - len)) > 0)
-        len += (size_t)n;
-    close(ends[0]);
+    end = support_run_in_child(serve);
     gate_fini(&gate);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_string_equal(said, words);
-    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    assert_string_equal(end.said, words);
+    assert_int_equal(end.status, -SIGABRT);
 }
 
 #define ALONE ": a request is for its own handler alone (see weir.h: what parks)\n"

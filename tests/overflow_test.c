@@ -15,60 +15,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/fiber/fiber.h"
 #include "engine/fiber/overflow.h"
 #include "engine/fiber/stack.h"
 #include "tests/support.h"
-
-/* How a child ended, and what it wrote to standard error. */
-struct end {
-    int status;
-    char said[2048];
-};
-
-static void read_all(int fd, char *buf, size_t size)
-{
-    size_t len = 0;
-    ssize_t n;
-
-    while (len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) > 0)
-        len += (size_t)n;
-    buf[len] = '\0';
-}
-
-static struct end run_in_child(void (*body)(void))
-{
-    const struct rlimit no_core = { 0 };
-    struct end end;
-    int ends[2];
-    pid_t child;
-
-    assert_int_equal(pipe(ends), 0);
-    child = fork();
-    if (child == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        close(ends[1]);
-        setrlimit(RLIMIT_CORE, &no_core);
-        signal(SIGSEGV, SIG_DFL);       /* a sanitizer and cmocka have handlers of their own */
-        signal(SIGABRT, SIG_DFL);
-        body();
-        _exit(0);
-    }
-    close(ends[1]);
-    read_all(ends[0], end.said, sizeof(end.said));
-    close(ends[0]);
-    assert_int_equal(waitpid(child, &end.status, 0), child);
-    return end;
-}
-
-static void assert_killed_by(const struct end *end, int signal_number)
-{
-    assert_true(WIFSIGNALED(end->status));
-    assert_int_equal(WTERMSIG(end->status), signal_number);
-}
 
 /* In the child: what must not fail there. */
 static void must(int result)
@@ -120,10 +72,10 @@ static void overflow_upper(void)
 
 static void an_overflow_is_one_line_and_an_abort(void **state)
 {
-    struct end end = run_in_child(overflow_upper);
+    struct support_end end = support_run_in_child(overflow_upper);
 
     (void)state;
-    assert_killed_by(&end, SIGABRT);
+    assert_int_equal(end.status, -SIGABRT);
     assert_string_equal(end.said, "weir: stack overflow in handler 'upper': "
                                   "65536 bytes are not enough; raise stack_size\n");
 }
@@ -135,10 +87,10 @@ static void overflow_nameless(void)
 
 static void an_overflow_without_a_label_says_so(void **state)
 {
-    struct end end = run_in_child(overflow_nameless);
+    struct support_end end = support_run_in_child(overflow_nameless);
 
     (void)state;
-    assert_killed_by(&end, SIGABRT);
+    assert_int_equal(end.status, -SIGABRT);
     assert_string_equal(end.said, "weir: stack overflow in handler '?': "
                                   "16384 bytes are not enough; raise stack_size\n");
 }
@@ -153,10 +105,10 @@ static void overflow_longwinded(void)
 
 static void a_long_label_is_cut_and_the_line_is_whole(void **state)
 {
-    struct end end = run_in_child(overflow_longwinded);
+    struct support_end end = support_run_in_child(overflow_longwinded);
 
     (void)state;
-    assert_killed_by(&end, SIGABRT);
+    assert_int_equal(end.status, -SIGABRT);
     assert_non_null(strstr(end.said, "xxx': 65536 bytes are not enough; raise stack_size\n"));
 }
 
@@ -176,10 +128,10 @@ static void overflow_elsewhere(void)
 
 static void an_overflow_on_any_thread_is_told(void **state)
 {
-    struct end end = run_in_child(overflow_elsewhere);
+    struct support_end end = support_run_in_child(overflow_elsewhere);
 
     (void)state;
-    assert_killed_by(&end, SIGABRT);
+    assert_int_equal(end.status, -SIGABRT);
     assert_non_null(strstr(end.said, "in handler 'threaded'"));
 }
 
@@ -228,14 +180,14 @@ static void a_handler_that_overflows_is_told_whatever_is_blocked(void **state)
     (void)state;
     for (size_t i = 0; i < 2 * sizeof(sizes) / sizeof(sizes[0]); i++) {
         char line[256];
-        struct end end;
+        struct support_end end;
 
         stack_size = sizes[i / 2].stack_size;
         snprintf(line, sizeof(line), "weir: stack overflow in handler 'deep': %s bytes are not "
                  "enough; raise stack_size\n", sizes[i / 2].line);
-        end = run_in_child(ways[i % 2]);
+        end = support_run_in_child(ways[i % 2]);
         assert_string_equal(end.said, line);
-        assert_killed_by(&end, SIGABRT);
+        assert_int_equal(end.status, -SIGABRT);
     }
 }
 
@@ -273,13 +225,13 @@ static void a_large_array_reaches_nobody_elses_stack(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        struct end end;
+        struct support_end end;
 
         array_kib = sizes[i];
-        end = run_in_child(serve_large_arrays);
+        end = support_run_in_child(serve_large_arrays);
         assert_string_equal(end.said, "weir: stack overflow in handler 'large': "
                                       "65536 bytes are not enough; raise stack_size\n");
-        assert_killed_by(&end, SIGABRT);
+        assert_int_equal(end.status, -SIGABRT);
     }
 }
 
@@ -302,10 +254,10 @@ static void fault_with_the_default_below(void)
 
 static void another_fault_kills_as_it_would_have(void **state)
 {
-    struct end end = run_in_child(fault_with_the_default_below);
+    struct support_end end = support_run_in_child(fault_with_the_default_below);
 
     (void)state;
-    assert_killed_by(&end, SIGSEGV);
+    assert_int_equal(end.status, -SIGSEGV);
     assert_string_equal(end.said, "");
 }
 
@@ -326,11 +278,10 @@ static void fault_with_a_handler_below(void)
 
 static void another_fault_reaches_the_handler_from_before(void **state)
 {
-    struct end end = run_in_child(fault_with_a_handler_below);
+    struct support_end end = support_run_in_child(fault_with_a_handler_below);
 
     (void)state;
-    assert_true(WIFEXITED(end.status));
-    assert_int_equal(WEXITSTATUS(end.status), 42);
+    assert_int_equal(end.status, 42);
 }
 
 static void exit_44(int signal_number)
@@ -347,11 +298,10 @@ static void fault_with_a_plain_handler_below(void)
 
 static void a_handler_without_siginfo_is_reached_too(void **state)
 {
-    struct end end = run_in_child(fault_with_a_plain_handler_below);
+    struct support_end end = support_run_in_child(fault_with_a_plain_handler_below);
 
     (void)state;
-    assert_true(WIFEXITED(end.status));
-    assert_int_equal(WEXITSTATUS(end.status), 44);
+    assert_int_equal(end.status, 44);
 }
 
 static void send_with_the_default_below(void)
@@ -362,10 +312,10 @@ static void send_with_the_default_below(void)
 
 static void a_signal_that_was_sent_kills_as_well(void **state)
 {
-    struct end end = run_in_child(send_with_the_default_below);
+    struct support_end end = support_run_in_child(send_with_the_default_below);
 
     (void)state;
-    assert_killed_by(&end, SIGSEGV);
+    assert_int_equal(end.status, -SIGSEGV);
 }
 
 static void send_to_one_who_ignores_it(void)
@@ -379,11 +329,10 @@ static void send_to_one_who_ignores_it(void)
 
 static void a_signal_that_was_sent_is_ignored_if_it_was_before(void **state)
 {
-    struct end end = run_in_child(send_to_one_who_ignores_it);
+    struct support_end end = support_run_in_child(send_to_one_who_ignores_it);
 
     (void)state;
-    assert_true(WIFEXITED(end.status));
-    assert_int_equal(WEXITSTATUS(end.status), 46);
+    assert_int_equal(end.status, 46);
 }
 
 /* ------------------------------------------------------------------ coming and going -- */
@@ -410,11 +359,10 @@ static void uninstall_restores(void)
 
 static void the_last_uninstall_restores_the_handler_from_before(void **state)
 {
-    struct end end = run_in_child(uninstall_restores);
+    struct support_end end = support_run_in_child(uninstall_restores);
 
     (void)state;
-    assert_true(WIFEXITED(end.status));
-    assert_int_equal(WEXITSTATUS(end.status), 47);
+    assert_int_equal(end.status, 47);
 }
 
 static struct sigaction covered;
@@ -441,11 +389,10 @@ static void cover_and_come_again(void)
 
 static void a_handler_put_on_top_stays_and_makes_no_circle(void **state)
 {
-    struct end end = run_in_child(cover_and_come_again);
+    struct support_end end = support_run_in_child(cover_and_come_again);
 
     (void)state;
-    assert_true(WIFEXITED(end.status));
-    assert_int_equal(WEXITSTATUS(end.status), 44);
+    assert_int_equal(end.status, 44);
 }
 
 static void a_thread_gets_its_alternate_stack_back(void **state)
@@ -479,11 +426,10 @@ static void map_without_memory(void)
 
 static void a_thread_that_can_have_none_is_refused_before_it_starts(void **state)
 {
-    struct end end = run_in_child(map_without_memory);
+    struct support_end end = support_run_in_child(map_without_memory);
 
     (void)state;
-    assert_true(WIFEXITED(end.status));
-    assert_int_equal(WEXITSTATUS(end.status), 48);
+    assert_int_equal(end.status, 48);
 }
 
 static void what_no_thread_has_used_is_not_put_back(void **state)

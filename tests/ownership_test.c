@@ -248,15 +248,6 @@ static void a_server_in_handle_request_is_not_destroyed(void **state)
     support_expect_last(fd, "");
 }
 
-/* How a program ends. */
-static int status_of(pid_t pid)
-{
-    int status = -1;
-
-    SUPPORT_UNTIL(waitpid(pid, &status, WNOHANG) == pid);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
 static void destroy_target(void)
 {
     _exit(weir_server_destroy(target) == -EDEADLK ? 3 : 4);
@@ -278,7 +269,7 @@ static void a_handler_may_exit(void **state)
         _exit(2);
     }
     fd = support_ask(target, 0, "exit\n");
-    assert_int_equal(status_of(pid), 3);
+    assert_int_equal(support_status_of(pid), 3);
     close(fd);
     assert_int_equal(weir_server_destroy(target), 0);
 }
@@ -327,7 +318,7 @@ static void a_child_that_destroys_its_copy_harms_nobody(void **state)
         pid = fork();
         if (pid == 0)
             _exit(-weir_server_destroy(server));
-        assert_int_equal(status_of(pid), 0);
+        assert_int_equal(support_status_of(pid), 0);
         assert_int_equal(weir_server_start(server), 0);
         expect_service(server);
         finish(server);
@@ -369,7 +360,7 @@ static void a_parent_that_destroys_its_copy_harms_nobody(void **state)
         fd = support_connect_to(uri);
         support_say(fd, "stop\n");
         support_expect_last(fd, "stops\n");
-        assert_int_equal(status_of(pid), 0);
+        assert_int_equal(support_status_of(pid), 0);
         assert_false(path_is_there());
     }
 }
@@ -404,7 +395,7 @@ static void a_copy_of_what_serves_can_be_given_up_and_no_more(void **state)
         pid = fork();
         if (pid == 0)
             _exit(use_copy(server));
-        assert_int_equal(status_of(pid), 0);
+        assert_int_equal(support_status_of(pid), 0);
         support_say(kept, "x\n");
         support_expect(kept, "answer\n");
         close(kept);
@@ -427,7 +418,7 @@ static void a_fork_that_has_nothing_to_do_with_it_changes_nothing(void **state)
     pid = fork();
     if (pid == 0)
         _exit(0);
-    assert_int_equal(status_of(pid), 0);
+    assert_int_equal(support_status_of(pid), 0);
     finish(server);
     assert_false(path_is_there());
 }
@@ -448,7 +439,7 @@ static void a_copy_is_destroyed_whatever_other_threads_were_at(void **state)
         _exit(-weir_server_destroy(server));
     }
     pthread_mutex_unlock(&server->lock);
-    assert_int_equal(status_of(pid), 0);
+    assert_int_equal(support_status_of(pid), 0);
     expect_service(server);
     finish(server);
     assert_false(path_is_there());

@@ -63,6 +63,8 @@ static struct plan {
     _Atomic bool armed;
     _Atomic int left;               /* calls until the one that fails; below 0: it has */
     enum call call;
+    enum phase phase;
+    unsigned spare;                 /* so many descriptors may be opened */
     char complaint[400];            /* of the trial */
 } *plan;                            /* children share it */
 
@@ -335,27 +337,31 @@ static struct way {
     enum weir_dispatch dispatch;
 } way;
 
+static struct support_end run_trial(void (*trial)(void))
+{
+    plan->armed = false;
+    strcpy(plan->complaint, "it has crashed");
+    return support_run_in_child(trial);
+}
+
+static void fail_once(void)
+{
+    alarm(TRIAL_S);
+    try(way.concurrency, way.dispatch, plan->phase);
+}
+
 /* Returns true if the n-th call has been made, and so has failed. */
 static bool nth_fails(enum call call, enum phase phase, int n)
 {
-    int status = -1;
-    pid_t pid;
+    struct support_end end;
 
-    plan->armed = false;
     plan->call = call;
     plan->left = n;
-    strcpy(plan->complaint, "it has crashed");
-    fflush(NULL);
-    pid = fork();
-    if (pid == 0) {
-        alarm(TRIAL_S);
-        try(way.concurrency, way.dispatch, phase);
-        _exit(0);
-    }
-    waitpid(pid, &status, 0);
-    if (status != 0)
-        fail_msg("%s, %s, call %d of %s: %s (status %x)", way.name, phases[phase], n,
-                 faults[call].name, plan->complaint, (unsigned)status);
+    plan->phase = phase;
+    end = run_trial(fail_once);
+    if (end.status != 0)
+        fail_msg("%s, %s, call %d of %s: %s (status %d)\n%s", way.name, phases[phase], n,
+                 faults[call].name, plan->complaint, end.status, end.said);
     return plan->left <= 0;
 }
 
@@ -378,27 +384,24 @@ static void a_start_in_which_a_call_fails(void **state)
     each_call_may_fail(START);
 }
 
+static void be_short_of_descriptors(void)
+{
+    alarm(TRIAL_S);
+    if (!try_with_descriptors(way.concurrency, way.dispatch, plan->spare) &&
+        plan->spare == DESCRIPTORS_ENOUGH)
+        _exit(1);
+}
+
 /* Who listens serves: with too few descriptors for a single client a server says so at once. */
 static void with_few_descriptors_it_does_not_start_or_serves(void **state)
 {
     (void)state;
-    plan->armed = false;
-    for (unsigned spare = 0; spare <= DESCRIPTORS_ENOUGH; spare++) {
-        int status = -1;
-        pid_t pid;
+    for (plan->spare = 0; plan->spare <= DESCRIPTORS_ENOUGH; plan->spare++) {
+        struct support_end end = run_trial(be_short_of_descriptors);
 
-        strcpy(plan->complaint, "it has crashed");
-        fflush(NULL);
-        pid = fork();
-        if (pid == 0) {
-            alarm(TRIAL_S);
-            _exit(!try_with_descriptors(way.concurrency, way.dispatch, spare) &&
-                  spare == DESCRIPTORS_ENOUGH);
-        }
-        waitpid(pid, &status, 0);
-        if (status != 0)
-            fail_msg("%s, %u descriptors: %s (status %x)", way.name, spare, plan->complaint,
-                     (unsigned)status);
+        if (end.status != 0)
+            fail_msg("%s, %u descriptors: %s (status %d)\n%s", way.name, plan->spare,
+                     plan->complaint, end.status, end.said);
     }
 }
 
@@ -426,9 +429,7 @@ int main(void)
     int failed = 0;
 
     name_paths();
-    plan = mmap(NULL, sizeof(*plan), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (plan == MAP_FAILED)
-        return 1;
+    plan = support_board(sizeof(*plan));
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
         way = ways[i];
         failed += cmocka_run_group_tests_name(way.name, tests, NULL, NULL);

@@ -15,9 +15,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -346,4 +348,51 @@ size_t capture_end(struct capture *capture, char *buf, size_t size)
     assert_true(n >= 0);
     buf[n] = '\0';
     return (size_t)n;
+}
+
+/* ------------------------------------------------------------------ children ---------- */
+
+static int status_from(int status)
+{
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+int support_status_of(pid_t child)
+{
+    int status = -1;
+
+    SUPPORT_UNTIL(waitpid(child, &status, WNOHANG) == child);
+    return status_from(status);
+}
+
+static _Noreturn void run_body(void (*body)(void), int said_fd)
+{
+    const struct rlimit no_core = { 0 };
+
+    dup2(said_fd, STDERR_FILENO);
+    close(said_fd);
+    setrlimit(RLIMIT_CORE, &no_core);
+    signal(SIGSEGV, SIG_DFL);           /* cmocka and sanitizers have handlers of their own */
+    signal(SIGABRT, SIG_DFL);
+    body();
+    _exit(0);
+}
+
+struct support_end support_run_in_child(void (*body)(void))
+{
+    int said_fd = memfd_create("said", MFD_CLOEXEC);
+    struct support_end end = { .said = "" };
+    pid_t child;
+    int status;
+
+    assert_true(said_fd >= 0);
+    fflush(NULL);
+    child = fork();
+    if (child == 0)
+        run_body(body, said_fd);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(pread(said_fd, end.said, sizeof(end.said) - 1, 0) >= 0);
+    close(said_fd);
+    end.status = status_from(status);
+    return end;
 }

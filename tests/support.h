@@ -113,6 +113,20 @@ void *support_board(size_t size);
 
 const char *support_long_line(void);
 
+/*
+ * How a child ends, for which it has PLENTY: its exit status, or the negative number of a signal.
+ */
+int support_status_of(pid_t child);
+
+/* That, and what the child wrote to standard error, terminated. */
+struct support_end {
+    int status;
+    char said[2048];
+};
+
+/* A child does this, and exits with 0 if it returns. It takes as long as it needs. */
+struct support_end support_run_in_child(void (*body)(void));
+
 /* Standard error into a file, for a while. end gives what was written, terminated. */
 struct capture {
     int saved_fd;
