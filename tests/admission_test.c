@@ -170,18 +170,23 @@ static void datagrams_and_endpoints_without_a_crowd_need_no_seat(void **state)
 
 /* ------------------------------------------------------------------ turned away ------- */
 
+static struct accepted accepted_from(const struct sockaddr_in *in, int fd)
+{
+    return (struct accepted){
+        .fd = fd, .peer = (const struct sockaddr *)in, .peer_len = sizeof(*in),
+        .endpoint = &endpoint, .handler = &handler, .stop_fd = -1,
+    };
+}
+
 static void turn_away(int error)
 {
     const struct sockaddr_in in = address_of("127.0.0.1");
-    struct accepted accepted = {
-        .peer = (const struct sockaddr *)&in, .peer_len = sizeof(in), .endpoint = &endpoint,
-        .handler = &handler, .stop_fd = -1,
-    };
+    struct accepted accepted;
     char byte;
     int fds[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    accepted.fd = fds[0];
+    accepted = accepted_from(&in, fds[0]);
     assert_int_equal(accepted_ask(&accepted, &admission, &tally), 0);
     assert_non_null(accepted.guest);
     accepted_turn_away(&accepted, &admission, error, &tally);
@@ -214,6 +219,32 @@ static void who_could_not_be_served_is_told_of(void **state)
     assert_int_equal(tally_read(&tally, TALLY_NO_MEMORY), 1);
 }
 
+/* Its crowd has no memory for it: nobody counts it, and the program hears of it. */
+static void who_can_have_no_seat_is_told_of(void **state)
+{
+    const struct sockaddr_in in = address_of("127.0.0.1");
+    struct accepted accepted;
+    char byte;
+    int fds[2];
+    int r;
+
+    (void)state;
+    crowd_destroy(endpoint.crowd);
+    assert_int_equal(crowd_create_shared(1, 0, &endpoint.crowd), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    accepted = accepted_from(&in, fds[0]);
+    r = accepted_ask(&accepted, &admission, &tally);
+    assert_int_equal(r, -ENOMEM);
+    accepted_turn_away(&accepted, &admission, r, &tally);
+    assert_int_equal(told, 1);
+    assert_int_equal(failure.phase, WEIR_PHASE_PROCESS);
+    assert_int_equal(failure.error, -ENOMEM);
+    assert_int_equal(tally_read(&tally, TALLY_REFUSED), 1);
+    assert_int_equal(tally_read(&tally, TALLY_NO_MEMORY), 1);
+    assert_int_equal(read(fds[1], &byte, 1), 0);
+    close(fds[1]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -225,6 +256,7 @@ int main(void)
         TEST(datagrams_and_endpoints_without_a_crowd_need_no_seat),
         TEST(who_is_not_wanted_is_turned_away_silently),
         TEST(who_could_not_be_served_is_told_of),
+        TEST(who_can_have_no_seat_is_told_of),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

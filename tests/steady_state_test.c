@@ -292,37 +292,6 @@ static void a_line_that_comes_in_halves_takes_a_block_for_the_first(void **state
 
 /* ------------------------------------------------------------------ long messages ----- */
 
-/* A message ends with a newline. They are answered by a byte, and kept. */
-static int answer(struct weir_request *req, size_t len)
-{
-    weir_consume(req, len);
-    weir_write(req, "!", 1);
-    return WEIR_KEEP;
-}
-
-static int peek_at_all(struct weir_request *req)
-{
-    char *data;
-    ssize_t n = weir_peek(req, &data, SUPPORT_LONG);
-
-    return n < SUPPORT_LONG ? 0 : answer(req, SUPPORT_LONG);
-}
-
-static int peek_for_one_more(struct weir_request *req)
-{
-    char *data;
-    ssize_t n = 0;
-
-    do {
-        ssize_t more = weir_peek(req, &data, (size_t)n + 1);
-
-        if (more <= n)
-            return 0;
-        n = more;
-    } while (data[n - 1] != '\n');
-    return answer(req, (size_t)n);
-}
-
 /* Always wants as much as its buffer holds, and takes a byte of it. */
 static int peek_through_a_window(struct weir_request *req)
 {
@@ -333,19 +302,19 @@ static int peek_through_a_window(struct weir_request *req)
             return 0;
         weir_consume(req, 1);
     }
-    return answer(req, WINDOW);
+    return support_answer_long(req, WINDOW);
 }
 
 static int read_a_long_line(struct weir_request *req)
 {
     char *line;
 
-    return weir_readline(req, &line, SIZE_MAX) < SUPPORT_LONG ? 0 : answer(req, 0);
+    return weir_readline(req, &line, SIZE_MAX) < SUPPORT_LONG ? 0 : support_answer_long(req, 0);
 }
 
 static const struct weir_handler readers[] = {
-    { .name = "all", .handle = peek_at_all },
-    { .name = "one more", .handle = peek_for_one_more },
+    { .name = "all", .handle = support_peek_at_all },
+    { .name = "one more", .handle = support_peek_for_one_more },
     { .name = "window", .handle = peek_through_a_window },
     { .name = "line", .handle = read_a_long_line },
 };

@@ -324,6 +324,37 @@ const char *support_long_line(void)
     return text;
 }
 
+int support_answer_long(struct weir_request *req, size_t len)
+{
+    weir_consume(req, len);
+    weir_write(req, "!", 1);
+    return WEIR_KEEP;
+}
+
+int support_peek_for_one_more(struct weir_request *req)
+{
+    char *data;
+    ssize_t n = 0;
+
+    do {
+        ssize_t more = weir_peek(req, &data, (size_t)n + 1);
+
+        if (more <= n)
+            return 0;
+        n = more;
+    } while (data[n - 1] != '\n');
+    return support_answer_long(req, (size_t)n);
+}
+
+int support_peek_at_all(struct weir_request *req)
+{
+    char *data;
+
+    if (weir_peek(req, &data, SUPPORT_LONG) < SUPPORT_LONG)
+        return 0;
+    return support_answer_long(req, SUPPORT_LONG);
+}
+
 /* ------------------------------------------------------------------ standard error ---- */
 
 void capture_begin(struct capture *capture)

@@ -113,6 +113,11 @@ void *support_board(size_t size);
 
 const char *support_long_line(void);
 
+/* Handlers: they look for such a line as often as a byte more comes, or at all, and answer "!". */
+int support_peek_for_one_more(struct weir_request *req);
+int support_peek_at_all(struct weir_request *req);
+int support_answer_long(struct weir_request *req, size_t len);
+
 /*
  * How a child ends, for which it has PLENTY: its exit status, or the negative number of a signal.
  */

@@ -231,35 +231,6 @@ static void a_connection_is_registered_once_and_only_when_it_has_to_wait(void **
 
 /* ------------------------------------------------------------------ long messages ----- */
 
-/* A message ends with a newline; each is answered by a byte. */
-static int peek_for_one_more(struct weir_request *req)
-{
-    char *data;
-    ssize_t n = 0;
-
-    do {
-        ssize_t more = weir_peek(req, &data, (size_t)n + 1);
-
-        if (more <= n)
-            return 0;
-        n = more;
-    } while (data[n - 1] != '\n');
-    weir_consume(req, (size_t)n);
-    weir_write(req, "!", 1);
-    return WEIR_KEEP;
-}
-
-static int peek_at_all(struct weir_request *req)
-{
-    char *data;
-
-    if (weir_peek(req, &data, SUPPORT_LONG) < SUPPORT_LONG)
-        return 0;
-    weir_consume(req, SUPPORT_LONG);
-    weir_write(req, "!", 1);
-    return WEIR_KEEP;
-}
-
 /* The whole message is there when the server begins. Calls of recvmsg, those in vain included. */
 static uint64_t calls_for(const struct weir_handler *handler, const char *message, size_t len)
 {
@@ -281,8 +252,10 @@ static uint64_t calls_for(const struct weir_handler *handler, const char *messag
 
 static void a_long_message_takes_a_recv_for_each_doubling(void **state)
 {
-    static const struct weir_handler by_one = { .name = "by one", .handle = peek_for_one_more };
-    static const struct weir_handler at_all = { .name = "at all", .handle = peek_at_all };
+    static const struct weir_handler by_one = { .name = "by one",
+                                                .handle = support_peek_for_one_more };
+    static const struct weir_handler at_all = { .name = "at all",
+                                                .handle = support_peek_at_all };
     const char *text = support_long_line();
 
     (void)state;

@@ -392,6 +392,10 @@ static void share_counts(void)
 
 static void end_with_program(void);
 
+/*
+ * Around a fork it looks after its lock by itself, and not by process.c, which only begins with the
+ * first server: a thread may be in weir_set_log, or the writer in a line, before that.
+ */
 static void init_log(void)
 {
     init_conditions();

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/base/cpulist.h"
+#include "engine/base/sys.h"
 #include "tools/load/load_address.h"
 #include "tools/load/load_lane.h"
 
@@ -522,11 +523,9 @@ void load_destroy(struct load *load)
         if (!lane->kind)
             continue;
         lane->kind->destroy(lane);
-        if (lane->epoll_fd >= 0)
-            close(lane->epoll_fd);
+        sys_close(lane->epoll_fd);
     }
-    if (load->stop_fd >= 0)
-        close(load->stop_fd);
+    sys_close(load->stop_fd);
     free(load->lanes);
     free(load);
 }

@@ -7,8 +7,8 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "engine/base/sys.h"
 #include "tools/load/load_lane.h"
 
 enum {
@@ -58,8 +58,7 @@ static bool somebody_listens(const struct address *address, const struct load_op
                                  ? answers(fd, address, options)
                                  : connects(fd, address, options->timeout_ms));
 
-    if (fd >= 0)
-        close(fd);
+    sys_close(fd);
     return there;
 }
 

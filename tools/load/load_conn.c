@@ -5,7 +5,8 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
-#include <unistd.h>
+
+#include "engine/base/sys.h"
 
 /* ------------------------------------------------------------------ opening ----------- */
 
@@ -81,8 +82,7 @@ void conn_close(struct lane *lane, struct conn *conn)
 {
     struct streams *streams = lane->state;
 
-    if (conn->fd >= 0)
-        close(conn->fd);
+    sys_close(conn->fd);
     streams->opening -= conn->opening;
     conn->fd = -1;
     conn->opening = conn->ending = false;

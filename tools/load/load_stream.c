@@ -7,8 +7,8 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "engine/base/sys.h"
 #include "tools/load/load_conn.h"
 #include "tools/load/load_exchange.h"
 
@@ -247,8 +247,7 @@ static void streams_destroy(struct lane *lane)
     if (!streams)
         return;
     for (uint32_t i = 0; i < streams->total; i++) {
-        if (streams->conns[i].fd >= 0)
-            close(streams->conns[i].fd);
+        sys_close(streams->conns[i].fd);
         reply_fini(&streams->conns[i].reply);
     }
     free(streams->times);
