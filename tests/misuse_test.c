@@ -25,7 +25,7 @@
 #define LATER 100
 
 static _Atomic(struct weir_request *) others;   /* another handler's request */
-static unsigned later;
+static _Atomic unsigned later;
 static struct gate gate;
 
 /* ------------------------------------------------------------------ calls ------------- */
@@ -464,6 +464,8 @@ static void serve(void)
         SUPPORT_UNTIL(others && misuse_has_ended(others));
         call(others);
     } else if (handle == call_on_an_earlier_one) {
+        support_expect_end(support_connect(server, 0));
+        SUPPORT_UNTIL(others && misuse_has_ended(others));
         for (unsigned i = 0; i < LATER; i++)
             support_expect_end(support_connect(server, 0));
     }
