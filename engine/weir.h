@@ -209,9 +209,9 @@ struct weir_handler {
  *
  * access             These rules replace the server's for this listener; weir_server_set_access
  *                    does not change them. "default allow" lets everybody in.
- * max_connections    The listener has this many places of its own (a few more may be open for a
- *                    while, as of the server's): its connections do not count among the server's,
- *                    so an administrator gets in while the server is full. The server's
+ * max_connections    The listener has this many places of its own, and never more connections: they
+ *                    do not count among the server's, so an administrator gets in while the server
+ *                    is full. The server's
  *                    max_connections is lowered to what the soft limit of descriptors leaves, when
  *                    the sockets have been bound, beside the places of all listeners, and what is
  *                    open or needed for serving then; if it leaves nothing, weir_server_create (or
@@ -434,10 +434,9 @@ struct weir_options {
                                                RLIMIT_NOFILE allows; before Linux 6.13, where a
                                                stack takes two mappings, also as vm.max_map_count
                                                allows. Never more than the hard limit of
-                                               descriptors allows when the server is created.
-                                               Each acceptor, worker or thread that lets a client in
-                                               looks before it counts, so that a few more may be
-                                               open for a while */
+                                               descriptors allows when the server is created. It is
+                                               never exceeded, however many threads let clients in
+                                               */
     uint32_t max_per_address WEIR_0;        /* connections of one IPv4 or IPv6 address; 0: any
                                                number */
     uint32_t backlog WEIR_0;                /* listen(2)'s; 0: SOMAXCONN. With max_connections it is
@@ -652,8 +651,9 @@ int weir_server_start(struct weir_server *server);
  * weir_handle_request serves one client, without weir_serve_forever. It waits for one to come,
  * timeout_ms at most, accepts it, gives it to the pool (which it starts, the first time), to a
  * thread or to a child, and does not wait for the handler; under WEIR_SERIAL it serves the client
- * to its end. As Python's does, it ignores shutdown and stop and calls no service_actions. While
- * max_connections are open it waits for one of them to end, within the same time.
+ * to its end. A client that was accepted while the server served, and could have no thread or child
+ * yet, is the first. As Python's does, it ignores shutdown and stop and calls no service_actions.
+ * While max_connections are open it waits for one of them to end, within the same time.
  *
  * What an acceptor does besides, it does only during the call: it ends connections that have been
  * idle for idle_timeout_ms, moves connections away from workers that are stuck, and tells of
@@ -711,9 +711,10 @@ int weir_server_fileno(struct weir_server *server);
  * submit only to a server that is WEIR_SERIAL and that its parent is not serving (-ESRCH).
  * Parks: no. Returns 0, or a negative errno with a sentence in weir_why(): -EBADF; -ENOTSOCK;
  * -EPROTOTYPE it is no stream socket; -ENOTCONN it has no peer; -EBUSY the server has it already;
- * -EAGAIN max_connections or max_children are open, or no thread or child could be had; -ESHUTDOWN
- * the server is closed; -EINVAL the handler is wrong; -EOPNOTSUPP it is WEIR_PREFORK; -EDEADLK,
- * -ESRCH see above; -ENOMEM.
+ * -EAGAIN max_connections or max_children are open (or a thread that accepts has the last place,
+ * for a client that may be coming), or no thread or child could be had; -ESHUTDOWN the server is
+ * closed; -EINVAL the handler is wrong; -EOPNOTSUPP it is WEIR_PREFORK; -EDEADLK, -ESRCH see above;
+ * -ENOMEM.
  */
 int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler);
 

@@ -18,9 +18,11 @@
 
 static const struct weir_handler handler = { .name = "test" };
 static struct access_slot access_rules;
+static struct quota quota = { .max = 1 };
 static struct endpoint endpoint = {
-    .handler = &handler, .access = &access_rules, .uri = "tcp://127.0.0.1:1",
+    .handler = &handler, .quota = &quota, .access = &access_rules, .uri = "tcp://127.0.0.1:1",
 };
+static struct connection_table table;
 static struct tally tally;
 
 static unsigned asked;
@@ -54,6 +56,8 @@ static int set_up(void **state)
     asked = told = 0;
     answer = 1;
     memset(&tally, 0, sizeof(tally));
+    if (connection_table_init(&table) < 0)
+        return -1;
     return crowd_create(1, 10, &endpoint.crowd);
 }
 
@@ -62,6 +66,7 @@ static int tear_down(void **state)
     (void)state;
     crowd_destroy(endpoint.crowd);
     endpoint.crowd = NULL;
+    connection_table_fini(&table);
     access_slot_fini(&access_rules);
     reclaim_thread_fini();
     return 0;
@@ -170,8 +175,10 @@ static void datagrams_and_endpoints_without_a_crowd_need_no_seat(void **state)
 
 /* ------------------------------------------------------------------ turned away ------- */
 
+/* It has a place. */
 static struct accepted accepted_from(const struct sockaddr_in *in, int fd)
 {
+    assert_int_equal(quota_take(&quota, 1), 1);
     return (struct accepted){
         .fd = fd, .peer = (const struct sockaddr *)in, .peer_len = sizeof(*in),
         .endpoint = &endpoint, .handler = &handler, .stop_fd = -1,
@@ -189,8 +196,9 @@ static void turn_away(int error)
     accepted = accepted_from(&in, fds[0]);
     assert_int_equal(accepted_ask(&accepted, &admission, &tally), 0);
     assert_non_null(accepted.guest);
-    accepted_turn_away(&accepted, &admission, error, &tally);
+    accepted_turn_away(&accepted, &table, &admission, error, &tally);
     assert_null(accepted.guest);
+    assert_int_equal(quota_count(&quota), 0);
     assert_int_equal(read(fds[1], &byte, 1), 0);
     close(fds[1]);
 }
@@ -235,7 +243,8 @@ static void who_can_have_no_seat_is_told_of(void **state)
     accepted = accepted_from(&in, fds[0]);
     r = accepted_ask(&accepted, &admission, &tally);
     assert_int_equal(r, -ENOMEM);
-    accepted_turn_away(&accepted, &admission, r, &tally);
+    accepted_turn_away(&accepted, &table, &admission, r, &tally);
+    assert_int_equal(quota_count(&quota), 0);
     assert_int_equal(told, 1);
     assert_int_equal(failure.phase, WEIR_PHASE_PROCESS);
     assert_int_equal(failure.error, -ENOMEM);

@@ -999,6 +999,28 @@ static void one_who_is_served_on_request_too(void **state)
     weir_server_destroy(server);
 }
 
+static void one_who_is_held_keeps_its_place_and_is_the_first_on_request(void **state)
+{
+    struct weir_server *server = START(.max_connections = 1);
+    struct rlimit before = take_all_processes();
+    int held = support_ask(server, 0, "x\n");
+    int next;
+
+    (void)state;
+    SUPPORT_AWAIT(server, accept_errors, >= 1);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    setrlimit(RLIMIT_NPROC, &before);
+    assert_int_equal(submit(server, "x\n"), -EAGAIN);
+    next = support_ask(server, 0, "x\n");
+    assert_int_equal(weir_handle_request(server), 1);
+    support_half_close(held);
+    support_expect_last(held, "1 x\n");
+    support_half_close(next);
+    assert_int_equal(weir_handle_request(server), 1);
+    support_expect_last(next, "1 x\n");
+    finish(server);
+}
+
 static void a_server_that_can_have_nobody_to_serve_does_not_start(void **state)
 {
     struct rlimit before;
@@ -1072,6 +1094,7 @@ static int run_at_the_limit(void)
         TEST(clients_for_whom_nobody_can_be_had_wait),
         TEST(one_who_waits_for_somebody_is_let_go_at_the_end),
         TEST(one_who_is_served_on_request_too),
+        TEST(one_who_is_held_keeps_its_place_and_is_the_first_on_request),
     };
     const struct CMUnitTest prefork[] = {
         TEST(a_child_that_can_not_be_replaced_is_replaced_later),

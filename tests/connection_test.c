@@ -33,7 +33,7 @@ struct house {
 
 static struct house house;
 static const struct weir_handler handler = { .name = "test", .state_size = 24 };
-static struct quota quota;
+static struct quota quota = { .max = 1000 };
 static const struct endpoint endpoint = {
     .handler = &handler, .quota = &quota, .uri = "unix:@test",
 };
@@ -45,6 +45,7 @@ static struct connection *enter_by(const struct endpoint *by, int *ret_peer_fd)
     int fds[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    assert_int_equal(quota_take(by->quota, 1), 1);
     conn = connection_create(&house.table, fds[0], &unnamed, sizeof(sa_family_t), &handler,
                              by);
     assert_non_null(conn);
@@ -334,6 +335,99 @@ static void who_wants_room_is_told_once_when_few_enough_are_left(void **state)
         close(peer_fds[i]);
 }
 
+static void places_are_taken_up_to_the_last_and_no_further(void **state)
+{
+    static struct quota few = { .max = 20 };
+
+    (void)state;
+    connection_table_add_quota(&house.table, &few);
+    assert_int_equal(quota_take(&few, 1), 1);
+    /* Who wants many gets one, and an eighth of those that are free. */
+    assert_int_equal(quota_take(&few, 16), 3);
+    assert_int_equal(quota_take(&few, 2), 2);
+    for (size_t left = 14; left > 0; left--)
+        assert_int_equal(quota_take(&few, 1), 1);
+    assert_int_equal(quota_count(&few), 20);
+    assert_int_equal(quota_take(&few, 1), 0);
+    assert_int_equal(quota_take(&few, 16), 0);
+    assert_int_equal(quota_count(&few), 20);
+    connection_table_give_back(&house.table, &few, 20);
+    assert_int_equal(quota_count(&few), 0);
+}
+
+/* Else a listener that rests for want of descriptors would be woken by each attempt of its own. */
+static void of_a_place_taken_in_vain_hears_who_has_found_none(void **state)
+{
+    static struct quota one = { .max = 1 };
+
+    (void)state;
+    connection_table_add_quota(&house.table, &one);
+    connection_table_want_room(&house.table, SIZE_MAX);
+    assert_int_equal(quota_take(&one, 1), 1);
+    connection_table_give_back(&house.table, &one, 1);
+    assert_false(room_is_told());
+    assert_int_equal(quota_take(&one, 1), 1);
+    assert_int_equal(quota_take(&one, 1), 0);
+    connection_table_give_back(&house.table, &one, 1);
+    assert_true(room_is_told());
+    assert_int_equal(quota_take(&one, 1), 1);
+    connection_table_give_back(&house.table, &one, 1);
+    assert_false(room_is_told());
+}
+
+/* Whoever is held is waited for, in nobody's place. */
+static void what_is_held_takes_no_place(void **state)
+{
+    (void)state;
+    connection_table_hold(&house.table);
+    assert_int_equal(connection_table_count(&house.table), 2);
+    assert_int_equal(quota_count(&quota), 1);
+    connection_table_want_room(&house.table, 1);
+    connection_table_let_go(&house.table);
+    assert_true(room_is_told());
+    assert_int_equal(connection_table_count(&house.table), 1);
+}
+
+#define TAKERS 4
+#define TAKES 20000
+
+static struct quota contested = { .max = 2 };
+static _Atomic size_t owners;
+static _Atomic bool exceeded;
+
+static void *take_and_give(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < TAKES; i++) {
+        size_t n = quota_take(&contested, 1 + (size_t)(i % 3));
+
+        if (n == 0)
+            continue;
+        if (atomic_fetch_add(&owners, n) + n > contested.max)
+            exceeded = true;
+        atomic_fetch_sub(&owners, n);
+        if (i % 2)
+            connection_table_release(&house.table, &contested, n);
+        else
+            connection_table_give_back(&house.table, &contested, n);
+    }
+    return NULL;
+}
+
+static void no_two_have_the_same_place(void **state)
+{
+    pthread_t threads[TAKERS];
+
+    (void)state;
+    connection_table_add_quota(&house.table, &contested);
+    for (size_t i = 0; i < TAKERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, take_and_give, NULL), 0);
+    for (size_t i = 0; i < TAKERS; i++)
+        pthread_join(threads[i], NULL);
+    assert_false(exceeded);
+    assert_int_equal(quota_count(&contested), 0);
+}
+
 static void each_quota_counts_its_own(void **state)
 {
     static struct quota few = { .max = 1 };
@@ -471,6 +565,7 @@ static void expect_peer(const struct sockaddr *peer, socklen_t peer_len, socklen
     int fds[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    assert_int_equal(quota_take(&quota, 1), 1);
     conn = connection_create(&house.table, fds[0], peer, peer_len, &handler, &endpoint);
     connection_start(conn);
     connection_peer(conn, &got, &len);
@@ -513,6 +608,7 @@ static bool keeps_a_descriptor_above_the_limit(void)
     if (dup2(house.peer_fd, HIGH_FD) < 0 || setrlimit(RLIMIT_NOFILE, &limit) < 0 ||
         connection_table_init(&table) < 0)
         return false;
+    quota_take(&quota, 1);
     conn = connection_create(&table, HIGH_FD, &unnamed, sizeof(sa_family_t), &handler,
                              &endpoint);
     kept = conn && connection_table_has(&table, HIGH_FD);
@@ -554,6 +650,10 @@ int main(void)
         TEST(a_descriptor_that_the_table_has_no_slot_for_is_refused),
         TEST(a_descriptor_above_the_limit_is_kept),
         TEST(who_wants_room_is_told_once_when_few_enough_are_left),
+        TEST(places_are_taken_up_to_the_last_and_no_further),
+        TEST(of_a_place_taken_in_vain_hears_who_has_found_none),
+        TEST(what_is_held_takes_no_place),
+        TEST(no_two_have_the_same_place),
         TEST(each_quota_counts_its_own),
         TEST(closing_says_fin_even_if_a_duplicate_is_open),
         TEST(an_event_finds_its_connection_until_that_is_closed),

@@ -91,7 +91,7 @@ static struct crew crew;
 static struct worker worker;
 static struct service service;
 static struct weir_handler handler, other_handler;
-static struct quota quota;
+static struct quota quota = { .max = 2 };
 static struct endpoint endpoint = { .quota = &quota, .uri = "hostile" };
 
 /* Of this run. */
@@ -861,6 +861,7 @@ static void let_in(int fd, const struct weir_handler *how)
     struct connection *conn = connection_create(&crew.table, fd, (const struct sockaddr *)&peer,
                                                 sizeof(peer), how, &endpoint);
 
+    quota_take(&quota, 1);
     socket_of(fd)->open = true;
     handoff_put(&crew.handoff, conn);
     handoff_call(&crew.handoff, 1);

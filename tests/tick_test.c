@@ -58,7 +58,7 @@ static void serve(struct task *task)
 }
 
 static const struct weir_handler handler = { .name = "serve" };
-static struct quota quota;
+static struct quota quota = { .max = CLIENTS };
 static const struct endpoint endpoint = {
     .handler = &handler, .quota = &quota, .uri = "unix:@tick",
 };
@@ -71,6 +71,7 @@ static void connect_client(struct pool *pool, struct client *client)
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     client->fd = fds[0];
+    assert_int_equal(quota_take(&quota, 1), 1);
     conn = connection_create(&pool->crew.table, fds[1], &peer, sizeof(peer.sa_family), &handler,
                              &endpoint);
     assert_non_null(conn);

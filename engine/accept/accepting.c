@@ -34,13 +34,18 @@ static struct accepted *held_client(struct held *held)
     return &held->accepted;
 }
 
+static void turn_away(struct acceptor *acceptor, struct accepted *accepted, int error)
+{
+    accepted_turn_away(accepted, &acceptor->pool->crew.table, &acceptor->config->admission, error,
+                       &acceptor->tally);
+}
+
 void acceptor_refuse_held(struct acceptor *acceptor)
 {
     struct held held = take_held(acceptor);
 
     if (held.accepted.endpoint)
-        accepted_turn_away(held_client(&held), &acceptor->config->admission, -EAGAIN,
-                           &acceptor->tally);
+        turn_away(acceptor, held_client(&held), -EAGAIN);
 }
 
 void acceptor_forget_held(struct acceptor *acceptor)
@@ -96,7 +101,7 @@ static bool serve_hold_or_refuse(struct acceptor *acceptor, struct accepted *acc
     if (r == -EAGAIN && accepted->stop_fd >= 0)
         hold_client(acceptor, accepted);
     else
-        accepted_turn_away(accepted, &acceptor->config->admission, r, &acceptor->tally);
+        turn_away(acceptor, accepted, r);
     return false;
 }
 
@@ -112,6 +117,14 @@ void acceptor_admit_held(struct acceptor *acceptor, int stop_fd)
 
     held.accepted.stop_fd = stop_fd;
     serve_hold_or_refuse(acceptor, held_client(&held), 0);
+}
+
+bool acceptor_admit_held_one(struct acceptor *acceptor)
+{
+    if (!acceptor_holds_one(acceptor))
+        return false;
+    acceptor_admit_held(acceptor, -1);
+    return true;
 }
 
 /* The next datagram of a socket, where no worker of a pool receives it. */
@@ -156,8 +169,9 @@ static int accept_client(const struct listening *listening, int stop_fd,
 }
 
 /*
- * The next client of a listener: 1 it was admitted, 0 refused or held, or -errno of accept(2), or
- * what it would take to serve it can't be had.
+ * The next client of a listener, for whom the caller has a place: 1 it was admitted, 0 refused or
+ * held, and the place is gone in either case; or -errno of accept(2), or what it would take to
+ * serve it can't be had, and the place is still the caller's.
  */
 static int accept_one(struct acceptor *acceptor, const struct listening *listening, int stop_fd)
 {
@@ -176,10 +190,18 @@ static int accept_one(struct acceptor *acceptor, const struct listening *listeni
 
 /* ------------------------------------------------------------------ accepting ----------- */
 
+static void give_places_back(struct acceptor *acceptor, const struct listening *listening,
+                             size_t places)
+{
+    if (places > 0)
+        connection_table_give_back(&acceptor->pool->crew.table, listening->endpoint->quota,
+                                   places);
+}
+
 /* Nothing more from this listener: there is no more, or for the time being it can't be had. */
 static void break_off(struct acceptor *acceptor, struct listening *listening, int error)
 {
-    if (error == -EAGAIN || !listening_has_waiting(listening)) {
+    if (error == -EAGAIN || listening_count_waiting(listening) == 0) {
         listening_run_dry(listening);
     } else if (error == -EUSERS) {
         acceptor_rest_while_full(acceptor, listening->endpoint);
@@ -191,34 +213,53 @@ static void break_off(struct acceptor *acceptor, struct listening *listening, in
     }
 }
 
-unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *listening)
+/*
+ * As many clients as there are places, which are the caller's. What is left of them is given back
+ * before anybody rests, who would take them for connections. Returns 0, or -errno: see break_off.
+ */
+static int accept_into_places(struct acceptor *acceptor, struct listening *listening, size_t places,
+                              unsigned *admitted)
 {
-    unsigned batch = acceptor->config->mixin->batch;
-    unsigned admitted = 0;
-
-    for (unsigned i = 0; i < batch; i++) {
-        int r = quota_is_used_up(listening->endpoint->quota)
-            ? -EUSERS : accept_one(acceptor, listening, acceptor->stop_fd);
+    while (places > 0) {
+        int r = accept_one(acceptor, listening, acceptor->stop_fd);
 
         if (r < 0) {
-            break_off(acceptor, listening, r);
-            return admitted;
+            give_places_back(acceptor, listening, places);
+            return r;
         }
+        places--;
         if (acceptor_holds_one(acceptor)) {
+            give_places_back(acceptor, listening, places);
             acceptor_rest_for_held(acceptor);
-            return admitted;
+            return 0;
         }
         acceptor->complained = false;
-        admitted += (unsigned)r;
+        *admitted += (unsigned)r;
     }
+    return 0;
+}
+
+unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *listening)
+{
+    size_t places = quota_take(listening->endpoint->quota, acceptor->config->mixin->batch);
+    unsigned admitted = 0;
+    int r = places > 0 ? accept_into_places(acceptor, listening, places, &admitted) : -EUSERS;
+
+    if (r < 0)
+        break_off(acceptor, listening, r);
     return admitted;
 }
 
 int acceptor_admit_one(struct acceptor *acceptor, size_t i)
 {
-    int r = accept_one(acceptor, &acceptor->listening[i], -1);
+    const struct listening *listening = &acceptor->listening[i];
+    int r;
 
+    if (quota_take(listening->endpoint->quota, 1) == 0)
+        return -EUSERS;
+    r = accept_one(acceptor, listening, -1);
     if (r < 0) {
+        give_places_back(acceptor, listening, 1);
         if (r != -EAGAIN) {
             tally_add(&acceptor->tally, TALLY_ACCEPT_ERRORS, 1);
             room_make(&acceptor->pool->crew, NULL);
@@ -230,7 +271,10 @@ int acceptor_admit_one(struct acceptor *acceptor, size_t i)
     return 1;
 }
 
-/* The next client of a listener that closes: 1; 0: it has said nothing yet, and is let go. */
+/*
+ * The next client of a listener that closes, into the caller's place: 1 it was admitted, 0 refused,
+ * or -errno and the place is still the caller's: -ENODATA it has said nothing yet, and is let go.
+ */
 static int accept_if_asked(struct acceptor *acceptor, const struct listening *listening)
 {
     struct sockaddr_storage peer;
@@ -242,20 +286,22 @@ static int accept_if_asked(struct acceptor *acceptor, const struct listening *li
     if (sys_poll_one(accepted.fd, POLLIN, 0) > 0)
         return admit_accepted(acceptor, &accepted);
     sys_close(accepted.fd);
-    return 0;
+    return -ENODATA;
 }
 
 static unsigned admit_waiting(struct acceptor *acceptor, const struct listening *listening)
 {
-    const struct quota *quota = listening->endpoint->quota;
+    struct quota *quota = listening->endpoint->quota;
     unsigned admitted = 0;
 
-    for (unsigned i = 0; i < WAITING_MAX && !quota_is_used_up(quota); i++) {
+    for (unsigned i = 0; i < WAITING_MAX && quota_take(quota, 1) > 0; i++) {
         int r = accept_if_asked(acceptor, listening);
 
         if (r < 0)
+            give_places_back(acceptor, listening, 1);
+        if (r < 0 && r != -ENODATA)
             break;
-        admitted += (unsigned)r;
+        admitted += r > 0;
     }
     return admitted;
 }
@@ -264,8 +310,7 @@ void acceptor_admit_waiting(struct acceptor *acceptor)
 {
     unsigned admitted = 0;
 
-    if (acceptor_holds_one(acceptor))
-        acceptor_admit_held(acceptor, -1);
+    acceptor_admit_held_one(acceptor);
     for (size_t i = 0; i < acceptor->listening_len; i++)
         if (acceptor->listening[i].listener.type == SOCK_STREAM)
             admitted += admit_waiting(acceptor, &acceptor->listening[i]);

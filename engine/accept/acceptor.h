@@ -99,10 +99,13 @@ void acceptor_leave_to_parent(struct acceptor *acceptor);
 
 /*
  * Outside of a run: accepts one client of the i-th listener and gives it to whoever serves, or
- * refuses it: 1; or -errno (-EAGAIN: none waits). The caller is in a reclaim thread, and has
- * looked whether the listener's quota is used up.
+ * refuses it: 1; or -errno (-EAGAIN: none waits; -EUSERS: no place is free for it). The caller is
+ * in a reclaim thread.
  */
 int acceptor_admit_one(struct acceptor *acceptor, size_t i);
+
+/* The same with who is held, and has a place. Returns true if somebody was. */
+bool acceptor_admit_held_one(struct acceptor *acceptor);
 
 /*
  * The same with who is held, and with those who wait in the backlogs and have asked, as far as

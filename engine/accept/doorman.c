@@ -117,12 +117,13 @@ static int serve_next(struct doorman *doorman)
 
     for (size_t left = count_listeners(doorman); left > 0; left--) {
         uint64_t token;
-        int n = next_waiting(doorman, &token);
+        int r = next_waiting(doorman, &token);
 
-        if (n <= 0)
-            return n < 0 ? n : none;
-        if (!quota_is_used_up(quota_of_token(doorman, token)))
-            return acceptor_admit_one(&doorman->acceptors[token >> 32], (uint32_t)token);
+        if (r <= 0)
+            return r < 0 ? r : none;
+        r = acceptor_admit_one(&doorman->acceptors[token >> 32], (uint32_t)token);
+        if (r != -EUSERS)
+            return r;
         room_make(&doorman->acceptors->pool->crew, quota_of_token(doorman, token));
         none = -EUSERS;
     }
@@ -136,7 +137,7 @@ static bool is_there_room(const struct doorman *doorman)
         const struct acceptor *acceptor = &doorman->acceptors[a];
 
         for (size_t i = 0; i < acceptor->listening_len; i++)
-            if (listening_has_waiting(&acceptor->listening[i]) &&
+            if (listening_count_waiting(&acceptor->listening[i]) > 0 &&
                 !quota_is_used_up(acceptor->listening[i].endpoint->quota))
                 return true;
     }
@@ -156,12 +157,20 @@ static void wait_for_place(const struct doorman *doorman, int timeout_ms)
     sys_eventfd_clear(pool_room_fd(pool));
 }
 
-int doorman_serve_one(struct doorman *doorman, uint32_t timeout_ms)
+/* Who is held since the last run comes before all who wait. Returns true if somebody was. */
+static bool serve_held(struct doorman *doorman)
 {
-    uint64_t until_ns = timeout_ms > 0 ? clock_ns() + timeout_ms * NS_PER_MS : CLOCK_NEVER;
+    for (size_t a = 0; a < doorman->acceptors_len; a++)
+        if (acceptor_admit_held_one(&doorman->acceptors[a]))
+            return true;
+    return false;
+}
+
+/* Returns as serve_next, once it isn't -EAGAIN or -EUSERS any more or the time has passed. */
+static int wait_and_serve(struct doorman *doorman, uint64_t until_ns)
+{
     int left_ms, r;
 
-    reclaim_thread_init();
     do {
         left_ms = time_left_ms(until_ns);
         wait_for(doorman, doorman->fd, left_ms);
@@ -169,6 +178,16 @@ int doorman_serve_one(struct doorman *doorman, uint32_t timeout_ms)
         if (r == -EUSERS)
             wait_for_place(doorman, left_ms);
     } while ((r == -EAGAIN || r == -EUSERS) && left_ms != 0);
+    return r;
+}
+
+int doorman_serve_one(struct doorman *doorman, uint32_t timeout_ms)
+{
+    uint64_t until_ns = timeout_ms > 0 ? clock_ns() + timeout_ms * NS_PER_MS : CLOCK_NEVER;
+    int r;
+
+    reclaim_thread_init();
+    r = serve_held(doorman) ? 1 : wait_and_serve(doorman, until_ns);
     reclaim_thread_fini();
     return r == -EAGAIN || r == -EUSERS ? 0 : r;
 }

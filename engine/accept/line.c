@@ -20,7 +20,7 @@ static int stand_in_line(const struct acceptor *acceptor, struct listening *list
 /* Idle connections make room for a client that waits, not for one that may come. */
 static void stay_out_of_line(struct acceptor *acceptor, struct listening *listening, int error)
 {
-    if (listening_has_waiting(listening))
+    if (listening_count_waiting(listening) > 0)
         acceptor_rest_for_shortage(acceptor, listening->endpoint, error);
     else
         listening_rest(listening, clock_ms() + ACCEPTOR_REST_MS);
@@ -52,7 +52,7 @@ static const struct listening *find_waiting_in_line(const struct acceptor *accep
         const struct listening *listening = &acceptor->listening[i];
 
         if (listening->shared && listening->endpoint->quota == quota &&
-            listening_has_waiting(listening))
+            listening_count_waiting(listening) > 0)
             return listening;
     }
     return NULL;

@@ -90,9 +90,11 @@ void listening_run_dry(struct listening *listening)
     listening->state = listening->shared ? LISTENING_ASIDE : LISTENING_WATCHED;
 }
 
-bool listening_has_waiting(const struct listening *listening)
+int listening_count_waiting(const struct listening *listening)
 {
-    return sys_poll_one(listening->listener.fd, POLLIN, 0) != 0;
+    int events = sys_poll_one(listening->listener.fd, POLLIN, 0);
+
+    return events > 0 ? 1 : events;
 }
 
 /* ------------------------------------------------------------------ resting ----------- */

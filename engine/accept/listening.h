@@ -107,7 +107,10 @@ void listening_hear(struct listening *listening);       /* DEAF */
 /* When its state asks for a look: at RESTING, DEAF and LENT; else CLOCK_NEVER. */
 uint64_t listening_due_ms(const struct listening *listening);
 
-/* Returns true if a client waits: accept(2) can't tell, with neither room nor descriptors. */
-bool listening_has_waiting(const struct listening *listening);
+/*
+ * 1: a client waits; 0: none does; or -errno: it can't be told. accept(2) can't tell, with neither
+ * room nor descriptors.
+ */
+int listening_count_waiting(const struct listening *listening);
 
 #endif

@@ -43,7 +43,7 @@ static bool wake_those_with_room(struct acceptor *acceptor)
 
 void acceptor_note_room(struct acceptor *acceptor)
 {
-    /* Where no thread can be had each attempt opens a connection and closes it. */
+    /* The held client is the next, at a moment of its own. */
     if (acceptor_holds_one(acceptor) || wake_those_with_room(acceptor))
         return;
     pool_want_room(acceptor->pool);

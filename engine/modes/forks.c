@@ -19,6 +19,7 @@
  */
 #include "engine/modes/mixin.h"
 
+#include "engine/base/ensure.h"
 #include "engine/base/log.h"
 #include "engine/base/sys.h"
 #include "engine/modes/children.h"
@@ -118,10 +119,12 @@ static _Noreturn void forks_serve_in_child(struct forks *forks, struct worker *w
 
 /* ------------------------------------------------------------------ the parent -------- */
 
+/* There is one: whoever is served has a place, and there are as many seats as places in all. */
 static size_t free_seat(const struct forks *forks)
 {
     size_t i = 0;
 
+    WEIR_ENSURE(forks->taken < forks->config.max_children);
     while (forks->seats[i].child.pid != 0)
         i++;
     return i;
@@ -160,7 +163,7 @@ static void seat_child_locked(struct forks *forks, size_t i, pid_t pid,
     forks->guests += seat->guest != NULL;
     address_text(accepted->peer, accepted->peer_len, seat->peer, sizeof(seat->peer));
     forks->taken++;
-    connection_table_lend(&forks->config.crew->table, seat->endpoint->quota, 1);
+    connection_table_lend(&forks->config.crew->table, 1);
 }
 
 static int fork_handler_locked(struct forks *forks, const struct accepted *accepted)
@@ -185,11 +188,10 @@ static int fork_handler_locked(struct forks *forks, const struct accepted *accep
 static int forks_process(struct mixin *mixin, const struct accepted *accepted)
 {
     struct forks *forks = forks_of(mixin);
-    int r = -EAGAIN;
+    int r;
 
     pthread_mutex_lock(&forks->lock);
-    if (forks->taken < forks->config.max_children)
-        r = fork_handler_locked(forks, accepted);
+    r = fork_handler_locked(forks, accepted);
     pthread_mutex_unlock(&forks->lock);
     if (r < 0)
         return r;

@@ -18,7 +18,6 @@
 #define WEIR_MIXIN_H
 
 #include "engine/base/tally.h"
-#include "engine/net/quota.h"
 #include "engine/pool/accepted.h"
 #include "engine/pool/connection.h"
 #include "engine/pool/worker.h"
@@ -93,7 +92,6 @@ struct mixin_config {
     struct crew *crew;
     struct worker_alone alone;    /* without orders of its own */
     uint32_t drain_timeout_ms;
-    struct quota *quota;        /* the server's */
     uint32_t max_children;      /* in all, of whichever quotas */
     uint32_t processes;
     void (*handle_error)(struct weir_server *server, const struct weir_failure *failure);

@@ -3,7 +3,7 @@
  * parent's side. prefork_child.c is the child's, wire.c what they tell each other.
  *
  * The parent accepts nothing: it replaces children that have died, and gives orders. Its table
- * counts its children as connections, so that whoever closes the server waits for them.
+ * holds one for each child, so that whoever closes the server waits for them.
  *
  *   a child is   what makes it so                               and is known by
  *   FORKED       fork_locked                                    not in the list yet
@@ -178,7 +178,7 @@ static void link_child_locked(struct prefork *prefork, struct forked *forked)
     forked->next = prefork->list;
     prefork->list = forked;
     prefork->list_len++;
-    connection_table_lend(&prefork->config.crew->table, prefork->config.quota, 1);
+    connection_table_hold(&prefork->config.crew->table);
 }
 
 static void unlink_child_locked(struct prefork *prefork, struct forked *forked)
@@ -364,7 +364,7 @@ static void reap_child(struct prefork *prefork, struct forked *forked)
     if (!forked->leaving || status != 0)
         note_death(prefork, forked, status);
     free_forked(forked);
-    connection_table_return(&prefork->config.crew->table, prefork->config.quota, 1);
+    connection_table_let_go(&prefork->config.crew->table);
 }
 
 static void note_wake(struct prefork *prefork)

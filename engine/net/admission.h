@@ -23,7 +23,7 @@ struct admission {
 
 /*
  * Asks whether this peer may come in by that endpoint. Every caller that admits clients asks here,
- * and before that whether the endpoint's quota is used up. Returns 0; -EACCES: the rules or
+ * and has a place of the endpoint's quota before that. Returns 0; -EACCES: the rules or
  * verify_request refuse it; -EUSERS or -ENOMEM, as admission_take_seat. A hook that fails is told
  * to handle_error, with the name of the endpoint's handler, and counted.
  *

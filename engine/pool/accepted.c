@@ -34,7 +34,7 @@ struct connection *accepted_to_connection(const struct accepted *accepted,
     struct connection *conn;
 
     if (accepted->packet) {
-        connection_table_lend(table, accepted->endpoint->quota, 1);
+        connection_table_lend(table, 1);
         return &accepted->packet->conn;
     }
     conn = connection_create(table, accepted->fd, accepted->peer, accepted->peer_len,
@@ -58,7 +58,7 @@ void accepted_disconnect(const struct accepted *accepted, struct connection_tabl
                          struct connection *conn)
 {
     if (accepted->packet)
-        connection_table_return(table, accepted->endpoint->quota, 1);
+        connection_table_take_back(table, 1);
     else
         connection_forget(table, conn);
 }
@@ -71,8 +71,8 @@ void accepted_drop(const struct accepted *accepted)
         sys_close(accepted->fd);
 }
 
-void accepted_turn_away(struct accepted *accepted, const struct admission *admission, int error,
-                        struct tally *tally)
+void accepted_turn_away(struct accepted *accepted, struct connection_table *table,
+                        const struct admission *admission, int error, struct tally *tally)
 {
     if (error != -EACCES && error != -EUSERS)
         admission_tell(admission, WEIR_PHASE_PROCESS, error, accepted->peer, accepted->peer_len,
@@ -84,4 +84,5 @@ void accepted_turn_away(struct accepted *accepted, const struct admission *admis
     if (!accepted->packet)
         sys_shutdown_write(accepted->fd);
     accepted_drop(accepted);
+    connection_table_release(table, accepted->endpoint->quota, 1);
 }

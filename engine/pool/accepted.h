@@ -2,7 +2,8 @@
  * accepted.h - what has come in: a connection or a datagram, on its way to whoever serves it.
  *
  * Threads: one at a time.
- * Owns:    nothing: its descriptor or datagram belongs to who accepted it, then to who serves it.
+ * Owns:    a place of its endpoint's quota, until that passes on or it is turned away. Its
+ *          descriptor or datagram belongs to who accepted it, then to who serves it.
  */
 #ifndef WEIR_ACCEPTED_H
 #define WEIR_ACCEPTED_H
@@ -37,16 +38,16 @@ int accepted_ask(struct accepted *accepted, const struct admission *admission,
 int accepted_take_seat(struct accepted *accepted);
 
 /*
- * Turns it away, counted, for this -errno. handle_error is told that it could not be served, unless
- * the program wants it to be kept out (-EACCES, -EUSERS).
+ * Turns it away, counted, for this -errno, and gives its place back. handle_error is told that it
+ * could not be served, unless the program wants it to be kept out (-EACCES, -EUSERS).
  */
-void accepted_turn_away(struct accepted *accepted, const struct admission *admission, int error,
-                        struct tally *tally);
+void accepted_turn_away(struct accepted *accepted, struct connection_table *table,
+                        const struct admission *admission, int error, struct tally *tally);
 
 /* Into the ready queue; handoff_call is the caller's. 0, or -ENOMEM: it is still the caller's. */
 int accepted_queue(const struct accepted *accepted, struct crew *crew);
 
-/* A connection for it, QUEUED, to which its guest passes; or NULL: no memory. */
+/* A connection for it, QUEUED, to which its guest and its place pass; or NULL: no memory. */
 struct connection *accepted_to_connection(const struct accepted *accepted,
                                           struct connection_table *table);
 

@@ -50,6 +50,8 @@ int connection_table_init(struct connection_table *table)
         munmap(table->slots, table->size * sizeof(*table->slots));
         return table->room_fd;
     }
+    table->held.max = SIZE_MAX;
+    connection_table_add_quota(table, &table->held);
     return 0;
 }
 
@@ -62,6 +64,7 @@ void connection_table_fini(struct connection_table *table)
 void connection_table_add_quota(struct connection_table *table, struct quota *quota)
 {
     atomic_init(&quota->count, 0);
+    atomic_init(&quota->lacked, false);
     atomic_init(&quota->room_next_ns, 0);
     quota->next = table->quotas;
     table->quotas = quota;
@@ -124,12 +127,6 @@ static void note_used(struct connection_table *table, size_t end)
         ;
 }
 
-void connection_table_hold(struct quota *quota, size_t n)
-{
-    /* relaxed: whatever counts up has looked whether there is room. pairs: none */
-    atomic_fetch_add_explicit(&quota->count, n, memory_order_relaxed);
-}
-
 static void enter_slot(struct connection_table *table, struct connection *conn)
 {
     note_used(table, (size_t)conn->fd + 1);
@@ -138,8 +135,6 @@ static void enter_slot(struct connection_table *table, struct connection *conn)
         conn->generation = atomic_fetch_add_explicit(&table->generations, 1,
                                                      memory_order_relaxed);
     while (conn->generation == 0);
-    if (conn->kind == CONNECTION_ACCEPTED)
-        connection_table_hold(conn->endpoint->quota, 1);
     /* release: a finder sees it whole. pairs: connection_table_each(), _of_event() */
     atomic_store_explicit(&table->slots[conn->fd], conn, memory_order_release);
 }
@@ -150,7 +145,8 @@ void connection_table_release(struct connection_table *table, struct quota *quot
     size_t left;
 
     /* seq_cst: counts down, then looks who waits; store buffering. It also publishes what the
-     * handler did to who sees 0. pairs: connection_table_want_room(), quota_count() */
+     * handler did to who sees 0. pairs: connection_table_want_room(), quota_count(), quota_take()
+     */
     left = atomic_fetch_sub_explicit(&quota->count, n, memory_order_seq_cst) - n;
     below = atomic_load_explicit(&table->room_below, memory_order_seq_cst);
     if (WEIR_LIKELY(left >= below))
@@ -160,23 +156,48 @@ void connection_table_release(struct connection_table *table, struct quota *quot
         sys_eventfd_signal(table->room_fd);
 }
 
-void connection_table_lend(struct connection_table *table, struct quota *quota, size_t n)
+void connection_table_give_back(struct connection_table *table, struct quota *quota, size_t n)
 {
-    connection_table_hold(quota, n);
+    /* seq_cst: counts down, then looks who has found none; store buffering. pairs: quota_take() */
+    atomic_fetch_sub_explicit(&quota->count, n, memory_order_seq_cst);
+    if (WEIR_LIKELY(!atomic_load_explicit(&quota->lacked, memory_order_seq_cst)))
+        return;
+    /* relaxed: of several that see it, one writes. pairs: none */
+    if (atomic_exchange_explicit(&quota->lacked, false, memory_order_relaxed))
+        sys_eventfd_signal(table->room_fd);
+}
+
+void connection_table_hold(struct connection_table *table)
+{
+    quota_take(&table->held, 1);
+}
+
+void connection_table_let_go(struct connection_table *table)
+{
+    connection_table_release(table, &table->held, 1);
+}
+
+void connection_table_lend(struct connection_table *table, size_t n)
+{
     /* relaxed: for statistics. pairs: connection_table_lent() */
     atomic_fetch_add_explicit(&table->lent, n, memory_order_relaxed);
 }
 
-void connection_table_return(struct connection_table *table, struct quota *quota, size_t n)
+void connection_table_take_back(struct connection_table *table, size_t n)
 {
     /* relaxed: for statistics. pairs: connection_table_lent() */
     atomic_fetch_sub_explicit(&table->lent, n, memory_order_relaxed);
+}
+
+void connection_table_return(struct connection_table *table, struct quota *quota, size_t n)
+{
+    connection_table_take_back(table, n);
     connection_table_release(table, quota, n);
 }
 
 size_t connection_table_lent(const struct connection_table *table)
 {
-    /* relaxed: for statistics. pairs: connection_table_lend(), _return() */
+    /* relaxed: for statistics. pairs: connection_table_lend(), _take_back() */
     return atomic_load_explicit(&table->lent, memory_order_relaxed);
 }
 
@@ -305,8 +326,6 @@ static void take_out_of_table(struct connection_table *table, struct connection 
 
 static void let_die(struct connection_table *table, struct connection *conn)
 {
-    if (conn->kind == CONNECTION_ACCEPTED)
-        connection_table_release(table, conn->endpoint->quota, 1);
     if (table->private)
         free(conn);
     else
@@ -367,6 +386,8 @@ void connection_close(struct connection_table *table, struct connection *conn)
     }
     sys_close(conn->fd);
     leave_home(conn);
+    if (conn->kind == CONNECTION_ACCEPTED)
+        connection_table_release(table, conn->endpoint->quota, 1);
     let_die(table, conn);
 }
 

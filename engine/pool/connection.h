@@ -125,6 +125,7 @@ struct connection_table {
     _Atomic size_t used;                    /* no slot from here on has ever been used */
     _Atomic uint32_t generations;
     struct quota *quotas;                   /* what is open is counted here: see quota.h */
+    struct quota held;                      /* one of them: see connection_table_hold */
     _Atomic size_t lent;                    /* of these, those that have no slot */
     _Atomic size_t room_below;              /* what was asked for; 0: nothing */
 };
@@ -147,12 +148,27 @@ bool connection_table_has(const struct connection_table *table, int fd);
  */
 void connection_table_want_room(struct connection_table *table, size_t below);
 
-/* Makes it as if n more were open, for as long as somebody needs it. */
-void connection_table_hold(struct quota *quota, size_t n);
+/*
+ * Gives back n places that quota_take() has taken, any thread. release: what had them has ended,
+ * and who asked for room is told. give_back: they were taken in vain, and only who has found no
+ * place meanwhile is told; a listener that rests for want of descriptors is not.
+ */
 void connection_table_release(struct connection_table *table, struct quota *quota, size_t n);
+void connection_table_give_back(struct connection_table *table, struct quota *quota, size_t n);
 
-/* n more are open although they aren't in the table: children have them, or they are datagrams. */
-void connection_table_lend(struct connection_table *table, struct quota *quota, size_t n);
+/*
+ * As if one more were open, which takes nobody's place: whoever waits until nothing is open waits
+ * for a child of WEIR_PREFORK, too, and for a thread that is in a call of the server's mixin.
+ */
+void connection_table_hold(struct connection_table *table);
+void connection_table_let_go(struct connection_table *table);
+
+/*
+ * n that have places are open although they aren't in the table: children have them, or they are
+ * datagrams. return gives the places back; take_back leaves them to the caller.
+ */
+void connection_table_lend(struct connection_table *table, size_t n);
+void connection_table_take_back(struct connection_table *table, size_t n);
 void connection_table_return(struct connection_table *table, struct quota *quota, size_t n);
 size_t connection_table_lent(const struct connection_table *table);
 
@@ -162,7 +178,9 @@ void connection_table_each(struct connection_table *table,
 
 /*
  * A connection for a connected socket, QUEUED (or RUNNING, when opened), in the table. The caller
- * owns it. NULL: no memory, or a descriptor that the table has no slot for; fd is left open.
+ * owns it. It has the place that the caller has taken of its endpoint's quota, if it isn't opened.
+ * NULL: no memory, or a descriptor that the table has no slot for; fd is left open, and the place
+ * is still the caller's.
  * One that is opened need not be a socket (AF_UNSPEC), only something that can be waited for.
  */
 struct connection *connection_create(struct connection_table *table, int fd,
@@ -186,7 +204,7 @@ void connection_end_output(struct connection *conn);
 /* Closes and lets go. The owner, state RUNNING. Says FIN even if a duplicate of fd is about. */
 void connection_close(struct connection_table *table, struct connection *conn);
 
-/* As if it had never been: the descriptor is the caller's again. The owner. */
+/* As if it had never been: descriptor and place are the caller's again. The owner. */
 void connection_forget(struct connection_table *table, struct connection *conn);
 
 /*

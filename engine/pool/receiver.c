@@ -111,16 +111,18 @@ static struct quota *quota_of_receiver(const struct receiver *receiver)
     return receiver->socket->endpoint->quota;
 }
 
-static bool is_full(const struct receiver *receiver)
+/* For a batch. 0: none is free; the acceptor kicks us once one is. */
+static unsigned take_places(const struct receiver *receiver)
 {
     struct quota *quota = quota_of_receiver(receiver);
+    size_t places = quota_take(quota, PACKET_BATCH);
 
-    if (WEIR_LIKELY(!quota_is_used_up(quota)))
-        return false;
+    if (WEIR_LIKELY(places > 0))
+        return (unsigned)places;
     room_make(receiver->crew, quota);
-    /* The acceptor kicks us then. One that was closed just before we asked told nobody. */
     connection_table_want_room(&receiver->crew->table, SIZE_MAX);
-    return quota_is_used_up(quota);
+    /* Who gave one back just before we asked told nobody. */
+    return (unsigned)quota_take(quota, PACKET_BATCH);
 }
 
 static void note_failure(struct worker *worker, struct receiver *receiver, int error)
@@ -132,37 +134,33 @@ static void note_failure(struct worker *worker, struct receiver *receiver, int e
         sys_eventfd_signal(receiver->config.call_fd);
 }
 
-/* How many lie in the tray. They are counted as open from here on. */
-static unsigned receive_batch(struct worker *worker, struct receiver *receiver)
+/* How many lie in the tray, places at most. They are counted as open from here on. */
+static unsigned receive_batch(struct worker *worker, struct receiver *receiver, unsigned places)
 {
-    struct packet_tray *tray;
-    int n;
+    struct connection_table *table = &receiver->crew->table;
+    struct packet_tray *tray = worker_tray(worker);
+    int n = tray ? packet_tray_receive(tray, receiver->socket->fd, places) : -ENOMEM;
+    unsigned received = n > 0 ? (unsigned)n : 0;
 
-    if (!may_receive(receiver) || is_full(receiver))
-        return 0;
-    tray = worker_tray(worker);
-    n = tray ? packet_tray_receive(tray, receiver->socket->fd, PACKET_BATCH) : -ENOMEM;
-    if (n > 0) {
-        connection_table_lend(&receiver->crew->table, quota_of_receiver(receiver), (size_t)n);
-        return (unsigned)n;
-    }
-    if (n != -EAGAIN)
+    if (n < 0 && n != -EAGAIN)
         note_failure(worker, receiver, n);
-    return 0;
+    if (received > 0)
+        connection_table_lend(table, received);
+    if (received < places)
+        connection_table_give_back(table, quota_of_receiver(receiver), places - received);
+    return received;
 }
 
 /* Returns true if it has received as many as it had room for. */
-static bool may_wait_more(const struct worker *worker, unsigned received)
+static bool may_wait_more(const struct worker *worker, unsigned received, unsigned places)
 {
-    return received == PACKET_BATCH || (received > 0 && packet_tray_was_short(worker->tray));
+    return received > 0 && (received == places || packet_tray_was_short(worker->tray));
 }
 
 /* More may wait behind a full batch: somebody who sleeps shall receive it while we serve. */
-static void release_socket(const struct worker *worker, struct receiver *receiver,
-                           unsigned received)
+static void release_socket(struct receiver *receiver, bool full)
 {
     struct handoff *handoff = &receiver->crew->handoff;
-    bool full = may_wait_more(worker, received);
 
     if (!full && connection_keep(receiver->socket))
         return;
@@ -215,9 +213,10 @@ static unsigned admit_received(struct worker *worker, struct receiver *receiver,
 void receiver_take_turn(struct worker *worker, struct connection *socket)
 {
     struct receiver *receiver = socket->receiver;
-    unsigned received = receive_batch(worker, receiver);
+    unsigned places = may_receive(receiver) ? take_places(receiver) : 0;
+    unsigned received = places > 0 ? receive_batch(worker, receiver, places) : 0;
 
-    release_socket(worker, receiver, received);
+    release_socket(receiver, may_wait_more(worker, received, places));
     /* What is received holds the receiver: it isn't destroyed while something is open. */
     if (received == 0)
         return;

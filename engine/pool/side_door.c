@@ -152,6 +152,19 @@ static void leave_to_acceptor_locked(struct side_door *door)
     sys_eventfd_signal(door->config.call_fd);
 }
 
+/* For a batch. 0: none is free. */
+static unsigned take_places_locked(struct side_door *door)
+{
+    unsigned places;
+
+    if (!door->open)
+        return 0;
+    places = (unsigned)quota_take(door->config.endpoint->quota, door->batch);
+    if (places == 0)
+        leave_to_acceptor_locked(door);
+    return places;
+}
+
 /*
  * To find out that nobody waits any more costs as much as to accept somebody: the kernel makes the
  * socket before it looks. So no more are asked for than lately came at a time; the set tells of
@@ -168,35 +181,40 @@ static void fit_batch_locked(struct side_door *door, unsigned accepted)
     }
 }
 
+/* As many as there are places, or fewer: then the places that are left are given back. */
+static unsigned accept_into_places_locked(struct side_door *door, struct caller *callers,
+                                          unsigned places)
+{
+    const struct side_door_config *config = &door->config;
+
+    for (unsigned i = 0; i < places; i++) {
+        struct caller *caller = &callers[i];
+
+        caller->fd = sys_accept(config->fd, &caller->peer, &caller->peer_len);
+        if (caller->fd >= 0)
+            continue;
+        connection_table_give_back(&door->crew->table, config->endpoint->quota, places - i);
+        if (caller->fd != -EAGAIN)
+            leave_to_acceptor_locked(door);
+        return i;
+    }
+    return places;
+}
+
 /*
- * They are counted here too: when the door is shut the count is final. And they are held open until
- * each has a connection or is refused, so that nobody takes the server for empty meanwhile.
+ * They are counted here too: when the door is shut the count is final. Each has a place from before
+ * it was accepted, so that nobody takes the server for empty until it has a connection.
  */
 static unsigned accept_locked(struct worker *worker, struct side_door *door,
                               struct caller *callers)
 {
-    const struct side_door_config *config = &door->config;
-    struct quota *quota = config->endpoint->quota;
-    unsigned len = 0;
+    unsigned places = take_places_locked(door);
+    unsigned len = accept_into_places_locked(door, callers, places);
 
-    while (door->open && len < door->batch) {
-        struct caller *caller = &callers[len];
-
-        if (quota_is_used_up(quota)) {
-            leave_to_acceptor_locked(door);
-            break;
-        }
-        caller->fd = sys_accept(config->fd, &caller->peer, &caller->peer_len);
-        if (caller->fd < 0) {
-            if (caller->fd != -EAGAIN)
-                leave_to_acceptor_locked(door);
-            break;
-        }
-        tally_add(&worker->tally, TALLY_ACCEPTED, 1);
-        connection_table_hold(quota, 1);
-        len++;
-    }
-    fit_batch_locked(door, len);
+    tally_add(&worker->tally, TALLY_ACCEPTED, len);
+    /* A batch that was short of places tells nothing of how many come. */
+    if (len < places || places == door->batch)
+        fit_batch_locked(door, len);
     /* relaxed: how busy it is. pairs: none */
     atomic_fetch_add_explicit(&door->taken, len, memory_order_relaxed);
     return len;
@@ -216,7 +234,8 @@ static bool let_caller_in(struct worker *worker, struct side_door *door,
     if (r == 0)
         r = accepted_queue(&accepted, door->crew);
     if (r < 0)
-        accepted_turn_away(&accepted, door->config.admission, r, &worker->tally);
+        accepted_turn_away(&accepted, &door->crew->table, door->config.admission, r,
+                           &worker->tally);
     return r == 0;
 }
 
@@ -231,8 +250,6 @@ void side_door_enter(struct worker *worker, struct side_door *door)
     pthread_mutex_unlock(&door->lock);
     for (unsigned i = 0; i < len; i++)
         queued += let_caller_in(worker, door, &callers[i]);
-    if (len > 0)
-        connection_table_release(&door->crew->table, door->config.endpoint->quota, len);
     /* One of them is ours: we look into the queue in this turn, or somebody rescues it. */
     if (queued > 1)
         handoff_call(&door->crew->handoff, queued - 1);

@@ -185,14 +185,12 @@ int server_create_pool(struct weir_server *server)
     return 0;
 }
 
-/* Beside the children's clients there is one that was just accepted, and one that is held. */
-#define CROWD_SPARE 2
-
 int server_create_crowd(const struct weir_server *server, uint32_t limit, size_t expected,
                         struct crowd **ret)
 {
+    /* Who is in a crowd has a place of a quota before. */
     if (server->options.concurrency == WEIR_FORK)
-        return crowd_create_shared(limit, (size_t)server->options.max_children + CROWD_SPARE +
+        return crowd_create_shared(limit, (size_t)server->options.max_children +
                                    options_set_aside(&server->options), ret);
     return crowd_create(limit, expected, ret);
 }
@@ -225,7 +223,6 @@ int server_create_mixin(struct weir_server *server)
         .crew = &server->pool->crew,
         .alone = { .stop_fd = -1 },
         .drain_timeout_ms = server->options.drain_timeout_ms,
-        .quota = &server->quota,
         .max_children = (uint32_t)server_connections_max(server),
         .processes = server->options.processes,
         .handle_error = server->options.handle_error,

@@ -261,9 +261,10 @@ static int begin_accepting(struct weir_server *server)
 
     if (r < 0)
         return r;
-    r = start_further_acceptors(server);
+    /* Before anybody accepts, who takes a place to look whether a client waits. */
+    r = check_room_for_a_client(server);
     if (r == 0)
-        r = check_room_for_a_client(server);
+        r = start_further_acceptors(server);
     if (r < 0)
         end_accepting(server);
     return r;

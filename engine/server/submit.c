@@ -9,39 +9,36 @@
 #include <pthread.h>
 #include <string.h>
 
-static int check_room_locked(struct weir_server *server, int fd)
+static int check_open_locked(struct weir_server *server, int fd)
 {
     const struct connection_table *table = &server->pool->crew.table;
 
     if (server_state(server) == CLOSED || server->closing)
         return -ESHUTDOWN;
-    if (quota_is_used_up(server->submission.quota))
-        return -EAGAIN;
     return connection_table_has(table, fd) ? -EBUSY : 0;
 }
 
+/* 0, and accepted has a place; or -errno. */
 static int begin_submitting_locked(struct weir_server *server, const struct accepted *accepted)
 {
     int r = server_claim_locked(server);
 
     if (r == 0)
-        r = check_room_locked(server, accepted->fd);
+        r = check_open_locked(server, accepted->fd);
     if (r == 0)
         r = pool_start(server->pool);
     if (r == 0)
         r = sys_set_nonblocking(accepted->fd);
     if (r == 0 && server->submission.nodelay && accepted->peer->sa_family != AF_UNIX)
         sys_set_nodelay(accepted->fd);
-    return r;
+    if (r < 0)
+        return r;
+    return quota_take(accepted->endpoint->quota, 1) > 0 ? 0 : -EAGAIN;
 }
 
-static int submit_to_pool_locked(struct weir_server *server, const struct accepted *accepted)
+static void give_back_place(struct weir_server *server, const struct accepted *accepted)
 {
-    int r = server->mixin->process(server->mixin, accepted);
-
-    if (r == 0)
-        pool_call_workers(server->pool, 1);
-    return r;
+    connection_table_give_back(&server->pool->crew.table, accepted->endpoint->quota, 1);
 }
 
 static void note_submitted(struct weir_server *server)
@@ -50,7 +47,23 @@ static void note_submitted(struct weir_server *server)
     atomic_fetch_add_explicit(&server->submitted, 1, memory_order_relaxed);
 }
 
-/* The table is held, so nobody takes the server apart. */
+static int submit_to_pool_locked(struct weir_server *server, const struct accepted *accepted)
+{
+    int r = server->mixin->process(server->mixin, accepted);
+
+    if (r < 0) {
+        give_back_place(server, accepted);
+        return r;
+    }
+    pool_call_workers(server->pool, 1);
+    note_submitted(server);
+    return 0;
+}
+
+/*
+ * The table is held: the place goes with the connection, which may be closed before this thread has
+ * left the mixin, and nobody shall take the server apart so long.
+ */
 static int submit_to_mixin(struct weir_server *server, const struct accepted *accepted)
 {
     int r;
@@ -60,7 +73,9 @@ static int submit_to_mixin(struct weir_server *server, const struct accepted *ac
     reclaim_thread_fini();
     if (r == 0)
         note_submitted(server);
-    connection_table_release(&server->pool->crew.table, &server->quota, 1);
+    else
+        give_back_place(server, accepted);
+    connection_table_let_go(&server->pool->crew.table);
     return r;
 }
 
@@ -73,12 +88,10 @@ static int submit_accepted(struct weir_server *server, const struct accepted *ac
     pthread_mutex_lock(&server->lock);
     r = begin_submitting_locked(server, accepted);
     if (r == 0 && !server->mixin->has_workers) {
-        connection_table_hold(&server->quota, 1);
+        connection_table_hold(&server->pool->crew.table);
         held = true;
     } else if (r == 0) {
         r = submit_to_pool_locked(server, accepted);
-        if (r == 0)
-            note_submitted(server);
     }
     /* The server may be gone behind it, unless it is held. */
     pthread_mutex_unlock(&server->lock);

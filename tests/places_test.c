@@ -1,0 +1,258 @@
+/*
+ * places_test.c - there are never more connections, datagrams or submitted descriptors at a time
+ * than places, whoever lets them in and however many do; and no place is lost.
+ */
+#include "tests/support.h"
+
+#include "engine/server/server.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What handlers note where children's handlers can reach it, too. */
+static struct board {
+    _Atomic unsigned open;
+    _Atomic unsigned most;          /* open at once */
+} *board;
+
+static void note_most(unsigned open)
+{
+    unsigned most = board->most;
+
+    while (open > most && !atomic_compare_exchange_weak(&board->most, &most, open))
+        ;
+}
+
+static int come(struct weir_request *req)
+{
+    (void)req;
+    note_most(++board->open);
+    return 0;
+}
+
+/* Stays for a moment, so that whoever lets in too many has them meet. */
+static int stay(struct weir_request *req)
+{
+    char *line;
+    ssize_t n;
+    int r = weir_sleep(req, 1);
+
+    if (r < 0)
+        return r;
+    n = weir_readline(req, &line, 100);
+    if (n > 0)
+        weir_printf(req, "%.*s", (int)n, line);
+    return n < 0 ? (int)n : 0;
+}
+
+static int go(struct weir_request *req, int status)
+{
+    (void)req;
+    (void)status;
+    board->open--;
+    return 0;
+}
+
+static const struct weir_handler staying = {
+    .name = "staying", .setup = come, .handle = stay, .finish = go,
+};
+
+static int clear_board(void **state)
+{
+    (void)state;
+    board->open = 0;
+    board->most = 0;
+    return 0;
+}
+
+#define OPTIONS(...) WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &staying, __VA_ARGS__)
+
+/* Nobody has a place any more, nor had more than there are. Ends the server. */
+static void assert_all_given_back(struct weir_server *server, unsigned max)
+{
+    assert_int_equal(weir_server_shutdown(server), 0);
+    assert_int_equal(weir_server_close(server), 0);
+    assert_int_equal(quota_count(&server->quota), 0);
+    for (size_t i = 0; i < server->listens_len; i++)
+        assert_int_equal(quota_count(&server->listens[i].quota), 0);
+    weir_server_destroy(server);
+    assert_int_equal(board->open, 0);
+    assert_in_range(board->most, 1, max);
+}
+
+/* ------------------------------------------------------------------ by listeners ------ */
+
+#define CLIENTS 120
+
+/* All of them wait when it begins to serve. */
+static void come_in_a_rush(struct weir_server *server)
+{
+    int clients[CLIENTS];
+
+    for (int i = 0; i < CLIENTS; i++)
+        clients[i] = support_ask(server, (size_t)i % server->listens_len, "in\n");
+    assert_int_equal(weir_server_start(server), 0);
+    for (int i = 0; i < CLIENTS; i++)
+        support_expect_last(clients[i], "in\n");
+}
+
+static void assert_never_exceeded(const struct weir_options *options)
+{
+    static const unsigned maxes[] = { 1, 3, 20 };
+
+    for (size_t i = 0; i < sizeof(maxes) / sizeof(maxes[0]); i++) {
+        struct weir_options limited = *options;
+        struct weir_server *server;
+
+        clear_board(NULL);
+        limited.max_connections = maxes[i];
+        server = support_create(&limited);
+        come_in_a_rush(server);
+        assert_all_given_back(server, maxes[i]);
+    }
+}
+
+static void a_pool_has_no_more_than_its_places(void **state)
+{
+    (void)state;
+    assert_never_exceeded(OPTIONS(.acceptors = 4, .workers = 4));
+    assert_never_exceeded(OPTIONS(.acceptors = 4, .workers = 2,
+                                  .dispatch = WEIR_DISPATCH_ACCEPTOR));
+}
+
+static void threads_are_no_more_than_the_places(void **state)
+{
+    (void)state;
+    assert_never_exceeded(OPTIONS(.acceptors = 4, .concurrency = WEIR_THREAD));
+}
+
+static void one_by_one_there_are_no_more(void **state)
+{
+    (void)state;
+    assert_never_exceeded(OPTIONS(.concurrency = WEIR_SERIAL));
+}
+
+static void children_are_no_more_than_the_places(void **state)
+{
+    (void)state;
+    assert_never_exceeded(OPTIONS(.concurrency = WEIR_FORK));
+}
+
+static void a_child_that_was_forked_beforehand_has_no_more(void **state)
+{
+    (void)state;
+    assert_never_exceeded(OPTIONS(.concurrency = WEIR_PREFORK, .processes = 1, .workers = 4));
+}
+
+/* The board counts them together. */
+static void a_listener_has_no_more_than_its_own_places(void **state)
+{
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0" },
+        { .address = "tcp://127.0.0.1:0", .max_connections = 2 },
+    };
+    struct weir_server *server = support_create(WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 2, .handler = &staying, .max_connections = 1,
+        .acceptors = 4, .workers = 4));
+
+    (void)state;
+    come_in_a_rush(server);
+    assert_all_given_back(server, 3);
+}
+
+static void datagrams_are_no_more_than_the_places(void **state)
+{
+    struct weir_server *server = support_create(WEIR_OPTIONS(
+        .listen = "udp://127.0.0.1:0", .handler = &staying, .max_connections = 3, .workers = 4));
+    int clients[40];
+
+    (void)state;
+    for (int i = 0; i < 40; i++)
+        clients[i] = support_ask(server, 0, "in\n");
+    assert_int_equal(weir_server_start(server), 0);
+    for (int i = 0; i < 40; i++) {
+        support_expect(clients[i], "in\n");
+        close(clients[i]);
+    }
+    assert_all_given_back(server, 3);
+}
+
+/* ------------------------------------------------------------------ submitted --------- */
+
+#define SUBMITTERS 4
+#define SUBMITTED 40
+
+/* Until it has a place: returns 0, or another error than -EAGAIN. */
+static int submit_patiently(struct weir_server *server, int fd)
+{
+    struct support_patience patience = support_patience();
+    int r;
+
+    while ((r = weir_submit_fd(server, fd, NULL)) == -EAGAIN)
+        support_be_patient(&patience, "a place", __FILE__, __LINE__);
+    return r;
+}
+
+static void *submit_many(void *arg)
+{
+    struct weir_server *server = arg;
+
+    for (int i = 0; i < SUBMITTED; i++) {
+        char answer[4] = "";
+        int fds[2];
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+            return arg;
+        support_say(fds[0], "in\n");
+        if (submit_patiently(server, fds[1]) < 0 || read(fds[0], answer, 3) != 3)
+            return arg;
+        close(fds[0]);
+    }
+    return NULL;
+}
+
+/* Beside clients that come by acceptors. */
+static void assert_submitted_are_no_more(const struct weir_options *options)
+{
+    struct weir_server *server = support_create(options);
+    pthread_t threads[SUBMITTERS];
+    void *failed;
+
+    clear_board(NULL);
+    for (int i = 0; i < SUBMITTERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, submit_many, server), 0);
+    come_in_a_rush(server);
+    for (int i = 0; i < SUBMITTERS; i++) {
+        assert_int_equal(pthread_join(threads[i], &failed), 0);
+        assert_null(failed);
+    }
+    assert_all_given_back(server, options->max_connections);
+}
+
+static void who_is_submitted_needs_a_place(void **state)
+{
+    (void)state;
+    assert_submitted_are_no_more(OPTIONS(.max_connections = 2, .acceptors = 2, .workers = 2));
+    assert_submitted_are_no_more(OPTIONS(.max_connections = 2, .acceptors = 2,
+                                         .concurrency = WEIR_THREAD));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(a_pool_has_no_more_than_its_places, clear_board),
+        cmocka_unit_test_setup(threads_are_no_more_than_the_places, clear_board),
+        cmocka_unit_test_setup(one_by_one_there_are_no_more, clear_board),
+        cmocka_unit_test_setup(children_are_no_more_than_the_places, clear_board),
+        cmocka_unit_test_setup(a_child_that_was_forked_beforehand_has_no_more, clear_board),
+        cmocka_unit_test_setup(a_listener_has_no_more_than_its_own_places, clear_board),
+        cmocka_unit_test_setup(datagrams_are_no_more_than_the_places, clear_board),
+        cmocka_unit_test_setup(who_is_submitted_needs_a_place, clear_board),
+    };
+
+    board = support_board(sizeof(*board));
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
