@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "engine/server/options.h"
+#include "tests/old_kernel.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -13,7 +14,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -68,18 +68,6 @@ static void zeros_become_defaults(void **state)
     assert_int_equal(options.poll_interval_ms, 500);
     assert_int_equal(options.max_packet_size, 8192);
     assert_in_range(options.max_connections, 1, limit.rlim_cur);
-}
-
-static bool old_kernel;
-
-/* Ours comes before the C library's. Before Linux 6.13 there was no MADV_GUARD_INSTALL. */
-int madvise(void *addr, size_t len, int advice)
-{
-    if (old_kernel && advice == 102) {
-        errno = EINVAL;
-        return -1;
-    }
-    return (int)syscall(SYS_madvise, addr, len, advice);
 }
 
 static uint32_t default_connections(enum weir_concurrency concurrency, bool of_old_kernel)

@@ -1,4 +1,5 @@
 /* pool_test.c - the workers: where they run, whom they help, and what they do without. */
+#include "tests/old_kernel.h"
 #include "tests/support.h"
 
 #include "engine/base/compiler.h"
@@ -449,12 +450,98 @@ static void a_connection_without_memory_for_a_stack_is_refused(void **state)
     weir_server_destroy(server);
 }
 
-enum { BURST = 200, IDLE_STACKS = 64 };
+FILE *__real_fopen(const char *path, const char *mode);
+FILE *__wrap_fopen(const char *path, const char *mode);
+
+/* The old kernel says that it has few mappings, so that few clients are many. */
+FILE *__wrap_fopen(const char *path, const char *mode)
+{
+    static char few[] = "2100\n";
+
+    if (old_kernel && strcmp(path, "/proc/sys/vm/max_map_count") == 0)
+        return fmemopen(few, sizeof(few) - 1, "r");
+    return __real_fopen(path, mode);
+}
 
 static size_t page_size(void)
 {
     return (size_t)sysconf(_SC_PAGESIZE);
 }
+
+/* Half as many as the few mappings have room for. */
+enum { MANY = 275 };
+
+static struct taken {
+    void **pages;
+    size_t len;
+} taken;
+
+/* More than a process may have where mappings_have_an_end(). */
+#define TAKEN_MAX ((size_t)4 << 20)
+
+/* All mappings that the process may still have. Neighbours differ, so none is one with another. */
+static void take_mappings(void)
+{
+    size_t page = page_size();
+    void *at;
+
+    taken.len = 0;
+    taken.pages = mmap(NULL, TAKEN_MAX * sizeof(*taken.pages), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(taken.pages != MAP_FAILED);
+    while ((at = mmap(NULL, page, taken.len % 2 ? PROT_NONE : PROT_READ,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) != MAP_FAILED) {
+        assert_true(taken.len < TAKEN_MAX);
+        taken.pages[taken.len++] = at;
+    }
+    assert_int_equal(errno, ENOMEM);
+}
+
+static void give_mappings_back(void)
+{
+    for (size_t i = 0; i < taken.len; i++)
+        munmap(taken.pages[i], page_size());
+    munmap(taken.pages, TAKEN_MAX * sizeof(*taken.pages));
+}
+
+static void who_has_no_mapping_for_a_stack_is_told_of_the_sysctl(void **state)
+{
+    struct weir_server *server;
+    struct capture capture;
+    char said[2000];
+    int clients[MANY];
+    int refused;
+
+    (void)state;
+    if (WEIR_ASAN || WEIR_TSAN || !mappings_have_an_end())
+        skip();     /* sanitizers need mappings themselves */
+    old_kernel = true;
+    capture_begin(&capture);
+    server = support_start(WEIR_OPTIONS(.listen = support_abstract("mappings"),
+                                        .handler = &telling, .workers = 1));
+    for (int i = 0; i < MANY; i++) {
+        clients[i] = support_connect(server, 0);
+        ask(clients[i], "wait\n");
+    }
+    take_mappings();
+    refused = support_connect(server, 0);
+    support_expect_end(refused);
+    give_mappings_back();
+    close(refused);
+    for (int i = 0; i < MANY; i++)
+        close(clients[i]);
+    SUPPORT_AWAIT(server, active, == 0);
+    support_talk(server, 0, "tell\n", "0\n");
+    assert_int_equal(support_stats(server).refused, 1);
+    assert_int_equal(support_stats(server).no_memory, 1);
+    capture_end(&capture, said, sizeof(said));
+    assert_non_null(strstr(said, "raise the sysctl vm.max_map_count, or lower max_connections\n"));
+    assert_null(strstr(said, "no memory for a handler's stack"));
+    weir_server_destroy(server);
+    old_kernel = false;
+}
+
+enum { BURST = 200, IDLE_STACKS = 64 };
 
 static _Atomic uintptr_t pages[BURST];     /* one of each handler's stack */
 static atomic_size_t pages_len;
@@ -516,6 +603,7 @@ int main(void)
         TEST(each_stall_is_told_once),
         TEST(waiting_is_no_stall),
         TEST(a_connection_without_memory_for_a_stack_is_refused),
+        TEST(who_has_no_mapping_for_a_stack_is_told_of_the_sysctl),
         TEST(a_bursts_stacks_go_back_to_the_kernel),
     };
 

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -19,6 +20,7 @@
 
 #include "engine/base/compiler.h"
 #include "engine/fiber/stack.h"
+#include "tests/old_kernel.h"
 
 static struct stack_arena *create(size_t stack_size, size_t max_stacks)
 {
@@ -360,6 +362,61 @@ static void many_stacks_need_few_mappings(void **state)
 
 /* ------------------------------------------------------------------ guards ------------ */
 
+/* Those that the arena has above the number that is promised. */
+static size_t get_the_others(struct stack_arena *arena)
+{
+    size_t count = 0;
+
+    while (stack_arena_get(arena))
+        count++;
+    return count;
+}
+
+/* In a process of its own, which has no mapping left in the end. Returns what was wrong, or 0. */
+static int mappings_run_out(void)
+{
+    struct stack_arena *arena;
+    size_t promised;
+    void **tops;
+    size_t others;
+
+    old_kernel = true;
+    promised = stack_count_max();
+    tops = malloc(promised * sizeof(*tops));
+    if (!tops || stack_arena_create(STACK_SIZE_MIN, 0, &arena) < 0)
+        return 1;
+    for (size_t i = 0; i < promised; i++) {
+        tops[i] = stack_arena_get(arena);
+        if (!tops[i])
+            return 2;
+        if (stack_arena_lacks_mappings(arena) != (i + 1 >= promised / 2))
+            return 3;
+    }
+    others = get_the_others(arena);
+    if (others > promised / 20 || !stack_arena_lacks_mappings(arena))
+        return 4;
+    for (size_t i = 0; i < promised; i++)
+        stack_arena_put(arena, tops[i]);
+    if (stack_arena_lacks_mappings(arena))
+        return 5;
+    return stack_arena_get(arena) == tops[promised - 1] ? 0 : 6;
+}
+
+static void where_guards_are_mappings_their_limit_is_told(void **state)
+{
+    int status;
+    pid_t child;
+
+    (void)state;
+    if (WEIR_ASAN || WEIR_TSAN || !mappings_have_an_end())
+        skip();     /* sanitizers need mappings themselves */
+    child = fork();
+    if (child == 0)
+        _exit(mappings_run_out());
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 static void an_address_in_a_guard_tells_its_stack(void **state)
 {
     struct stack_arena *small = create(STACK_SIZE_MIN, 0);
@@ -504,6 +561,7 @@ int main(void)
         cmocka_unit_test(a_segment_is_shorter_where_address_space_is_short),
         cmocka_unit_test(stacks_of_locked_memory_are_guarded_too),
         cmocka_unit_test(many_stacks_need_few_mappings),
+        cmocka_unit_test(where_guards_are_mappings_their_limit_is_told),
         cmocka_unit_test(an_address_in_a_guard_tells_its_stack),
         cmocka_unit_test(other_addresses_have_no_stack),
         cmocka_unit_test(a_destroyed_arena_is_forgotten),
