@@ -240,6 +240,46 @@ static void who_is_submitted_needs_a_place(void **state)
                                          .concurrency = WEIR_THREAD));
 }
 
+/* ------------------------------------------------------------------ settled ----------- */
+
+/* Of a server of few descriptors, to which some connections were submitted before it was bound. */
+static size_t places_beside(int submitted)
+{
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0" },
+        { .address = "tcp://127.0.0.1:0", .max_connections = 5 },
+    };
+    struct rlimit before = support_leave_descriptors(100);
+    struct weir_server *server = support_create(WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 2, .handler = &staying, .max_connections = 1000,
+        .workers = 1, .defer = WEIR_YES));
+    int peers[10];
+    size_t max;
+
+    for (int i = 0; i < submitted; i++) {
+        int fds[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        assert_int_equal(weir_submit_fd(server, fds[1], NULL), 0);
+        peers[i] = fds[0];
+    }
+    assert_int_equal(weir_server_bind(server), 0);
+    max = server->quota.max;
+    assert_true(quota_count(&server->quota) <= max);
+    for (int i = 0; i < submitted; i++)
+        close(peers[i]);
+    weir_server_destroy(server);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    return max;
+}
+
+/* Each has a descriptor and a place already, and costs the others one: its peer's, here. */
+static void who_was_submitted_before_the_bind_is_counted_once(void **state)
+{
+    (void)state;
+    assert_int_equal(places_beside(6), places_beside(1) - 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +291,7 @@ int main(void)
         cmocka_unit_test_setup(a_listener_has_no_more_than_its_own_places, clear_board),
         cmocka_unit_test_setup(datagrams_are_no_more_than_the_places, clear_board),
         cmocka_unit_test_setup(who_is_submitted_needs_a_place, clear_board),
+        cmocka_unit_test(who_was_submitted_before_the_bind_is_counted_once),
     };
 
     board = support_board(sizeof(*board));

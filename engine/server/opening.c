@@ -1,16 +1,14 @@
 /* opening.c - its sockets: bound, joined by further acceptors, listening. */
 #include "engine/server/server.h"
 
-#include "engine/base/sys.h"
 #include "engine/net/address.h"
 #include "engine/net/listener.h"
+#include "engine/server/places.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 /* What a listener of acceptor i is opened with. Several acceptors share a port by SO_REUSEPORT. */
 static struct listener_options listener_options(const struct weir_server *server,
@@ -273,90 +271,18 @@ static int join_group(struct weir_server *server)
                          "multicast: %s", why);
 }
 
-/* ------------------------------------------------------------------ places ------------ */
-
-/* What serving opens beside connections: a pool's or a child's own sets, eventfds and timers. */
-#define DESCRIPTORS_OF_SERVING 12
-
-/* A child that is followed by another one is there for a while beside it: pidfds and wires. */
-#define DESCRIPTORS_PER_PROCESS 4
-
-/* One poll(2) asks for this many descriptors. */
-#define DESCRIPTORS_A_TIME 256
-
-/* What is not open yet. The parent of WEIR_FORK has one descriptor a client, as all others have. */
-static uint64_t descriptors_to_come(const struct weir_options *options)
-{
-    bool pool = options->concurrency == WEIR_POOL || options->concurrency == WEIR_PREFORK;
-    uint64_t sum = DESCRIPTORS_OF_SERVING;
-
-    if (pool)
-        sum += (uint64_t)options->workers * OPTIONS_WORKER_DESCRIPTORS;
-    if (options->concurrency == WEIR_PREFORK)
-        sum += (uint64_t)options->processes * DESCRIPTORS_PER_PROCESS;
-    return sum;
-}
-
-/* Returns how many of the len descriptors from first on are not open, or -errno. */
-static int count_free(int first, int len)
-{
-    struct pollfd fds[DESCRIPTORS_A_TIME];
-    int count = 0;
-    int r;
-
-    for (int i = 0; i < len; i++)
-        fds[i] = (struct pollfd){ .fd = first + i };
-    r = sys_poll_now(fds, (size_t)len);
-    if (r < 0)
-        return r;
-    for (int i = 0; i < len; i++)
-        count += (fds[i].revents & POLLNVAL) != 0;
-    return count;
-}
-
-/* Returns how many descriptors below the limit are not open, but no more than are needed. */
-static int64_t count_free_below(rlim_t limit, uint64_t needed)
-{
-    rlim_t end = limit < CONNECTION_TABLE_MAX ? limit : CONNECTION_TABLE_MAX;
-    uint64_t sum = 0;
-
-    for (rlim_t fd = 0; fd < end && sum < needed; fd += DESCRIPTORS_A_TIME) {
-        /* poll(2) takes no more entries than the limit is. */
-        rlim_t len = end - fd < DESCRIPTORS_A_TIME ? end - fd : DESCRIPTORS_A_TIME;
-        int n = count_free((int)fd, (int)len);
-
-        if (n < 0)
-            return n;
-        sum += (uint64_t)n;
-    }
-    return (int64_t)(sum < needed ? sum : needed);
-}
+/* ------------------------------------------------------------------ all of them ------- */
 
 /*
  * Listeners with places of their own come first, then the server's: with all sockets open it is
  * known how many descriptors are left. A name may have been several sockets, and the program has
  * files of its own.
  */
-static int keep_own_places(struct weir_server *server)
+static int settle_places(struct weir_server *server)
 {
     uint64_t aside = server_connections_max(server) - server->quota.max;
-    uint64_t beside = aside + descriptors_to_come(&server->options);
-    struct rlimit limit;
-    int64_t free_ones;
 
-    if (aside == 0 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return 0;
-    free_ones = count_free_below(limit.rlim_cur, beside + server->quota.max);
-    if (free_ones < 0)
-        return SERVER_REFUSE((int)free_ones, "the descriptors can't be counted: %s",
-                             why_error((int)free_ones));
-    if ((uint64_t)free_ones <= beside)
-        return SERVER_REFUSE(-EMFILE, "Too many open files: the listeners' max_connections are "
-                             "%llu in all, and the limit of descriptors (ulimit -n, %llu) leaves "
-                             "none beside them", (unsigned long long)aside,
-                             (unsigned long long)limit.rlim_cur);
-    server->quota.max = (uint32_t)((uint64_t)free_ones - beside);
-    return 0;
+    return places_settle(&server->options, &server->quota, aside, server_why, sizeof(server_why));
 }
 
 /* The first acceptor opens everything; the others join its TCP ports, as they were resolved. */
@@ -374,7 +300,7 @@ int server_open_listeners(struct weir_server *server)
     }
     if (r == 0)
         r = join_group(server);
-    return r == 0 ? keep_own_places(server) : r;
+    return r == 0 ? settle_places(server) : r;
 }
 
 /* ------------------------------------------------------------------ bind, activate ---- */

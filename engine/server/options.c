@@ -3,24 +3,16 @@
 #include "engine/base/cpulist.h"
 #include "engine/base/why.h"
 #include "engine/fiber/stack.h"
-#include "engine/pool/connection.h"
+#include "engine/server/places.h"
 #include "engine/sync/handoff.h"
 
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/resource.h>
 
 /* No memory has room for it; but what is added to it doesn't wrap. */
 #define STATE_SIZE_MAX ((size_t)1 << 46)
-
-/* Descriptors that are not connections: the standard streams, sets, eventfds; and listeners. */
-#define DESCRIPTORS_ASIDE 6
-#define DESCRIPTORS_PER_ACCEPTOR 3
-
-/* And a margin for files of the program's and for weir_poll: this, or an eighth of what is left. */
-#define DESCRIPTORS_SPARE 55
 
 /*
  * Where the structures of the first version of weir end. A program that was compiled with it says
@@ -353,71 +345,6 @@ static int check_concurrency(struct reading *reading)
     return 0;
 }
 
-/* What the server itself needs. */
-static rlim_t own_descriptors(const struct weir_options *options)
-{
-    bool pool = options->concurrency == WEIR_POOL || options->concurrency == WEIR_PREFORK;
-
-    return DESCRIPTORS_ASIDE + (pool ? options->workers : 1) * OPTIONS_WORKER_DESCRIPTORS +
-           options->acceptors * (DESCRIPTORS_PER_ACCEPTOR + options_listens(options));
-}
-
-/* Returns how many connections that limit allows. */
-static uint32_t room_in(rlim_t limit, const struct weir_options *options)
-{
-    rlim_t own = own_descriptors(options);
-    rlim_t room = limit > own ? limit - own : 0;
-
-    if (limit > CONNECTION_TABLE_MAX)
-        return CONNECTION_TABLE_MAX;
-    return (uint32_t)(room - (room / 8 < DESCRIPTORS_SPARE ? room / 8 : DESCRIPTORS_SPARE));
-}
-
-/* Each of a pool may have a handler that waits. */
-static uint32_t usable_connections(const struct weir_options *options, rlim_t limit)
-{
-    bool on_fibers = options->concurrency == WEIR_POOL || options->concurrency == WEIR_PREFORK;
-    size_t stacks = on_fibers ? stack_count_max() : SIZE_MAX;
-    uint32_t descriptors = room_in(limit, options);
-
-    return stacks < descriptors ? (uint32_t)stacks : descriptors;
-}
-
-/* Returns what listeners with limits of their own leave for the server; 0: nothing. */
-static uint32_t left_of(uint32_t connections, const struct weir_options *options)
-{
-    uint64_t aside = options_set_aside(options);
-
-    return aside < connections ? connections - (uint32_t)aside : 0;
-}
-
-/* Beyond the hard limit nobody can be accepted. */
-static int complete_max_connections(struct reading *reading)
-{
-    struct weir_options *options = reading->options;
-    struct rlimit limit = { .rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY };
-    uint32_t most;
-
-    getrlimit(RLIMIT_NOFILE, &limit);
-    most = left_of(room_in(limit.rlim_max, options), options);
-    if (room_in(limit.rlim_cur, options) == 0)
-        return why_set(reading->why, reading->why_size, -EMFILE, "Too many open files: the limit "
-                       "of descriptors (ulimit -n) is %llu, and the server itself takes %llu",
-                       (unsigned long long)limit.rlim_cur,
-                       (unsigned long long)own_descriptors(options));
-    if (options->max_connections == 0)
-        options->max_connections = left_of(usable_connections(options, limit.rlim_cur), options);
-    if (options->max_connections > most)
-        options->max_connections = most;
-    if (options->max_connections == 0)
-        return why_set(reading->why, reading->why_size, -EMFILE, "Too many open files: the "
-                       "listeners' max_connections are %llu in all, and the limit of descriptors "
-                       "(ulimit -n, %llu) leaves none beside them",
-                       (unsigned long long)options_set_aside(options),
-                       (unsigned long long)limit.rlim_cur);
-    return 0;
-}
-
 static uint32_t share_of_cpus(uint32_t cpus, uint32_t processes)
 {
     return cpus > processes ? cpus / processes : 1;
@@ -478,7 +405,7 @@ static int complete_options(struct reading *reading)
     if (options->workers > WEIR_MAX_WORKERS)
         options->workers = WEIR_MAX_WORKERS;
     r = check_children(reading);
-    return r < 0 ? r : complete_max_connections(reading);
+    return r < 0 ? r : places_reckon(options, reading->why, reading->why_size);
 }
 
 int options_read(const struct weir_options *in, struct weir_options *ret, char *why,

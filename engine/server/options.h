@@ -11,9 +11,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What each worker has open: its epoll set and its eventfd. */
-#define OPTIONS_WORKER_DESCRIPTORS 2
-
 /*
  * Copies the caller's options, of whatever version, and puts the defaults' values in place of
  * zeros. The pointers in it are still the caller's.

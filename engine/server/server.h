@@ -4,6 +4,7 @@
  *   server.c    put together from its options, and freed
  *   endpoints.c what its listeners have agreed with their clients
  *   opening.c   its sockets: bind, activate
+ *   places.c    how many places the limit of descriptors leaves it
  *   serving.c   its states: serve, start, stop, shutdown, handle_request
  *   submit.c    connections that somebody else has accepted
  *   closing.c   cancel, close, destroy
