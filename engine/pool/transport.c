@@ -69,11 +69,13 @@ static int none_end_output(struct connection *conn)
 
 const struct transport transports[] = {
     [TRANSPORT_PLAIN] = {
+        .sends = true, .resets = true,
         .recv = plain_recv, .send = plain_send, .sendv = plain_sendv, .sendfile = plain_sendfile,
         .cork = plain_cork, .push = plain_push, .end_output = plain_end_output,
         .discard = plain_discard, .has_unsent = plain_has_unsent,
     },
     [TRANSPORT_UNIX] = {
+        .sends = true,
         .recv = unix_recv, .send = plain_send, .sendv = plain_sendv, .sendfile = plain_sendfile,
         .cork = plain_cork, .push = plain_push, .end_output = plain_end_output,
     },

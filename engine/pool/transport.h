@@ -29,11 +29,16 @@
 
 enum transport_kind { TRANSPORT_PLAIN, TRANSPORT_UNIX, TRANSPORT_NONE };
 
-/* Each as the call of sys.h that has its name. */
+/*
+ * What it is, and its calls, each as the one of sys.h that has its name. One that is never called
+ * for what the transport is may be NULL.
+ */
 struct transport {
+    bool sends;             /* what is written is sent; else it is gathered, and send to push are
+                               NULL */
+    bool resets;            /* unread input turns an end into a reset; else the last two are NULL */
     /* *ret_more: there may be more at once, although less came than there is room for. */
     ssize_t (*recv)(struct connection *conn, void *buf, size_t len, bool *ret_more);
-    /* NULL: nothing is ever sent. */
     ssize_t (*send)(struct connection *conn, const void *buf, size_t len, int flags);
     ssize_t (*sendv)(struct connection *conn, const struct iovec *iov, size_t iov_len, int flags);
     /* An error that is not the connection's: the file is read, and sent piece by piece. */
@@ -42,7 +47,6 @@ struct transport {
     void (*push)(struct connection *conn);
     /* Tells the peer that no more will come. 0 or -errno. */
     int (*end_output)(struct connection *conn);
-    /* NULL: unread input does not cost the peer anything that it was sent. */
     ssize_t (*discard)(struct connection *conn, size_t len);
     bool (*has_unsent)(struct connection *conn);
 };

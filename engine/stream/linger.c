@@ -49,7 +49,7 @@ static bool may_lose(const struct weir_request *req)
 {
     const struct connection *conn = req->conn;
 
-    if (req->rfile.eof || req->rfile.error || req->wfile.error || !transport_of(conn)->discard)
+    if (req->rfile.eof || req->rfile.error || req->wfile.error || !transport_of(conn)->resets)
         return false;
     return req->wfile.sent > FIRST_WINDOW || connection_may_have_input(conn);
 }

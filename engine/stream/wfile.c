@@ -258,7 +258,7 @@ int wfile_flush_by_table(struct weir_request *req, int flags)
     struct wfile *wfile = &req->wfile;
 
     /* A reply is sent when its handler is done. */
-    if (!transport->send)
+    if (!transport->sends)
         return 0;
     return wfile_sent(req, transport->send(req->conn, wfile->data, wfile->len, flags), flags);
 }
