@@ -413,7 +413,7 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
             .prepare = forks_prepare, .process = forks_process, .reap = forks_reap,
             .add_stats = forks_add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
             .renew = mixin_has_nobody, .kill = forks_kill, .free_locks = forks_free_locks,
-            .destroy = forks_destroy, .accepts_here = true,
+            .destroy = forks_destroy, .accepts_here = true, .ends_with_handler = true,
             .batch = 1,     /* a child that ended meanwhile is reaped first */
             .shortage = "no child can be had: raise RLIMIT_NPROC (ulimit -u), the cgroup's "
                         "pids.max or its memory, or lower max_children",

@@ -58,6 +58,10 @@ struct mixin {
     bool accepts_here;          /* this process accepts; else its children do, and only they */
     bool has_workers;           /* the pool's: they receive datagrams, accept from listeners that
                                    are lent to them, and keep idle connections that make room */
+    bool hands_on;              /* process has others serve: the calling thread neither waits for
+                                   them nor forks, and any handler may call it */
+    bool serves_at_once;        /* process serves a connection to its end before it returns */
+    bool ends_with_handler;     /* a handler runs in a child that serves nobody else */
     const char *shortage;       /* what is said when process returns -EAGAIN */
     int ended_fd;               /* readable: reap has something to do; -1 */
     uint64_t due_at_ms;         /* reap has something to do then; 0: nothing */

@@ -49,8 +49,8 @@ int pooled_create(const struct mixin_config *config, struct mixin **ret)
             .add_stats = pooled_add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
             .renew = mixin_has_nobody, .kill = mixin_has_nobody, .free_locks = mixin_has_nobody,
             .destroy = pooled_destroy,
-            .accepts_here = true, .has_workers = true, .ended_fd = -1, .batch = POOLED_BATCH,
-            .shortage = "",
+            .accepts_here = true, .has_workers = true, .hands_on = true, .ended_fd = -1,
+            .batch = POOLED_BATCH, .shortage = "",
         },
         .crew = config->crew,
     };

@@ -159,7 +159,7 @@ int threads_create(const struct mixin_config *config, struct mixin **ret)
             .add_stats = threads_add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
             .renew = mixin_has_nobody, .kill = mixin_has_nobody, .free_locks = threads_free_locks,
             .destroy = threads_destroy,
-            .accepts_here = true, .ended_fd = -1, .batch = THREADS_BATCH,
+            .accepts_here = true, .hands_on = true, .ended_fd = -1, .batch = THREADS_BATCH,
             .shortage = "no thread can be had: raise RLIMIT_NPROC (ulimit -u), the "
                         "cgroup's pids.max or its memory, or the limits of memory (ulimit -v, -d), "
                         "or lower max_connections",

@@ -174,9 +174,7 @@ static void let_copy_go(struct weir_server *server)
  */
 static bool lets_in_who_waits(const struct weir_server *server)
 {
-    enum weir_concurrency how = server->options.concurrency;
-
-    return server_state(server) == STOPPED && (how == WEIR_POOL || how == WEIR_THREAD) &&
+    return server_state(server) == STOPPED && server->mixin->hands_on &&
            !server->options.daemon_threads;
 }
 

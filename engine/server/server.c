@@ -91,10 +91,30 @@ static int parse_owner(struct weir_server *server)
     return r == 0 ? 0 : SERVER_REFUSE(r, "unix_owner: %s", why);
 }
 
+/* What has to be known of a concurrency before its mixin is there; the rest is the mixin's. */
+static const struct kind {
+    int (*create)(const struct mixin_config *config, struct mixin **ret);
+    bool pooled;            /* this process has the workers of a pool */
+    bool forks;             /* no other thread looks at what this process's table has */
+    bool child_each;        /* a child has each place, and shares the crowds with its parent */
+    bool needs_pidfds;
+} kinds[] = {
+    [WEIR_POOL] = { .create = pooled_create, .pooled = true },
+    [WEIR_SERIAL] = { .create = serial_create },
+    [WEIR_THREAD] = { .create = threads_create },
+    [WEIR_FORK] = { .create = forks_create, .forks = true, .child_each = true },
+    [WEIR_PREFORK] = { .create = prefork_create, .forks = true, .needs_pidfds = true },
+};
+
+static const struct kind *kind_of(const struct weir_options *options)
+{
+    return &kinds[options->concurrency];
+}
+
 /* Over max_children too, accepting pauses until one has ended. */
 static uint32_t most_at_once(const struct weir_options *options)
 {
-    bool by_children = options->concurrency == WEIR_FORK &&
+    bool by_children = kind_of(options)->child_each &&
                        options->max_children < options->max_connections;
 
     return by_children ? options->max_children : options->max_connections;
@@ -157,19 +177,18 @@ static struct packet_format packet_format(const struct weir_server *server)
 int server_create_pool(struct weir_server *server)
 {
     const struct weir_options *options = &server->options;
+    const struct kind *kind = kind_of(options);
     int r = pool_create(&(const struct pool_config){
         .crew = {
-            .workers = options->concurrency == WEIR_POOL ? options->workers : 1,
+            .workers = kind->pooled ? options->workers : 1,
             .stack_size = options->stack_size,
             .rbufsize = options->rbufsize,
             .wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize,
             .packet_format = packet_format(server),
             .sockets = server->listens_len * SERVER_ADDRESSES_MAX,
-            .shared_set = options->concurrency == WEIR_POOL &&
-                          options->dispatch == WEIR_DISPATCH_ACCEPTOR,
-            .threadless = options->concurrency != WEIR_POOL,
-            .private = options->concurrency == WEIR_FORK ||
-                       options->concurrency == WEIR_PREFORK,
+            .shared_set = kind->pooled && options->dispatch == WEIR_DISPATCH_ACCEPTOR,
+            .threadless = !kind->pooled,
+            .private = kind->forks,
             .serve = request_serve,
             .service = &server->service,
         },
@@ -189,7 +208,7 @@ int server_create_crowd(const struct weir_server *server, uint32_t limit, size_t
                         struct crowd **ret)
 {
     /* Who is in a crowd has a place of a quota before. */
-    if (server->options.concurrency == WEIR_FORK)
+    if (kind_of(&server->options)->child_each)
         return crowd_create_shared(limit, (size_t)server->options.max_children +
                                    options_set_aside(&server->options), ret);
     return crowd_create(limit, expected, ret);
@@ -229,25 +248,8 @@ int server_create_mixin(struct weir_server *server)
         .leave_to_parent = server_leave_to_parent,
         .child_calls = &server_child_calls,
     };
-    int r = 0;
+    int r = kind_of(&server->options)->create(&config, &server->mixin);
 
-    switch (server->options.concurrency) {
-    case WEIR_POOL:
-        r = pooled_create(&config, &server->mixin);
-        break;
-    case WEIR_SERIAL:
-        r = serial_create(&config, &server->mixin);
-        break;
-    case WEIR_THREAD:
-        r = threads_create(&config, &server->mixin);
-        break;
-    case WEIR_FORK:
-        r = forks_create(&config, &server->mixin);
-        break;
-    case WEIR_PREFORK:
-        r = prefork_create(&config, &server->mixin);
-        break;
-    }
     server->acceptor_config.mixin = server->mixin;
     return r;
 }
@@ -296,7 +298,7 @@ static int could_not_build(const struct weir_server *server, int r)
 {
     bool refused = r == -ENOSYS || r == -EPERM || r == -EACCES;
 
-    if (refused && server->options.concurrency == WEIR_PREFORK)
+    if (refused && kind_of(&server->options)->needs_pidfds)
         return SERVER_REFUSE(r, "WEIR_PREFORK needs pidfd_open(2), which Linux has since 5.3 and "
                              "containers may forbid: %s", why_error(r));
     return SERVER_REFUSE(r, "the server: %s", why_error(r));

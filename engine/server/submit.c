@@ -101,9 +101,7 @@ static int submit_accepted(struct weir_server *server, const struct accepted *ac
 /* Only one thread serves there, or a process that has left all the others to its parent. */
 static bool submits_from_own_handler(const struct weir_server *server)
 {
-    enum weir_concurrency how = server->options.concurrency;
-
-    return (how == WEIR_SERIAL || how == WEIR_FORK) && server_called_from_handler(server);
+    return !server->mixin->hands_on && server_called_from_handler(server);
 }
 
 /*
@@ -114,12 +112,12 @@ static bool would_end_with_handler(const struct weir_server *server)
 {
     const struct worker *worker = worker_self();
 
-    if (server->options.concurrency == WEIR_SERIAL)
+    if (server->mixin->serves_at_once)
         return false;
     for (; worker; worker = worker->outer) {
         const struct service *service = worker->crew->service;
 
-        if (service->server->options.concurrency == WEIR_FORK)
+        if (service->server->mixin->ends_with_handler)
             return true;
     }
     return false;
