@@ -11,6 +11,13 @@
 #define SWEEP_MIN_MS 10
 #define SWEEP_MAX_MS 1000
 
+/*
+ * After a sweep that took long the next one waits for SWEEP_PAUSE times as long: one listener's
+ * short timeout has the connections of all of them walked.
+ */
+#define SWEEP_PAUSE 20
+#define NS_PER_MS UINT64_C(1000000)
+
 void housekeeping_init(struct housekeeping *housekeeping, const struct housekeeping_config *config,
                        struct mixin *mixin, struct pool *pool)
 {
@@ -32,18 +39,27 @@ static bool idle_for_too_long(struct connection *conn, void *arg)
     return timeout_ms > 0 && since_ms + timeout_ms + CLOCK_COARSE_LAG_MS < *now_ms;
 }
 
+/* Returns how long to pause behind it. */
+static uint64_t walk_and_queue(struct crew *crew, uint64_t now_ms)
+{
+    uint64_t began_ns = clock_ns();
+
+    crew_queue_idle(crew, idle_for_too_long, &now_ms);
+    return clock_since(began_ns, clock_ns()) * SWEEP_PAUSE / NS_PER_MS;
+}
+
 static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
 {
-    struct crew *crew = &housekeeping->pool->crew;
     uint64_t interval_ms = housekeeping->config->shortest_idle_ms / SWEEPS_A_TIMEOUT;
+    uint64_t pause_ms = 0;
 
     if (interval_ms < SWEEP_MIN_MS)
         interval_ms = SWEEP_MIN_MS;
     if (interval_ms > SWEEP_MAX_MS)
         interval_ms = SWEEP_MAX_MS;
-    housekeeping->sweep_at_ms = now_ms + interval_ms;
     if (pool_open_count(housekeeping->pool) > 0)
-        crew_queue_idle(crew, idle_for_too_long, &now_ms);
+        pause_ms = walk_and_queue(&housekeeping->pool->crew, now_ms);
+    housekeeping->sweep_at_ms = now_ms + (interval_ms > pause_ms ? interval_ms : pause_ms);
 }
 
 /* ------------------------------------------------------------------ the tick ---------- */
