@@ -1160,7 +1160,8 @@ static void a_bound_unix_datagram_descriptor_is_adopted(void **state)
 
 static void a_descriptor_that_nobody_can_send_to_is_refused(void **state)
 {
-    static const char unbound[] = "descriptor %d is not bound: whoever opens it must call bind(2)";
+    static const char unbound[] = "descriptor %d is not bound: the program that opens it must "
+                                  "call bind(2)";
     int netlink = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int pair[2];
 
@@ -1181,7 +1182,7 @@ static void a_descriptor_that_cannot_be_accepted_from_is_refused(void **state)
 
     (void)state;
     assert_descriptor_refused(sys_socket(AF_INET, SOCK_STREAM), "descriptor %d does not listen: "
-                              "whoever opens it must call listen(2)");
+                              "the program that opens it must call listen(2)");
     assert_descriptor_refused(open("/dev/null", O_RDONLY | O_CLOEXEC),
                               "descriptor %d is not a socket");
     assert_descriptor_refused(seqpacket, "descriptor %d is neither a stream nor a "

@@ -98,9 +98,9 @@ void acceptor_forget_held(struct acceptor *acceptor);
 void acceptor_leave_to_parent(struct acceptor *acceptor);
 
 /*
- * Outside of a run: accepts one client of the i-th listener and gives it to whoever serves, or
- * refuses it: 1; or -errno (-EAGAIN: none waits; -EUSERS: no place is free for it). The caller is
- * in a reclaim thread.
+ * Outside of a run: accepts one client of the i-th listener and gives it to the mixin, or refuses
+ * it: 1; or -errno (-EAGAIN: none waits; -EUSERS: no place is free for it). The caller is in a
+ * reclaim thread.
  */
 int acceptor_admit_one(struct acceptor *acceptor, size_t i);
 

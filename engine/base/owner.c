@@ -41,7 +41,7 @@ static int look_up_group(const char *name, char *entry, uint32_t *ret_id, bool *
     return -error;
 }
 
-/* A name that is a number stands for it. But 2^32 - 1 means "unchanged" to chown(2). */
+/* A name that is a number means that id. But 2^32 - 1 means "unchanged" to chown(2). */
 static bool is_id_number(const char *text, uint32_t *ret)
 {
     uint64_t n = 0;

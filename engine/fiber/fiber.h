@@ -15,7 +15,7 @@
  *         ^                   |     ^                   |
  *         +--entry returns----+     +---fiber_resume----+
  *
- * The scheduler is whoever calls fiber_run or fiber_resume: it waits in that call, on its own
+ * The scheduler is the caller of fiber_run or fiber_resume: it waits in that call, on its own
  * stack, until the fiber parks or ends.
  *
  * Threads: a cache and its spare fibers belong to one thread. From fiber_run until it ends, a

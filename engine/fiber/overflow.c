@@ -123,7 +123,7 @@ static int install_locked(void)
     if (sigaction(SIGSEGV, NULL, &previous) < 0)
         return -errno;
     ours.sa_sigaction = on_fault;
-    ours.sa_mask = previous.sa_mask;    /* as whoever we pass on to expects */
+    ours.sa_mask = previous.sa_mask;    /* as the handler we pass a fault on to expects */
     if (sigaction(SIGSEGV, &ours, NULL) < 0)
         return -errno;
     in_chain = true;

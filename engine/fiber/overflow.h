@@ -6,7 +6,7 @@
  *
  *     weir: stack overflow in handler 'upper': 65536 bytes are not enough; raise stack_size
  *
- * to standard error and aborts. Every other fault goes to whoever handled SIGSEGV before.
+ * to standard error and aborts. Every other fault goes to the handler that SIGSEGV had before.
  *
  * Threads: install and uninstall from any; the thread calls on the thread that they are for.
  * Blocks:  install and uninstall on a lock between themselves.

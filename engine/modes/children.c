@@ -14,20 +14,20 @@
 
 int children_open(struct children *children)
 {
-    *children = (struct children){ .ended_fd = sys_epoll_create(), .place_fd = -1 };
+    *children = (struct children){ .ended_fd = sys_epoll_create(), .reserved_fd = -1 };
     return children->ended_fd < 0 ? children->ended_fd : 0;
 }
 
 void children_close(struct children *children)
 {
-    sys_close(children->place_fd);
+    sys_close(children->reserved_fd);
     sys_close(children->ended_fd);
     *children = (struct children){ -1, -1 };
 }
 
 void children_leave_in_child(const struct children *children)
 {
-    sys_close(children->place_fd);
+    sys_close(children->reserved_fd);
     sys_close(children->ended_fd);
 }
 
@@ -36,17 +36,17 @@ int children_add_event(struct children *children, int fd, uint64_t token)
     return sys_epoll_ctl(children->ended_fd, EPOLL_CTL_ADD, fd, EPOLLIN, token);
 }
 
-int children_keep_place(struct children *children)
+int children_reserve_fd(struct children *children)
 {
-    if (children->place_fd < 0)
-        children->place_fd = sys_eventfd();
-    return children->place_fd < 0 ? children->place_fd : 0;
+    if (children->reserved_fd < 0)
+        children->reserved_fd = sys_eventfd();
+    return children->reserved_fd < 0 ? children->reserved_fd : 0;
 }
 
 static int open_pidfd(struct children *children, pid_t pid)
 {
-    sys_close(children->place_fd);
-    children->place_fd = -1;
+    sys_close(children->reserved_fd);
+    children->reserved_fd = -1;
     return sys_pidfd_open(pid);
 }
 

@@ -2,15 +2,15 @@
  * children.h - child processes as their parent sees them: the end of each is an event.
  *
  * Every child has a pidfd, and all pidfds are in one epoll set, which is readable once a child has
- * ended. So nobody else's child is reaped, and nobody else's process is killed. The place of the
- * pidfd among the descriptors is kept before the fork, by a descriptor that stands for it: the
- * parent forks no child whose end it could not see.
+ * ended. So nobody else's child is reaped, and nobody else's process is killed. Before the fork
+ * the parent opens a descriptor, whose number the pidfd then gets: so it forks no child whose end
+ * it could not see.
  *
  * All of these calls are the parent's, but for the one whose name ends in _in_child.
  *
  * Threads: one at a time: the mixin holds its lock around them, over the fork too.
  *          children_open, children_close and children_each_event before, after or beside that.
- * Owns:    the epoll set, the kept place, and the pidfds.
+ * Owns:    the epoll set, the reserved descriptor, and the pidfds.
  * Blocks:  children_abandon, for a second at most.
  */
 #ifndef WEIR_CHILDREN_H
@@ -24,7 +24,7 @@
 
 struct children {
     int ended_fd;               /* the epoll set: readable once a child has ended */
-    int place_fd;               /* its number is the next pidfd's; -1: no place is kept */
+    int reserved_fd;            /* its number is the next pidfd's; -1: none is reserved */
 };
 
 struct child {
@@ -39,8 +39,8 @@ void children_close(struct children *children);
 /* Another descriptor whose readiness is an event of the set. 0 or -errno. */
 int children_add_event(struct children *children, int fd, uint64_t token);
 
-/* Before a fork: 0, or -errno: no descriptor can be had. A place that is kept already stays. */
-int children_keep_place(struct children *children);
+/* Before a fork: 0, or -errno: no descriptor can be had. One that is reserved already stays. */
+int children_reserve_fd(struct children *children);
 
 /* After a fork: its end is an event with this token. 0, or -errno, and it has no pidfd. */
 int children_watch(struct children *children, pid_t pid, uint64_t token, struct child *ret_child);

@@ -1,19 +1,19 @@
 /*
  * forks.c - after ForkingMixIn: a child process for each connection.
  *
- * The parent's table never holds a connection, and nobody parks: so a process that forks has none
- * of the engine's other threads, liburcu's included. A child's worker lies in memory that both
- * share, and with it the child's counts, even of one that has crashed. A child's place in the
- * crowd is kept by its seat, in the parent.
+ * The parent's table never holds a connection, and no fiber parks: so a process that forks has none
+ * of the engine's other threads, liburcu's included. A child's worker is in memory that it shares
+ * with its parent; so the parent can read the counts even of a child that has crashed. The parent
+ * keeps a child's seat in the crowd, and leaves it when the child's connection is closed.
  *
  *   a seat is   entered by                              leaves by
  *   FREE        vacate_locked                           a fork -> WATCHED or UNSEEN
  *   WATCHED     seat_child_locked: it has a pidfd       the event of its end -> FREE
  *   UNSEEN      seat_child_locked: it could have none   the timer finds that it has ended -> FREE
  *
- * The place of the pidfd is kept before a client is accepted: out of descriptors clients wait. Who
- * is UNSEEN all the same (no pidfd_open(2), or a child that was gone before it) works on, and knows
- * nothing of it.
+ * A descriptor is reserved for the pidfd before a client is accepted: without one, clients wait in
+ * the backlog. A child that is UNSEEN all the same (there is no pidfd_open(2), or the child was
+ * gone before it) is not affected by that.
  *
  * What runs in the child has a name that ends in _in_child; all else runs in the parent.
  */
@@ -145,7 +145,7 @@ static int forks_prepare(struct mixin *mixin)
     int r;
 
     pthread_mutex_lock(&forks->lock);
-    r = children_keep_place(&forks->children);
+    r = children_reserve_fd(&forks->children);
     pthread_mutex_unlock(&forks->lock);
     return r;
 }
@@ -173,7 +173,7 @@ static int fork_handler_locked(struct forks *forks, const struct accepted *accep
     pid_t pid;
 
     /* A thread that submits, or a second acceptor, may find none: the child is UNSEEN. */
-    children_keep_place(&forks->children);
+    children_reserve_fd(&forks->children);
     worker_init_alone(worker, forks->config.crew, (unsigned)i);
     pid = process_fork();
     if (pid == 0)

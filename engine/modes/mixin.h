@@ -1,18 +1,17 @@
 /*
- * mixin.h - who serves what this server accepts: after socketserver's mix-ins.
+ * mixin.h - what serves the connections of a server: after socketserver's mix-ins.
  *
  * pooled.c has the pool's workers serve a connection, serial.c serves it at once, threads.c on a
  * thread of its own, forks.c in a child process. With prefork.c this process accepts nothing: its
  * children do. To the acceptor all are the same: process takes a connection, or says why not.
  *
- * Every function is there. One that has nothing to do is mixin_needs_nothing or mixin_has_nobody.
+ * No slot is NULL: one that has nothing to do is mixin_needs_nothing or mixin_has_nobody.
  *
- * Threads: process and add_stats by any, process inside a reclaim thread; reap by the first
- * acceptor,
- *          and by the doorman or by whoever closes the server, which exclude each other.
- * Owns:    the workers, threads and children that serve, but the pool's. destroy, once no
- * connection
- *          is left, waits until they are gone.
+ * Threads: any calls process and add_stats, process only between reclaim_thread_init and _fini.
+ *          The first acceptor calls reap; so do the doorman and the thread that closes the server,
+ *          but never two of them at once.
+ * Owns:    the workers, threads and children that serve, except the pool's. destroy is called when
+ *          no connection is left, and waits until they are gone.
  */
 #ifndef WEIR_MIXIN_H
 #define WEIR_MIXIN_H
@@ -34,8 +33,8 @@ struct mixin {
     /* Before something is accepted: 0, or -errno: process could not see to it. */
     int (*prepare)(struct mixin *mixin);
     /*
-     * 0, or -errno: then the descriptor, or the datagram, is still the caller's. -EAGAIN: nobody
-     * can be had who serves it, but later perhaps. -EOPNOTSUPP: nothing is accepted here.
+     * 0, or -errno: then the descriptor, or the datagram, is still the caller's. -EAGAIN: no thread
+     * or child can be had to serve it, but later perhaps. -EOPNOTSUPP: nothing is accepted here.
      */
     int (*process)(struct mixin *mixin, const struct accepted *accepted);
     /* Looks after children that are done with their connections, or have ended. */

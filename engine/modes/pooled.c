@@ -1,6 +1,5 @@
 /*
- * pooled.c - the pool: a connection goes into the ready queue, and whichever worker is free serves
- * it.
+ * pooled.c - the pool: a connection goes into the ready queue, and a free worker serves it.
  */
 #include "engine/modes/mixin.h"
 

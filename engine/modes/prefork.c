@@ -3,7 +3,7 @@
  * parent's side. prefork_child.c is the child's, wire.c what they tell each other.
  *
  * The parent accepts nothing: it replaces children that have died, and gives orders. Its table
- * holds one for each child, so that whoever closes the server waits for them.
+ * holds one for each child, so that the thread that closes the server waits for them.
  *
  *   a child is   what makes it so                               and is known by
  *   FORKED       fork_locked                                    not in the list yet
@@ -215,7 +215,7 @@ static int fork_server_locked(struct prefork *prefork, struct forked *forked)
 static int add_child_locked(struct prefork *prefork, unsigned number)
 {
     struct forked *forked;
-    int r = children_keep_place(&prefork->children);
+    int r = children_reserve_fd(&prefork->children);
 
     if (r < 0)
         return r;
@@ -424,7 +424,7 @@ static int prefork_process(struct mixin *mixin, const struct accepted *accepted)
     return -EOPNOTSUPP;
 }
 
-/* Only whoever calls reap changes the list of children: so it is read here without the lock. */
+/* Only the thread that calls reap changes the list: so it reads it here without the lock. */
 static bool anyone_accepts(const struct prefork *prefork)
 {
     for (const struct forked *forked = prefork->list; forked; forked = forked->next)

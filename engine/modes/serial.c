@@ -1,5 +1,5 @@
 /*
- * serial.c - no mix-in at all: the accepting thread, or whoever submits a connection, serves it to
+ * serial.c - no mix-in at all: the thread that accepts or submits a connection serves it to
  * its end.
  */
 #include "engine/modes/mixin.h"

@@ -2,8 +2,8 @@
  * turn.h - a lock that is held while a handler runs, and that refuses a wait without an end.
  *
  * Two servers that serve one connection after another may submit to each other from their handlers:
- * each thread would wait for the other's turn. So whoever is about to wait follows, from holder to
- * holder, what each of them waits for, and hears of it when the way leads back to itself.
+ * each thread would wait for the other's turn. So a thread that is about to wait follows, from
+ * holder to holder, what each of them waits for, and hears of it when the way leads back to itself.
  *
  * After a fork(2) the child may take a turn that nobody has in the parent. One that is held there
  * is held in the child for ever: its server is a copy, which nobody serves in the child.

@@ -233,8 +233,8 @@ static int slurp(FILE *file, char **ret)
 }
 
 /*
- * Rules are read by who answers signals, too: it is not to wait for the other end of a FIFO, as
- * opening would, or reading.
+ * The thread that answers signals reads rules, too: it must not wait for the other end of a FIFO,
+ * as opening would, or reading.
  */
 static int open_file(const char *path, FILE **ret)
 {

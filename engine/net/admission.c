@@ -44,7 +44,7 @@ int admission_take_seat(const struct endpoint *endpoint, const struct access_pee
     bool is_counted = cidr_of_address(peer->address, peer->address_len, &host);
 
     /*
-     * A greeting may give an address to a client without one, but can't take a place for a child.
+     * A greeting may give an address to a client without one, but can't take a seat for a child.
      */
     if (!is_counted && !*seat && !endpoint->greet)
         return 0;

@@ -1,6 +1,6 @@
 /*
- * admission.h - who comes in: the access rules first, then verify_request, then a place among the
- * connections of its address; and what is told of whom no request speaks for.
+ * admission.h - who comes in: the access rules first, then verify_request, then a seat among the
+ * connections of its address; and the call of handle_error for a client that has no request.
  *
  * Threads: any between reclaim_thread_init and _fini.
  * Owns:    nothing.

@@ -17,12 +17,12 @@ struct crowd_guest {
     struct cidr host;
     size_t bucket;
     uint32_t count;                     /* shared: 1, or 0 for one without an address */
-    bool is_taken;                      /* shared: somebody has this place, counted or not */
+    bool is_taken;                      /* shared: somebody has this seat, counted or not */
 };
 
-/* What processes share: a place for each guest, whichever process has entered it. */
-struct crowd_places {
-    pthread_mutex_t lock;               /* of all places; robust, for who has it may be killed */
+/* What processes share: a seat for each guest, whichever process has entered it. */
+struct crowd_seats {
+    pthread_mutex_t lock;               /* of all seats; robust: its owner may be killed */
     struct crowd_guest guests[];
 };
 
@@ -31,9 +31,9 @@ struct crowd_lock {
 };
 
 struct crowd {
-    struct crowd_places *places;        /* shared; NULL: it is not, and what follows is used */
-    size_t places_len;
-    bool is_parents;                    /* shared: this is a child, its parent has the places */
+    struct crowd_seats *seats;          /* shared; NULL: it is not, and what follows is used */
+    size_t seats_len;
+    bool is_parents;                    /* shared: this is a child, its parent has the seats */
     struct crowd_lock locks[LOCKS];     /* bucket i is under the i-th, modulo */
     struct crowd_guest **buckets;
     size_t buckets_len;                 /* a power of two */
@@ -56,7 +56,7 @@ int crowd_create(uint32_t limit, size_t expected, struct crowd **ret)
 
     if (!crowd)
         return -ENOMEM;
-    crowd->places = NULL;
+    crowd->seats = NULL;
     crowd->limit = limit;
     crowd->buckets_len = buckets_for(expected);
     crowd->buckets = calloc(crowd->buckets_len, sizeof(struct crowd_guest *));
@@ -73,9 +73,9 @@ int crowd_create(uint32_t limit, size_t expected, struct crowd **ret)
 
 /* ------------------------------------------------------------------ shared ------------ */
 
-static size_t places_size(size_t len)
+static size_t seats_size(size_t len)
 {
-    return sizeof(struct crowd_places) + len * sizeof(struct crowd_guest);
+    return sizeof(struct crowd_seats) + len * sizeof(struct crowd_guest);
 }
 
 static void init_lock(pthread_mutex_t *lock)
@@ -89,20 +89,20 @@ static void init_lock(pthread_mutex_t *lock)
     pthread_mutexattr_destroy(&attributes);
 }
 
-int crowd_create_shared(uint32_t limit, size_t places, struct crowd **ret)
+int crowd_create_shared(uint32_t limit, size_t seats, struct crowd **ret)
 {
     struct crowd *crowd = aligned_alloc(WEIR_CACHE_LINE, sizeof(*crowd));
 
     if (!crowd)
         return -ENOMEM;
-    crowd->places = mmap(NULL, places_size(places), PROT_READ | PROT_WRITE,
+    crowd->seats = mmap(NULL, seats_size(seats), PROT_READ | PROT_WRITE,
                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (crowd->places == MAP_FAILED) {
+    if (crowd->seats == MAP_FAILED) {
         free(crowd);
         return -ENOMEM;
     }
-    init_lock(&crowd->places->lock);
-    crowd->places_len = places;
+    init_lock(&crowd->seats->lock);
+    crowd->seats_len = seats;
     crowd->limit = limit;
     crowd->is_parents = false;
     *ret = crowd;
@@ -114,11 +114,11 @@ void crowd_leave_to_parent(struct crowd *crowd)
     crowd->is_parents = true;
 }
 
-/* A place is whole whenever its owner dies: each is changed by a store or two that nobody reads. */
-static void lock_places(struct crowd_places *places)
+/* A seat is whole whenever its owner dies: each is changed by a store or two that nobody reads. */
+static void lock_seats(struct crowd_seats *seats)
 {
-    if (pthread_mutex_lock(&places->lock) == EOWNERDEAD)
-        pthread_mutex_consistent(&places->lock);
+    if (pthread_mutex_lock(&seats->lock) == EOWNERDEAD)
+        pthread_mutex_consistent(&seats->lock);
 }
 
 static bool has_host(const struct crowd_guest *guest, const struct cidr *host)
@@ -132,8 +132,8 @@ static uint32_t others_at_locked(const struct crowd *crowd, const struct cidr *h
 {
     uint32_t others = 0;
 
-    for (size_t i = 0; i < crowd->places_len; i++) {
-        const struct crowd_guest *guest = &crowd->places->guests[i];
+    for (size_t i = 0; i < crowd->seats_len; i++) {
+        const struct crowd_guest *guest = &crowd->seats->guests[i];
 
         if (guest != self && guest->is_taken && guest->count > 0 && has_host(guest, host))
             others++;
@@ -141,29 +141,29 @@ static uint32_t others_at_locked(const struct crowd *crowd, const struct cidr *h
     return others;
 }
 
-static struct crowd_guest *free_place_locked(const struct crowd *crowd)
+static struct crowd_guest *free_seat_locked(const struct crowd *crowd)
 {
-    for (size_t i = 0; i < crowd->places_len; i++)
-        if (!crowd->places->guests[i].is_taken)
-            return &crowd->places->guests[i];
+    for (size_t i = 0; i < crowd->seats_len; i++)
+        if (!crowd->seats->guests[i].is_taken)
+            return &crowd->seats->guests[i];
     return NULL;
 }
 
 static int move_locked(struct crowd *crowd, const struct cidr *host, struct crowd_guest **guest)
 {
-    struct crowd_guest *place = *guest ? *guest : free_place_locked(crowd);
+    struct crowd_guest *seat = *guest ? *guest : free_seat_locked(crowd);
 
-    if (!place)
+    if (!seat)
         return -ENOMEM;
-    if (host && others_at_locked(crowd, host, place) >= crowd->limit)
+    if (host && others_at_locked(crowd, host, seat) >= crowd->limit)
         return -EUSERS;
     /* Not counted while it is half changed: its owner may be killed. */
-    place->count = 0;
+    seat->count = 0;
     if (host)
-        place->host = *host;
-    place->count = host != NULL;
-    place->is_taken = true;
-    *guest = place;
+        seat->host = *host;
+    seat->count = host != NULL;
+    seat->is_taken = true;
+    *guest = seat;
     return 0;
 }
 
@@ -171,18 +171,18 @@ static int move_shared(struct crowd *crowd, const struct cidr *host, struct crow
 {
     int r;
 
-    lock_places(crowd->places);
+    lock_seats(crowd->seats);
     r = move_locked(crowd, host, guest);
-    pthread_mutex_unlock(&crowd->places->lock);
+    pthread_mutex_unlock(&crowd->seats->lock);
     return r;
 }
 
 static void leave_shared(struct crowd *crowd, struct crowd_guest *guest)
 {
-    lock_places(crowd->places);
+    lock_seats(crowd->seats);
     guest->count = 0;
     guest->is_taken = crowd->is_parents;
-    pthread_mutex_unlock(&crowd->places->lock);
+    pthread_mutex_unlock(&crowd->seats->lock);
 }
 
 /* ------------------------------------------------------------------ of one process ---- */
@@ -280,8 +280,8 @@ void crowd_destroy(struct crowd *crowd)
 {
     if (!crowd)
         return;
-    if (crowd->places)
-        munmap(crowd->places, places_size(crowd->places_len));
+    if (crowd->seats)
+        munmap(crowd->seats, seats_size(crowd->seats_len));
     else
         destroy_buckets(crowd);
     free(crowd);
@@ -289,9 +289,9 @@ void crowd_destroy(struct crowd *crowd)
 
 int crowd_move(struct crowd *crowd, const struct cidr *host, struct crowd_guest **guest)
 {
-    if (crowd->places)
+    if (crowd->seats)
         return move_shared(crowd, host, guest);
-    /* First, or a limit of one would keep out who only changes its place. */
+    /* First, or a limit of one would keep out a guest that changes its seat. */
     if (*guest)
         leave_crowd(crowd, *guest);
     *guest = NULL;
@@ -310,7 +310,7 @@ int crowd_enter(struct crowd *crowd, const struct cidr *host, struct crowd_guest
 
 void crowd_leave(struct crowd *crowd, struct crowd_guest *guest)
 {
-    if (crowd->places)
+    if (crowd->seats)
         leave_shared(crowd, guest);
     else
         leave_crowd(crowd, guest);

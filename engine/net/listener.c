@@ -38,7 +38,7 @@ static bool has_path(const struct address *address)
     return address->kind == ADDRESS_UNIX && address->un.sun_path[0] != '\0';
 }
 
-/* What depends on the kind of socket, and not on who has made it. */
+/* What depends on the kind of socket, whether weir has made it or the program. */
 static int set_traits(int fd, int family, int type, const struct listener_options *options)
 {
     if (family == AF_UNIX)
@@ -98,8 +98,9 @@ static bool same_file(const struct stat *a, const struct stat *b)
 }
 
 /*
- * Connects to see who is there: 0 or -EAGAIN somebody, -ECONNREFUSED nobody; -EPERM a datagram
- * socket that takes from its own peer only. Nothing is sent: a datagram socket notices nothing.
+ * Connects to see whether somebody listens there: 0 or -EAGAIN somebody, -ECONNREFUSED nobody;
+ * -EPERM a datagram socket that takes from its own peer only. Nothing is sent: a datagram socket
+ * notices nothing.
  */
 static int probe(const struct address *address)
 {
@@ -234,8 +235,8 @@ static int set_mode(const char *path, mode_t mode)
 
 /*
  * Before listen, when nobody can connect yet; who may send datagrams was limited before bind, and
- * is let in here. The mode comes first, since who has given the file away may not change it any
- * more. Neither follows a link that was put there instead.
+ * is let in here. The mode comes first, since a process that has given the file away may not change
+ * it any more. Neither follows a link that was put there instead.
  */
 static int set_access(const struct attempt *attempt)
 {
@@ -377,7 +378,7 @@ static int check_stream(int fd, const struct why_subject *uri)
         return why_refuse(uri, r, "%s", strerrordesc_np(-r));
     if (!listening)
         return why_refuse(uri, -EINVAL, "descriptor %d does not listen: "
-                          "whoever opens it must call listen(2)", fd);
+                          "the program that opens it must call listen(2)", fd);
     return 0;
 }
 
@@ -409,7 +410,7 @@ static int check_datagram(int fd, const struct why_subject *uri)
         return why_refuse(uri, -EINVAL, "descriptor %d is neither a UDP nor a Unix socket", fd);
     if (!is_bound(&name))
         return why_refuse(uri, -EINVAL, "descriptor %d is not bound: "
-                          "whoever opens it must call bind(2)", fd);
+                          "the program that opens it must call bind(2)", fd);
     return 0;
 }
 

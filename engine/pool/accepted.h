@@ -1,9 +1,9 @@
 /*
- * accepted.h - what has come in: a connection or a datagram, on its way to whoever serves it.
+ * accepted.h - what has come in: a connection or a datagram, on its way to the mixin.
  *
  * Threads: one at a time.
  * Owns:    a place of its endpoint's quota, until that passes on or it is turned away. Its
- *          descriptor or datagram belongs to who accepted it, then to who serves it.
+ *          descriptor or datagram belongs to the thread that accepts it, then to the mixin.
  */
 #ifndef WEIR_ACCEPTED_H
 #define WEIR_ACCEPTED_H
@@ -25,7 +25,7 @@ struct accepted {
     socklen_t peer_len;
     const struct endpoint *endpoint;
     const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
-    struct crowd_guest *guest;  /* its place in the endpoint's crowd; NULL: it is not counted */
+    struct crowd_guest *guest;  /* its seat in the endpoint's crowd; NULL: it is not counted */
     struct packet *packet;      /* a datagram: fd is the server's socket; NULL: a connection */
     int stop_fd;                /* readable while an acceptor is told to stop; -1: none is */
 };
@@ -34,7 +34,7 @@ struct accepted {
 int accepted_ask(struct accepted *accepted, const struct admission *admission,
                  struct tally *tally);
 
-/* Once more for its place alone, after -EUSERS: somebody may have left. 0, -EUSERS or -ENOMEM. */
+/* Once more for its seat alone, after -EUSERS: somebody may have left. 0, -EUSERS or -ENOMEM. */
 int accepted_take_seat(struct accepted *accepted);
 
 /*

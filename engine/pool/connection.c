@@ -473,8 +473,8 @@ static bool leave_running(struct connection *conn, enum connection_state to)
             return false;
         }
         /*
-         * release: the fiber and the fields, to whoever sees the state. seq_cst: IDLE, then the
-         * look whether there's a drain; store buffering. relaxed where it fails: another guess.
+         * release: the fiber and the fields, to a thread that sees the state. seq_cst: IDLE, then
+         * the look whether there's a drain; store buffering. relaxed where it fails: another guess.
          * pairs: connection_ready(), leave_waiting(), pool_drain()
          */
         if (WEIR_LIKELY(atomic_compare_exchange_weak_explicit(&conn->state, &word,
@@ -523,7 +523,7 @@ bool connection_claim(struct connection *conn)
 
 void connection_requeue(struct connection *conn)
 {
-    /* release: what its owner did, to whoever takes it; RUNNING is 1 and QUEUED 0, and the marks
+    /* release: what its owner did, to its next owner; RUNNING is 1 and QUEUED 0, and the marks
      * stay. pairs: connection_start() */
     atomic_fetch_sub_explicit(&conn->state, CONNECTION_RUNNING - CONNECTION_QUEUED,
                               memory_order_release);

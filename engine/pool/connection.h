@@ -4,7 +4,7 @@
  * Threads: each call says who may make it. The plain fields belong to the owner that the state
  *          names; they pass on with it.
  * Owns:    the socket, from connection_create to connection_close.
- * Frees:   after a grace period, so that whoever found it in the table may still look at it.
+ * Frees:   after a grace period, so that a thread that found it in the table may still look at it.
  *
  * Its state:
  *
@@ -95,7 +95,7 @@ struct connection {
     _Atomic uint64_t idle_since_ms; /* 0: it has not been idle; CONNECTION_IS_SILENT */
     const struct endpoint *endpoint;    /* that it came in by; OPENED: its opener */
     union {
-        struct crowd_guest *guest;  /* ACCEPTED: its place in the endpoint's crowd; NULL: none */
+        struct crowd_guest *guest;  /* ACCEPTED: its seat in the endpoint's crowd; NULL: none */
         struct receiver *receiver;  /* SOCKET: whose it is */
     };
 

@@ -37,7 +37,7 @@ struct crew {
     _Atomic(struct side_door *) side_doors[CREW_SIDE_DOORS];
     /*
      * Without workers' threads (WEIR_SERIAL and the like) these eventfds say what the flags below
-     * say, to whoever blocks, and across fork(2). Never read. -1: there are workers.
+     * say, to threads that block, and across fork(2). Never read. -1: there are workers.
      */
     int drain_fd;
     int cancel_fd;

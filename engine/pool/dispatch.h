@@ -1,8 +1,9 @@
 /*
- * dispatch.h - brings events to those whom they concern.
+ * dispatch.h - passes events on to the workers that handle them.
  *
  * A parked task's worker is told, by way of its inbox if that is another thread's; a kept
- * connection goes to the dispatching worker's batch, or through the ready queue to whoever is free.
+ * connection goes to the dispatching worker's batch, or through the ready queue to a worker that is
+ * free.
  *
  * Threads: any that reclaim_thread_init has registered.
  */

@@ -112,7 +112,7 @@ void outbox_put(struct worker *worker, struct packet *packet)
 {
     struct outbox *outbox = &worker->outbox;
 
-    /* release: the packet, to whoever exchanges it out. pairs: take_all() */
+    /* release: the packet, to the thread that exchanges it out. pairs: take_all() */
     atomic_store_explicit(&outbox->slots[outbox->len++], packet, memory_order_release);
     if (outbox->len == PACKET_BATCH)
         outbox_flush(worker);

@@ -2,10 +2,10 @@
  * packet.h - a datagram on its way through the server, and the reply to it.
  *
  * A packet carries a connection of its own, which passes through ready queue, batch and worker as
- * an accepted one does. But its descriptor is the server's socket, and it stands in no table: no
+ * an accepted one does. But its descriptor is the server's socket, and it is in no table: no
  * event is ever about it. A tray holds empty packets, into which a batch of datagrams is received.
  *
- * Threads: a packet belongs to whoever owns its connection; a tray to one thread.
+ * Threads: a packet belongs to the owner of its connection; a tray to one thread.
  * Owns:    a packet its reply; a tray its packets, until they are taken out.
  * Blocks:  never.
  */

@@ -1,7 +1,7 @@
 /*
  * receiver.h - a datagram socket in the pool: handed on like a ready connection, received from.
  *
- * The socket stands in the table as a connection that is IDLE until datagrams arrive. The worker
+ * The socket is in the table as a connection that is IDLE until datagrams arrive. The worker
  * that takes it receives a batch, lets go of it at once (through the ready queue, if there may be
  * more: then another worker receives while this one serves), and serves the batch.
  *

@@ -122,7 +122,7 @@ struct packet_tray *worker_tray(struct worker *worker)
 
 void worker_put_into_batch(struct worker *worker, unsigned i, struct connection *conn)
 {
-    /* release: conn, to whoever exchanges it out. pairs: worker_take_from_batch() */
+    /* release: conn, to the thread that exchanges it out. pairs: worker_take_from_batch() */
     atomic_store_explicit(&worker->batch[i], conn, memory_order_release);
 }
 
@@ -523,8 +523,9 @@ static void turn(struct worker *worker, uint64_t now_ns)
     expire_timers(worker, now_ns / 1000000);
     if (WEIR_UNLIKELY(crew_cancelled(worker->crew)) && !worker->cancel_done)
         cancel_parked(worker);
-    /* Who was called looks into the queue before going into any handler. Else it comes last: the
-     * requests of those that we accept now arrive while we serve others. */
+    /* A worker that was called looks into the queue before it goes into any handler. Otherwise the
+     * queue comes last: the requests of the clients that it accepts now arrive while it serves
+     * others. */
     if (worker->called)
         run_queue(worker);
     if (worker->at_side_doors != 0)

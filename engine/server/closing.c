@@ -169,8 +169,8 @@ static void let_copy_go(struct weir_server *server)
 }
 
 /*
- * Where it costs nobody's time to give a client to who serves it, and it isn't cancelled at once.
- * A program that accepts one by one has not asked for the others.
+ * Only where passing a client on doesn't take the closing thread's time, and the client isn't
+ * cancelled at once. A program that accepts one by one has not asked for the others.
  */
 static bool lets_in_who_waits(const struct weir_server *server)
 {

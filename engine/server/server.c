@@ -406,7 +406,7 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
 {
     int r;
 
-    /* Whoever accepts has rules of its own. */
+    /* A copy accepts nobody; the process that does has rules of its own. */
     if (server_is_copy(server))
         return SERVER_REFUSE(-ESRCH, "the access rules can't be changed: the server is another "
                              "process's, of which this one is a fork");

@@ -40,7 +40,7 @@ static void add_connection(struct connection *conn, void *arg)
     }
 }
 
-/* What is open, and who serves it. */
+/* What is open, and how many threads or children serve it. */
 static void add_open(struct weir_server *server, struct weir_stats *stats)
 {
     struct connection_table *table = &server->pool->crew.table;

@@ -9,7 +9,7 @@
  * remembers files and poll(2) is told numbers: one that was closed and opened again in between
  * could not be told from the one before.
  *
- * What was gathered leaves while we wait, so that a peer who takes nothing holds nobody up: the
+ * What was gathered leaves while we wait, so that a peer that takes nothing holds nobody up: the
  * sockets that it has no room in are in the set, too. When one has, the wait ends, as much is sent
  * as goes, and if there is nothing else to tell another set is made.
  *

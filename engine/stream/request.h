@@ -6,7 +6,7 @@
  * rfile.c and wfile.c implement the calls that read and write, poll.c weir_poll, request.c all
  * others; serve.c does what happens around them: setup, handle, finish. A datagram's request has
  * the packet for rfile, and its wfile becomes the reply. What these ask of each other's rfile and
- * wfile stands in rfile.h and wfile.h.
+ * wfile is in rfile.h and wfile.h.
  *
  * Threads: the fiber's.
  */
@@ -75,7 +75,9 @@ struct weir_request {
     struct weir_request *opener;/* of one that weir_connect opened */
 };
 
-/* Of whoever makes a call, is the request his? If that is looked for. */
+/*
+ * Reports a call on a request by a thread or fiber that does not serve it, if misuse is looked for.
+ */
 static WEIR_ALWAYS_INLINE void request_check(const struct weir_request *req, const char *call)
 {
     if (WEIR_UNLIKELY(misuse_is_looked_for))

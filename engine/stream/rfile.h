@@ -15,8 +15,9 @@
 #include <stddef.h>
 
 /*
- * The system call of a plain connection's read is made inside of whoever needs it (syscall.h says
- * why); rfile_received sees to what came of it, n. rfile_receive_by_table does both for the others.
+ * The system call of a plain connection's read is made inside the function that needs it (syscall.h
+ * says why); rfile_received sees to what came of it, n. rfile_receive_by_table does both for the
+ * others.
  */
 ssize_t rfile_received(struct weir_request *req, size_t room, ssize_t n);
 ssize_t rfile_receive_by_table(struct weir_request *req, size_t room);

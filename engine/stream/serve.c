@@ -176,7 +176,8 @@ static bool input_is_left(struct weir_request *req)
 
 /*
  * A connection that is to end is served what had arrived when it was seen to, and the request that
- * this breaks off in. Nothing else is received, or who sends without a pause would stay for ever.
+ * this breaks off in. Nothing else is received, or a client that sends without a pause would stay
+ * for ever.
  */
 static bool was_last(struct weir_request *req)
 {

@@ -88,7 +88,7 @@ struct writing {
     uint64_t deadline_ms;       /* of all of it, set when it first waits or gives way */
     bool fixed;                 /* ... by our caller, which waits no longer */
     bool late;                  /* it has passed: what there is no room for now has failed */
-    bool held;                  /* ... while we could not look: who takes more now has it anew */
+    bool held;                  /* ... while we could not look: a peer that takes more renews it */
 };
 
 static void set_deadline(const struct weir_request *req, struct writing *writing)

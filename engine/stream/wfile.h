@@ -16,8 +16,9 @@
 #include <stdint.h>
 
 /*
- * The system call of a plain connection's flush is made inside of whoever needs it (syscall.h says
- * why); wfile_sent sees to what came of it, n. wfile_flush_by_table does both for the others.
+ * The system call of a plain connection's flush is made inside the function that needs it
+ * (syscall.h says why); wfile_sent sees to what came of it, n. wfile_flush_by_table does both for
+ * the others.
  */
 int wfile_sent(struct weir_request *req, ssize_t n, int flags);
 int wfile_flush_by_table(struct weir_request *req, int flags);

@@ -72,8 +72,8 @@ static bool wake_if_asleep(struct handoff *handoff, unsigned i)
 }
 
 /*
- * Of the first few that sleep, the one with the fewest connections: whoever takes a connection
- * keeps it. -1: nobody sleeps.
+ * Of the first few that sleep, the one with the fewest connections: a worker that takes a
+ * connection keeps it. -1: nobody sleeps.
  */
 static int choose_sleeper(const struct handoff *handoff)
 {

@@ -29,7 +29,7 @@ struct handoff {
     int wake_fds[HANDOFF_WORKERS_MAX];              /* eventfds, edge-triggered: never read */
     unsigned workers;
     int watch_fd;                                   /* the first acceptor's; see handoff_watch */
-    bool watched;                                   /* does anybody want to know who is busy? */
+    bool watched;                                   /* a ticking acceptor has to know who is busy */
     _Alignas(WEIR_CACHE_LINE) _Atomic uint64_t sleeping[HANDOFF_WORDS];  /* a bit a worker */
     _Alignas(WEIR_CACHE_LINE) _Atomic bool watching;/* the acceptor ticks: no need to call it */
     _Atomic uint64_t wakeups;

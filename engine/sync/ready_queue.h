@@ -7,7 +7,7 @@
  * Order:   first in, first out. What the pusher wrote to the connection before push is visible
  *          to the popper after pop.
  * Blocks:  never, and it is lock-free at both ends: a thread that is stopped half-way through
- *          push or pop holds up nobody, because whoever comes next completes its step.
+ *          push or pop holds up nobody, because the next caller completes its step.
  * Allocates: only in init.
  *
  * Exclusion the caller provides (X):      push  pop  empty  len  init, fini

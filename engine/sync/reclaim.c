@@ -192,8 +192,8 @@ void reclaim_exit(void)
 /* For the thread, which is woken for the first of a batch. */
 static void put_waiting(struct reclaim_head *head)
 {
-    /* seq_cst: the head, to who takes it; then a look whether the thread is still there; store
-     * buffering. pairs: reclaim_deferred() */
+    /* seq_cst: the head, to the thread that takes it; then a look whether the reclaimer is still
+     * there; store buffering. pairs: reclaim_deferred() */
     struct reclaim_head *first = atomic_load_explicit(&deferred, memory_order_relaxed);
     do
         head->next = first;

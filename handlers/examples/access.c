@@ -41,7 +41,7 @@ static void read_again(struct weir_server *server)
         fprintf(stderr, "access: new rules\n");
 }
 
-/* Asked for those whom the rules let in. */
+/* Called for each client that the rules let in. */
 static int verify_request(struct weir_server *server, const struct weir_peer *peer)
 {
     struct weir_stats stats;

@@ -1,5 +1,5 @@
 /*
- * thank_you.c - thanks whoever connects, and hangs up: the first server of many a tutorial.
+ * thank_you.c - thanks each client, and hangs up: the first server of many a tutorial.
  *
  * Run:     thank_you [ADDRESS]
  * Try:     nc 127.0.0.1 12345

@@ -207,7 +207,7 @@ bool http_is_host(const char *text, size_t len)
 
 /*
  * The extensions are walked with the line's CR before them as the end: it is in no class, no space,
- * and stands in no quoted string.
+ * and is in no quoted string.
  */
 static const char *skip_spaces(const char *at)
 {

@@ -39,8 +39,8 @@ extern "C" {
 struct weir_http;
 
 /*
- * Who answers what. The first route of the table that fits is taken. If only routes of other
- * methods have the path, the peer gets 405 and Allow; if none has it, 404.
+ * Which callback answers a request: that of the first route of the table that fits. If only routes
+ * of other methods have the path, the peer gets 405 and Allow; if none has it, 404.
  *
  * The callback returns
  *   0                  it has replied

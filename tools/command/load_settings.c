@@ -186,7 +186,7 @@ static int read_address(void *into, const char *text)
 
 static const struct argument table[] = {
     { "connections", "N", NUMBER(options.connections, 1, 1000000),
-      "clients: connections, or sockets of datagrams; default 64" },
+      "clients: connections, or datagram sockets; default 64" },
     { "duration", "TIME", ARGUMENT_BY(read_duration),
       "how long to ask; default 10s, or no end with --requests" },
     { "requests", "N",
@@ -198,37 +198,37 @@ static const struct argument table[] = {
       "of each counts from the time it is due, though it may have to wait; default a closed "
       "loop: each connection asks as soon as it is answered" },
     { "pipeline", "N", NUMBER(options.in_flight, 1, LOAD_IN_FLIGHT_MAX),
-      "requests, or datagrams, under way on each connection at once; default 1" },
+      "requests or datagrams that each connection has under way at once; default 1" },
     { "payload", "WHAT", ARGUMENT_BY(read_payload),
-      "http (GET, the answer's status and length are checked), line (is to come back unchanged) or "
-      "upper (in capitals); default http, of datagrams line" },
+      "http (GET; the answer's status and length are checked), line (has to come back unchanged) "
+      "or upper (in capitals); default http, for datagrams line" },
     { "size", "SIZE", ARGUMENT_BY(read_size),
-      "of a line or a datagram, 16 at least, default 32; of the bodies that HTTP answers have, "
-      "default whatever the first one has" },
-    { "path", "PATH", ARGUMENT_BY(read_path), "what HTTP asks for; default /" },
+      "length of a line or a datagram, at least 16, default 32; or of the body of each HTTP "
+      "answer, default that of the first" },
+    { "path", "PATH", ARGUMENT_BY(read_path), "what HTTP requests ask for; default /" },
     { "header", "NAME: VALUE", ARGUMENT_BY(read_header),
-      "a header field of HTTP requests, as often as wanted; default Host alone" },
+      "a header field of HTTP requests beside Host; may be given several times" },
     { "close", NULL, ARGUMENT_BY(read_close),
-      "a new connection for each request; default keep them" },
+      "a new connection for each request; by default connections are kept" },
     { "ramp", "TIME", TIME(options.ramp_ms),
-      "open the connections evenly over it; default as fast as it goes" },
+      "open the connections evenly over this time; default as fast as possible" },
     { "warmup", "TIME", TIME(warmup_ms),
-      "ask for so long before anything but errors counts; default 0" },
+      "how long to ask before anything but errors counts; default 0" },
     { "timeout", "TIME", TIME(options.timeout_ms),
-      "without a word on a connection that owes an answer, which then counts as an error, as does "
-      "whatever is still under way so long after the end; default 5s" },
+      "how long a connection that owes an answer may be silent before that counts as an error; so "
+      "does a request that is still under way this long after the end; default 5s" },
     { "stalled", "N", NUMBER(options.stalled, 0, 1000000),
       "further clients that send half a request and stop; default none" },
     { "trickle", "N", NUMBER(options.trickled, 0, 1000000),
       "further clients that send a byte each 100 ms; default none" },
-    { "threads", "N", NUMBER(options.threads, 1, 256), "that generate; default 1" },
+    { "threads", "N", NUMBER(options.threads, 1, 256), "threads that generate load; default 1" },
     { "cpu", "LIST", ARGUMENT_BY(read_cpus),
       "CPUs to bind the threads to in turn, such as 0,2-3; default none" },
     { "source", "ADDRESS,...", ARGUMENT_BY(read_sources),
       "IP addresses to connect from in turn, for more than 28,000 connections; default the "
       "kernel's choice" },
     { "json", "FILE", ARGUMENT_AT(ARGUMENT_TEXT, struct load_settings, json),
-      "write the result there, too; - is standard output, and the table is left out" },
+      "also write the result there, as JSON; - is standard output, without the table" },
     { "help", NULL, ARGUMENT_AT(ARGUMENT_YES, struct load_settings, help), "print this" },
 };
 

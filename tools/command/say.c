@@ -1,6 +1,6 @@
 /*
- * say.c - see say.h. Not stdio: its lock would be held by who waits, and it writes a
- * line in pieces where it has no buffer.
+ * say.c - see say.h. Not stdio: a thread that waits for standard error would hold its lock, and
+ * where it has no buffer it writes a line in pieces.
  */
 #include "tools/command/say.h"
 

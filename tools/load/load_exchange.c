@@ -108,7 +108,7 @@ void exchange_feed(struct lane *lane, struct conn *conn, uint64_t now_ns)
     conn_send(lane, conn, now_ns);
 }
 
-/* The open loop: what is due, to whom has waited longest. */
+/* The open loop: gives what is due to the connection that has waited longest. */
 void exchange_dispatch(struct lane *lane, uint64_t now_ns)
 {
     struct streams *streams = lane->state;

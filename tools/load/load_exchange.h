@@ -14,7 +14,7 @@ void exchange_start(struct lane *lane, struct conn *conn, uint64_t now_ns);
 /* Asks as much as the connection may; in the open loop it gets into the ring of those that may. */
 void exchange_feed(struct lane *lane, struct conn *conn, uint64_t now_ns);
 
-/* The open loop: what is due, by whom has waited longest. */
+/* The open loop: the connection that has waited longest asks what is due. */
 void exchange_dispatch(struct lane *lane, uint64_t now_ns);
 
 /* The clients that trickle send what is due. */
