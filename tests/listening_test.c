@@ -50,7 +50,7 @@ static int set_up_of_type(int type)
     worker_set.fd = epoll_create1(EPOLL_CLOEXEC);
     memset(&crew, 0, sizeof(crew));
     crew.sets = &worker_set;
-    crew.shared.fd = -1;
+    crew.common.fd = -1;
     crew.handoff.workers = 1;
     listening_init(&listening, &listener, &endpoint, set, TOKEN);
     return 0;

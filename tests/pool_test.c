@@ -316,7 +316,7 @@ static void connections_of_a_stuck_worker_are_served_by_another(void **state)
     weir_server_destroy(server);
 }
 
-static void a_shared_set_needs_no_rescue(void **state)
+static void a_common_set_needs_no_rescue(void **state)
 {
     struct weir_server *server = support_start(WEIR_OPTIONS(
         .listen = "tcp://127.0.0.1:0", .handler = &telling, .workers = 2,
@@ -599,7 +599,7 @@ int main(void)
         TEST(handlers_that_park_share_a_worker),
         TEST(what_parks_and_what_has_no_fiber_may_share_a_batch),
         TEST(connections_of_a_stuck_worker_are_served_by_another),
-        TEST(a_shared_set_needs_no_rescue),
+        TEST(a_common_set_needs_no_rescue),
         TEST(each_stall_is_told_once),
         TEST(waiting_is_no_stall),
         TEST(a_connection_without_memory_for_a_stack_is_refused),

@@ -12,7 +12,7 @@
 
 /* Tokens: below 2^32, where no connection's is. Listeners count on from the last. */
 enum {
-    TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_SHARED, TOKEN_ENDED, TOKEN_CALL, TOKEN_LISTENER,
+    TOKEN_STOP, TOKEN_ROOM, TOKEN_WATCH, TOKEN_COMMON, TOKEN_ENDED, TOKEN_CALL, TOKEN_LISTENER,
 };
 
 static _Thread_local const struct acceptor *self_acceptor;
@@ -271,8 +271,8 @@ static void note_acceptor_event(struct acceptor *acceptor, uint64_t token)
     case TOKEN_WATCH:
         housekeeping_begin_ticking(&acceptor->housekeeping);
         break;
-    case TOKEN_SHARED:
-        pool_dispatch_shared_set(acceptor->pool);
+    case TOKEN_COMMON:
+        pool_dispatch_common_set(acceptor->pool);
         break;
     default:
         listening_call(&acceptor->listening[token - TOKEN_LISTENER]);
@@ -308,13 +308,13 @@ static void accept_until_stopped(struct acceptor *acceptor)
 int acceptor_prepare(struct acceptor *acceptor)
 {
     return acceptor->first
-        ? pool_lend_shared_set(acceptor->pool, acceptor->epoll_fd, TOKEN_SHARED) : 0;
+        ? pool_lend_common_set(acceptor->pool, acceptor->epoll_fd, TOKEN_COMMON) : 0;
 }
 
 void acceptor_give_up(struct acceptor *acceptor)
 {
     if (acceptor->first)
-        pool_return_shared_set(acceptor->pool, acceptor->epoll_fd);
+        pool_return_common_set(acceptor->pool, acceptor->epoll_fd);
 }
 
 void acceptor_run(struct acceptor *acceptor)

@@ -5,7 +5,7 @@
 static bool may_lend(const struct acceptor *acceptor, const struct listening *listening)
 {
     return listening->listener.type == SOCK_STREAM && acceptor->config->mixin->has_workers &&
-           !listening->shared && !pool_has_shared_set(acceptor->pool);
+           !listening->shared && !pool_has_common_set(acceptor->pool);
 }
 
 void acceptor_lend_if_due(struct acceptor *acceptor, struct listening *listening,

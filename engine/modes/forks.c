@@ -6,10 +6,10 @@
  * with its parent; so the parent can read the counts even of a child that has crashed. The parent
  * keeps a child's seat in the crowd, and leaves it when the child's connection is closed.
  *
- *   a seat is   entered by                              leaves by
+ *   a slot is   entered by                              leaves by
  *   FREE        vacate_locked                           a fork -> WATCHED or UNSEEN
- *   WATCHED     seat_child_locked: it has a pidfd       the event of its end -> FREE
- *   UNSEEN      seat_child_locked: it could have none   the timer finds that it has ended -> FREE
+ *   WATCHED     fill_slot_locked: it has a pidfd        the event of its end -> FREE
+ *   UNSEEN      fill_slot_locked: it could have none    the timer finds that it has ended -> FREE
  *
  * A descriptor is reserved for the pidfd before a client is accepted: without one, clients wait in
  * the backlog. A child that is UNSEEN all the same (there is no pidfd_open(2), or the child was
@@ -39,10 +39,10 @@
 /* How often children without a pidfd are looked after. */
 #define UNSEEN_MS 20
 
-/* In the set of ends, where a child's token is its seat. */
+/* In the set of ends, where a child's token is its slot. */
 #define TOKEN_TIMER UINT64_MAX
 
-struct seat {
+struct slot {
     struct child child;         /* pid 0: nobody sits here */
     const struct weir_handler *handler;
     const struct endpoint *endpoint;    /* that its connection came in by */
@@ -53,10 +53,10 @@ struct seat {
 struct forks {
     struct mixin mixin;
     struct mixin_config config;
-    struct worker *workers;     /* one per seat, shared with the children */
+    struct worker *workers;     /* one per slot, shared with the children */
     int timer_fd;               /* runs while there are unseen ones */
     pthread_mutex_t lock;       /* of all below; held across our own fork */
-    struct seat *seats;
+    struct slot *slots;
     size_t taken;
     size_t unseen;              /* of these, those without a pidfd */
     size_t guests;              /* ... those whose connection is counted in a crowd */
@@ -72,11 +72,11 @@ static struct forks *forks_of(struct mixin *mixin)
 /* ------------------------------------------------------------------ the child --------- */
 
 /* What the parent knows its other children by. */
-static void leave_seats_in_child(struct forks *forks)
+static void leave_slots_in_child(struct forks *forks)
 {
     for (size_t i = 0; i < forks->config.max_children; i++)
-        if (forks->seats[i].child.pid != 0)
-            sys_close(forks->seats[i].child.pidfd);
+        if (forks->slots[i].child.pid != 0)
+            sys_close(forks->slots[i].child.pidfd);
     children_leave_in_child(&forks->children);
     sys_close(forks->timer_fd);
 }
@@ -102,7 +102,7 @@ static _Noreturn void forks_serve_in_child(struct forks *forks, struct worker *w
     struct connection *conn;
 
     log_alone();
-    leave_seats_in_child(forks);
+    leave_slots_in_child(forks);
     /* There is room for it now. */
     if (accepted->packet && keep_socket_in_child(accepted->packet) < 0)
         _exit(1);
@@ -119,13 +119,13 @@ static _Noreturn void forks_serve_in_child(struct forks *forks, struct worker *w
 
 /* ------------------------------------------------------------------ the parent -------- */
 
-/* There is one: whoever is served has a place, and there are as many seats as places in all. */
-static size_t free_seat(const struct forks *forks)
+/* There is one: a client that is served has a place, and there are as many slots as places. */
+static size_t free_slot(const struct forks *forks)
 {
     size_t i = 0;
 
     WEIR_ENSURE(forks->taken < forks->config.max_children);
-    while (forks->seats[i].child.pid != 0)
+    while (forks->slots[i].child.pid != 0)
         i++;
     return i;
 }
@@ -150,25 +150,25 @@ static int forks_prepare(struct mixin *mixin)
     return r;
 }
 
-static void seat_child_locked(struct forks *forks, size_t i, pid_t pid,
-                              const struct accepted *accepted)
+static void fill_slot_locked(struct forks *forks, size_t i, pid_t pid,
+                             const struct accepted *accepted)
 {
-    struct seat *seat = &forks->seats[i];
+    struct slot *slot = &forks->slots[i];
 
-    if (children_watch(&forks->children, pid, i, &seat->child) < 0)
+    if (children_watch(&forks->children, pid, i, &slot->child) < 0)
         count_unseen_locked(forks, 1);
-    seat->handler = accepted->handler;
-    seat->endpoint = accepted->endpoint;
-    seat->guest = accepted->guest;
-    forks->guests += seat->guest != NULL;
-    address_text(accepted->peer, accepted->peer_len, seat->peer, sizeof(seat->peer));
+    slot->handler = accepted->handler;
+    slot->endpoint = accepted->endpoint;
+    slot->guest = accepted->guest;
+    forks->guests += slot->guest != NULL;
+    address_text(accepted->peer, accepted->peer_len, slot->peer, sizeof(slot->peer));
     forks->taken++;
     connection_table_lend(&forks->config.crew->table, 1);
 }
 
 static int fork_handler_locked(struct forks *forks, const struct accepted *accepted)
 {
-    size_t i = free_seat(forks);
+    size_t i = free_slot(forks);
     struct worker *worker = &forks->workers[i];
     pid_t pid;
 
@@ -181,7 +181,7 @@ static int fork_handler_locked(struct forks *forks, const struct accepted *accep
     /* Memory comes again as processes do. */
     if (pid < 0)
         return errno == ENOMEM ? -EAGAIN : -errno;
-    seat_child_locked(forks, i, pid, accepted);
+    fill_slot_locked(forks, i, pid, accepted);
     return 0;
 }
 
@@ -200,31 +200,31 @@ static int forks_process(struct mixin *mixin, const struct accepted *accepted)
     return 0;
 }
 
-static void leave_crowd_locked(struct forks *forks, struct seat *seat)
+static void leave_crowd_locked(struct forks *forks, struct slot *slot)
 {
-    if (!seat->guest)
+    if (!slot->guest)
         return;
-    crowd_leave(seat->endpoint->crowd, seat->guest);
-    seat->guest = NULL;
+    crowd_leave(slot->endpoint->crowd, slot->guest);
+    slot->guest = NULL;
     forks->guests--;
 }
 
 static bool is_unseen_locked(const struct forks *forks, size_t i)
 {
-    const struct child *child = &forks->seats[i].child;
+    const struct child *child = &forks->slots[i].child;
 
     return child->pid != 0 && child->pidfd < 0;
 }
 
 static void vacate_locked(struct forks *forks, size_t i, bool crashed)
 {
-    struct seat *seat = &forks->seats[i];
+    struct slot *slot = &forks->slots[i];
 
-    leave_crowd_locked(forks, seat);
+    leave_crowd_locked(forks, slot);
     tally_merge(&forks->ended, &forks->workers[i].tally);
     if (crashed)
         tally_add(&forks->ended, TALLY_CLOSED, 1);
-    seat->child.pid = 0;
+    slot->child.pid = 0;
     forks->taken--;
 }
 
@@ -235,39 +235,39 @@ static bool has_ended_its_connection(const struct worker *worker)
 }
 
 /* False: the child still runs. Else who sat there, and how it ended. */
-static bool reap_locked(struct forks *forks, size_t i, struct seat *ret_seat, int *ret_status,
+static bool reap_locked(struct forks *forks, size_t i, struct slot *ret_slot, int *ret_status,
                         bool *ret_crashed)
 {
-    struct seat *seat = &forks->seats[i];
+    struct slot *slot = &forks->slots[i];
     bool unseen = is_unseen_locked(forks, i);
 
-    if (seat->child.pid == 0 || !children_reap(&forks->children, &seat->child, ret_status))
+    if (slot->child.pid == 0 || !children_reap(&forks->children, &slot->child, ret_status))
         return false;
     if (unseen)
         count_unseen_locked(forks, -1);
-    *ret_seat = *seat;
+    *ret_slot = *slot;
     *ret_crashed = !has_ended_its_connection(&forks->workers[i]);
     vacate_locked(forks, i, *ret_crashed);
     return true;
 }
 
-static void reap_seat(struct forks *forks, size_t i)
+static void reap_slot(struct forks *forks, size_t i)
 {
-    struct seat seat;
+    struct slot slot;
     int status = 0;
     bool crashed;
     bool ended;
 
     pthread_mutex_lock(&forks->lock);
-    ended = reap_locked(forks, i, &seat, &status, &crashed);
+    ended = reap_locked(forks, i, &slot, &status, &crashed);
     pthread_mutex_unlock(&forks->lock);
     if (!ended)
         return;
     if (crashed)
-        children_tell_death(&forks->config, seat.child.pid, status, -ECHILD, seat.peer,
-                            seat.handler->name);
+        children_tell_death(&forks->config, slot.child.pid, status, -ECHILD, slot.peer,
+                            slot.handler->name);
     log_sum_up();
-    connection_table_return(&forks->config.crew->table, seat.endpoint->quota, 1);
+    connection_table_return(&forks->config.crew->table, slot.endpoint->quota, 1);
 }
 
 static bool is_unseen(struct forks *forks, size_t i)
@@ -285,15 +285,15 @@ static void reap_unseen(struct forks *forks)
     sys_eventfd_clear(forks->timer_fd);
     for (size_t i = 0; i < forks->config.max_children; i++)
         if (is_unseen(forks, i))
-            reap_seat(forks, i);
+            reap_slot(forks, i);
 }
 
 static void let_closed_leave_crowd(struct forks *forks)
 {
     pthread_mutex_lock(&forks->lock);
     for (size_t i = 0; i < forks->config.max_children && forks->guests > 0; i++)
-        if (forks->seats[i].child.pid != 0 && has_ended_its_connection(&forks->workers[i]))
-            leave_crowd_locked(forks, &forks->seats[i]);
+        if (forks->slots[i].child.pid != 0 && has_ended_its_connection(&forks->workers[i]))
+            leave_crowd_locked(forks, &forks->slots[i]);
     pthread_mutex_unlock(&forks->lock);
 }
 
@@ -304,7 +304,7 @@ static void forks_note_event(void *arg, uint64_t token)
     if (token == TOKEN_TIMER)
         reap_unseen(forks);
     else
-        reap_seat(forks, token);
+        reap_slot(forks, token);
 }
 
 static void forks_reap(struct mixin *mixin)
@@ -321,10 +321,10 @@ static void forks_kill(struct mixin *mixin)
 
     pthread_mutex_lock(&forks->lock);
     for (size_t i = 0; i < forks->config.max_children; i++) {
-        const struct seat *seat = &forks->seats[i];
+        const struct slot *slot = &forks->slots[i];
 
-        if (seat->child.pid != 0)
-            children_kill(&seat->child, seat->peer, seat->handler->name);
+        if (slot->child.pid != 0)
+            children_kill(&slot->child, slot->peer, slot->handler->name);
     }
     pthread_mutex_unlock(&forks->lock);
 }
@@ -336,7 +336,7 @@ static void forks_add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_a
     pthread_mutex_lock(&forks->lock);
     add(sum, &forks->ended);
     for (size_t i = 0; i < forks->config.max_children; i++)
-        if (forks->seats[i].child.pid != 0)
+        if (forks->slots[i].child.pid != 0)
             add(sum, &forks->workers[i].tally);
     sum->workers = forks->taken;
     pthread_mutex_unlock(&forks->lock);
@@ -362,7 +362,7 @@ static void forks_destroy(struct mixin *mixin)
     sys_close(forks->timer_fd);
     munmap(forks->workers, workers_size(forks));
     pthread_mutex_destroy(&forks->lock);
-    free(forks->seats);
+    free(forks->slots);
     free(forks);
 }
 
@@ -384,12 +384,12 @@ static int forks_open_descriptors(struct forks *forks)
     return r;
 }
 
-static int open_seats(struct forks *forks)
+static int open_slots(struct forks *forks)
 {
     int r;
 
-    forks->seats = calloc(forks->config.max_children, sizeof(*forks->seats));
-    if (!forks->seats)
+    forks->slots = calloc(forks->config.max_children, sizeof(*forks->slots));
+    if (!forks->slots)
         return -ENOMEM;
     forks->workers = mmap(NULL, workers_size(forks), PROT_READ | PROT_WRITE,
                           MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -421,9 +421,9 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
         .config = *config,
     };
     forks->config.alone.lingers = true;
-    r = open_seats(forks);
+    r = open_slots(forks);
     if (r < 0) {
-        free(forks->seats);
+        free(forks->slots);
         free(forks);
         return r;
     }

@@ -15,10 +15,10 @@ static size_t queue_capacity(const struct crew *crew, const struct crew_config *
     return crew->table.size + (size_t)config->workers * PACKET_BATCH + config->sockets;
 }
 
-static int open_shared_set(struct crew *crew, bool wanted)
+static int open_common_set(struct crew *crew, bool wanted)
 {
-    crew->shared.fd = wanted ? sys_epoll_create() : -1;
-    return wanted && crew->shared.fd < 0 ? crew->shared.fd : 0;
+    crew->common.fd = wanted ? sys_epoll_create() : -1;
+    return wanted && crew->common.fd < 0 ? crew->common.fd : 0;
 }
 
 static void close_orders(struct crew *crew)
@@ -61,7 +61,7 @@ int crew_init(struct crew *crew, const struct crew_config *config)
     if (r < 0)
         goto fail_arena;
     crew->sets = aligned_alloc(_Alignof(struct epoll_set), config->workers * sizeof(*crew->sets));
-    r = crew->sets ? open_shared_set(crew, config->shared_set) : -ENOMEM;
+    r = crew->sets ? open_common_set(crew, config->common_set) : -ENOMEM;
     if (r < 0)
         goto fail_sets;
     r = open_orders(crew, config->threadless);
@@ -76,7 +76,7 @@ int crew_init(struct crew *crew, const struct crew_config *config)
 fail_handoff:
     close_orders(crew);
 fail_orders:
-    sys_close(crew->shared.fd);
+    sys_close(crew->common.fd);
 fail_sets:
     free(crew->sets);
     stack_arena_destroy(crew->arena);
@@ -89,7 +89,7 @@ void crew_fini(struct crew *crew)
 {
     handoff_fini(&crew->handoff);
     close_orders(crew);
-    sys_close(crew->shared.fd);
+    sys_close(crew->common.fd);
     free(crew->sets);
     stack_arena_destroy(crew->arena);
     connection_table_fini(&crew->table);

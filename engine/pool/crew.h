@@ -30,7 +30,7 @@ struct crew {
     size_t wbufsize;
     struct packet_format packet_format;
     struct epoll_set *sets; /* a worker each */
-    struct epoll_set shared;/* the set of every connection; fd -1: each worker's own is used */
+    struct epoll_set common;/* the set of every connection; fd -1: each worker's own is used */
     /* setup, handle, finish; sets conn->kept, and goes on with what worker_next gives. */
     void (*serve)(struct task *task);
     void *service;          /* serve's own */
@@ -54,7 +54,7 @@ struct crew_config {
     size_t wbufsize;
     struct packet_format packet_format;
     size_t sockets;         /* from which datagrams may be received */
-    bool shared_set;        /* one epoll set for all connections */
+    bool common_set;        /* one epoll set for all connections */
     bool watched;           /* the acceptor ticks: see handoff_init */
     bool threadless;        /* the workers' threads will never run */
     bool private;           /* nor any other but one, in each process: see connection_table */

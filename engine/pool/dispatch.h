@@ -18,7 +18,7 @@ struct worker;
 
 /* Tokens of what is not a connection: below 2^32, and each a bit, so that several may be told. */
 #define DISPATCH_WAKE UINT64_C(1)       /* a worker's eventfd */
-#define DISPATCH_SHARED UINT64_C(2)     /* the crew's shared set has events */
+#define DISPATCH_COMMON UINT64_C(2)     /* the crew's common set has events */
 #define DISPATCH_SIDE_DOOR UINT64_C(4)  /* the first of CREW_SIDE_DOORS: clients wait there */
 
 /* Whose token that is, or the first of theirs. */

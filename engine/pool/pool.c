@@ -79,9 +79,9 @@ int pool_create(const struct pool_config *config, struct pool **ret_pool)
             goto fail;
         pool->workers_len++;
     }
-    if (pool->crew.shared.fd >= 0)
-        r = sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_ADD, pool->crew.shared.fd, EPOLLIN,
-                          DISPATCH_SHARED);
+    if (pool->crew.common.fd >= 0)
+        r = sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_ADD, pool->crew.common.fd, EPOLLIN,
+                          DISPATCH_COMMON);
     if (r < 0)
         goto fail;
     *ret_pool = pool;
@@ -182,39 +182,39 @@ void pool_stop(struct pool *pool)
         end_threads(pool);
 }
 
-/* ------------------------------------------------------------------ the shared set ---- */
+/* ------------------------------------------------------------------ the common set ---- */
 
 static void let_first_worker_look(struct pool *pool, uint32_t events)
 {
-    sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_MOD, pool->crew.shared.fd, events,
-                  DISPATCH_SHARED);
+    sys_epoll_ctl(pool->workers[0].own->fd, EPOLL_CTL_MOD, pool->crew.common.fd, events,
+                  DISPATCH_COMMON);
 }
 
-int pool_lend_shared_set(struct pool *pool, int epoll_fd, uint64_t token)
+int pool_lend_common_set(struct pool *pool, int epoll_fd, uint64_t token)
 {
-    int shared_fd = pool->crew.shared.fd;
-    int r = shared_fd < 0 ? 0 : sys_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, shared_fd, EPOLLIN, token);
+    int common_fd = pool->crew.common.fd;
+    int r = common_fd < 0 ? 0 : sys_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, common_fd, EPOLLIN, token);
 
-    if (r == 0 && shared_fd >= 0)
+    if (r == 0 && common_fd >= 0)
         let_first_worker_look(pool, 0);
     return r;
 }
 
-void pool_return_shared_set(struct pool *pool, int epoll_fd)
+void pool_return_common_set(struct pool *pool, int epoll_fd)
 {
-    int shared_fd = pool->crew.shared.fd;
+    int common_fd = pool->crew.common.fd;
 
-    if (shared_fd < 0)
+    if (common_fd < 0)
         return;
     let_first_worker_look(pool, EPOLLIN);
-    sys_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, shared_fd, 0, 0);
+    sys_epoll_ctl(epoll_fd, EPOLL_CTL_DEL, common_fd, 0, 0);
 }
 
-void pool_dispatch_shared_set(struct pool *pool)
+void pool_dispatch_common_set(struct pool *pool)
 {
     uint64_t tokens = 0;
 
-    dispatch_all(&pool->crew, pool->crew.shared.fd, &tokens);
+    dispatch_all(&pool->crew, pool->crew.common.fd, &tokens);
 }
 
 /* ------------------------------------------------------------------ the tick ---------- */

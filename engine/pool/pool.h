@@ -55,15 +55,15 @@ int pool_create(const struct pool_config *config, struct pool **ret_pool);
 int pool_start(struct pool *pool);
 
 /*
- * The shared set, if there is one, is read by an acceptor while it serves, which polls the set's
+ * The common set, if there is one, is read by an acceptor while it serves, which polls the set's
  * descriptor in its own set; else by the first worker. lend returns 0 or -errno; the return can't
  * fail, since the first worker has the set registered all the time.
  */
-int pool_lend_shared_set(struct pool *pool, int epoll_fd, uint64_t token);
-void pool_return_shared_set(struct pool *pool, int epoll_fd);
+int pool_lend_common_set(struct pool *pool, int epoll_fd, uint64_t token);
+void pool_return_common_set(struct pool *pool, int epoll_fd);
 
 /* Puts what is ready there where a worker finds it. The acceptor that it is lent to. */
-void pool_dispatch_shared_set(struct pool *pool);
+void pool_dispatch_common_set(struct pool *pool);
 
 /* Ends the threads when they get round to it, and waits for them. No connection may be left. */
 void pool_stop(struct pool *pool);
@@ -117,9 +117,9 @@ static inline void pool_is_a_copy(struct pool *pool)
 }
 
 /* Returns true if all connections are in one set, which the acceptor reads while it serves. */
-static inline bool pool_has_shared_set(const struct pool *pool)
+static inline bool pool_has_common_set(const struct pool *pool)
 {
-    return pool->crew.shared.fd >= 0;
+    return pool->crew.common.fd >= 0;
 }
 
 /* From now on nothing is kept: idle connections end, the others after their last answer. */

@@ -23,7 +23,7 @@ struct receiver {
 /* The sets of the workers get the sockets in turn. */
 static struct epoll_set *home_for(struct crew *crew, int fd)
 {
-    return crew->shared.fd >= 0 ? &crew->shared : &crew->sets[(unsigned)fd % crew->handoff.workers];
+    return crew->common.fd >= 0 ? &crew->common : &crew->sets[(unsigned)fd % crew->handoff.workers];
 }
 
 int receiver_create(struct crew *crew, const struct receiver_config *config, int fd,

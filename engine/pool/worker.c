@@ -78,7 +78,7 @@ int worker_init(struct worker *worker, struct crew *crew, unsigned index)
                       EPOLLIN | EPOLLET, DISPATCH_WAKE);
     if (r < 0)
         goto fail_set;
-    worker->watch = crew->shared.fd >= 0 ? &crew->shared : worker->own;
+    worker->watch = crew->common.fd >= 0 ? &crew->common : worker->own;
     return 0;
 
 fail_set:
@@ -477,9 +477,9 @@ static void take_events(struct worker *worker, int timeout_ms)
     if (n <= 0)
         return;
     tokens = dispatch(crew, worker, events, n);
-    if (WEIR_UNLIKELY(tokens & DISPATCH_SHARED))
-        dispatch_all(crew, crew->shared.fd, &tokens);
-    worker->at_side_doors = tokens & ~(DISPATCH_WAKE | DISPATCH_SHARED);
+    if (WEIR_UNLIKELY(tokens & DISPATCH_COMMON))
+        dispatch_all(crew, crew->common.fd, &tokens);
+    worker->at_side_doors = tokens & ~(DISPATCH_WAKE | DISPATCH_COMMON);
 }
 
 /* When something is to be done, whatever happens. */

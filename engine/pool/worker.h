@@ -50,7 +50,7 @@ struct worker {
     unsigned index;
     struct worker *outer;   /* in whose handler it serves alone, on the same thread; or NULL */
     struct epoll_set *own;  /* what it sleeps in; NULL: it serves alone */
-    struct epoll_set *watch;/* where it registers connections: its own set, or the shared one */
+    struct epoll_set *watch;/* where it registers connections: its own set, or the common one */
     struct inbox inbox;
     struct timer_wheel timers;
     struct fiber_cache fibers;

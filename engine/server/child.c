@@ -88,7 +88,7 @@ static int become_pool(struct weir_server *server, unsigned number, int others_f
     r = server_create_pool(server);
     if (r < 0)
         return r;
-    server_fill_in_shared(server);
+    server_fill_in_alike(server);
     server->acceptor_config.shared = true;
     server->acceptor_config.others_fd = others_fd;
     r = server_create_mixin(server);

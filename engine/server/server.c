@@ -128,7 +128,7 @@ static int read_multicast(struct weir_server *server)
     return r == 0 ? 0 : SERVER_REFUSE(r, "multicast: %s", why);
 }
 
-void server_fill_in_shared(struct weir_server *server)
+void server_fill_in_alike(struct weir_server *server)
 {
     const struct weir_options *options = &server->options;
 
@@ -186,7 +186,7 @@ int server_create_pool(struct weir_server *server)
             .wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize,
             .packet_format = packet_format(server),
             .sockets = server->listens_len * SERVER_ADDRESSES_MAX,
-            .shared_set = kind->pooled && options->dispatch == WEIR_DISPATCH_ACCEPTOR,
+            .common_set = kind->pooled && options->dispatch == WEIR_DISPATCH_ACCEPTOR,
             .threadless = !kind->pooled,
             .private = kind->forks,
             .serve = request_serve,
@@ -340,7 +340,7 @@ static int build(struct weir_server *server)
     if (r < 0)
         return r;
     server->offload = offload_create();
-    server_fill_in_shared(server);
+    server_fill_in_alike(server);
     r = server->offload ? server_create_mixin(server) : -ENOMEM;
     if (r == 0)
         r = server_create_acceptors(server);

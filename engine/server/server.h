@@ -121,7 +121,7 @@ extern _Thread_local char server_why[SERVER_WHY_SIZE];
 int server_create_pool(struct weir_server *server);
 int server_create_mixin(struct weir_server *server);
 int server_create_acceptors(struct weir_server *server);
-void server_fill_in_shared(struct weir_server *server);
+void server_fill_in_alike(struct weir_server *server);
 int server_create_crowd(const struct weir_server *server, uint32_t limit, size_t expected,
                         struct crowd **ret);
 void server_free(struct weir_server *server);
