@@ -298,13 +298,13 @@ static void a_kept_connection_that_speaks_in_time_is_not_idle(void **state)
 /* Fills the socket past the engine, so that the write that follows waits. */
 static int write_into_the_full(struct weir_request *req)
 {
-    static const char filler[4096];
+    static const char filler[1 << 16];
     int fd = weir_request_fd(req);
     char *line;
 
     weir_readline(req, &line, 16);
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){ 4096 }, sizeof(int));
-    while (send(fd, filler, sizeof(filler), MSG_DONTWAIT) > 0)
+    while (send(fd, filler, sizeof(filler), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
         ;
     atomic_fetch_add(waiting, 1);
     weir_write(req, "in time\n", 8);
