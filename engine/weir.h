@@ -478,7 +478,8 @@ struct weir_options {
     weir_default_no reuse_port WEIR_0;      /* SO_REUSEPORT: several servers on one port */
     weir_default_no disable_nagle_algorithm WEIR_0; /* TCP_NODELAY on every connection: tcp(7) */
 
-    /* Unix paths, set before anybody can connect. To connect takes the right to write. */
+    /* Unix paths, set before anybody can connect. To connect takes the right to write. A mode or an
+     * owner without any such path is refused. */
     uint32_t unix_mode WEIR_0;              /* permissions, such as 0660; 0: 0777 less the umask */
     const char *unix_owner WEIR_0;          /* "USER", "USER:GROUP" or ":GROUP", names or numbers */
     weir_default_no keep_path WEIR_0;       /* the path stays when the server closes, as Python's

@@ -4,6 +4,7 @@
 #include <weir/http.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -49,19 +50,17 @@ static void routes_of_null_are_refused(void **state)
     assert_refused(&site, "handler 'site': the site's routes_len is 1, but its routes are NULL");
 }
 
-static void a_site_without_routes_answers_404(void **state)
+static void a_site_without_routes_is_refused(void **state)
 {
-    static const struct weir_http_site site = { .body_limit = 1 };
-    static const struct weir_handler handler = WEIR_HTTP_HANDLER("site", &site);
-    struct weir_server *server = support_start(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0",
-                                                            .handler = &handler));
-    int fd = support_connect(server, 0);
+    static const char sentence[] = "handler 'site': the site has no routes: use "
+                                   "WEIR_HTTP_ROUTES(routes), which says where they are, and how "
+                                   "many";
 
     (void)state;
-    support_say(fd, "GET / HTTP/1.1\r\nHost: here\r\n\r\n");
-    support_expect(fd, "HTTP/1.1 404 Not Found\r\n");
-    close(fd);
-    weir_server_destroy(server);
+    assert_refused(&(const struct weir_http_site){ 0 }, sentence);
+    assert_refused(&(const struct weir_http_site){ .body_limit = 1 }, sentence);
+    assert_refused(&(const struct weir_http_site){ .routes = good, .route_size = sizeof(good[0]) },
+                   sentence);
 }
 
 static void a_route_needs_a_path_and_a_callback(void **state)
@@ -74,6 +73,86 @@ static void a_route_needs_a_path_and_a_callback(void **state)
                    "handler 'site': routes[1] has no path");
     assert_refused(&(const struct weir_http_site){ WEIR_HTTP_ROUTES(idle) },
                    "handler 'site': routes[1], '/idle', has no callback: set call");
+}
+
+static void assert_route_refused(const char *method, const char *path, const char *sentence)
+{
+    const struct weir_http_route routes[] = { { .method = method, .path = path, .call = reply } };
+    char whole[300];
+
+    snprintf(whole, sizeof(whole), "handler 'site': routes[0], '%s': %s", path, sentence);
+    assert_refused(&(const struct weir_http_site){ WEIR_HTTP_ROUTES(routes) }, whole);
+}
+
+static void a_path_begins_with_a_slash(void **state)
+{
+    const struct weir_http_route server_wide[] = {
+        { .method = "OPTIONS", .path = "*", .call = reply } };
+
+    (void)state;
+    assert_route_refused("GET", "a", "a path begins with '/' (or is \"*\", of OPTIONS): write "
+                                     "\"/a\"");
+    assert_route_refused("GET", "", "a path begins with '/' (or is \"*\", of OPTIONS): write "
+                                    "\"/\"");
+    assert_route_refused(NULL, "*/a", "a path begins with '/' (or is \"*\", of OPTIONS): write "
+                                      "\"/*/a\"");
+    assert_accepted(&(const struct weir_http_site){ WEIR_HTTP_ROUTES(server_wide) });
+}
+
+static void a_path_is_one_that_a_peer_can_send(void **state)
+{
+    static const char *const paths[] = { "/a?b", "/a#b", "/a b", "/ " };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+        assert_route_refused("GET", paths[i], "a path has no '?', '#' or blank: the query is "
+                                              "weir_http_query()");
+}
+
+static void a_method_is_in_capitals(void **state)
+{
+    (void)state;
+    assert_route_refused("get", "/a", "its method is \"get\": write it in capitals");
+    assert_route_refused("Get", "/a", "its method is \"Get\": write it in capitals");
+    assert_route_refused("", "/a", "its method is \"\": for any method leave it NULL");
+}
+
+/* Two routes, of which the second is given no request. */
+static void assert_unreached(const char *method, const char *path, const char *later_method,
+                             const char *later_path)
+{
+    const struct weir_http_route routes[] = {
+        { method, path, reply, NULL }, { later_method, later_path, reply, NULL } };
+    const struct weir_http_route turned[] = { routes[1], routes[0] };
+    char sentence[300];
+
+    snprintf(sentence, sizeof(sentence), "handler 'site': routes[1], '%s', is never called, since "
+             "routes[0], '%s', comes before it and takes its requests: change one, or their order",
+             later_path, path);
+    assert_refused(&(const struct weir_http_site){ WEIR_HTTP_ROUTES(routes) }, sentence);
+    if (method != later_method || strcmp(path, later_path) != 0)
+        assert_accepted(&(const struct weir_http_site){ WEIR_HTTP_ROUTES(turned) });
+}
+
+static void a_route_that_is_never_called_is_refused(void **state)
+{
+    static const struct weir_http_route reached[] = {
+        { "GET", "/a", reply, NULL }, { "POST", "/a", reply, NULL }, { NULL, "/a", reply, NULL },
+        { "GET", "/a/", reply, NULL }, { "GET", "/a/b", reply, NULL },
+        { "GET", "/a/*", reply, NULL }, { "GET", "/ab", reply, NULL },
+        { "HEAD", "/c", reply, NULL }, { "GET", "/c", reply, NULL },
+        { NULL, "/d/*", reply, NULL }, { "GET", "/d", reply, NULL },
+    };
+
+    (void)state;
+    assert_accepted(&(const struct weir_http_site){ WEIR_HTTP_ROUTES(reached) });
+    assert_unreached("GET", "/a", "GET", "/a");
+    assert_unreached(NULL, "/a", NULL, "/a");
+    assert_unreached(NULL, "/a", "GET", "/a");
+    assert_unreached("GET", "/a", "HEAD", "/a");
+    assert_unreached("GET", "/a/*", "GET", "/a/b");
+    assert_unreached("GET", "/a/*", "GET", "/a/b/*");
+    assert_unreached(NULL, "/*", "PUT", "/");
 }
 
 static void a_site_that_comes_with_a_descriptor_is_checked_too(void **state)
@@ -161,8 +240,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_site_of_null_is_refused),
         cmocka_unit_test(routes_of_null_are_refused),
-        cmocka_unit_test(a_site_without_routes_answers_404),
+        cmocka_unit_test(a_site_without_routes_is_refused),
         cmocka_unit_test(a_route_needs_a_path_and_a_callback),
+        cmocka_unit_test(a_path_begins_with_a_slash),
+        cmocka_unit_test(a_path_is_one_that_a_peer_can_send),
+        cmocka_unit_test(a_method_is_in_capitals),
+        cmocka_unit_test(a_route_that_is_never_called_is_refused),
         cmocka_unit_test(a_site_that_comes_with_a_descriptor_is_checked_too),
         cmocka_unit_test(what_is_reserved_must_be_0),
         cmocka_unit_test(routes_without_their_size_are_refused),

@@ -325,6 +325,16 @@ static void a_wrong_owner_is_told_before_anything_is_opened(void **state)
     assert_string_equal(weir_why(), "unix_owner: no one: there is no user 'no one'");
 }
 
+static void an_owner_without_a_unix_path_is_refused(void **state)
+{
+    struct weir_server *server;
+
+    (void)state;
+    assert_int_equal(weir_server_create(&server, OPTIONS(.unix_owner = "0")), -EINVAL);
+    assert_string_equal(weir_why(), "unix_owner is set, but no listener has a Unix path: add one, "
+                                    "such as unix:///run/weir.sock, or leave it out");
+}
+
 /* ------------------------------------------------------------------ serving ----------- */
 
 /* Conformance behaviour 22. */
@@ -1018,6 +1028,7 @@ int main(void)
         TEST(an_activation_that_fails_may_be_repeated),
         TEST(a_deferred_server_that_robs_itself_is_told),
         TEST(a_wrong_owner_is_told_before_anything_is_opened),
+        TEST(an_owner_without_a_unix_path_is_refused),
         TEST(shutdown_before_serving_ends_the_next_serving_at_once),
         TEST(a_second_shutdown_does_not_poison_the_next_serving),
         TEST(clients_between_two_servings_wait_in_the_backlog),

@@ -317,6 +317,33 @@ static void there_must_be_an_address(void **state)
                    "listeners[0] has no address");
 }
 
+static void listeners_without_their_number_are_refused(void **state)
+{
+    const struct weir_listen there = { .address = "tcp://:0" };
+    static const char sentence[] = "listeners is set, but listeners_len is 0: it says how many "
+                                   "they are";
+
+    (void)state;
+    assert_refused(WEIR_OPTIONS(.handler = &handler, .listeners = &there), sentence);
+    assert_refused(OPTIONS(.listeners = &there), sentence);
+}
+
+static void a_mode_is_for_unix_paths(void **state)
+{
+    static const char *const without[] = { "tcp://:0", "udp://:0", "unix:@x", "unixgram:@x",
+                                           "fd://3" };
+    const struct weir_listen one_of_two[] = { { .address = "tcp://:0" },
+                                              { .address = "unixgram:///x" } };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(without) / sizeof(without[0]); i++)
+        assert_refused(WEIR_OPTIONS(.listen = without[i], .handler = &handler, .unix_mode = 0600),
+                       "unix_mode is set, but no listener has a Unix path: add one, such as "
+                       "unix:///run/weir.sock, or leave it out");
+    accepted(WEIR_OPTIONS(.listeners = one_of_two, .listeners_len = 2, .handler = &handler,
+                          .unix_mode = 0600));
+}
+
 static void one_way_to_give_addresses_is_enough(void **state)
 {
     const struct weir_listen there = { .address = "unix:@there", .handler = &handler };
@@ -602,7 +629,8 @@ static void numbers_beyond_their_ends_are_refused(void **state)
     assert_refused(OPTIONS(.dispatch = 2), "dispatch is 2: at most 1");
     assert_refused(OPTIONS(.block_on_close = 3), "block_on_close is 3: at most 2");
     assert_refused(OPTIONS(.unix_mode = 01000), "unix_mode is 01000: permissions are at most 0777");
-    assert_int_equal(accepted(OPTIONS(.unix_mode = 0777)).unix_mode, 0777);
+    assert_int_equal(accepted(WEIR_OPTIONS(.listen = "unix:///x", .handler = &handler,
+                                           .unix_mode = 0777)).unix_mode, 0777);
     assert_int_equal(accepted(OPTIONS(.max_per_address = UINT32_MAX)).max_per_address, UINT32_MAX);
     assert_refused(OPTIONS(.concurrency = 5), "concurrency is 5: at most 4");
     assert_refused(OPTIONS(.concurrency = WEIR_PREFORK, .processes = 257),
@@ -672,6 +700,8 @@ int main(void)
         cmocka_unit_test(listeners_are_as_large_as_their_program_says),
         cmocka_unit_test(listeners_without_their_size_are_refused),
         cmocka_unit_test(there_must_be_an_address),
+        cmocka_unit_test(listeners_without_their_number_are_refused),
+        cmocka_unit_test(a_mode_is_for_unix_paths),
         cmocka_unit_test(one_way_to_give_addresses_is_enough),
         cmocka_unit_test(each_address_needs_a_handler),
         cmocka_unit_test(a_listener_without_a_handler_takes_the_servers),

@@ -302,6 +302,9 @@ static int check_listens(struct reading *reading)
     const struct weir_options *options = reading->options;
     int r = 0;
 
+    if (options->listeners && options->listeners_len == 0)
+        return REFUSE(reading, "listeners is set, but listeners_len is 0: it says how many they "
+                      "are");
     if (options->listen && options->listeners_len > 0)
         return REFUSE(reading, "listen and listeners are both set: use one of them");
     if (!options->listen && options->listeners_len == 0)
@@ -324,8 +327,11 @@ static int check_mode(struct reading *reading)
 {
     uint32_t mode = reading->options->unix_mode;
 
-    return mode <= 0777 ? 0 : REFUSE(reading, "unix_mode is 0%o: permissions are at most 0777",
-                                     (unsigned)mode);
+    if (mode > 0777)
+        return REFUSE(reading, "unix_mode is 0%o: permissions are at most 0777", (unsigned)mode);
+    if (mode > 0 && !options_have_unix_path(reading->options))
+        return REFUSE(reading, OPTIONS_NO_UNIX_PATH, "unix_mode");
+    return 0;
 }
 
 static int check_concurrency(struct reading *reading)
@@ -430,6 +436,20 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
 size_t options_listens(const struct weir_options *options)
 {
     return options->listen ? 1 : options->listeners_len;
+}
+
+bool options_have_unix_path(const struct weir_options *options)
+{
+    static const char stream[] = "unix:/", datagram[] = "unixgram:/";
+
+    for (size_t i = 0; i < options_listens(options); i++) {
+        const char *address = listen_as_said(options, i).address;
+
+        if (strncmp(address, stream, strlen(stream)) == 0 ||
+            strncmp(address, datagram, strlen(datagram)) == 0)
+            return true;
+    }
+    return false;
 }
 
 static uint32_t own_or(uint32_t own, uint32_t servers)

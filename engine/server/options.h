@@ -31,6 +31,14 @@ int options_check_handler(const struct weir_handler *handler, const char *what, 
 size_t options_listens(const struct weir_options *options);
 struct weir_listen options_listen(const struct weir_options *options, size_t i);
 
+/*
+ * Returns true if one of the addresses is a Unix path. Without one, a mode or an owner for such
+ * paths, which was meant to keep somebody out, does nothing, and is refused by this sentence.
+ */
+bool options_have_unix_path(const struct weir_options *options);
+#define OPTIONS_NO_UNIX_PATH "%s is set, but no listener has a Unix path: add one, such as " \
+    "unix:///run/weir.sock, or leave it out"
+
 /* A listener that has nothing of its own. */
 struct weir_listen options_plain_listen(const struct weir_options *options);
 

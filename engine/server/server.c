@@ -84,11 +84,16 @@ static int parse_cpus(struct weir_server *server)
 static int parse_owner(struct weir_server *server)
 {
     char why[256];
-    int r = 0;
+    int r;
 
-    if (server->options.unix_owner)
-        r = owner_parse(server->options.unix_owner, &server->owner, why, sizeof(why));
-    return r == 0 ? 0 : SERVER_REFUSE(r, "unix_owner: %s", why);
+    if (!server->options.unix_owner)
+        return 0;
+    r = owner_parse(server->options.unix_owner, &server->owner, why, sizeof(why));
+    if (r < 0)
+        return SERVER_REFUSE(r, "unix_owner: %s", why);
+    if (!options_have_unix_path(&server->options))
+        return SERVER_REFUSE(-EINVAL, OPTIONS_NO_UNIX_PATH, "unix_owner");
+    return 0;
 }
 
 /* What has to be known of a concurrency before its mixin is there; the rest is the mixin's. */

@@ -52,7 +52,8 @@ struct weir_http;
  */
 struct weir_http_route {
     const char *method WEIR_0;      /* "GET" answers HEAD too; NULL: any */
-    const char *path WEIR_0;        /* "/a": that one; with a '*' behind "/a/": all below it */
+    const char *path WEIR_0;        /* "/a": that one; with a '*' behind "/a/": all below it;
+                                       "*": what OPTIONS asks of the whole server */
     int (*call)(struct weir_http *ex) WEIR_0;
     const void *data WEIR_0;        /* yours: weir_http_data() */
 };
@@ -88,7 +89,9 @@ struct weir_http_site {
 
 /*
  * weir_http_check is the check() of such a handler. A server can't be created with a site, routes,
- * a path or a callback of NULL, or without route_size, and weir_why() says which it is.
+ * a path or a callback of NULL, without routes or route_size, with a path that does not begin with
+ * '/', a method in small letters, or a route that is never called, since one before it takes all
+ * its requests. weir_why() says which it is, and what to change.
  */
 const char *weir_http_check(const struct weir_handler *handler);
 

@@ -3,21 +3,9 @@
 
 #include <string.h>
 
+#include "handlers/http/route.h"
+
 enum { ALLOW_MAX = 512 };       /* the methods that the parser knows come to 280 */
-
-static const struct weir_http_route *route_at(const struct weir_http_site *site, size_t i)
-{
-    return (const void *)((const char *)site->routes + i * site->route_size);
-}
-
-static bool path_fits(const struct weir_http_route *route, const char *path)
-{
-    size_t len = strlen(route->path);
-
-    if (len >= 2 && route->path[len - 1] == '*' && route->path[len - 2] == '/')
-        return strncmp(path, route->path, len - 1) == 0;
-    return strcmp(path, route->path) == 0;
-}
 
 static bool method_fits(const struct weir_http *ex, const struct weir_http_route *route)
 {
@@ -57,7 +45,7 @@ static bool allow_methods(struct weir_http *ex, const char *path)
     for (size_t i = 0; i < ex->site->routes_len; i++) {
         const struct weir_http_route *route = route_at(ex->site, i);
 
-        if (!path_fits(route, path))
+        if (!route_path_fits(route, path))
             continue;
         end = list_method(allow, end, route->method);
         if (strcmp(route->method, "GET") == 0)
@@ -72,7 +60,7 @@ int exchange_find_route(struct weir_http *ex)
 
     for (size_t i = 0; i < ex->site->routes_len; i++) {
         ex->route = route_at(ex->site, i);
-        if (method_fits(ex, ex->route) && path_fits(ex->route, path))
+        if (method_fits(ex, ex->route) && route_path_fits(ex->route, path))
             return 0;
     }
     return allow_methods(ex, path) ? 405 : 404;

@@ -2,6 +2,9 @@
 #include "handlers/http/http.h"
 
 #include <stdio.h>
+#include <string.h>
+
+#include "handlers/http/route.h"
 
 #define END_OF(type, field) (offsetof(type, field) + sizeof(((type *)NULL)->field))
 
@@ -19,7 +22,7 @@ _Static_assert(sizeof(struct weir_http_site) == 64, "nothing says its size: a ne
 _Static_assert(sizeof(struct weir_http_route) == END_OF(struct weir_http_route, data), "a hole");
 _Static_assert(sizeof(struct weir_http_site) == END_OF(struct weir_http_site, reserved), "a hole");
 
-static _Thread_local char why[200];
+static _Thread_local char why[300];
 
 #define REFUSE(...) (snprintf(why, sizeof(why), __VA_ARGS__), why)
 
@@ -33,32 +36,86 @@ static bool is_set(const void *structure, size_t from, size_t to)
     return false;
 }
 
+/* A path is compared with what peers send, so it has to be one that a peer can send. */
+static const char *check_path(size_t i, const char *path)
+{
+    if (!path)
+        return REFUSE("routes[%zu] has no path", i);
+    if (path[0] != '/' && strcmp(path, "*") != 0)
+        return REFUSE("routes[%zu], '%.60s': a path begins with '/' (or is \"*\", of OPTIONS): "
+                      "write \"/%.60s\"", i, path, path);
+    if (path[strcspn(path, "?# ")] != '\0')
+        return REFUSE("routes[%zu], '%.100s': a path has no '?', '#' or blank: the query is "
+                      "weir_http_query()", i, path);
+    return NULL;
+}
+
+/* Methods are compared with their case (RFC 9110, 9.1), and the known ones are in capitals. */
+static const char *check_method(size_t i, const struct weir_http_route *route)
+{
+    if (!route->method)
+        return NULL;
+    if (route->method[0] == '\0')
+        return REFUSE("routes[%zu], '%.100s': its method is \"\": for any method leave it NULL", i,
+                      route->path);
+    for (const char *c = route->method; *c; c++)
+        if (*c >= 'a' && *c <= 'z')
+            return REFUSE("routes[%zu], '%.100s': its method is \"%.20s\": write it in capitals",
+                          i, route->path, route->method);
+    return NULL;
+}
+
+static bool covers_method(const char *method, const char *later)
+{
+    if (!method || !later)
+        return !method;
+    return strcmp(method, later) == 0 ||
+           (strcmp(method, "GET") == 0 && strcmp(later, "HEAD") == 0);
+}
+
+/* Every request that fits the later route fits the other one, which is asked first. */
+static bool covers(const struct weir_http_route *route, const struct weir_http_route *later)
+{
+    return covers_method(route->method, later->method) && route_path_fits(route, later->path);
+}
+
+/* That no route before this one takes all its requests. */
+static const char *check_reach(const struct weir_http_site *site, size_t i)
+{
+    const struct weir_http_route *later = route_at(site, i);
+
+    for (size_t k = 0; k < i; k++)
+        if (covers(route_at(site, k), later))
+            return REFUSE("routes[%zu], '%.60s', is never called, since routes[%zu], '%.60s', "
+                          "comes before it and takes its requests: change one, or their order",
+                          i, later->path, k, route_at(site, k)->path);
+    return NULL;
+}
+
 static const char *check_route(const struct weir_http_site *site, size_t i)
 {
-    const void *at = (const char *)site->routes + i * site->route_size;
-    const struct weir_http_route *route = at;
+    const struct weir_http_route *route = route_at(site, i);
+    const char *wrong = check_path(i, route->path);
 
-    if (!route->path)
-        return REFUSE("routes[%zu] has no path", i);
+    if (!wrong)
+        wrong = check_method(i, route);
+    if (wrong)
+        return wrong;
     if (!route->call)
         return REFUSE("routes[%zu], '%.100s', has no callback: set call", i, route->path);
     if (is_set(route, sizeof(*route), site->route_size))
         return REFUSE("routes[%zu], '%.100s', has a field set that this version of weir does not "
                       "know", i, route->path);
-    return NULL;
+    return check_reach(site, i);
 }
 
-const char *weir_http_check(const struct weir_handler *handler)
+static const char *check_routes(const struct weir_http_site *site)
 {
-    const struct weir_http_site *site = handler->data;
     const char *wrong = NULL;
 
-    if (!site)
-        return "no site: use WEIR_HTTP_HANDLER(name, &site), which makes it the handler's data";
-    if (is_set(site, offsetof(struct weir_http_site, reserved), sizeof(*site)))
-        return "the site's reserved is set: leave it 0";
     if (site->routes_len == 0)
-        return NULL;
+        return "the site has no routes: use WEIR_HTTP_ROUTES(routes), which says where they are, "
+               "and how many";
     if (!site->routes)
         return REFUSE("the site's routes_len is %zu, but its routes are NULL", site->routes_len);
     if (site->route_size < ROUTE_SIZE_V1 || site->route_size > ROUTE_SIZE_MOST)
@@ -67,4 +124,15 @@ const char *weir_http_check(const struct weir_handler *handler)
     for (size_t i = 0; i < site->routes_len && !wrong; i++)
         wrong = check_route(site, i);
     return wrong;
+}
+
+const char *weir_http_check(const struct weir_handler *handler)
+{
+    const struct weir_http_site *site = handler->data;
+
+    if (!site)
+        return "no site: use WEIR_HTTP_HANDLER(name, &site), which makes it the handler's data";
+    if (is_set(site, offsetof(struct weir_http_site, reserved), sizeof(*site)))
+        return "the site's reserved is set: leave it 0";
+    return check_routes(site);
 }

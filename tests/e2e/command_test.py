@@ -97,6 +97,10 @@ REFUSED_BY_THE_ENGINE = [
     (["--listen", "tcp://:0", "--multicast", "224.3.29.71%lo", "--multicast-ttl", "255"],
      "multicast: 224.3.29.71%lo: no listener can hear it"),
     (["--unix-owner", ""], "unix_owner"),
+    (["--listen", "tcp://:0", "--unix-owner", "0"], "unix_owner is set, but no listener has a Unix "
+     "path"),
+    (["--listen", "tcp://:0", "--unix-mode", "600"], "unix_mode is set, but no listener has a Unix "
+     "path"),
     (["--unix-owner", "no such user"], "unix_owner: no such user: there is no user"),
     (["--unix-owner", "0:no such group"], "there is no group 'no such group'"),
     (["--max-children", "2"], "max_children"),
