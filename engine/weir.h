@@ -346,8 +346,9 @@ struct weir_failure {
     const char *handler;                         /* the handler's name */
     struct weir_request *req;                    /* NULL: it has none yet, or none any more */
     const char *hint;                            /* what to do about it, if the error is weir's own
-                                                    finding: a sentence without its full stop;
-                                                    NULL: there is nothing to add */
+                                                    finding, or what weir_report was given: a
+                                                    sentence without its full stop; NULL: there is
+                                                    nothing to add */
 };
 
 /* ------------------------------------------------------------------ options ----------- */
@@ -1143,6 +1144,15 @@ const char *weir_peer_text(struct weir_request *req, char *buf, size_t size);
  * Nothing else tells, but weir_stats.truncated. Parks: no.
  */
 bool weir_truncated(struct weir_request *req);
+
+/*
+ * weir_report tells handle_error of an error, a negative errno, in WEIR_PHASE_HANDLE, with a hint:
+ * a sentence without its full stop, or NULL. The request goes on: this is for what the log should
+ * have, but the client should not pay for, and for an error with more to say than an errno. A
+ * handler that then ends for that error returns 0: what it returns is told by itself.
+ * Owns: the hint is needed until handle_error has returned. Parks: no.
+ */
+void weir_report(struct weir_request *req, int error, const char *hint);
 
 /* weir_draining says whether the server is closing, and nothing will be kept. Parks: no. */
 bool weir_draining(struct weir_request *req);

@@ -139,6 +139,14 @@ int weir_end_output(struct weir_request *req)
     return req->write_error;
 }
 
+void weir_report(struct weir_request *req, int error, const char *hint)
+{
+    req->reports++;
+    req->reported = error;
+    assert_true(strlen(hint) < sizeof(req->hint));
+    strcpy(req->hint, hint);
+}
+
 const void *weir_handler_data(struct weir_request *req)
 {
     return req->handler->data;

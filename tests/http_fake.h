@@ -36,6 +36,9 @@ struct weir_request {
     unsigned waits;
     bool draining;
     bool ended;                 /* weir_end_output was called */
+    unsigned reports;           /* calls of weir_report, and what the last one was given */
+    int reported;
+    char hint[400];
 };
 
 #endif

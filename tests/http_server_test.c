@@ -364,6 +364,26 @@ static void a_callback_that_fails_is_reported_and_its_peer_told_500(void **state
     assert_int_equal(atomic_load_explicit(&told, memory_order_acquire), -EIO);
 }
 
+/* What whoever wrote the callback finds in the log. */
+static void the_line_of_a_failed_callback_names_its_route(void **state)
+{
+    struct weir_server *plain = support_start(WEIR_OPTIONS(.listen = support_abstract("line"),
+                                                           .handler = &handler));
+    int fd = support_connect(plain, 0);
+    struct capture capture;
+    char written[500];
+
+    (void)state;
+    capture_begin(&capture);
+    support_say(fd, "GET /fail HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_replied(fd, "HTTP/1.1 500 Internal Server Error\r\n", "\r\nConnection: close\r\n");
+    weir_server_destroy(plain);
+    capture_end(&capture, written, sizeof(written));
+    assert_string_equal(written, "weir: request from unix: handle of handler 'site' failed: "
+                                 "Input/output error (GET /fail: its callback returned this "
+                                 "error, and the peer gets 500)\n");
+}
+
 static int replies(void)
 {
     int n = 0;
@@ -429,6 +449,7 @@ int main(void)
         SERVED(a_file_without_sendfile_is_a_body_all_the_same),
         SERVED(a_reader_that_leaves_within_a_reply_is_not_reported),
         SERVED(a_callback_that_fails_is_reported_and_its_peer_told_500),
+        cmocka_unit_test(the_line_of_a_failed_callback_names_its_route),
         cmocka_unit_test_setup_teardown(
             each_of_pipelined_requests_has_the_request_timeout_for_itself,
             start_with_request_timeout, stop_server),

@@ -199,6 +199,9 @@ struct outcome {
     int status;                 /* what handle returned at last */
     unsigned waits;
     bool ended;
+    unsigned reports;           /* how often handle_error was told, and what at last */
+    int reported;
+    char hint[400];
 };
 
 static void copy_without_dates(char *to, char *text)
@@ -221,12 +224,13 @@ struct weather {
     bool draining;
 };
 
-static void serve(struct outcome *ret, const char *input, size_t len, struct weather weather)
+static void serve_by(const struct weir_handler *by, struct outcome *ret, const char *input,
+                     size_t len, struct weather weather)
 {
     struct weir_request *req = calloc(1, sizeof(*req));
 
     assert_non_null(req);
-    req->handler = &handler;
+    req->handler = by;
     req->input = input;
     req->input_len = len;
     req->first = weather.first;
@@ -235,13 +239,21 @@ static void serve(struct outcome *ret, const char *input, size_t len, struct wea
     req->write_error = weather.write_error;
     req->draining = weather.draining;
     do
-        ret->status = handler.handle(req);
+        ret->status = by->handle(req);
     while (ret->status == WEIR_KEEP && (req->view_len > 0 || req->arrived < len));
     copy_without_dates(ret->text, req->output);
     ret->waits = req->waits;
     ret->ended = req->ended;
+    ret->reports = req->reports;
+    ret->reported = req->reported;
+    strcpy(ret->hint, req->hint);
     free(req->block);
     free(req);
+}
+
+static void serve(struct outcome *ret, const char *input, size_t len, struct weather weather)
+{
+    serve_by(&handler, ret, input, len, weather);
 }
 
 static struct outcome outcome, again;
@@ -605,7 +617,8 @@ static void a_stream_that_fails_is_left_visibly_unfinished(void **state)
     (void)state;
     assert_reply("GET /break-off HTTP/1.1\r\nHost: x\r\n\r\n",
                  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-    assert_int_equal(outcome.status, -EIO);
+    assert_int_equal(outcome.status, 0);
+    assert_int_equal(outcome.reported, -EIO);
 }
 
 static void a_file_is_sent_from_its_offset(void **state)
@@ -616,7 +629,12 @@ static void a_file_is_sent_from_its_offset(void **state)
     assert_int_equal(outcome.status, WEIR_KEEP);
     assert_reply("GET /short-file HTTP/1.1\r\nHost: x\r\n\r\n",
                  "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n23456789");
-    assert_int_equal(outcome.status, -EIO);
+    assert_int_equal(outcome.status, 0);
+    assert_int_equal(outcome.reported, -EIO);
+    assert_int_equal(outcome.reports, 1);
+    assert_string_equal(outcome.hint, "GET /short-file: its callback replied with more of a file "
+                        "than there is: give weir_http_reply_file the length that is left behind "
+                        "the offset");
 }
 
 static void added_headers_are_sent_and_cannot_be_split(void **state)
@@ -677,7 +695,134 @@ static void a_callback_that_fails_is_told_and_answered_with_500(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         assert_reply(rows[i].input, REFUSAL("500 Internal Server Error", 26));
-        assert_int_equal(outcome.status, rows[i].error);
+        assert_int_equal(outcome.status, 0);
+        assert_int_equal(outcome.reports, 1);
+        assert_int_equal(outcome.reported, rows[i].error);
+    }
+}
+
+/* Does what a mistake wants done, a character for each call, and returns what the last one does. */
+static int do_steps(struct weir_http *ex)
+{
+    int r = 0;
+
+    for (const char *step = weir_http_data(ex); *step; step++) {
+        switch (*step) {
+        case 'r': r = weir_http_reply(ex, 200, NULL, "x", 1); break;
+        case 'b': r = weir_http_begin(ex, 200, NULL); break;
+        case 'w': r = weir_http_write(ex, "y", 1); break;
+        case 'h': r = weir_http_add_header(ex, "X", "y"); break;
+        case 'H': r = weir_http_add_header(ex, "X", "y\r\nZ: z"); break;
+        case 'L': r = weir_http_add_header(ex, "content-length", "9"); break;
+        case 'T': r = weir_http_reply(ex, 200, "text\n", "x", 1); break;
+        case '1': r = weir_http_reply(ex, 199, NULL, "x", 1); break;
+        case '6': r = weir_http_begin(ex, 600, NULL); break;
+        case '0': return 0;
+        case 'E': return -EIO;
+        case '4': return 404;
+        case '2': return 200;
+        case '7': return 700;
+        default: fail();
+        }
+    }
+    return r;
+}
+
+#define REPLIED "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+#define BEGUN "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+#define NO_REPLY REFUSAL("500 Internal Server Error", 26)
+
+#define TWICE "began a second reply: reply once, and return"
+#define LATE_FIELD "added a field after it had begun its reply: call weir_http_add_header " \
+    "before"
+#define EARLY_PIECE "wrote a piece before weir_http_begin"
+#define LATE_PIECE "wrote a piece after a reply that was whole: for pieces begin it by " \
+    "weir_http_begin"
+#define BAD_FIELD "added a field with a character that none may have"
+#define BAD_TYPE "replied with a type that has a character that none may have"
+#define OUR_FIELD "added Date, Connection, Content-Length, Transfer-Encoding or Content-Type: " \
+    "the calls that reply make these"
+#define NOTHING "returned 0 without a reply: call weir_http_reply, or return a status of 400 " \
+    "to 599"
+#define NO_PAGE "there are pages for 400 to 599; for another status call weir_http_reply, and " \
+    "return what it returns"
+#define CLOSED "returned this error after it had begun its reply, so the connection is closed"
+
+/* Each is told once, with the route and what to change; the peer gets what can still be had. */
+static void each_mistake_of_a_callback_is_told_in_one_sentence(void **state)
+{
+    static const struct {
+        const char *steps, *output;
+        int status, error;
+        const char *did;
+    } rows[] = {
+        { "0", NO_REPLY, 0, -ENOMSG, NOTHING },
+        { "h0", NO_REPLY, 0, -ENOMSG, NOTHING },
+        { "2", NO_REPLY, 0, -ENOMSG, "returned 200: " NO_PAGE },
+        { "7", NO_REPLY, 0, -ENOMSG, "returned 700: " NO_PAGE },
+        { "r4", REPLIED, 0, -ENOMSG, "returned 404 after it had begun its reply: return 0" },
+        { "r2", REPLIED, 0, -ENOMSG, "returned 200 after it had begun its reply: return 0" },
+        { "b4", BEGUN, 0, -ENOMSG, "returned 404 after it had begun its reply: return 0" },
+        { "E", NO_REPLY, 0, -EIO, "returned this error, and the peer gets 500" },
+        { "rE", REPLIED, 0, -EIO, CLOSED },
+        { "bwE", BEGUN "1\r\ny\r\n", 0, -EIO, CLOSED },
+        { "rr", REPLIED, 0, -EALREADY, TWICE },
+        { "rr0", REPLIED, WEIR_KEEP, -EALREADY, TWICE },
+        { "rrrb0", REPLIED, WEIR_KEEP, -EALREADY, TWICE },
+        { "rr4", REPLIED, 0, -EALREADY, TWICE },
+        { "br0", BEGUN "0\r\n\r\n", WEIR_KEEP, -EALREADY, TWICE },
+        { "bb", BEGUN, 0, -EALREADY, TWICE },
+        { "rh", REPLIED, 0, -EALREADY, LATE_FIELD },
+        { "rh0", REPLIED, WEIR_KEEP, -EALREADY, LATE_FIELD },
+        { "w", NO_REPLY, 0, -EINVAL, EARLY_PIECE },
+        { "w0", NO_REPLY, 0, -EINVAL, EARLY_PIECE },
+        { "wr", REPLIED, WEIR_KEEP, -EINVAL, EARLY_PIECE },
+        { "rw", REPLIED, 0, -EINVAL, LATE_PIECE },
+        { "rwww0", REPLIED, WEIR_KEEP, -EINVAL, LATE_PIECE },
+        { "H", NO_REPLY, 0, -EINVAL, BAD_FIELD },
+        { "H0", NO_REPLY, 0, -ENOMSG, BAD_FIELD },
+        { "L", NO_REPLY, 0, -EINVAL, OUR_FIELD },
+        { "1", NO_REPLY, 0, -EINVAL, "replied with a status outside 200 to 599" },
+        { "6", NO_REPLY, 0, -EINVAL, "replied with a status outside 200 to 599" },
+        { "10", NO_REPLY, 0, -ENOMSG, "replied with a status outside 200 to 599" },
+        { "T", NO_REPLY, 0, -EINVAL, BAD_TYPE },
+    };
+    struct weir_http_route route = { "GET", "/mistakes/*", do_steps, NULL };
+    const struct weir_http_site one = { .routes = &route, .routes_len = 1,
+                                        .route_size = sizeof(route) };
+    const struct weir_handler mistaken = WEIR_HTTP_HANDLER("mistaken", &one);
+    static const char input[] = "GET /mistakes/x HTTP/1.1\r\nHost: x\r\n\r\n";
+    char hint[400];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        route.data = rows[i].steps;
+        serve_by(&mistaken, &outcome, input, strlen(input), (struct weather){ 0 });
+        assert_string_equal(outcome.text, rows[i].output);
+        assert_int_equal(outcome.status, rows[i].status);
+        assert_int_equal(outcome.reports, 1);
+        assert_int_equal(outcome.reported, rows[i].error);
+        snprintf(hint, sizeof(hint), "GET /mistakes/*: its callback %s", rows[i].did);
+        assert_string_equal(outcome.hint, hint);
+    }
+}
+
+/* What a callback tries with what its peer gave it is no mistake, if it can do without. */
+static void what_is_refused_for_its_bytes_is_told_only_if_it_mattered(void **state)
+{
+    static const char *const steps[] = { "Hr", "Lr", "1r", "Tr", "6r", "r", "bw", "4" };
+    struct weir_http_route route = { NULL, "/", do_steps, NULL };
+    const struct weir_http_site one = { .routes = &route, .routes_len = 1,
+                                        .route_size = sizeof(route) };
+    const struct weir_handler right = WEIR_HTTP_HANDLER("right", &one);
+    static const char input[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        route.data = steps[i];
+        serve_by(&right, &outcome, input, strlen(input), (struct weather){ 0 });
+        assert_int_equal(outcome.reports, 0);
+        assert_int_equal(outcome.status, WEIR_KEEP);
     }
 }
 
@@ -1138,6 +1283,8 @@ int main(void)
         cmocka_unit_test(a_status_that_a_callback_returns_becomes_a_page),
         cmocka_unit_test(added_headers_are_sent_with_a_status_but_not_with_an_error),
         cmocka_unit_test(a_callback_that_fails_is_told_and_answered_with_500),
+        cmocka_unit_test(each_mistake_of_a_callback_is_told_in_one_sentence),
+        cmocka_unit_test(what_is_refused_for_its_bytes_is_told_only_if_it_mattered),
         cmocka_unit_test(unknown_paths_and_methods_are_refused_and_the_connection_kept),
         cmocka_unit_test(methods_and_versions_that_are_not_implemented_are_named_so),
         cmocka_unit_test(malformed_request_lines_are_refused),

@@ -166,6 +166,12 @@ static int truncated_on(void *req)
     return weir_truncated(req);
 }
 
+static int report_on(void *req)
+{
+    weir_report(req, -EPROTO, NULL);
+    return 0;
+}
+
 static int draining_on(void *req)
 {
     return weir_draining(req);
@@ -243,6 +249,7 @@ static const struct call calls[] = {
     { "weir_peer_text", peer_text_on, false },
     { "weir_truncated", truncated_on, false },
     { "weir_draining", draining_on, false },
+    { "weir_report", report_on, false },
     { "weir_sleep", sleep_on, false },
     { "weir_yield", yield_on, false },
     { "weir_poll", poll_on, false },

@@ -649,7 +649,7 @@ static void the_default_error_hook_writes_one_line(void **state)
     support_talk(server, 0, "", "");
     weir_server_destroy(server);
     capture_end(&capture, written, sizeof(written));
-    assert_string_equal(written, "weir: request from unix:: handle of handler 'failing' failed: "
+    assert_string_equal(written, "weir: request from unix: handle of handler 'failing' failed: "
                                  "Bad message\n");
 }
 
@@ -677,7 +677,7 @@ static void a_length_is_an_error(size_t len)
     assert_int_equal(support_stats(server).handle_errors, 1);
     weir_server_destroy(server);
     capture_end(&capture, written, sizeof(written));
-    assert_string_equal(written, "weir: request from unix:: handle of handler 'counting' failed: "
+    assert_string_equal(written, "weir: request from unix: handle of handler 'counting' failed: "
                                  "Numerical result out of range (handle returns 0, WEIR_KEEP, "
                                  "WEIR_STOP_SERVER or a negative errno)\n");
 }
@@ -716,6 +716,39 @@ static void only_a_number_without_a_meaning_gets_a_hint(void **state)
     assert_null(trace.failure.hint);
 }
 
+/* Reports, and serves on. */
+static int report_and_answer(struct weir_request *req)
+{
+    char *line;
+
+    if (weir_readline(req, &line, 10) <= 0)
+        return 0;
+    weir_report(req, -EPROTO, *line == 'h' ? "the line begins with h" : NULL);
+    weir_write(req, "on\n", 3);
+    return WEIR_KEEP;
+}
+
+static void what_a_handler_reports_is_told_and_its_connection_goes_on(void **state)
+{
+    const struct weir_handler reporter = { .name = "reporter", .handle = report_and_answer };
+    struct weir_server *server = support_start(WEIR_OPTIONS(.listen = support_abstract("report"),
+                                                            .handler = &reporter));
+    struct capture capture;
+    char written[400];
+
+    (void)state;
+    capture_begin(&capture);
+    support_talk(server, 0, "h\nx\n", "on\non\n");
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(support_stats(server).handle_errors, 2);
+    weir_server_destroy(server);
+    capture_end(&capture, written, sizeof(written));
+    assert_string_equal(written, "weir: request from unix: handle of handler 'reporter' failed: "
+                                 "Protocol error (the line begins with h)\n"
+                                 "weir: request from unix: handle of handler 'reporter' failed: "
+                                 "Protocol error\n");
+}
+
 static int error_of_its_own;
 
 static int fail_by_its_own(struct weir_request *req)
@@ -749,7 +782,7 @@ static void a_handlers_own_error_is_told_even_if_it_is_one_of_weirs(void **state
         assert_int_equal(support_stats(server).cancelled, 0);
         weir_server_destroy(server);
         capture_end(&capture, written, sizeof(written));
-        snprintf(expected, sizeof(expected), "weir: request from unix:: handle of handler 'own' "
+        snprintf(expected, sizeof(expected), "weir: request from unix: handle of handler 'own' "
                  "failed: %s\n", errors[i].text);
         assert_string_equal(written, expected);
     }
@@ -1133,6 +1166,7 @@ int main(void)
         cmocka_unit_test(the_default_error_hook_writes_one_line),
         cmocka_unit_test(a_number_that_has_no_meaning_is_an_error),
         cmocka_unit_test(only_a_number_without_a_meaning_gets_a_hint),
+        cmocka_unit_test(what_a_handler_reports_is_told_and_its_connection_goes_on),
         cmocka_unit_test(a_handlers_own_error_is_told_even_if_it_is_one_of_weirs),
         cmocka_unit_test(a_thousand_failed_handlers_do_no_harm),
         cmocka_unit_test(verify_request_is_shown_the_peer),

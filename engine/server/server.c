@@ -45,6 +45,14 @@ static bool is_only_counted(const struct weir_failure *failure)
            (request_is_end_by_peer(failure->error) && request_was_reset(failure->req));
 }
 
+/* As that of a Unix peer without a name does, "unix:". */
+static bool ends_in_colon(const char *address)
+{
+    size_t len = strlen(address);
+
+    return len > 0 && address[len - 1] == ':';
+}
+
 static void default_handle_error(struct weir_server *server, const struct weir_failure *failure)
 {
     static const char *const phases[] = {
@@ -52,7 +60,6 @@ static void default_handle_error(struct weir_server *server, const struct weir_f
         [WEIR_PHASE_HANDLE] = "handle", [WEIR_PHASE_FINISH] = "finish",
         [WEIR_PHASE_PROCESS] = "process_request",
     };
-
     const char *hint = failure->hint;
 
     (void)server;
@@ -61,9 +68,10 @@ static void default_handle_error(struct weir_server *server, const struct weir_f
     if (failure->peer[0] == '\0')
         tell_of_child(failure->error);
     else
-        log_line(LOG_FAILURE, "request from %s: %s of handler '%s' failed: %s%s%s%s", failure->peer,
-                 phases[failure->phase], failure->handler, why_error(failure->error),
-                 hint ? " (" : "", hint ? hint : "", hint ? ")" : "");
+        log_line(LOG_FAILURE, "request from %s%s %s of handler '%s' failed: %s%s%s%s",
+                 failure->peer, ends_in_colon(failure->peer) ? "" : ":", phases[failure->phase],
+                 failure->handler, why_error(failure->error), hint ? " (" : "", hint ? hint : "",
+                 hint ? ")" : "");
 }
 
 static int parse_cpus(struct weir_server *server)

@@ -23,7 +23,8 @@
 
 /* ------------------------------------------------------------------ a handler's calls - */
 
-static void tell_error(struct weir_request *req, enum weir_phase phase, int error)
+static void tell_with_hint(struct weir_request *req, enum weir_phase phase, int error,
+                           const char *hint)
 {
     static const enum tally_kind kinds[] = {
         [WEIR_PHASE_VERIFY] = TALLY_VERIFY_ERRORS, [WEIR_PHASE_SETUP] = TALLY_SETUP_ERRORS,
@@ -31,7 +32,6 @@ static void tell_error(struct weir_request *req, enum weir_phase phase, int erro
     };
     const struct service *service = req->service;
     struct tally *tally = &req->task->worker->tally;
-    bool misreturned = phase == WEIR_PHASE_HANDLE && req->conn->misreturned;
     char peer[WEIR_ADDRESS_SIZE];
 
     if (phase != WEIR_PHASE_PROCESS)
@@ -44,9 +44,22 @@ static void tell_error(struct weir_request *req, enum weir_phase phase, int erro
         .peer = weir_peer_text(req, peer, sizeof(peer)),
         .handler = req->conn->handler->name,
         .req = req,
-        .hint = misreturned
-            ? "handle returns 0, WEIR_KEEP, WEIR_STOP_SERVER or a negative errno" : NULL,
+        .hint = hint,
     });
+}
+
+static void tell_error(struct weir_request *req, enum weir_phase phase, int error)
+{
+    bool misreturned = phase == WEIR_PHASE_HANDLE && req->conn->misreturned;
+
+    tell_with_hint(req, phase, error, misreturned ? "handle returns 0, WEIR_KEEP, WEIR_STOP_SERVER "
+                                                    "or a negative errno" : NULL);
+}
+
+void weir_report(struct weir_request *req, int error, const char *hint)
+{
+    request_check(req, "weir_report");
+    tell_with_hint(request_root(req), WEIR_PHASE_HANDLE, error, hint);
 }
 
 /* It has gone, or does not take in time what was written for it. */

@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #include "handlers/http/grammar.h"
+#include "handlers/http/mistake.h"
 #include "handlers/http/reply.h"
 
 /* The calls that reply make these themselves: a second one could be read differently elsewhere. */
@@ -31,11 +32,13 @@ int weir_http_add_header(struct weir_http *ex, const char *name, const char *val
     char *added, *end;
 
     if (ex->state != REPLY_NONE)
-        return -EALREADY;
+        return mistake_tell(ex, -EALREADY, "added a field after it had begun its reply: call "
+                            "weir_http_add_header before");
     if (!http_is_token(name, name_len) || !http_is_value(value, value_len))
-        return -EINVAL;
+        return mistake_note(ex, -EINVAL, "added a field with a character that none may have");
     if (is_made_by_reply(name))
-        return -EINVAL;
+        return mistake_note(ex, -EINVAL, "added Date, Connection, Content-Length, "
+                            "Transfer-Encoding or Content-Type: the calls that reply make these");
     added = realloc(ex->added, ex->added_len + name_len + 2 + value_len + 2);
     if (!added)
         return -ENOMEM;
@@ -79,11 +82,13 @@ static int begin_answer(struct weir_http *ex, struct http_reply *reply, const vo
                         size_t len)
 {
     if (ex->state != REPLY_NONE)
-        return -EALREADY;
+        return mistake_tell(ex, -EALREADY, "began a second reply: reply once, and return");
     reply->type_len = reply->type ? strlen(reply->type) : 0;
-    if (reply->status < 200 || reply->status > 599 ||
-            !http_is_value(reply->type, reply->type_len))
-        return -EINVAL;
+    if (reply->status < 200 || reply->status > 599)
+        return mistake_note(ex, -EINVAL, "replied with a status outside 200 to 599");
+    if (!http_is_value(reply->type, reply->type_len))
+        return mistake_note(ex, -EINVAL, "replied with a type that has a character that none may "
+                            "have");
     settle_body(ex, reply);
     if (reply->framing == HTTP_FRAMING_CLOSE)
         ex->keep = false;
@@ -117,7 +122,10 @@ int weir_http_reply_file(struct weir_http *ex, int status, const char *type,
     if (n >= 0 && (size_t)n == len)
         return 0;
     ex->keep = false;           /* the peer still waits for the rest */
-    return n < 0 ? (int)n : -EIO;
+    if (n < 0)
+        return (int)n;
+    return mistake_tell(ex, -EIO, "replied with more of a file than there is: give "
+                        "weir_http_reply_file the length that is left behind the offset");
 }
 
 int weir_http_begin(struct weir_http *ex, int status, const char *type)
@@ -136,8 +144,11 @@ int weir_http_write(struct weir_http *ex, const void *buf, size_t len)
 {
     ssize_t n;
 
-    if (ex->state != REPLY_STREAMING)
-        return -EINVAL;
+    if (ex->state == REPLY_NONE)
+        return mistake_tell(ex, -EINVAL, "wrote a piece before weir_http_begin");
+    if (ex->state == REPLY_DONE)
+        return mistake_tell(ex, -EINVAL, "wrote a piece after a reply that was whole: for pieces "
+                            "begin it by weir_http_begin");
     if (ex->bodiless || len == 0)
         return 0;               /* an empty chunk would be the last one */
     if (ex->head.one_one)

@@ -26,6 +26,9 @@ struct weir_http {
     size_t added_len;
     enum reply_state state;
     int error;                  /* the last that the connection gave the callback */
+    const char *mistake;        /* what was wrong with a call that was refused; NULL: none was */
+    int mistake_error;          /* what that call returned */
+    bool told;                  /* ... and handle_error was told */
     bool bodiless;              /* HEAD, or a status that says so: a reply's body is left out */
     bool keep;                  /* the connection, after this exchange */
 };

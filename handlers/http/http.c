@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handlers/http/mistake.h"
 #include "handlers/http/reply.h"
 #include "handlers/http/scan.h"
 
@@ -100,6 +101,8 @@ static int exchange_init(struct weir_http *ex, struct weir_request *req, struct 
     ex->added_len = 0;
     ex->state = REPLY_NONE;
     ex->error = 0;
+    ex->mistake = NULL;
+    ex->told = false;
     ex->bodiless = strcmp(ex->head.method, "HEAD") == 0;
     ex->keep = ex->head.keep;
     return 0;
@@ -133,30 +136,43 @@ static int error_status(const struct weir_http *ex, int error)
     return error == -ETIMEDOUT ? 408 : 500;
 }
 
-/* Gives up the connection; handle_error hears of it unless the peer is to blame. */
-static int exchange_fail(struct weir_http *ex, int error)
+/* Returns true if a call of ours gave that error because of the connection. */
+static bool is_connections(const struct weir_http *ex, int error)
+{
+    return error != 0 && error == ex->error;
+}
+
+/*
+ * Gives up the connection for what the callback returned, an error or what stands for one. Unless
+ * the peer is to blame, handle_error hears of it: here, where its route is known.
+ */
+static int exchange_fail(struct weir_http *ex, int r, int error)
 {
     ex->keep = false;
     ex->added_len = 0;          /* meant for the reply that is not made */
+    if (!is_connections(ex, error))
+        mistake_tell_return(ex, r, error);
     if (ex->state == REPLY_NONE)
         exchange_reply_page(ex, error_status(ex, error));
-    if (error != ex->error)
-        return error;
+    if (!is_connections(ex, error))
+        return 0;
     return ex->body.fault != 0 ? 0 : quiet(error);
 }
 
 /* Makes what a callback returned a complete reply. Returns 0 or -errno. */
 static int exchange_complete(struct weir_http *ex, int r)
 {
+    int error = r;
+
     if (r == 0 && ex->state == REPLY_DONE)
         return 0;
     if (r == 0 && ex->state == REPLY_STREAMING)
-        r = exchange_end_stream(ex);
+        error = exchange_end_stream(ex);
     else if (r >= 400 && r <= 599 && ex->state == REPLY_NONE)
-        r = exchange_reply_page(ex, r);
+        error = exchange_reply_page(ex, r);
     else if (r >= 0)
-        r = -ENOMSG;            /* no reply, or a value that means nothing: a callback's defect */
-    return r < 0 ? exchange_fail(ex, r) : 0;
+        error = -ENOMSG;        /* no reply, or a value that means nothing: a callback's defect */
+    return error < 0 ? exchange_fail(ex, r, error) : 0;
 }
 
 /* Serves the request whose head, of len bytes, is in the buffer. Returns what handle does. */

@@ -49,6 +49,10 @@ struct weir_http;
  *                      reply was begun. But an error that a call of this header returned, and that
  *                      the peer has made, becomes 400, 408 or 413, and handle_error is not told
  *   anything else      is the callback's mistake, and so is 0 without a reply: as -ENOMSG
+ *
+ * What handle_error is told has the route and what its callback did in failure->hint. It is told of
+ * a call at the wrong time, too, such as a second reply, even if the callback does not return that
+ * call's error; then the connection goes on. Of one exchange it is told the first such mistake.
  */
 struct weir_http_route {
     const char *method WEIR_0;      /* "GET" answers HEAD too; NULL: any */
@@ -95,7 +99,10 @@ struct weir_http_site {
  */
 const char *weir_http_check(const struct weir_handler *handler);
 
-/* weir_http_handle is the handle() of such a handler: each call serves one request. Parks. */
+/*
+ * weir_http_handle is the handle() of such a handler: each call serves one request. It returns 0
+ * when a callback has failed, for it has told handle_error itself. Parks.
+ */
 int weir_http_handle(struct weir_request *req);
 
 /* ------------------------------------------------------------------ the request ------- */

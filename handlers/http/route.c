@@ -1,9 +1,9 @@
 /* route.c - who answers a request: the first of its site's routes that fits its method and path. */
-#include "handlers/http/exchange.h"
+#include "handlers/http/route.h"
 
 #include <string.h>
 
-#include "handlers/http/route.h"
+#include "handlers/http/exchange.h"
 
 enum { ALLOW_MAX = 512 };       /* the methods that the parser knows come to 280 */
 
