@@ -97,7 +97,8 @@ bool http_has_odd_byte(const char *text, size_t len, bool request_line)
             continue;
         if (c != '\r')
             return true;
-        if (i + 1 < len && text[++i] != '\n')
+        i++;
+        if (i < len && text[i] != '\n')
             return true;
     }
     return false;
