@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "engine/server/options.h"
+#include "engine/server/terms.h"
 #include "tests/old_kernel.h"
 
 #include <errno.h>
@@ -392,24 +393,38 @@ static void a_listener_without_a_handler_takes_the_servers(void **state)
     assert_string_equal(options_listen(&options, 1).address, "unix:@b");
 }
 
+static void assert_terms(const struct endpoint *terms, const struct endpoint *expected)
+{
+    assert_ptr_equal(terms->handler, expected->handler);
+    assert_int_equal(terms->read_timeout_ms, expected->read_timeout_ms);
+    assert_int_equal(terms->write_timeout_ms, expected->write_timeout_ms);
+    assert_int_equal(terms->idle_timeout_ms, expected->idle_timeout_ms);
+    assert_int_equal(terms->request_timeout_ms, expected->request_timeout_ms);
+    assert_int_equal(terms->backlog, expected->backlog);
+    assert_int_equal(terms->nodelay, expected->nodelay);
+    assert_ptr_equal(terms->user, expected->user);
+    assert_int_equal(terms->number, WEIR_NO_LISTENER);
+    assert_null(terms->quota);
+    assert_null(terms->access);
+    assert_null(terms->crowd);
+}
+
 static void a_listener_has_what_it_says_and_else_what_the_server_does(void **state)
 {
     const struct weir_listen listeners[] = {
         { .address = "unix:@a" },
         { .address = "unix:@b", .read_timeout_ms = 5, .write_timeout_ms = 6, .idle_timeout_ms = 7,
-          .request_timeout_ms = 8, .backlog = 9, .disable_nagle_algorithm = WEIR_NO },
+          .request_timeout_ms = 8, .backlog = 9, .disable_nagle_algorithm = WEIR_NO,
+          .user = (void *)&handler },
         { .address = "unix:@c", .read_timeout_ms = WEIR_FOREVER, .write_timeout_ms = WEIR_FOREVER,
           .idle_timeout_ms = WEIR_FOREVER, .request_timeout_ms = WEIR_FOREVER },
     };
-    const struct weir_listen expected[] = {
-        { .address = "unix:@a", .handler = &handler, .read_timeout_ms = 1, .write_timeout_ms = 2,
-          .idle_timeout_ms = 3, .request_timeout_ms = 4, .backlog = 10,
-          .disable_nagle_algorithm = WEIR_YES },
-        { .address = "unix:@b", .handler = &handler, .read_timeout_ms = 5, .write_timeout_ms = 6,
-          .idle_timeout_ms = 7, .request_timeout_ms = 8, .backlog = 9,
-          .disable_nagle_algorithm = WEIR_NO },
-        { .address = "unix:@c", .handler = &handler, .backlog = 10,
-          .disable_nagle_algorithm = WEIR_YES },
+    const struct endpoint expected[] = {
+        { .handler = &handler, .read_timeout_ms = 1, .write_timeout_ms = 2, .idle_timeout_ms = 3,
+          .request_timeout_ms = 4, .backlog = 10, .nodelay = true },
+        { .handler = &handler, .read_timeout_ms = 5, .write_timeout_ms = 6, .idle_timeout_ms = 7,
+          .request_timeout_ms = 8, .backlog = 9, .user = (void *)&handler },
+        { .handler = &handler, .backlog = 10, .nodelay = true },
     };
     struct weir_options options = accepted(WEIR_OPTIONS(
         .listeners = listeners, .listeners_len = 3, .handler = &handler, .read_timeout_ms = 1,
@@ -419,8 +434,9 @@ static void a_listener_has_what_it_says_and_else_what_the_server_does(void **sta
     (void)state;
     for (size_t i = 0; i < 3; i++) {
         struct weir_listen listen = options_listen(&options, i);
+        struct endpoint terms = terms_of(&options, &listen);
 
-        assert_memory_equal(&listen, &expected[i], sizeof(listen));
+        assert_terms(&terms, &expected[i]);
     }
 }
 
@@ -448,6 +464,13 @@ static void assert_choices(const struct weir_options *options, int expected)
     assert_int_equal(options->reply_always, expected);
 }
 
+static bool has_nodelay(const struct weir_options *options)
+{
+    struct weir_listen listen = options_listen(options, 0);
+
+    return terms_of(options, &listen).nodelay;
+}
+
 static void no_is_no_for_each_option(void **state)
 {
     struct weir_options in = *OPTIONS(.user = NULL);
@@ -457,11 +480,11 @@ static void no_is_no_for_each_option(void **state)
     set_choices(&in, WEIR_NO);
     out = accepted(&in);
     assert_choices(&out, 0);
-    assert_int_equal(options_listen(&out, 0).disable_nagle_algorithm, WEIR_NO);
+    assert_false(has_nodelay(&out));
     set_choices(&in, WEIR_YES);
     out = accepted(&in);
     assert_choices(&out, 1);
-    assert_int_equal(options_listen(&out, 0).disable_nagle_algorithm, WEIR_YES);
+    assert_true(has_nodelay(&out));
     out = accepted(OPTIONS(.daemon_threads = true, .defer = 1, .reuse_address = true,
                            .reuse_port = 1, .disable_nagle_algorithm = true, .keep_path = 1,
                            .reply_always = true));

@@ -2,6 +2,7 @@
 #include "engine/server/server.h"
 
 #include "engine/base/clock.h"
+#include "engine/server/terms.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,20 +12,12 @@
 /* What all listeners share that have none of their own is the server's. */
 static struct endpoint endpoint_of(struct weir_server *server, const struct weir_listen *listen)
 {
-    return (struct endpoint){
-        .handler = listen->handler,
-        .quota = &server->quota,
-        .access = &server->access,
-        .crowd = server->crowd,
-        .read_timeout_ms = listen->read_timeout_ms,
-        .write_timeout_ms = listen->write_timeout_ms,
-        .request_timeout_ms = listen->request_timeout_ms,
-        .idle_timeout_ms = listen->idle_timeout_ms,
-        .backlog = listen->backlog,
-        .nodelay = listen->disable_nagle_algorithm == WEIR_YES,
-        .number = WEIR_NO_LISTENER,
-        .user = listen->user,
-    };
+    struct endpoint endpoint = terms_of(&server->options, listen);
+
+    endpoint.quota = &server->quota;
+    endpoint.access = &server->access;
+    endpoint.crowd = server->crowd;
+    return endpoint;
 }
 
 static int give_own_rules(struct server_listen *own, const struct weir_listen *listen)
@@ -95,7 +88,7 @@ static int copy_all_listens(struct weir_server *server)
 int server_copy_listens(struct weir_server *server)
 {
     struct weir_options *options = &server->options;
-    const struct weir_listen submission = options_plain_listen(options);
+    const struct weir_listen submission = { .handler = options->handler };
     int r = copy_all_listens(server);
 
     server->submission = endpoint_of(server, &submission);

@@ -452,41 +452,13 @@ bool options_have_unix_path(const struct weir_options *options)
     return false;
 }
 
-static uint32_t own_or(uint32_t own, uint32_t servers)
+struct weir_listen options_listen(const struct weir_options *options, size_t i)
 {
-    return own > 0 ? own : servers;
-}
-
-static uint32_t own_timeout(uint32_t own_ms, uint32_t servers_ms)
-{
-    return own_ms == WEIR_FOREVER ? 0 : own_or(own_ms, servers_ms);
-}
-
-static struct weir_listen complete_listen(const struct weir_options *options,
-                                          struct weir_listen listen)
-{
-    bool nodelay = options->disable_nagle_algorithm == WEIR_YES;
+    struct weir_listen listen = listen_as_said(options, i);
 
     if (!listen.handler)
         listen.handler = options->handler;
-    listen.backlog = own_or(listen.backlog, options->backlog);
-    listen.read_timeout_ms = own_timeout(listen.read_timeout_ms, options->read_timeout_ms);
-    listen.write_timeout_ms = own_timeout(listen.write_timeout_ms, options->write_timeout_ms);
-    listen.idle_timeout_ms = own_timeout(listen.idle_timeout_ms, options->idle_timeout_ms);
-    listen.request_timeout_ms = own_timeout(listen.request_timeout_ms, options->request_timeout_ms);
-    if (listen.disable_nagle_algorithm == WEIR_DEFAULT)
-        listen.disable_nagle_algorithm = nodelay ? WEIR_YES : WEIR_NO;
     return listen;
-}
-
-struct weir_listen options_plain_listen(const struct weir_options *options)
-{
-    return complete_listen(options, (struct weir_listen){ .address = NULL });
-}
-
-struct weir_listen options_listen(const struct weir_options *options, size_t i)
-{
-    return complete_listen(options, listen_as_said(options, i));
 }
 
 uint64_t options_set_aside(const struct weir_options *options)

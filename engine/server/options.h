@@ -24,9 +24,8 @@ int options_check_handler(const struct weir_handler *handler, const char *what, 
                           size_t why_size);
 
 /*
- * The i-th address to listen on. Its handler, timeouts, backlog and disable_nagle_algorithm are the
- * server's where it has none of its own, and a timeout of 0 is none. access, max_connections and
- * max_per_address are as the program said: where they are 0 listeners share the server's.
+ * The i-th address to listen on. Its handler is the server's where it has none of its own; the
+ * other fields are as the program said: terms_of tells what holds where they are 0.
  */
 size_t options_listens(const struct weir_options *options);
 struct weir_listen options_listen(const struct weir_options *options, size_t i);
@@ -38,9 +37,6 @@ struct weir_listen options_listen(const struct weir_options *options, size_t i);
 bool options_have_unix_path(const struct weir_options *options);
 #define OPTIONS_NO_UNIX_PATH "%s is set, but no listener has a Unix path: add one, such as " \
     "unix:///run/weir.sock, or leave it out"
-
-/* A listener that has nothing of its own. */
-struct weir_listen options_plain_listen(const struct weir_options *options);
 
 /* The sum of the listeners' own max_connections. */
 uint64_t options_set_aside(const struct weir_options *options);
