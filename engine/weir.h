@@ -140,8 +140,9 @@ enum weir_stack {
  *          is input that nobody has read, or if much was answered (14 KiB and more, earlier calls
  *          included) and the peer's kernel does not have all of it yet, only our side is ended, and
  *          what still comes is thrown away until the peer has the answer and is quiet; for 2
- *          seconds and 64 MiB at most. This is not done where it would hold up others: under
- *          WEIR_SERIAL, and with WEIR_STACK_THREAD in the pool.
+ *          seconds and 64 MiB at most. weir_linger asks for it where more may be on the way. This
+ *          is not done where it would hold up others: under WEIR_SERIAL, and with WEIR_STACK_THREAD
+ *          in the pool.
  * finish   is called last, once, if setup succeeded. status is what handle returned, or 0 if the
  *          connection was kept and ended without another call of handle: by idle_timeout_ms, by a
  *          drain, or to make room; -ENOMEM if there was no memory to go on with. If finish returns
@@ -1121,6 +1122,17 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
  * server's: its reply is sent as always.
  */
 int weir_end_output(struct weir_request *req);
+
+/*
+ * weir_linger says that the peer may still be sending what no handler will read: the body of a
+ * request that is refused, for example. A close would answer these bytes by a reset, and the peer
+ * might lose the answer. So when the connection ends, what comes is thrown away (see struct
+ * weir_handler) even if nothing has come yet: until the peer ends, too, for 2 seconds and 64 MiB
+ * at most. Timeouts of the server do not matter then, nor does the connection count for
+ * max_per_address any more. Of a datagram, or of what weir_connect has opened, it changes nothing.
+ * Parks: no.
+ */
+void weir_linger(struct weir_request *req);
 
 /* ------------------------------------------------------------------ the request ------- */
 

@@ -96,7 +96,6 @@ ssize_t weir_write(struct weir_request *req, const void *buf, size_t len)
 {
     if (req->write_error != 0)
         return req->write_error;
-    assert_false(req->ended);
     assert_true(len < sizeof(req->output) - req->output_len);
     memcpy(req->output + req->output_len, buf, len);
     req->output_len += len;
@@ -132,11 +131,9 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
     return weir_write(req, buf, (size_t)n);
 }
 
-int weir_end_output(struct weir_request *req)
+void weir_linger(struct weir_request *req)
 {
-    if (req->write_error == 0)
-        req->ended = true;
-    return req->write_error;
+    req->lingers = true;
 }
 
 void weir_report(struct weir_request *req, int error, const char *hint)

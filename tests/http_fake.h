@@ -35,7 +35,7 @@ struct weir_request {
     int write_error;
     unsigned waits;
     bool draining;
-    bool ended;                 /* weir_end_output was called */
+    bool lingers;               /* weir_linger was called */
     unsigned reports;           /* calls of weir_report, and what the last one was given */
     int reported;
     char hint[400];

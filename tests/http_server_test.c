@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -364,6 +366,83 @@ static void a_callback_that_fails_is_reported_and_its_peer_told_500(void **state
     assert_int_equal(atomic_load_explicit(&told, memory_order_acquire), -EIO);
 }
 
+/* Who serves, and how. */
+static const struct way {
+    const char *name;
+    enum weir_concurrency concurrency;
+    enum weir_stack stack;
+    uint32_t processes;
+} ways[] = {
+    { .name = "pool" },
+    { .name = "pool, stacks of the workers", .stack = WEIR_STACK_THREAD },
+    { .name = "serial", .concurrency = WEIR_SERIAL },
+    { .name = "thread", .concurrency = WEIR_THREAD },
+    { .name = "fork", .concurrency = WEIR_FORK },
+    { .name = "prefork", .concurrency = WEIR_PREFORK, .processes = 1 },
+};
+
+static const struct way *way;
+
+#define ASK_FILE "GET /environment HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+
+static void *drain(void *drained)
+{
+    if (weir_server_shutdown(server) == 0 && weir_server_close(server) == 0)
+        gate_open(drained);
+    return NULL;
+}
+
+/* On another thread, so that it fails instead of hanging if it doesn't end. */
+static void drain_in_time(void)
+{
+    struct gate drained;
+    struct pollfd opened;
+    pthread_t thread;
+
+    gate_init(&drained);
+    opened = (struct pollfd){ .fd = drained.fd, .events = POLLIN };
+    assert_int_equal(pthread_create(&thread, NULL, drain, &drained), 0);
+    assert_int_equal(poll(&opened, 1, PLENTY_MS), 1);
+    pthread_join(thread, NULL);
+    gate_fini(&drained);
+}
+
+/*
+ * No timeout ends a client that was told the end, and stays: it takes nobody's turn or place, and a
+ * drain does not wait for it.
+ */
+static void expect_nobody_waits_for(const char *asks, const char *start_of_reply)
+{
+    struct weir_handler mine = handler;
+    int fd;
+
+    mine.stack = way->stack;
+    server = support_start(WEIR_OPTIONS(
+        .listen = "tcp://127.0.0.1:0", .handler = &mine, .workers = 1, .max_per_address = 1,
+        .concurrency = way->concurrency, .processes = way->processes, .drain_timeout_ms = 0));
+    fd = support_ask(server, 0, asks);
+    support_expect(fd, start_of_reply);
+    assert_true(support_read_all(fd, reply, sizeof(reply)) > 0);
+    assert_replied(support_ask(server, 0, ASK_FILE "\r\n"), "HTTP/1.1 200 OK\r\n", "");
+    assert_int_equal(support_stats(server).refused, 0);
+    drain_in_time();
+    weir_server_destroy(server);
+    close(fd);
+}
+
+static void a_refused_client_that_stays_holds_up_nobody(void **state)
+{
+    (void)state;
+    expect_nobody_waits_for("BAD\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n");
+}
+
+static void nor_one_that_never_sends_its_body(void **state)
+{
+    (void)state;
+    expect_nobody_waits_for(ASK_FILE "Content-Length: 900000\r\nExpect: 100-continue\r\n\r\n",
+                            "HTTP/1.1 200 OK\r\n");
+}
+
 /* What whoever wrote the callback finds in the log. */
 static void the_line_of_a_failed_callback_names_its_route(void **state)
 {
@@ -456,6 +535,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_peer_that_does_not_read_in_time_is_not_reported,
                                         start_with_write_timeout, stop_server),
     };
+    const struct CMUnitTest of_each_way[] = {
+        cmocka_unit_test(a_refused_client_that_stays_holds_up_nobody),
+        cmocka_unit_test(nor_one_that_never_sends_its_body),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    for (way = ways; way < ways + sizeof(ways) / sizeof(ways[0]); way++)
+        failed += cmocka_run_group_tests_name(way->name, of_each_way, NULL, NULL);
+    return failed;
 }

@@ -36,6 +36,15 @@ static int answer_what_the_socket_holds(struct weir_request *req)
     return answer_with_much(req, 0);
 }
 
+static int refuse_what_is_to_come(struct weir_request *req)
+{
+    char *line;
+
+    weir_readline(req, &line, 100);
+    weir_linger(req);
+    return weir_write(req, "no\n", 3) < 0 ? -EIO : 0;
+}
+
 static int refuse_at_once(struct weir_request *req)
 {
     char *line;
@@ -156,6 +165,40 @@ static void who_sends_much_that_nobody_wants_still_gets_the_answer(void **state)
     close(fd);
 }
 
+/* Nothing of it had come when the handler returned. What comes is no reason for a reset ... */
+static void what_a_handler_knows_to_be_on_the_way_is_awaited(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(refuse_what_is_to_come);
+    fd = support_ask(server, 0, "go\n");
+    support_expect(fd, "no\n");
+    support_expect_end(fd);
+    for (int i = 0; i < 3; i++)
+        support_say(fd, "x");
+    assert_int_equal(support_stats(server).closed, 1);
+    close(fd);
+    SUPPORT_AWAIT(server, active, == 0);
+    assert_int_equal(support_stats(server).resets, 0);
+}
+
+/* ... but whoever neither sends it nor ends is not waited for for ever. */
+static void who_never_sends_what_is_awaited_is_left(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    server = STREAM_SERVE(refuse_what_is_to_come);
+    fd = support_ask(server, 0, "go\n");
+    support_expect(fd, "no\n");
+    support_expect_end(fd);
+    SUPPORT_AWAIT(server, active, == 0);
+    close(fd);
+}
+
 static void who_does_not_take_the_answer_does_not_hold_the_server_up(void **state)
 {
     struct weir_server *server;
@@ -181,6 +224,8 @@ int main(void)
         STREAM_TEST(nor_of_an_answer_that_was_given_before),
         STREAM_TEST(input_that_an_event_has_told_of_is_not_left),
         STREAM_TEST(who_sends_much_that_nobody_wants_still_gets_the_answer),
+        STREAM_TEST(what_a_handler_knows_to_be_on_the_way_is_awaited),
+        STREAM_TEST(who_never_sends_what_is_awaited_is_left),
         STREAM_TEST(who_does_not_take_the_answer_does_not_hold_the_server_up),
     };
     int failed = 0;

@@ -138,6 +138,12 @@ static int end_output_on(void *req)
     return weir_end_output(req);
 }
 
+static int linger_on(void *req)
+{
+    weir_linger(req);
+    return 0;
+}
+
 static int peer_address_on(void *req)
 {
     struct sockaddr_storage address;
@@ -244,6 +250,7 @@ static const struct call calls[] = {
     { "weir_flush", flush_on, false },
     { "weir_sendfile", sendfile_on, false },
     { "weir_end_output", end_output_on, false },
+    { "weir_linger", linger_on, false },
     { "weir_peer_address", peer_address_on, false },
     { "weir_local_address", local_address_on, false },
     { "weir_peer_text", peer_text_on, false },

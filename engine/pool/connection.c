@@ -350,7 +350,7 @@ static void discard_input(struct connection *conn)
 {
     const struct transport *transport = transport_of(conn);
 
-    if (transport->resets && connection_may_have_input(conn))
+    if (transport->resets && (conn->lingers || connection_may_have_input(conn)))
         transport->discard(conn, DISCARD_MAX);
 }
 

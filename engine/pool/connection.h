@@ -104,8 +104,9 @@ struct connection {
     struct in6_addr peer_host;      /* AF_INET: its first four bytes */
     uint32_t peer_scope;
     uint16_t peer_port;     /* in network order; a Unix peer's name is asked for anew */
-    bool ended;             /* connection_end_output has been called */
-    bool misreturned;       /* handle() has returned a number that has no meaning */
+    bool ended : 1;         /* connection_end_output has been called */
+    bool misreturned : 1;   /* handle() has returned a number that has no meaning */
+    bool lingers : 1;       /* its handler has called weir_linger */
     _Alignas(max_align_t) unsigned char user_state[];
 };
 

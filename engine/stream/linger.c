@@ -51,7 +51,7 @@ static bool may_lose(const struct weir_request *req)
 
     if (req->rfile.eof || req->rfile.error || req->wfile.error || !transport_of(conn)->resets)
         return false;
-    return req->wfile.sent > FIRST_WINDOW || connection_may_have_input(conn);
+    return req->wfile.sent > FIRST_WINDOW || connection_may_have_input(conn) || conn->lingers;
 }
 
 /* Throws away what is there. False: nothing more will come, or too much has. */
@@ -73,6 +73,9 @@ static bool lingering_is_over(const struct lingering *lingering, uint64_t now_ms
 {
     struct connection *conn = lingering->req->conn;
 
+    /* Its handler knows of more that may come, after a pause of any length: only its end ends. */
+    if (conn->lingers)
+        return false;
     if (!lingering->much && lingering->heard_ms == 0)
         return true;
     if (lingering->heard_ms != 0 && now_ms - lingering->heard_ms < QUIET_MS)
@@ -80,10 +83,16 @@ static bool lingering_is_over(const struct lingering *lingering, uint64_t now_ms
     return !transport_of(conn)->has_unsent(conn);
 }
 
+void weir_linger(struct weir_request *req)
+{
+    request_check(req, "weir_linger");
+    req->conn->lingers = true;
+}
+
 void request_linger(struct weir_request *req)
 {
     struct lingering lingering = { .req = req, .much = req->wfile.sent > FIRST_WINDOW };
-    uint64_t now_ms = 0, until_ms = 0;
+    uint64_t now_ms = 0, until_ms = 0, look_at_ms;
     uint32_t look_ms = 1;
     int r = 0;
 
@@ -98,7 +107,9 @@ void request_linger(struct weir_request *req)
             until_ms = now_ms + LINGER_MS;
         if (now_ms >= until_ms || lingering_is_over(&lingering, now_ms))
             return;
-        r = request_wait(req, EPOLLIN, clock_earlier(until_ms, now_ms + look_ms) + 1);
+        /* For a peer that may still be sending there is nothing to look at but what comes. */
+        look_at_ms = req->conn->lingers ? until_ms : clock_earlier(until_ms, now_ms + look_ms);
+        r = request_wait(req, EPOLLIN, look_at_ms + 1);
         if (look_ms < LOOK_MAX_MS)
             look_ms *= 2;
     }

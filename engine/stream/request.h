@@ -3,10 +3,10 @@
  *
  * The public struct weir_request. One that was accepted lives on its fiber's stack while its
  * handler is at work; one that weir_connect opened lives in the heap, hung to the first.
- * rfile.c and wfile.c implement the calls that read and write, poll.c weir_poll, request.c all
- * others; serve.c does what happens around them: setup, handle, finish. A datagram's request has
- * the packet for rfile, and its wfile becomes the reply. What these ask of each other's rfile and
- * wfile is in rfile.h and wfile.h.
+ * rfile.c and wfile.c implement the calls that read and write, poll.c weir_poll, linger.c
+ * weir_linger, request.c all others; serve.c does what happens around them: setup, handle, finish.
+ * A datagram's request has the packet for rfile, and its wfile becomes the reply. What these ask of
+ * each other's rfile and wfile is in rfile.h and wfile.h.
  *
  * Threads: the fiber's.
  */

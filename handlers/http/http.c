@@ -18,10 +18,7 @@
 #include "handlers/http/reply.h"
 #include "handlers/http/scan.h"
 
-enum {
-    BODY_LIMIT_DEFAULT = 1024 * 1024,
-    LINGER_MAX = 64 << 20,      /* bytes taken from a refused peer so that it gets to our answer */
-};
+enum { BODY_LIMIT_DEFAULT = 1024 * 1024 };
 
 /* ------------------------------------------------------------------ ending ------------ */
 
@@ -29,25 +26,6 @@ enum {
 static int quiet(ssize_t r)
 {
     return r == -ECONNRESET || r == -EPIPE || r == -ETIMEDOUT ? 0 : (int)r;
-}
-
-/*
- * Closing a socket with unread input resets the connection, and the reset may overtake our answer.
- * So we end our side only, and read on for a while what the peer is still sending. (A datagram has
- * all been read, and no side to end.)
- */
-static void linger(struct weir_request *req)
-{
-    size_t taken = 0;
-    char *data;
-    ssize_t n;
-
-    if (weir_end_output(req) < 0)
-        return;
-    while (taken < LINGER_MAX && (n = weir_peek(req, &data, 1)) > 0) {
-        weir_consume(req, (size_t)n);
-        taken += (size_t)n;
-    }
 }
 
 /* Whether what has come of a request begins as one for a head alone does. */
@@ -59,16 +37,17 @@ static bool asks_for_head(struct weir_request *req)
     return n >= 5 && memcmp(data, "HEAD ", 5) == 0;
 }
 
-/* Answers what is not a request, of which no more can be understood. Returns what handle does. */
+/*
+ * Answers what is not a request, of which no more can be understood, whatever of it is on the way.
+ * Returns what handle does.
+ */
 static int refuse_request(struct weir_request *req, int status)
 {
     struct http_reply reply = { .status = status, .connection = HTTP_CONNECTION_CLOSE };
     int r = http_reply_page(req, &reply, asks_for_head(req));
 
-    if (r < 0)
-        return quiet(r);
-    linger(req);
-    return 0;
+    weir_linger(req);
+    return r < 0 ? quiet(r) : 0;
 }
 
 /* ------------------------------------------------------------------ an exchange ------- */
@@ -190,7 +169,7 @@ static __attribute__((noinline)) int exchange(struct weir_request *req, size_t l
     if (ex.keep)
         ex.keep = http_body_skip(&ex.body);
     if (!ex.keep && ex.body.kind != HTTP_BODY_NONE)
-        linger(req);
+        weir_linger(req);
     exchange_fini(&ex);
     return r == 0 && ex.keep ? WEIR_KEEP : r;
 }
