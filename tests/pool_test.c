@@ -336,11 +336,17 @@ static size_t lines_in(const char *text)
     return lines;
 }
 
-/* Holds its worker for longer than stall_warn_ms, many times over. */
+static struct weir_server *stalling_server;
+
+/* Holds its worker until that is told, and for longer than stall_warn_ms again, many times over. */
 static int stall(struct weir_request *req)
 {
-    uint64_t until_ms = support_now_ms() + 150;
+    uint64_t before = support_stats(stalling_server).stalls;
+    uint64_t until_ms = support_now_ms() + PLENTY_MS;
 
+    while (support_stats(stalling_server).stalls == before && support_now_ms() < until_ms)
+        usleep(1000);
+    until_ms = support_now_ms() + 150;
     while (support_now_ms() < until_ms)
         usleep(1000);
     weir_printf(req, "done\n");
@@ -359,6 +365,7 @@ static void each_stall_is_told_once(void **state)
             .listen = support_abstract("stall"), .handler = &stalling, .workers = workers,
             .stall_warn_ms = 20));
 
+        stalling_server = server;
         capture_begin(&capture);
         support_talk(server, 0, "", "done\n");
         support_talk(server, 0, "", "done\n");
