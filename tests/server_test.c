@@ -123,6 +123,49 @@ static void a_port_in_use_is_told(void **state)
     weir_server_destroy(server);
 }
 
+static void assert_told_of_the_first(const char *uri)
+{
+    char sentence[300];
+
+    snprintf(sentence, sizeof(sentence), "%s: this server's own listeners[0] has that address: "
+             "give each of them another one", uri);
+    assert_string_equal(weir_why(), sentence);
+}
+
+/* Finds a port that was free just now. */
+static void free_address(char *buf, size_t size)
+{
+    struct weir_server *server = support_create(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0",
+                                                             .handler = &lines));
+
+    assert_true(weir_server_address(server, 0, buf, size) > 0);
+    weir_server_destroy(server);
+}
+
+static void one_address_for_two_listeners_is_told(void **state)
+{
+    char uri[WEIR_ADDRESS_SIZE];
+    const struct weir_listen tcp[] = { { .address = uri }, { .address = uri } };
+    const struct weir_listen named[] = { { .address = uri_named("twice") },
+                                         { .address = uri_named("twice") } };
+    struct weir_server *server;
+
+    (void)state;
+    free_address(uri, sizeof(uri));
+    assert_int_equal(weir_server_create(&server, WEIR_OPTIONS(
+        .listeners = tcp, .listeners_len = 2, .handler = &lines)), -EADDRINUSE);
+    assert_told_of_the_first(uri);
+    assert_int_equal(weir_server_create(&server, WEIR_OPTIONS(
+        .listeners = named, .listeners_len = 2, .handler = &lines)), -EADDRINUSE);
+    assert_told_of_the_first(named[0].address);
+    server = support_create(WEIR_OPTIONS(.listeners = tcp, .listeners_len = 2, .handler = &lines,
+                                         .defer = true, .reuse_address = true));
+    assert_int_equal(weir_server_bind(server), 0);
+    assert_int_equal(weir_server_activate(server), -EADDRINUSE);
+    assert_told_of_the_first(uri);
+    weir_server_destroy(server);
+}
+
 /* The last of several listeners is refused: everything before it was made already. */
 static void a_failed_creation_leaves_nothing_open(void **state)
 {
@@ -1139,6 +1182,7 @@ int main(void)
         cmocka_unit_test(a_wrong_option_is_told_in_a_sentence),
         cmocka_unit_test(a_wrong_address_is_told_in_a_sentence),
         cmocka_unit_test(a_port_in_use_is_told),
+        cmocka_unit_test(one_address_for_two_listeners_is_told),
         cmocka_unit_test(a_failed_creation_leaves_nothing_open),
         cmocka_unit_test(creation_fails_cleanly_whichever_descriptor_is_lacking),
         cmocka_unit_test(a_server_that_never_served_leaves_nothing_open),

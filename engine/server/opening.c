@@ -71,6 +71,44 @@ static int add_server_listener(struct weir_server *server, struct listener *list
     return give_listener(server, &server->acceptors[0], listener, endpoint);
 }
 
+/* ------------------------------------------------------------------ one address twice - */
+
+/* Another socket of this server that is bound to that address, or NULL. */
+static const struct endpoint *find_other(const struct weir_server *server, const char *uri,
+                                         const struct endpoint *self)
+{
+    for (size_t i = 0; i < server->endpoints_len; i++)
+        if (server->endpoints[i] != self && strcmp(server->endpoints[i]->uri, uri) == 0)
+            return server->endpoints[i];
+    return NULL;
+}
+
+/* A better sentence, if it is this server itself that uses the address. Returns -EADDRINUSE. */
+static int refuse_in_use(const struct weir_server *server, const char *uri,
+                         const struct endpoint *self)
+{
+    const struct endpoint *other = find_other(server, uri, self);
+
+    if (!other)
+        return -EADDRINUSE;
+    return SERVER_REFUSE(-EADDRINUSE, "%s: this server's own listeners[%u] has that address: give "
+                         "each of them another one", uri, other->number);
+}
+
+static int refuse_addresses_in_use(const struct weir_server *server,
+                                   const struct address *addresses, int len)
+{
+    char uri[WEIR_ADDRESS_SIZE];
+
+    for (int i = 0; i < len; i++)
+        if (address_format(addresses[i].type, &addresses[i].sa, addresses[i].len, uri,
+                           sizeof(uri)) > 0)
+            refuse_in_use(server, uri, NULL);
+    return -EADDRINUSE;
+}
+
+/* ------------------------------------------------------------------ one listener ------ */
+
 static int open_listener(struct weir_server *server, const struct server_listen *listen)
 {
     struct listener listener;
@@ -205,6 +243,8 @@ static int open_listen(struct weir_server *server, const struct server_listen *l
     if (len < 0)
         return len;
     r = open_addresses(server, addresses, len, listen);
+    if (r == -EADDRINUSE)
+        r = refuse_addresses_in_use(server, addresses, len);
     free(addresses);
     return r;
 }
@@ -332,14 +372,22 @@ static int bind_locked(struct weir_server *server)
     return r;
 }
 
-static int activate_listeners(struct acceptor *acceptor)
+/* With reuse_address two sockets may be bound to one address, but only one of them listens. */
+static int activate_listener(const struct weir_server *server, struct listening *listening)
+{
+    const struct endpoint *endpoint = listening->endpoint;
+    int r = listener_activate(&listening->listener, endpoint->backlog, server_why,
+                              sizeof(server_why));
+
+    return r == -EADDRINUSE ? refuse_in_use(server, endpoint->uri, endpoint) : r;
+}
+
+static int activate_listeners(const struct weir_server *server, struct acceptor *acceptor)
 {
     int r = 0;
 
     for (size_t i = 0; i < acceptor->listening_len && r == 0; i++)
-        r = listener_activate(&acceptor->listening[i].listener,
-                              acceptor->listening[i].endpoint->backlog, server_why,
-                              sizeof(server_why));
+        r = activate_listener(server, &acceptor->listening[i]);
     return r;
 }
 
@@ -356,7 +404,7 @@ static int activate_locked(struct weir_server *server)
     if (server_claim_locked(server) < 0)
         return refuse_step(-ESRCH, "listen", "it is another process's, of which this is a fork");
     for (size_t i = 0; i < server->acceptors_len && r == 0; i++)
-        r = activate_listeners(&server->acceptors[i]);
+        r = activate_listeners(server, &server->acceptors[i]);
     if (r == 0)
         server->opening = LISTENING;
     return r;
