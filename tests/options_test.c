@@ -192,16 +192,18 @@ static void *at_the_end_of_memory(const void *what, size_t size)
 /* What a program that was built with the first version hands to this one. */
 static void the_first_versions_options_will_do(void **state)
 {
-    const struct weir_listen listeners[] = {
-        { .address = "unix:@a" }, { .address = "unix:@b", .user = (void *)&handler },
-    };
+    const struct weir_listen first = { .address = "unix:@a" };
+    const struct weir_listen second = { .address = "unix:@b", .user = (void *)&handler };
     struct weir_options options = *WEIR_OPTIONS(.handler = &handler, .listeners_len = 2,
                                                 .multicast_ttl = 3);
+    char listeners[2][64];      /* an array of them there, however large they are now */
     struct weir_options read;
 
     (void)state;
+    memcpy(listeners[0], &first, sizeof(listeners[0]));
+    memcpy(listeners[1], &second, sizeof(listeners[1]));
     options.size = 264;
-    options.listener_size = 64;
+    options.listener_size = sizeof(listeners[0]);
     options.listeners = at_the_end_of_memory(listeners, sizeof(listeners));
     read = accepted(at_the_end_of_memory(&options, 264));
     assert_int_equal(read.multicast_ttl, 3);
@@ -369,9 +371,9 @@ static void each_address_needs_a_handler(void **state)
     assert_refused(WEIR_OPTIONS(.listeners = listeners, .listeners_len = 2),
                    "unix:@b: no handler: set options.handler or the listener's");
     assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &nameless),
-                   "unix:@a: its handler needs a name and a handle function");
+                   "unix:@a: its handler has no name: set name, which messages call it by");
     assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &idle),
-                   "unix:@a: its handler needs a name and a handle function");
+                   "unix:@a: its handler 'idle' has no handle function: set handle");
     assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &huge),
                    "handler 'huge': state_size is 18446744073709551615: at most 70368744177664");
 }

@@ -35,11 +35,13 @@ _Static_assert(sizeof(struct weir_handler) == 96, "nothing says its size: a new 
 
 /*
  * Behind the last field there is no padding, within the size that a program says it has: a later
- * version's field could lie there, and an older library would not see that it is set.
+ * version's field could lie there, and an older library would not see that it is set. So a new
+ * uint32_t brings a uint32_t reserved behind it, which the next one replaces; ENDS_WITH names the
+ * last field, and a limit of 0 refuses a reserved one that is set.
  */
 #define ENDS_WITH(type, field) \
-    _Static_assert(END_OF(type, field) == sizeof(type), #type " ends with padding: reorder its " \
-                   "fields, or name its last one here")
+    _Static_assert(END_OF(type, field) == sizeof(type), #type " ends with padding: put a " \
+                   "reserved field behind its last one, or name here the last one")
 ENDS_WITH(struct weir_options, multicast_loop);
 ENDS_WITH(struct weir_listen, user);
 ENDS_WITH(struct weir_handler, reserved);
@@ -108,8 +110,12 @@ static int check_handler(const struct weir_handler *handler, const char *address
 {
     if (!handler)
         return REFUSE(reading, "%s: no handler: set options.handler or the listener's", address);
-    if (!handler->name || !handler->handle)
-        return REFUSE(reading, "%s: its handler needs a name and a handle function", address);
+    if (!handler->name)
+        return REFUSE(reading, "%s: its handler has no name: set name, which messages call it by",
+                      address);
+    if (!handler->handle)
+        return REFUSE(reading, "%s: its handler '%s' has no handle function: set handle", address,
+                      handler->name);
     /* What is set there now would mean something to a later version. */
     if (find_unknown(handler, offsetof(struct weir_handler, reserved), sizeof(*handler)) > 0)
         return REFUSE(reading, "handler '%s': reserved is set: leave it 0", handler->name);
