@@ -24,7 +24,8 @@ int main(void)
     struct weir_server *server;
 
     if (weir_server_create(&server, WEIR_OPTIONS(
-            .listen = "tcp://127.0.0.1:9999", .handler = &handler)) < 0) {
+            .listen = "tcp://127.0.0.1:9999", .handler = &handler,
+            .reuse_address = true)) < 0) {      /* a restart waits for no old connection */
         fprintf(stderr, "%s\n", weir_why());
         return 2;
     }
