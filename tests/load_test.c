@@ -9,6 +9,7 @@
 #include "tools/load/load.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -760,6 +761,81 @@ static void other_replies_are_errors_by_name(void **state)
     }
 }
 
+/* A body of two bytes, and the end of the connection is its end. */
+static bool reply_until_the_end(int fd, uint32_t number)
+{
+    static const char reply[] = "HTTP/1.1 200 OK\r\n\r\nhi";
+
+    (void)number;
+    send_all(fd, reply, sizeof(reply) - 1);
+    return false;
+}
+
+static void *serve_until_the_end(void *arg)
+{
+    return serve_http(arg, reply_until_the_end);
+}
+
+static void a_body_that_ends_with_the_connection_has_a_length_too(void **state)
+{
+    struct load_options options = { .mode = LOAD_HTTP, .connections = 1, .size = 2 };
+    struct load_result result;
+    struct rig rig;
+
+    (void)state;
+    rig_start(&rig, SOCK_STREAM, serve_until_the_end);
+    options.address = rig.address;
+    result = run_once(&options);
+    assert_all_right(&result, 1);
+    options.size = 3;
+    result = run_once(&options);
+    rig_stop(&rig);
+    assert_int_equal(result.errors, 1);
+    assert_int_equal(result.errors_by[LOAD_WRONG_LENGTH], 1);
+}
+
+/* ------------------------------------------------------------------ threads ----------- */
+
+static atomic_int threads_left = INT_MAX;       /* that there can be */
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg),
+                          void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg),
+                          void *arg);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg),
+                          void *arg)
+{
+    /* relaxed: threads are begun by the test's own thread alone. pairs: none */
+    if (atomic_fetch_sub_explicit(&threads_left, 1, memory_order_relaxed) <= 0)
+        return EAGAIN;
+    return __real_pthread_create(thread, attr, run, arg);
+}
+
+/* Without an end of its own: only the thread that is not there can end it. */
+static void a_thread_that_can_not_be_had_ends_the_run_at_once(void **state)
+{
+    struct load_result result = { 0 };
+    struct load *load;
+    struct child server;
+
+    (void)state;
+    assert_int_equal(child_start_bare_loop(&server, CHILD_ANY_CPU, BARE_LOOP_LINE, 1), 0);
+    for (int there = 0; there < 3; there++) {
+        assert_int_equal(load_create(&load, &(struct load_options){
+            .mode = LOAD_LINE, .address = server.address, .connections = 8, .threads = 4,
+        }), 0);
+        /* pairs: none */
+        atomic_store_explicit(&threads_left, there, memory_order_relaxed);
+        assert_int_equal(load_run(load, UINT32_MAX, &result), -EAGAIN);
+        /* pairs: none */
+        atomic_store_explicit(&threads_left, INT_MAX, memory_order_relaxed);
+        load_destroy(load);
+    }
+    assert_int_equal(result.requests, 0);
+    child_end(&server);
+}
+
 /* ------------------------------------------------------------------ datagrams --------- */
 
 static void datagrams_have_open_loops_and_sizes_too(void **state)
@@ -1042,6 +1118,8 @@ int main(void)
         cmocka_unit_test(replies_come_in_pieces_and_are_read_in_full),
         cmocka_unit_test(what_comes_before_the_answer_is_none),
         cmocka_unit_test(other_replies_are_errors_by_name),
+        cmocka_unit_test(a_body_that_ends_with_the_connection_has_a_length_too),
+        cmocka_unit_test(a_thread_that_can_not_be_had_ends_the_run_at_once),
         cmocka_unit_test(datagrams_have_open_loops_and_sizes_too),
         cmocka_unit_test(every_datagram_under_way_is_answered),
         cmocka_unit_test(what_is_lost_is_sent_again),

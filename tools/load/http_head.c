@@ -14,6 +14,11 @@ static bool is_decimal(char c)
     return c >= '0' && c <= '9';
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
 static int read_status(const char *text, size_t len, struct http_head *head)
 {
     if (len < STATUS_LINE_MIN || memcmp(text, "HTTP/1.", 7) != 0 || !is_decimal(text[7]) ||
@@ -36,7 +41,7 @@ static const char *value_of(const char *line, const char *end, const char *name)
     if ((size_t)(end - line) <= len || strncasecmp(line, name, len) != 0 || line[len] != ':')
         return NULL;
     line += len + 1;
-    while (line < end && (*line == ' ' || *line == '\t'))
+    while (line < end && is_blank(*line))
         line++;
     return line;
 }
@@ -51,7 +56,7 @@ static int read_answer_length(const char *value, const char *end, uint64_t *ret_
         if (__builtin_mul_overflow(len, 10, &len) ||
             __builtin_add_overflow(len, (uint64_t)(*value - '0'), &len))
             return -EBADMSG;
-    if (value < end && *value != ' ' && *value != '\t')
+    if (value < end && !is_blank(*value))
         return -EBADMSG;
     *ret_len = len;
     return 0;
@@ -73,14 +78,38 @@ static int note_length(const char *value, const char *end, struct http_head *hea
     return 0;
 }
 
-static bool value_is(const char *value, const char *end, const char *text)
-{
-    size_t len = strlen(text);
+/* What the fields named Connection say, all of them together. */
+struct options {
+    bool close, keep_alive;
+};
 
-    return (size_t)(end - value) >= len && strncasecmp(value, text, len) == 0;
+static void note_option(const char *option, size_t len, struct options *options)
+{
+    if (len == 5 && strncasecmp(option, "close", len) == 0)
+        options->close = true;
+    else if (len == 10 && strncasecmp(option, "keep-alive", len) == 0)
+        options->keep_alive = true;
 }
 
-static int read_answer_field(const char *line, const char *end, struct http_head *head)
+/* A list: commas between the options, and blanks around them. */
+static void note_options(const char *value, const char *end, struct options *options)
+{
+    while (value < end) {
+        const char *comma = memchr(value, ',', (size_t)(end - value));
+        const char *option_end = comma ? comma : end;
+        const char *next = comma ? comma + 1 : end;
+
+        while (value < option_end && is_blank(*value))
+            value++;
+        while (value < option_end && is_blank(option_end[-1]))
+            option_end--;
+        note_option(value, (size_t)(option_end - value), options);
+        value = next;
+    }
+}
+
+static int read_answer_field(const char *line, const char *end, struct http_head *head,
+                             struct options *options)
 {
     const char *value;
 
@@ -91,8 +120,7 @@ static int read_answer_field(const char *line, const char *end, struct http_head
             return note_length(value, end, head);
         value = value_of(line, end, "connection");
         if (value)
-            head->closes = value_is(value, end, "close") ||
-                           (head->closes && !value_is(value, end, "keep-alive"));
+            note_options(value, end, options);
         return 0;
     case 't':
         return value_of(line, end, "transfer-encoding") ? -EOPNOTSUPP : 0;
@@ -105,6 +133,7 @@ int http_head_read(const char *text, size_t len, struct http_head *ret_head)
 {
     const char *end = memmem(text, len, "\r\n\r\n", 4);
     struct http_head head = { .until_end = true };
+    struct options options = { 0 };
     const char *line;
     int r;
 
@@ -116,7 +145,7 @@ int http_head_read(const char *text, size_t len, struct http_head *ret_head)
     while (r == 0 && line < end) {
         const char *line_end = memmem(line + 2, (size_t)(end + 2 - (line + 2)), "\r\n", 2);
 
-        r = read_answer_field(line + 2, line_end, &head);
+        r = read_answer_field(line + 2, line_end, &head, &options);
         line = line_end;
     }
     if (r < 0)
@@ -125,6 +154,8 @@ int http_head_read(const char *text, size_t len, struct http_head *ret_head)
         head.until_end = false;
         head.body_len = 0;
     }
+    if (options.close || options.keep_alive)
+        head.closes = options.close;
     head.closes |= head.until_end;
     *ret_head = head;
     return 1;

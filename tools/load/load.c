@@ -385,29 +385,52 @@ static void *lane_main(void *arg)
     return lane_run(arg);
 }
 
-int load_run(struct load *load, uint32_t ms, struct load_result *result)
+/* Starts all lanes but the first, as many as there can be. Returns 0 or -errno. */
+static int start_threads(struct load *load, uint32_t *ret_started)
 {
-    uint64_t start_ns = lane_clock_ns();
-    uint32_t started = 1;
+    int r = 0;
+
+    for (*ret_started = 0; *ret_started + 1 < load->options.threads; ++*ret_started) {
+        struct lane *lane = &load->lanes[*ret_started + 1];
+
+        r = -pthread_create(&lane->thread, NULL, lane_main, lane);
+        if (r < 0)
+            break;
+    }
+    return r;
+}
+
+static int gather_results(const struct load *load, struct load_result *result)
+{
     int error = 0;
 
-    for (uint32_t i = 0; i < load->options.threads; i++)
-        load->lanes[i].run_ms = ms;
-    for (; started < load->options.threads && error == 0; started++)
-        error = -pthread_create(&load->lanes[started].thread, NULL, lane_main,
-                                &load->lanes[started]);
-    if (error < 0)
-        started--;
-    lane_main(&load->lanes[0]);
-    for (uint32_t i = 0; i < started; i++) {
-        if (i > 0)
-            pthread_join(load->lanes[i].thread, NULL);
+    for (uint32_t i = 0; i < load->options.threads; i++) {
         if (error == 0)
             error = load->lanes[i].error;
         result_add(result, &load->lanes[i].result);
     }
-    result->elapsed_ns += lane_clock_ns() - start_ns;
     return error;
+}
+
+int load_run(struct load *load, uint32_t ms, struct load_result *result)
+{
+    uint64_t start_ns = lane_clock_ns();
+    uint32_t started;
+    int r;
+
+    for (uint32_t i = 0; i < load->options.threads; i++)
+        load->lanes[i].run_ms = ms;
+    r = start_threads(load, &started);
+    if (r == 0)
+        lane_main(&load->lanes[0]);
+    else
+        load_stop(load);
+    for (uint32_t i = 1; i <= started; i++)
+        pthread_join(load->lanes[i].thread, NULL);
+    if (r == 0)
+        r = gather_results(load, result);
+    result->elapsed_ns += lane_clock_ns() - start_ns;
+    return r;
 }
 
 void load_stop(struct load *load)

@@ -75,7 +75,8 @@ struct load_options {
     uint32_t trickled;          /* further ones that send a byte each 100 ms */
     uint32_t size;              /* bytes of a line, 0: 32; of an HTTP body, 0: as the first one */
     const char *path;           /* of HTTP; NULL: "/" */
-    const char *headers;        /* further ones of HTTP, each with its CRLF; NULL: none */
+    const char *headers;        /* further fields of HTTP, each with its CRLF, and a Host instead of
+                                   the address; NULL: none */
     const struct address *sources;  /* what connections are bound to, in turn, ports aside */
     uint32_t sources_len;
     const int *cpus;            /* what the threads are bound to, in turn, the calling one too */
@@ -115,7 +116,8 @@ int load_create(struct load **ret_load, const struct load_options *options);
  * timeout_ms after its time at the latest, whatever still moves: what is under way then, or was due
  * and could not be sent, is an error. A connection in error is
  * closed and opened again 100 ms later, if the run lasts so long; a datagram socket in error stays
- * closed. Returns 0 or -errno: of the first connection, when not even that could be opened.
+ * closed. Returns 0 or -errno: of the first connection, when not even that could be opened, or
+ * at once of a thread that can't be had, and then the load is stopped, as by load_stop.
  */
 int load_run(struct load *load, uint32_t ms, struct load_result *result);
 

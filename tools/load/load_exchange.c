@@ -233,18 +233,19 @@ static bool take_answer(struct lane *lane, struct conn *conn, const char *text, 
 static void conn_ended(struct lane *lane, struct conn *conn, ssize_t n, uint64_t now_ns)
 {
     struct streams *streams = lane->state;
+    enum load_error error = LOAD_BROKEN;
 
     if (conn->role == STALLS || (conn->role == TRICKLES && conn->first == conn->written)) {
         conn_hung_up(lane, conn, now_ns);
         return;
     }
-    if (n == 0 && (conn->ending || reply_ends(&streams->replies, &conn->reply))) {
+    if (n == 0 && (conn->ending || reply_ends(&streams->replies, &conn->reply, &error) == 0)) {
         lane->result.reopened += !conn_ends(lane, conn);
         request_done(lane, conn, now_ns);
         conn_renew(lane, conn, now_ns);
         return;
     }
-    conn_fail(lane, conn, n == 0 ? LOAD_CLOSED : LOAD_BROKEN, now_ns);
+    conn_fail(lane, conn, error, now_ns);
 }
 
 static void conn_read(struct lane *lane, struct conn *conn, uint32_t events)

@@ -187,13 +187,19 @@ bool reply_complete(const struct replies *replies, const struct reply *reply)
     return reply->got == replies->line_len;
 }
 
-bool reply_ends(struct replies *replies, const struct reply *reply)
+int reply_ends(struct replies *replies, const struct reply *reply, enum load_error *ret_error)
 {
-    if (!reply->in_body || !reply->until_end)
-        return false;
+    if (!reply->in_body || !reply->until_end) {
+        *ret_error = LOAD_CLOSED;
+        return -1;
+    }
     if (!replies->have_body_len) {
         replies->have_body_len = true;
         replies->body_len = reply->got;
     }
-    return reply->got == replies->body_len;
+    if (reply->got != replies->body_len) {
+        *ret_error = LOAD_WRONG_LENGTH;
+        return -1;
+    }
+    return 0;
 }

@@ -7,18 +7,42 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum { SEND_SIZE = 64 * 1024 };         /* of requests that one send takes */
+
+/* Returns true if one of the lines is this field. */
+static bool has_field(const char *headers, const char *name)
+{
+    size_t len = strlen(name);
+
+    for (const char *line = headers; *line; line = strchr(line, '\n') + 1)
+        if (strncasecmp(line, name, len) == 0 && line[len] == ':')
+            return true;
+    return false;
+}
+
+/* Makes the line of a Host that the options have not. */
+static void make_host(const struct lane *lane, char *line, size_t size)
+{
+    char host[64] = "localhost";
+
+    line[0] = '\0';
+    if (has_field(lane->options->headers, "Host"))
+        return;
+    if (lane->address->kind == ADDRESS_IP)
+        address_text(&lane->address->sa, lane->address->len, host, sizeof(host));
+    snprintf(line, size, "Host: %s\r\n", host);
+}
 
 static int http_request(const struct lane *lane, const char *connection, char **ret_text)
 {
     const struct load_options *options = lane->options;
-    char host[64] = "localhost";
+    char host[80];
     int len;
 
-    if (lane->address->kind == ADDRESS_IP)
-        address_text(&lane->address->sa, lane->address->len, host, sizeof(host));
-    len = asprintf(ret_text, "GET %s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n", options->path, host,
+    make_host(lane, host, sizeof(host));
+    len = asprintf(ret_text, "GET %s HTTP/1.1\r\n%s%s%s\r\n", options->path, host,
                    options->headers, connection);
     return len < 0 ? -ENOMEM : len;
 }
