@@ -30,6 +30,8 @@ def forget_nohup():
 MISTAKES = [
     (["--unknown"], "there is no option '--unknown'; see `weir serve --help`"),
     (["-x"], "there is no option '-x'; see `weir serve --help`"),
+    (["-ab"], "there is no option '-a'; see `weir serve --help`"),
+    (["--daemon-threads", "-xh"], "there is no option '-x'; see `weir serve --help`"),
     (["a\n\x1b[2Jb"], r"'a\x0a\x1b[2Jb' is not an option; see `weir serve --help`"),
     (["stray"], "'stray' is not an option; see `weir serve --help`"),
     (["--workers"], "--workers needs a value, N"),
@@ -116,6 +118,16 @@ class Output(unittest.TestCase):
             self.assertEqual((status, err), (0, ""))
             self.assertTrue(out.startswith("usage: weir serve"))
 
+    def test_help_is_found_where_people_look_for_it(self):
+        whole, serving = run("--help"), run("serve", "--help")
+        for args in (["-h"], ["help"], ["help", "handlers"], ["help", "--version"], ["help", "help"],
+                     ["handlers", "--help"], ["--help", "-h"]):
+            with self.subTest(args=args):
+                self.assertEqual(run(*args), whole)
+        for args in (["serve", "-h"], ["help", "serve"], ["--help", "serve"]):
+            with self.subTest(args=args):
+                self.assertEqual(run(*args), serving)
+
     def test_help_names_every_option_that_is_read(self):
         _, out, _ = run("serve", "--help")
         for option in ("listen", "handler", "workers", "worker-cpus", "dispatch", "acceptors",
@@ -169,6 +181,8 @@ class Mistakes(unittest.TestCase):
         self.check([], r"^weir: say what to do")
         self.check(["dance"], r"^weir: there is no command 'dance'")
         self.check(["handlers", "x"], r"^weir: handlers takes no arguments")
+        self.check(["help", "dance"], r"^weir: there is no command 'dance'")
+        self.check(["help", "serve", "load"], r"^weir: help takes one command")
 
     def test_every_bad_option_is_refused_in_one_line_that_names_it(self):
         for args, line in MISTAKES:

@@ -35,11 +35,17 @@ MISTAKES = [
     ([TCP, "--pipeline", "4097"], "--pipeline: '4097' is not a number from 1 to 4096"),
     ([TCP, "--threads", "257"], "--threads: '257' is not a number from 1 to 256"),
     ([TCP, "--threads", "3", "--connections", "2"], "--threads: more than there are connections"),
-    ([TCP, "--duration", "0"], "--duration: '0' is not a time to ask for"),
+    ([TCP, "--duration", "0"],
+     "--duration: '0' is not a time such as 500ms, 10s or 2m (from 1ms to 49 days)"),
     ([TCP, "--duration", "1h"],
-     "--duration: '1h' is not a time such as 500ms, 10s or 2m (0: none, at most 49 days)"),
+     "--duration: '1h' is not a time such as 500ms, 10s or 2m (from 1ms to 49 days)"),
     ([TCP, "--ramp", "x"],
      "--ramp: 'x' is not a time such as 500ms, 10s or 2m (0: none, at most 49 days)"),
+    ([TCP, "--timeout", "0"],
+     "--timeout: '0' is not a time such as 500ms, 10s or 2m (from 1ms to 49 days)"),
+    ([TCP, "--warmup", "4294967295ms"],
+     "--warmup: '4294967295ms' is not a time such as 500ms, 10s or 2m (0: none, at most 49 days)"),
+    ([TCP, "--duration", "1s", "-zq"], "there is no option '-z'; see `weir load --help`"),
     ([TCP, "--payload", "x"], "--payload: 'x' is none of http, line and upper"),
     ([TCP, "--size", "x"], "--size: 'x' is not a size such as 8192, 64K or 1M"),
     ([TCP, "--payload", "line", "--size", "15"], "--size: a line has 16 to 1048576 bytes"),
@@ -48,6 +54,20 @@ MISTAKES = [
     ([TCP, "--header", "x"], "--header: 'x' is not a field such as 'Accept: text/html'"),
     ([TCP, "--header", "a b: c"], "--header: 'a b: c' is not a field such as 'Accept: text/html'"),
     ([TCP, "--header", "X: " + "x" * 9000], "--header: more than 8192 bytes in total"),
+    ([TCP, "--header", "content-length: 5"],
+     "--header: a GET has no body, and so no Content-Length"),
+    ([TCP, "--header", "Transfer-Encoding: chunked"],
+     "--header: a GET has no body, and so no Transfer-Encoding"),
+    ([TCP, "--close", "--header", "A: b", "--header", "connection: keep-alive"],
+     "--header: with --close, Connection is close"),
+    (["http://"], "'http://' is not a URL such as http://127.0.0.1:8080/index.html"),
+    (["http://a@b/"], "'http://a@b/' is not a URL such as http://127.0.0.1:8080/index.html"),
+    (["http://x/#y"], "'http://x/#y' is not a URL such as http://127.0.0.1:8080/index.html"),
+    (["http://x?y"], "'http://x?y' is not a URL such as http://127.0.0.1:8080/index.html"),
+    (["http://" + "x" * 400],
+     f"'http://{'x' * 400}' is not a URL such as http://127.0.0.1:8080/index.html"),
+    (["http://127.0.0.1/x", "--path", "/y"], "--path: 'http://127.0.0.1/x' has one"),
+    (["http://127.0.0.1", "--payload", "line"], "--payload: a URL is asked by http"),
     ([TCP, "--payload", "line", "--path", "/"], "--path: only http has one"),
     ([TCP, "--payload", "upper", "--header", "A: b"], "--header: only http has one"),
     ([TCP, "--source", "localhost"], "--source: 'localhost' is not an IP address"),
@@ -80,6 +100,8 @@ class Output(unittest.TestCase):
     def test_help_names_every_option_that_is_read(self):
         status, out, err = run("load", "--help")
         self.assertEqual((status, err), (0, ""))
+        self.assertEqual(run("load", "-h"), (0, out, ""))
+        self.assertEqual(run("help", "load"), (0, out, ""))
         self.assertTrue(out.startswith("usage: weir load URI [OPTION...]\n"))
         for option in ("connections", "duration", "requests", "rate", "pipeline", "payload",
                        "size", "path", "header", "close", "ramp", "warmup", "timeout", "stalled",
@@ -152,12 +174,77 @@ class Output(unittest.TestCase):
         self.assertEqual(result["connect_ns"]["count"], result["connect_ns"]["buckets"] and
                          sum(count for _, _, count in result["connect_ns"]["buckets"]))
 
-    def test_a_file_that_cannot_be_written_is_an_error(self):
+    def test_a_file_that_cannot_be_written_is_a_mistake_that_is_told_before_the_load(self):
         with serve() as weir:
-            status, _, err = run("load", weir.listening()[0], "--requests", "1",
-                                 "--json", "/no/such/folder/x")
-        self.assertEqual((status, err),
-                         (1, "weir load: /no/such/folder/x: No such file or directory\n"))
+            status, out, err = run("load", weir.listening()[0], "--requests", "1",
+                                   "--json", "/no/such/folder/x")
+            self.assertEqual(weir.stats()["accepted"], 0)
+        self.assertEqual((status, out, err),
+                         (2, "", "weir load: /no/such/folder/x: No such file or directory\n"))
+
+    def test_a_result_that_did_not_get_out_is_an_error_in_one_line(self):
+        full = "No space left on device"
+        with serve() as weir:
+            args = [WEIR, "load", weir.listening()[0], "--requests", "1", "--connections", "1"]
+            for more, line in (([], f"weir: standard output can't be written: {full}"),
+                               (["--json", "-"], f"weir: standard output can't be written: {full}"),
+                               (["--json", "/dev/full"], f"weir load: /dev/full: {full}")):
+                with self.subTest(more=more), open("/dev/full", "wb") as out:
+                    to = out if "/dev/full" not in more else subprocess.DEVNULL
+                    done = subprocess.run([*args, *more], stdout=to, stderr=subprocess.PIPE,
+                                          text=True, timeout=TIMEOUT, check=False)
+                    self.assertEqual((done.returncode, done.stderr), (1, line + "\n"))
+            done = subprocess.run(args, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT,
+                                  check=False, preexec_fn=lambda: os.close(1))
+        self.assertEqual((done.returncode, done.stderr),
+                         (1, "weir: standard output can't be written: Bad file descriptor\n"))
+
+
+def requested(*args, uri="tcp://127.0.0.1:{}"):
+    """The lines of the one request that `weir load` sends, and the number of the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(TIMEOUT)
+        port = server.getsockname()[1]
+        with subprocess.Popen([WEIR, "load", uri.format(port), "--connections", "1", "--requests",
+                               "1", *args], stdout=subprocess.PIPE) as process:
+            text = b""
+            while not text:     # a connection that only looks whether somebody listens says nothing
+                client, _ = server.accept()
+                with client:
+                    client.settimeout(TIMEOUT)
+                    while not text.endswith(b"\r\n\r\n") and (piece := client.recv(65536)):
+                        text += piece
+                    if text:
+                        client.sendall(b"HTTP/1.1 200 OK\r\nConnection: x, close\r\n"
+                                       b"Content-Length: 0\r\n\r\n")
+            process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0
+    return text.decode().splitlines()[:-1], port
+
+
+class Requests(unittest.TestCase):
+    def test_a_host_that_is_given_goes_instead_of_the_address(self):
+        lines, port = requested()
+        self.assertEqual(lines, ["GET / HTTP/1.1", f"Host: 127.0.0.1:{port}"])
+        for args in ((), ("--close",)):
+            lines, _ = requested("--header", "X-Host: y", "--header", "hOST: x", *args)
+            self.assertEqual(lines[:3], ["GET / HTTP/1.1", "X-Host: y", "hOST: x"])
+            self.assertEqual(lines[3:], ["Connection: close"] if args else [])
+
+    def test_a_url_is_an_address_and_a_path_and_the_host(self):
+        lines, port = requested(uri="http://127.0.0.1:{}/a/b?c")
+        self.assertEqual(lines, ["GET /a/b?c HTTP/1.1", f"Host: 127.0.0.1:{port}"])
+        lines, port = requested("--path", "/x", uri="http://localhost:{}")
+        self.assertEqual(lines, ["GET /x HTTP/1.1", f"Host: localhost:{port}"])
+        lines, _ = requested("--header", "Host: other", uri="http://localhost:{}/")
+        self.assertEqual(lines, ["GET / HTTP/1.1", "Host: other"])
+
+    def test_the_port_of_a_url_is_80_unless_it_says_so(self):
+        for host in ("127.0.0.1", "[::1]"):
+            with self.subTest(host=host):
+                status, _, err = run("load", f"http://{host}/", "--source", "127.0.0.1,::1")
+                self.assertEqual((status, err), (2, "weir load: --source: an address of another "
+                                                    f"family than tcp://{host}:80\n"))
 
 
 class Loads(unittest.TestCase):

@@ -28,13 +28,16 @@ int arguments_refuse(const char *command, const char *format, ...)
 
 /* ------------------------------------------------------------------ values ------------ */
 
-int arguments_time(const char *command, const char *name, const char *text, uint32_t *ret_ms)
+static int read_time(const char *command, const struct argument *argument, const char *text,
+                     uint32_t *ret_ms)
 {
     uint64_t ms;
 
-    if (value_time(text, UINT32_MAX, &ms) < 0)
-        return arguments_refuse(command, "--%s: '%s' is not a time such as 500ms, 10s or 2m "
-                                "(0: none, at most 49 days)", name, text);
+    if (value_time(text, argument->most, &ms) < 0 || ms < argument->least)
+        return arguments_refuse(command, "--%s: '%s' is not a time such as 500ms, 10s or 2m (%s)",
+                                argument->name, text,
+                                argument->least == 0 ? "0: none, at most 49 days"
+                                                     : "from 1ms to 49 days");
     *ret_ms = (uint32_t)ms;
     return 0;
 }
@@ -79,7 +82,7 @@ static int take_value(const struct arguments *it, void *settings, const struct a
     case ARGUMENT_LONG_NUMBER:
         return read_number(it->command, argument, text, field);
     case ARGUMENT_TIME:
-        return arguments_time(it->command, argument->name, text, field);
+        return read_time(it->command, argument, text, field);
     case ARGUMENT_SIZE:
         return arguments_size(it->command, argument->name, text, "", field);
     case ARGUMENT_TEXT:
@@ -97,7 +100,7 @@ static int take_value(const struct arguments *it, void *settings, const struct a
 
 /* ------------------------------------------------------------------ the line ---------- */
 
-/* getopt_long returns the place in the table, above what it returns for mistakes. */
+/* getopt_long returns the place in the table, above what it returns for letters and mistakes. */
 enum { PLACE = 256 };
 
 static void long_options(const struct arguments *it, struct option *options)
@@ -112,12 +115,27 @@ static void long_options(const struct arguments *it, struct option *options)
     options[it->len] = (struct option){ 0 };
 }
 
-/* What getopt_long did not like: it leaves the option in optopt, or 0 if it is none of ours. */
+static const struct argument *find_argument(const struct arguments *it, const char *name)
+{
+    const struct argument *argument = it->table;
+
+    while (strcmp(argument->name, name) != 0)
+        argument++;
+    return argument;
+}
+
+/*
+ * What getopt_long did not like: it leaves in optopt the place of the option, or its letter, which
+ * may stand among others, or 0 if it is none of ours.
+ */
 static int refuse_option(const struct arguments *it, int mistake, char **argv)
 {
     const struct argument *argument;
 
-    if (optopt < PLACE)
+    if (optopt > 0 && optopt < PLACE)
+        return arguments_refuse(it->command, "there is no option '-%c'; see `weir %s --help`",
+                                optopt, it->command);
+    if (optopt == 0)
         return arguments_refuse(it->command, "there is no option '%s'; see `weir %s --help`",
                                 argv[optind - 1], it->command);
     argument = &it->table[optopt - PLACE];
@@ -142,11 +160,13 @@ int arguments_read(const struct arguments *it, void *settings, int argc, char **
 
     long_options(it, options);
     opterr = 0;
-    /* "-": operands come as 1, wherever they stand. */
+    /* "-": operands come as 1, wherever they stand. ":": a value that is missing as ':'. */
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread yet */
-    while (r == 0 && (place = getopt_long(argc, argv, "-:", options, NULL)) != -1) {
+    while (r == 0 && (place = getopt_long(argc, argv, "-:h", options, NULL)) != -1) {
         if (place == 1)
             r = read_operand(it, settings, optarg);
+        else if (place == 'h')
+            r = take_value(it, settings, find_argument(it, "help"), NULL);
         else if (place < PLACE)
             r = refuse_option(it, place, argv);
         else
@@ -187,8 +207,9 @@ void arguments_help(const struct arguments *it, FILE *to)
 {
     for (size_t i = 0; i < it->len; i++) {
         const struct argument *argument = &it->table[i];
-        int len = fprintf(to, "  --%s%s%s", argument->name, argument->value ? " " : "",
-                          argument->value ? argument->value : "");
+        int len = fprintf(to, "  --%s%s%s%s", argument->name,
+                          strcmp(argument->name, "help") == 0 ? ", -h" : "",
+                          argument->value ? " " : "", argument->value ? argument->value : "");
 
         fprintf(to, "%*s", HELP_INDENT - len, "");
         print_wrapped(to, argument->help);

@@ -19,7 +19,7 @@ enum argument_kind {
     ARGUMENT_OTHER,             /* none of these: see read */
     ARGUMENT_NUMBER,            /* uint32_t, from least to most */
     ARGUMENT_LONG_NUMBER,       /* uint64_t, the same */
-    ARGUMENT_TIME,              /* uint32_t of milliseconds */
+    ARGUMENT_TIME,              /* uint32_t of milliseconds, the same */
     ARGUMENT_SIZE,              /* size_t of bytes, below WEIR_UNBUFFERED */
     ARGUMENT_TEXT,              /* const char *, the argument's own */
     ARGUMENT_YES,               /* bool, made true; takes no value */
@@ -48,7 +48,7 @@ enum { ARGUMENTS_MAX = 64 };
 struct arguments {
     const char *command;        /* "serve" */
     const struct argument *table;
-    size_t len;                 /* of the table, at most ARGUMENTS_MAX */
+    size_t len;                 /* of the table, at most ARGUMENTS_MAX; "help" is -h, too */
     int (*operand)(void *settings, const char *text);   /* what is no option; NULL: none may be */
 };
 
@@ -58,9 +58,6 @@ int arguments_read(const struct arguments *it, void *settings, int argc, char **
 /* Says what is wrong, on a line of its own. Returns -EINVAL. */
 __attribute__((format(printf, 2, 3)))
 int arguments_refuse(const char *command, const char *format, ...);
-
-/* Reads a time, or refuses it by the name of its option. */
-int arguments_time(const char *command, const char *name, const char *text, uint32_t *ret_ms);
 
 /* Reads a size, or refuses it; or_else is a further form that the refusal names, or "". */
 int arguments_size(const char *command, const char *name, const char *text, const char *or_else,

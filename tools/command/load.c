@@ -99,40 +99,76 @@ static int load_failed(const char *what, int error)
     return EXIT_FAILED;
 }
 
-static int write_json(const struct load_report *report, const char *path)
+/* Before the load, which may take long. Returns true if there is one, or none is wanted. */
+static bool open_json(const char *path, FILE **ret_json)
 {
-    bool to_stdout = strcmp(path, "-") == 0;
-    FILE *to = to_stdout ? stdout : fopen(path, "w");
-    bool wrong;
-
-    if (!to)
-        return load_failed(path, -errno);
-    load_report_json(report, to);
-    wrong = fflush(to) != 0 || ferror(to) != 0;
-    if (!to_stdout)
-        wrong |= fclose(to) != 0;
-    return wrong ? load_failed(path, -errno) : EXIT_OK;
+    *ret_json = NULL;
+    if (path)
+        *ret_json = strcmp(path, "-") == 0 ? stdout : fopen(path, "we");
+    return !path || *ret_json;
 }
 
-static int print_result(const struct load_report *report)
+/* Returns the exit status, which is so far as given. */
+static int close_json(FILE *json, const char *path, int status)
 {
-    const char *json = report->settings->json;
+    if (!json || json == stdout || fclose(json) == 0 || status != EXIT_OK)
+        return status;
+    return load_failed(path, -errno);
+}
+
+/* Whether standard output took it is looked at when all is printed. */
+static int write_json(const struct load_report *report, FILE *json)
+{
+    load_report_json(report, json);
+    errno = EIO;        /* unless fflush has another: what failed before it, is known no more */
+    if (json == stdout || (fflush(json) == 0 && !ferror(json)))
+        return EXIT_OK;
+    return load_failed(report->settings->json, -errno);
+}
+
+static int print_result(const struct load_report *report, FILE *json)
+{
     int status = EXIT_OK;
 
     if (json)
         status = write_json(report, json);
-    if (!json || strcmp(json, "-") != 0)
+    if (json != stdout)
         load_report_table(report, stdout);
     return status == EXIT_OK && report->result->errors > 0 ? EXIT_FAILED : status;
+}
+
+/* Returns the exit status. */
+static int load_and_report(struct load_settings *settings, FILE *json)
+{
+    static struct load_result result;
+    struct progress progress = { 0 };
+    struct load *load;
+    int r;
+
+    if (isatty(STDERR_FILENO)) {
+        settings->options.progress = show_progress;
+        settings->options.progress_arg = &progress;
+    }
+    r = load_create(&load, &settings->options);
+    if (r < 0)
+        return load_failed(settings->options.address, r);
+    handle_signals(load);
+    r = run_load(load, settings, &progress, &result);
+    if (r < 0)
+        r = load_failed(settings->options.address, r);
+    else
+        r = print_result(&(struct load_report){ settings, &result, interrupted }, json);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    load_destroy(load);
+    return r;
 }
 
 int weir_load(int argc, char **argv)
 {
     static struct load_settings settings;
-    static struct load_result result;
-    struct progress progress = { 0 };
-    struct load *load;
-    int r;
+    FILE *json;
+    int status;
 
     if (load_settings_read(&settings, argc, argv) < 0)
         return EXIT_USAGE;
@@ -140,21 +176,10 @@ int weir_load(int argc, char **argv)
         load_settings_help(stdout);
         return EXIT_OK;
     }
-    if (isatty(STDERR_FILENO)) {
-        settings.options.progress = show_progress;
-        settings.options.progress_arg = &progress;
+    if (!open_json(settings.json, &json)) {
+        load_failed(settings.json, -errno);
+        return EXIT_USAGE;
     }
-    r = load_create(&load, &settings.options);
-    if (r < 0)
-        return load_failed(settings.options.address, r);
-    handle_signals(load);
-    r = run_load(load, &settings, &progress, &result);
-    if (r < 0)
-        r = load_failed(settings.options.address, r);
-    else
-        r = print_result(&(struct load_report){ &settings, &result, interrupted });
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    load_destroy(load);
-    return r;
+    status = load_and_report(&settings, json);
+    return close_json(json, settings.json, status);
 }

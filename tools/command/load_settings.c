@@ -14,6 +14,8 @@
 
 #define refuse(...) arguments_refuse("load", __VA_ARGS__)
 
+#define HTTP "http://"
+
 enum {
     CONNECTIONS = 64,
     DURATION_MS = 10 * 1000,
@@ -21,17 +23,6 @@ enum {
 };
 
 /* ------------------------------------------------------------------ values ------------ */
-
-static int read_duration(void *into, const struct argument *argument, const char *text)
-{
-    struct load_settings *settings = into;
-    int r = arguments_time("load", argument->name, text, &settings->duration_ms);
-
-    if (r == 0 && (settings->duration_ms == 0 || settings->duration_ms == UINT32_MAX))
-        return refuse("--duration: '%s' is not a time to ask for", text);
-    settings->has_duration = true;
-    return r;
-}
 
 static int read_size(void *into, const struct argument *argument, const char *text)
 {
@@ -64,23 +55,27 @@ static int read_path(void *into, const struct argument *argument, const char *te
     return 0;
 }
 
-static int read_header(void *into, const struct argument *argument, const char *text)
+static int add_header(struct load_settings *settings, const char *text, int text_len)
 {
-    struct load_settings *settings = into;
-    const char *colon = strchr(text, ':');
     size_t size = sizeof(settings->headers) - settings->headers_len;
-    int len;
+    int len = snprintf(settings->headers + settings->headers_len, size, "%.*s\r\n", text_len, text);
 
-    (void)argument;
-    if (!colon || colon == text || !is_printable(text, ' ') ||
-        memchr(text, ' ', (size_t)(colon - text)))
-        return refuse("--header: '%s' is not a field such as 'Accept: text/html'", text);
-    len = snprintf(settings->headers + settings->headers_len, size, "%s\r\n", text);
     if ((size_t)len >= size)
         return refuse("--header: more than %d bytes in total", LOAD_HEADERS_SIZE);
     settings->headers_len += (size_t)len;
     settings->options.headers = settings->headers;
     return 0;
+}
+
+static int read_header(void *into, const struct argument *argument, const char *text)
+{
+    const char *colon = strchr(text, ':');
+
+    (void)argument;
+    if (!colon || colon == text || !is_printable(text, ' ') ||
+        memchr(text, ' ', (size_t)(colon - text)))
+        return refuse("--header: '%s' is not a field such as 'Accept: text/html'", text);
+    return add_header(into, text, (int)strlen(text));
 }
 
 /* "localhost" is literal, but it is two addresses. */
@@ -168,6 +163,36 @@ static int read_close(void *into, const struct argument *argument, const char *t
     return 0;
 }
 
+/* Of "HOST:PORT" or "HOST", len bytes. In an IPv6 address, colons stand in brackets. */
+static bool has_port(const char *host, size_t len)
+{
+    const char *bracket = memrchr(host, ']', len);
+
+    return memchr(bracket ? bracket : host, ':', bracket ? len - (size_t)(bracket - host) : len);
+}
+
+/* "http://HOST:PORT/PATH" is the address tcp://HOST:PORT, the path, and the field Host. */
+static int read_url(struct load_settings *settings, const char *text)
+{
+    const char *host = text + sizeof(HTTP) - 1;
+    size_t len = strcspn(host, "/?#@");
+    const char *path = host + len;
+
+    if (len == 0 || len > LOAD_ADDRESS_SIZE - sizeof("tcp://:80") ||
+        (*path && (*path != '/' || strchr(path, '#') || !is_printable(path, '!'))))
+        return refuse("'%s' is not a URL such as http://127.0.0.1:8080/index.html", text);
+    if (*path && settings->options.path)
+        return refuse("--path: '%s' has one", text);
+    if (*path)
+        settings->options.path = path;
+    snprintf(settings->address, sizeof(settings->address), "tcp://%.*s%s", (int)len, host,
+             has_port(host, len) ? "" : ":80");
+    settings->options.address = settings->address;
+    settings->url_host = host;
+    settings->url_host_len = (int)len;
+    return 0;
+}
+
 static int read_address(void *into, const char *text)
 {
     struct load_settings *settings = into;
@@ -182,12 +207,13 @@ static int read_address(void *into, const char *text)
 
 #define NUMBER(field, least, most) \
     ARGUMENT_RANGE(ARGUMENT_NUMBER, struct load_settings, field, least, most)
-#define TIME(field) ARGUMENT_AT(ARGUMENT_TIME, struct load_settings, field)
+#define TIME(field, least) \
+    ARGUMENT_RANGE(ARGUMENT_TIME, struct load_settings, field, least, LOAD_NO_END - 1)
 
 static const struct argument table[] = {
     { "connections", "N", NUMBER(options.connections, 1, 1000000),
       "clients: connections, or datagram sockets; default 64" },
-    { "duration", "TIME", ARGUMENT_BY(read_duration),
+    { "duration", "TIME", TIME(duration_ms, 1),
       "how long to ask; default 10s, or no end with --requests" },
     { "requests", "N",
       ARGUMENT_RANGE(ARGUMENT_LONG_NUMBER, struct load_settings, options.requests, 1,
@@ -207,14 +233,15 @@ static const struct argument table[] = {
       "answer, default that of the first" },
     { "path", "PATH", ARGUMENT_BY(read_path), "what HTTP requests ask for; default /" },
     { "header", "NAME: VALUE", ARGUMENT_BY(read_header),
-      "a header field of HTTP requests beside Host; may be given several times" },
+      "a header field of HTTP requests; may be given several times; a Host replaces the address, "
+      "which is the default" },
     { "close", NULL, ARGUMENT_BY(read_close),
       "a new connection for each request; by default connections are kept" },
-    { "ramp", "TIME", TIME(options.ramp_ms),
+    { "ramp", "TIME", TIME(options.ramp_ms, 0),
       "open the connections evenly over this time; default as fast as possible" },
-    { "warmup", "TIME", TIME(warmup_ms),
+    { "warmup", "TIME", TIME(warmup_ms, 0),
       "how long to ask before anything but errors counts; default 0" },
-    { "timeout", "TIME", TIME(options.timeout_ms),
+    { "timeout", "TIME", TIME(options.timeout_ms, 1),
       "how long a connection that owes an answer may be silent before that counts as an error; so "
       "does a request that is still under way this long after the end; default 5s" },
     { "stalled", "N", NUMBER(options.stalled, 0, 1000000),
@@ -228,7 +255,8 @@ static const struct argument table[] = {
       "IP addresses to connect from in turn, for more than 28,000 connections; default the "
       "kernel's choice" },
     { "json", "FILE", ARGUMENT_AT(ARGUMENT_TEXT, struct load_settings, json),
-      "also write the result there, as JSON; - is standard output, without the table" },
+      "also write the result there, as JSON, instead of what the file holds; - is standard output, "
+      "without the table" },
     { "help", NULL, ARGUMENT_AT(ARGUMENT_YES, struct load_settings, help), "print this" },
 };
 
@@ -301,12 +329,40 @@ static int look_at_datagrams(const struct load_settings *settings)
     return 0;
 }
 
+/* What a URL calls the server is its Host, unless a header says otherwise. */
+static int complete_host(struct load_settings *settings)
+{
+    char host[LOAD_ADDRESS_SIZE];
+
+    if (!settings->url_host || load_headers_have(settings->headers, "Host"))
+        return 0;
+    return add_header(settings, host,
+                      snprintf(host, sizeof(host), "Host: %.*s", settings->url_host_len,
+                               settings->url_host));
+}
+
+/* What would be a body to the server is the next request to us. */
+static int look_at_headers(const struct load_settings *settings)
+{
+    static const char *const of_bodies[] = { "Content-Length", "Transfer-Encoding" };
+    const char *headers = settings->headers;
+
+    for (size_t i = 0; i < sizeof(of_bodies) / sizeof(of_bodies[0]); i++)
+        if (load_headers_have(headers, of_bodies[i]))
+            return refuse("--header: a GET has no body, and so no %s", of_bodies[i]);
+    if (settings->options.per_connection > 0 && load_headers_have(headers, "Connection"))
+        return refuse("--header: with --close, Connection is close");
+    return 0;
+}
+
 static int look_at_payload(const struct load_settings *settings)
 {
     const struct load_options *options = &settings->options;
 
     if (options->mode == LOAD_HTTP)
         return 0;
+    if (settings->url_host)
+        return refuse("--payload: a URL is asked by http");
     if (options->path || options->headers)
         return refuse("--%s: only http has one", options->path ? "path" : "header");
     if (options->size > 0 && (options->size < LOAD_LINE_MIN || options->size > LOAD_LINE_MAX))
@@ -332,8 +388,12 @@ static int look_at_descriptors(const struct load_options *options)
 static int complete_load_settings(struct load_settings *settings)
 {
     struct load_options *options = &settings->options;
-    int r = look_at_address(settings);
+    int r = 0;
 
+    if (options->address && strncmp(options->address, HTTP, sizeof(HTTP) - 1) == 0)
+        r = read_url(settings, options->address);
+    if (r == 0)
+        r = look_at_address(settings);
     if (r < 0)
         return r;
     if (!settings->payload)
@@ -342,11 +402,15 @@ static int complete_load_settings(struct load_settings *settings)
     if (r == 0)
         r = look_at_payload(settings);
     if (r == 0)
+        r = look_at_headers(settings);
+    if (r == 0)
+        r = complete_host(settings);
+    if (r == 0)
         r = look_at_descriptors(options);
     if (r == 0 && options->threads > options->connections)
         return refuse("--threads: more than there are connections");
-    if (!settings->has_duration)
-        settings->duration_ms = options->requests > 0 ? UINT32_MAX : DURATION_MS;
+    if (settings->duration_ms == 0)
+        settings->duration_ms = options->requests > 0 ? LOAD_NO_END : DURATION_MS;
     options->client_closes = options->mode != LOAD_HTTP;
     return r;
 }
@@ -370,7 +434,8 @@ void load_settings_help(FILE *to)
           "\n"
           "Asks the server at tcp://HOST:PORT, unix:///PATH or unix:@NAME, or sends datagrams\n"
           "to udp://HOST:PORT, unixgram:///PATH or unixgram:@NAME; checks every answer, and\n"
-          "prints how many there were and how long they took. SIGINT and SIGTERM end it at once:\n"
+          "prints how many there were and how long they took. http://HOST/PATH means\n"
+          "tcp://HOST:80 --path /PATH --header 'Host: HOST'. SIGINT and SIGTERM end it at once:\n"
           "what is under way then does not count.\n"
           "The exit status is 0 if every answer was right, 1 if not, 2 for a mistake here.\n"
           "\n", to);

@@ -107,7 +107,8 @@ static int read_concurrency(void *into, const struct argument *argument, const c
 
 #define NUMBER(field, most) \
     ARGUMENT_RANGE(ARGUMENT_NUMBER, struct settings, options.field, 0, most)
-#define TIME(field) ARGUMENT_AT(ARGUMENT_TIME, struct settings, options.field)
+#define TIME(field) \
+    ARGUMENT_RANGE(ARGUMENT_TIME, struct settings, options.field, 0, UINT32_MAX)
 #define SIZE(field) ARGUMENT_AT(ARGUMENT_SIZE, struct settings, options.field)
 #define TEXT(field) ARGUMENT_AT(ARGUMENT_TEXT, struct settings, options.field)
 #define CHOICE(field, choice) \

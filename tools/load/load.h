@@ -129,6 +129,9 @@ void load_stop(struct load *load);
 
 void load_destroy(struct load *load);
 
+/* Returns true if one of a load's headers, of which each has its CRLF, has this name. */
+bool load_headers_have(const char *headers, const char *name);
+
 /* What an error is called: "a wrong reply". A string that stays. */
 const char *load_error_name(enum load_error error);
 

@@ -60,7 +60,7 @@ ssize_t reply_take(struct replies *replies, struct reply *reply, uint32_t number
 /* All of it has come. */
 bool reply_complete(const struct replies *replies, const struct reply *reply);
 
-/* The connection has ended. Returns 0: so this reply is complete, or -1 and what is wrong with it. */
+/* The connection has ended. Returns 0: that completes the reply, or -1 and what is wrong. */
 int reply_ends(struct replies *replies, const struct reply *reply, enum load_error *ret_error);
 
 #endif

@@ -11,8 +11,7 @@
 
 enum { SEND_SIZE = 64 * 1024 };         /* of requests that one send takes */
 
-/* Returns true if one of the lines is this field. */
-static bool has_field(const char *headers, const char *name)
+bool load_headers_have(const char *headers, const char *name)
 {
     size_t len = strlen(name);
 
@@ -28,7 +27,7 @@ static void make_host(const struct lane *lane, char *line, size_t size)
     char host[64] = "localhost";
 
     line[0] = '\0';
-    if (has_field(lane->options->headers, "Host"))
+    if (load_headers_have(lane->options->headers, "Host"))
         return;
     if (lane->address->kind == ADDRESS_IP)
         address_text(&lane->address->sa, lane->address->len, host, sizeof(host));
