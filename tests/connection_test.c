@@ -626,6 +626,7 @@ static void a_descriptor_above_the_limit_is_kept(void **state)
 
     (void)state;
     child = fork();
+    assert_true(child >= 0);
     if (child == 0)
         _exit(keeps_a_descriptor_above_the_limit() ? 0 : 1);
     assert_int_equal(waitpid(child, &status, 0), child);

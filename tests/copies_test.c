@@ -212,6 +212,7 @@ static void fork_one(void (*use)(enum weir_concurrency how, int i), enum weir_co
 
     board->step = "none";
     pid = fork();
+    assert_true(pid >= 0);
     if (pid == 0) {
         signal(SIGALRM, SIG_DFL);
         alarm(HUNG_S);
@@ -317,6 +318,7 @@ static void fork_idly(void)
     pid_t pid = fork();
     int status;
 
+    assert_true(pid >= 0);
     if (pid == 0)
         _exit(0);
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -371,6 +373,7 @@ static void a_shutdown_of_what_another_process_serves_is_kept_here(void **state)
     (void)state;
     server = create(WEIR_POOL);
     pid = fork();
+    assert_true(pid >= 0);
     if (pid == 0)
         _exit(weir_serve_forever(server) == 0 ? 0 : 1);
     support_talk(server, 0, "x\n", "answer\n");
@@ -394,6 +397,7 @@ static void a_copy_of_what_is_bound_is_not_activated(void **state)
                                          .defer = true));
     assert_int_equal(weir_server_bind(server), 0);
     pid = fork();
+    assert_true(pid >= 0);
     if (pid == 0)
         _exit(-weir_server_activate(server));
     assert_int_equal(waitpid(pid, &status, 0), pid);

@@ -193,6 +193,7 @@ static void children_share_places_with_their_parent(void **state)
     assert_int_equal(crowd_create_shared(1, 2, &crowd), 0);
     assert_int_equal(crowd_enter(crowd, &a, &guest), 0);
     pid = fork();
+    assert_true(pid >= 0);
     if (pid == 0) {
         crowd_leave_to_parent(crowd);
         _exit(crowd_move(crowd, &b, &guest) != 0);
@@ -203,6 +204,7 @@ static void children_share_places_with_their_parent(void **state)
     assert_int_equal(crowd_enter(crowd, &a, &other), 0);
     crowd_leave(crowd, other);
     pid = fork();
+    assert_true(pid >= 0);
     if (pid == 0) {
         crowd_leave_to_parent(crowd);
         crowd_leave(crowd, guest);
@@ -243,6 +245,7 @@ static void a_child_that_is_killed_leaves_no_lock_behind(void **state)
 
         assert_int_equal(crowd_enter(crowd, &a, &guest), 0);
         pid = fork();
+        assert_true(pid >= 0);
         if (pid == 0)
             mover_in_child(crowd, guest);
         assert_int_equal(kill(pid, SIGKILL), 0);

@@ -459,8 +459,11 @@ static void the_addresses_of_a_name_share_its_limit(void **state)
     (void)state;
     way = ways;
     server = start(listeners, 1, OPTIONS(.user = NULL));
-    if (weir_server_address(server, 1, uri, sizeof(uri)) > 0)
-        the_second_waits_for_the_first(server, 0, 1);
+    if (weir_server_address(server, 1, uri, sizeof(uri)) < 0) {
+        weir_server_destroy(server);
+        skip();     /* localhost has one address here */
+    }
+    the_second_waits_for_the_first(server, 0, 1);
     weir_server_destroy(server);
 }
 
@@ -1083,6 +1086,7 @@ static void try_with_few_descriptors(void)
     assert_int_equal(pipe2(told, O_CLOEXEC), 0);
     assert_int_equal(pipe2(until, O_CLOEXEC), 0);
     pid = fork();
+    assert_true(pid >= 0);
     if (pid == 0) {
         close(told[0]);
         close(until[1]);

@@ -540,6 +540,7 @@ static void a_child_begins_anew(void **state)
     log_open();
     log_line(LOG_STALL, "the parent's");
     child = fork();
+    assert_true(child >= 0);
     if (child == 0) {
         dup2(file, STDERR_FILENO);
         log_line(LOG_STALL, "the child's");
@@ -563,6 +564,7 @@ static void say_in_children(unsigned children)
         int status;
         pid_t child = fork();
 
+        assert_true(child >= 0);
         if (child == 0) {
             log_alone();
             log_line(LOG_FAILURE, "flood");
@@ -630,6 +632,7 @@ static void a_program_that_ends_without_closing_has_said_all(void **state)
     assert_int_equal(pipe(ends), 0);
     fflush(NULL);
     child = fork();
+    assert_true(child >= 0);
     if (child == 0) {
         dup2(ends[1], STDERR_FILENO);
         log_open();
@@ -661,6 +664,7 @@ static void say_in_a_child(bool is_alone, void (*log)(void *arg, const struct we
     if (log)
         weir_set_log(log, arg ? arg : &file);
     child = fork();
+    assert_true(child >= 0);
     if (child == 0) {
         dup2(file, STDERR_FILENO);
         if (is_alone)
@@ -756,6 +760,7 @@ static void at_exit_a_function_gets_all_and_later_nothing(void **state)
     (void)state;
     assert_int_equal(pipe(ends), 0);
     child = fork();
+    assert_true(child >= 0);
     if (child == 0) {
         dup2(ends[1], STDOUT_FILENO);
         close(ends[0]);

@@ -757,6 +757,7 @@ static void a_worker_that_waits_for_a_lock_is_told_of(void **state)
     gate_init(&gate);
     assert_int_equal(pipe(ends), 0);
     child = fork();
+    assert_true(child >= 0);
     if (child == 0)
         hold_and_wait(ends[1]);
     close(ends[1]);

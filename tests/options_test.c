@@ -126,6 +126,7 @@ static void connections_are_as_many_as_descriptors_allow(void **state)
 
     (void)state;
     child = fork();
+    assert_true(child >= 0);
     if (child == 0) {
         limit_descriptors(1024, 2000);
         assert_int_equal(accepted(OPTIONS(.workers = 2)).max_connections, 955);
@@ -566,6 +567,7 @@ static void a_listeners_own_connections_are_set_aside(void **state)
 
     (void)state;
     child = fork();
+    assert_true(child >= 0);
     if (child == 0) {
         limit_descriptors(1024, 2000);
         assert_int_equal(left_by(0, 0), 954);

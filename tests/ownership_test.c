@@ -263,6 +263,7 @@ static void a_handler_may_exit(void **state)
     target = support_create(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &handler));
     fflush(NULL);
     pid = fork();
+    assert_true(pid >= 0);
     if (pid == 0) {
         atexit(destroy_target);
         weir_serve_forever(target);
@@ -316,6 +317,7 @@ static void a_child_that_destroys_its_copy_harms_nobody(void **state)
 
         fflush(NULL);
         pid = fork();
+        assert_true(pid >= 0);
         if (pid == 0)
             _exit(-weir_server_destroy(server));
         assert_int_equal(support_status_of(pid), 0);
@@ -346,6 +348,7 @@ static void a_parent_that_destroys_its_copy_harms_nobody(void **state)
         weir_server_address(server, 0, address, sizeof(address));
         fflush(NULL);
         pid = fork();
+        assert_true(pid >= 0);
         if (pid == 0)
             serve_here(server);
         expect_service(server);
@@ -393,6 +396,7 @@ static void a_copy_of_what_serves_can_be_given_up_and_no_more(void **state)
         support_expect(kept, "answer\n");
         fflush(NULL);
         pid = fork();
+        assert_true(pid >= 0);
         if (pid == 0)
             _exit(use_copy(server));
         assert_int_equal(support_status_of(pid), 0);
@@ -416,6 +420,7 @@ static void a_fork_that_has_nothing_to_do_with_it_changes_nothing(void **state)
     assert_int_equal(weir_server_start(server), 0);
     fflush(NULL);
     pid = fork();
+    assert_true(pid >= 0);
     if (pid == 0)
         _exit(0);
     assert_int_equal(support_status_of(pid), 0);
@@ -434,6 +439,7 @@ static void a_copy_is_destroyed_whatever_other_threads_were_at(void **state)
     fflush(NULL);
     pthread_mutex_lock(&server->lock);
     pid = fork();
+    assert_true(pid >= 0);
     if (pid == 0) {
         alarm(5);
         _exit(-weir_server_destroy(server));

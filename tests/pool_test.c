@@ -72,41 +72,62 @@ static unsigned ask(int fd, const char *word)
 
 /* ------------------------------------------------------------------ where they run ---- */
 
+/* Answers with the worker and its CPU, and holds the worker until the test opens the gate. */
 static int tell_cpu(struct weir_request *req)
 {
-    weir_printf(req, "%u %d\n", weir_worker_number(req), sched_getcpu());
+    weir_printf(req, "%u %5d\n", weir_worker_number(req), sched_getcpu());
+    weir_flush(req);
+    gate_pass(&gate);
     return 0;
 }
 
+static int ask_cpu(int fd, unsigned *ret_worker)
+{
+    char answer[sizeof("0 00000\n")] = "";
+    int cpu;
+
+    support_read_all(fd, answer, sizeof(answer) - 1);
+    assert_int_equal(sscanf(answer, "%u %d", ret_worker, &cpu), 2);
+    return cpu;
+}
+
+/* Each client's answer comes from a worker that no other client holds. */
 static void each_worker_runs_on_its_cpu(void **state)
 {
     const struct weir_handler handler = { .name = "cpu", .handle = tell_cpu };
+    enum { WORKERS = 3 };
     struct weir_server *server;
     cpu_set_t allowed;
+    unsigned seen = 0;
+    int fds[WORKERS];
     char list[30];
     int cpus[2];
 
     (void)state;
     assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    if (CPU_COUNT(&allowed) == 1)
+        skip();     /* every thread is on it */
     for (cpus[0] = 0; !CPU_ISSET(cpus[0], &allowed); cpus[0]++)
         ;
     for (cpus[1] = CPU_SETSIZE - 1; !CPU_ISSET(cpus[1], &allowed); cpus[1]--)
         ;
     snprintf(list, sizeof(list), "%d,%d", cpus[1], cpus[0]);
     server = support_start(WEIR_OPTIONS(.listen = support_abstract("cpus"), .handler = &handler,
-                                        .workers = 3, .worker_cpus = list));
-    for (int i = 0; i < 60; i++) {
-        char answer[20];
+                                        .workers = WORKERS, .worker_cpus = list));
+    for (int i = 0; i < WORKERS; i++) {
         unsigned worker;
         int cpu;
-        int fd = support_connect(server, 0);
 
-        answer[support_read_all(fd, answer, sizeof(answer) - 1)] = '\0';
-        close(fd);
-        assert_int_equal(sscanf(answer, "%u %d", &worker, &cpu), 2);
-        assert_in_range(worker, 0, 2);
+        fds[i] = support_connect(server, 0);
+        cpu = ask_cpu(fds[i], &worker);
+        assert_in_range(worker, 0, WORKERS - 1);
         assert_int_equal(cpu, cpus[worker % 2 == 0]);
+        seen |= 1u << worker;
     }
+    assert_int_equal(seen, (1u << WORKERS) - 1);
+    gate_open(&gate);
+    for (int i = 0; i < WORKERS; i++)
+        support_expect_last(fds[i], "");
     weir_server_destroy(server);
 }
 

@@ -419,6 +419,7 @@ struct support_end support_run_in_child(void (*body)(void))
     assert_true(said_fd >= 0);
     fflush(NULL);
     child = fork();
+    assert_true(child >= 0);
     if (child == 0)
         run_body(body, said_fd);
     assert_int_equal(waitpid(child, &status, 0), child);
