@@ -67,8 +67,8 @@ static bool answer(struct loop *loop, int fd)
     while (loop->left[fd] > 0) {
         ssize_t n = send_some(loop, fd, loop->reply_len - loop->left[fd]);
 
-        if (n < 0)
-            return errno == EAGAIN;
+        if (n <= 0)     /* 0: the file has become shorter */
+            return n < 0 && errno == EAGAIN;
         loop->left[fd] -= (size_t)n;
     }
     if (loop->mode == BARE_BODIES_FILE && loop->body.len > SENDFILE_SPAN)

@@ -78,6 +78,8 @@ static void accept_all(struct loop *loop)
 
         if (other < 0 || other >= DESCRIPTORS_MAX || fd >= DESCRIPTORS_MAX) {
             close(fd);
+            if (other >= 0)
+                close(other);
             continue;
         }
         loop->others[fd] = other;

@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "bench/rows.h"
+
 extern "C" {
 #include "engine/net/cidr.h"
 }
@@ -105,4 +107,7 @@ BENCHMARK(BM_miss)->ArgsProduct({{10, 1000, 10000}, {4, 6}});
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char **argv)
+{
+    return rows_main(argc, argv);
+}

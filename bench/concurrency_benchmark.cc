@@ -28,6 +28,7 @@
 
 #include "bench/paired.h"
 #include "bench/pinned.h"
+#include "bench/rows.h"
 
 namespace {
 
@@ -114,7 +115,7 @@ void concurrency(benchmark::State &state, const model &model, const char *transp
         if (!wrong)
             wrong = paired_run(base, other, LEAST_SLICE_MS);
         if (wrong) {
-            state.SkipWithError(wrong);
+            row_failed(state, wrong);
             return;
         }
     }

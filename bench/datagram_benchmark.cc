@@ -20,6 +20,7 @@
 
 #include "bench/paired.h"
 #include "bench/pinned.h"
+#include "bench/rows.h"
 #include "handlers/echo.h"
 
 namespace {
@@ -77,7 +78,7 @@ void datagrams(benchmark::State &state, const transport &over, const traffic &tr
         if (!wrong)
             wrong = paired_run(bare, weir);
         if (wrong) {
-            state.SkipWithError(wrong);
+            row_failed(state, wrong);
             return;
         }
     }

@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <vector>
 
+#include "bench/rows.h"
+
 extern "C" {
 #include "engine/fiber/fiber.h"
 #include "engine/fiber/stack.h"
@@ -111,7 +113,7 @@ void BM_run_to_the_end(benchmark::State &state)
 
     for (auto _ : state)
         if (!fiber_run(one, return_at_once, nullptr))
-            state.SkipWithError("it parked");
+            row_failed(state, "it parked");
     fiber_put(&fibers.cache, one);
 }
 BENCHMARK(BM_run_to_the_end);
@@ -171,7 +173,7 @@ void BM_resume_and_park(benchmark::State &state)
         fiber_put(&fibers.cache, parker.on);
     }
     if (ended != n)
-        state.SkipWithError("a fiber did not end");
+        row_failed(state, "a fiber did not end");
     state.counters["resident_bytes_each"] =
         static_cast<double>(after - before) / static_cast<double>(n);
 }
@@ -179,4 +181,7 @@ BENCHMARK(BM_resume_and_park)->Arg(1)->Arg(64)->Arg(512)->Arg(4096)->Arg(32768);
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char **argv)
+{
+    return rows_main(argc, argv);
+}

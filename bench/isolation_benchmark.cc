@@ -27,6 +27,7 @@
 
 #include "bench/paired.h"
 #include "bench/pinned.h"
+#include "bench/rows.h"
 #include "handlers/hello.h"
 #include "handlers/upper.h"
 
@@ -247,12 +248,12 @@ void stuck(benchmark::State &state, steady::duration gap)
 
         if (child_start_weir(&weir.server, CHILD_ANY_CPU, &options) < 0 ||
             !clients.connect(weir.server.port)) {
-            state.SkipWithError("the server did not start");
+            row_failed(state, "the server did not start");
             return;
         }
         for (int i = 0; i < EPISODES; i++) {
             if (!episode(clients, gap, &delays)) {
-                state.SkipWithError("an answer did not come");
+                row_failed(state, "an answer did not come");
                 return;
             }
         }
@@ -320,7 +321,7 @@ void stalled(benchmark::State &state, const struct weir_handler *handler, load_m
         for (int i = 0; i < RUNS && !wrong; i++)
             wrong = paired_run(without, with);
         if (wrong) {
-            state.SkipWithError(wrong);
+            row_failed(state, wrong);
             return;
         }
     }

@@ -11,6 +11,7 @@
 #include <benchmark/benchmark.h>
 
 #include "bench/paired.h"
+#include "bench/rows.h"
 #include "handlers/hello.h"
 #include "handlers/upper.h"
 
@@ -18,18 +19,21 @@ namespace {
 
 constexpr uint32_t CLIENTS = 5000;
 constexpr uint32_t OTHERS = 64;
+const char no_memory[] = "the kernel does not tell the server's memory";
 
 const char *measure(const struct child &server, bool stalled, load_mode mode, double *ret_bytes)
 {
     const load_options few = closed_loop(mode, server.address, OTHERS);
     load_options many = closed_loop(mode, server.address, stalled ? 0 : CLIENTS);
     contender others, clients;
-    uint64_t before;
+    uint64_t before, after;
 
     if (load_create(&others.load, &few) < 0 || load_run(others.load, 100, &others.total) < 0 ||
         !child_settled(&server.report->stats.idle, OTHERS))
         return "the server does not keep its connections";
     before = child_resident_bytes(&server);
+    if (before == 0)
+        return no_memory;
     many.stalled = stalled ? CLIENTS : 0;
     if (load_create(&clients.load, &many) < 0 || load_run(clients.load, 0, &clients.total) < 0)
         return "the generator could not connect";
@@ -38,7 +42,10 @@ const char *measure(const struct child &server, bool stalled, load_mode mode, do
     if (!stalled && (clients.total.requests != CLIENTS ||
                      !child_settled(&server.report->stats.idle, OTHERS + CLIENTS)))
         return "the clients are not all kept";
-    *ret_bytes = static_cast<double>(child_resident_bytes(&server) - before) / CLIENTS;
+    after = child_resident_bytes(&server);
+    if (after == 0)
+        return no_memory;
+    *ret_bytes = (static_cast<double>(after) - static_cast<double>(before)) / CLIENTS;
     return nullptr;
 }
 
@@ -57,7 +64,7 @@ void memory(benchmark::State &state, const struct weir_handler *handler, load_mo
             ? "the server did not start" : measure(weir.server, stalled, mode, &bytes);
 
         if (wrong) {
-            state.SkipWithError(wrong);
+            row_failed(state, wrong);
             return;
         }
     }

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "bench/pinned.h"
+#include "bench/rows.h"
 
 namespace {
 
@@ -153,11 +154,7 @@ int paired_main(int argc, char **argv)
     setrlimit(RLIMIT_NOFILE, &descriptors);
 
     take_flags(&argc, argv);
-    benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv))
-        return 1;
     if (sysconf(_SC_NPROCESSORS_ONLN) == 1)
         benchmark::AddCustomContext("note", "one CPU: the generator runs on the servers'");
-    benchmark::RunSpecifiedBenchmarks();
-    return 0;
+    return rows_main(argc, argv);
 }

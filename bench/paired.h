@@ -59,7 +59,7 @@ spread paired_ratio(const contender &base, const contender &other, double slice:
 
 /*
  * What main() does in a bench with servers in children: takes --slices=N and --slice_ms=N out of
- * the command line, lets the process have as many descriptors as it may, runs the benchmarks.
+ * the command line, lets the process have as many descriptors as it may, runs the rows.
  */
 int paired_main(int argc, char **argv);
 

@@ -17,6 +17,7 @@
 #include <string>
 
 #include "bench/line_source.h"
+#include "bench/rows.h"
 
 namespace {
 
@@ -93,7 +94,7 @@ void readline(benchmark::State &state, reader read)
         own_ns += ns;
         state.SetIterationTime(ns / 1e9);
         if (own_found != lines || found != lines) {
-            state.SkipWithError("lines were lost");
+            row_failed(state, "lines were lost");
             return;
         }
     }
@@ -113,4 +114,7 @@ BENCHMARK_CAPTURE(readline, getline, by_getline) LENGTHS;
 
 } // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char **argv)
+{
+    return rows_main(argc, argv);
+}

@@ -9,6 +9,7 @@
 // those included that liburcu runs on the side.
 
 #include "bench/queue_candidates.h"
+#include "bench/rows.h"
 
 #include <benchmark/benchmark.h>
 #include <sched.h>
@@ -215,8 +216,6 @@ private:
     std::atomic<uint64_t> pushed_{0}, popped_{0};
 };
 
-bool anything_wrong = false;
-
 void hand_over(benchmark::State &state, const queue_candidate &candidate, Shape shape)
 {
     double cpu = 0;
@@ -225,15 +224,14 @@ void hand_over(benchmark::State &state, const queue_candidate &candidate, Shape 
         Round round(candidate, shape);
 
         if (!round.ready()) {
-            state.SkipWithError("no memory");
+            row_failed(state, "no memory");
             return;
         }
         cpu -= cpu_seconds();
         state.SetIterationTime(round.run());
         cpu += cpu_seconds();
         if (const char *what = round.what_is_wrong()) {
-            anything_wrong = true;
-            state.SkipWithError(what);
+            row_failed(state, what);
             return;
         }
     }
@@ -263,10 +261,5 @@ int main(int argc, char **argv)
             benchmark::RegisterBenchmark(row_name(queue_candidates[i], shape).c_str(), hand_over,
                                          queue_candidates[i], shape)
                 ->UseManualTime()->Unit(benchmark::kMillisecond)->MinTime(0.2);
-    benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv))
-        return 1;
-    benchmark::RunSpecifiedBenchmarks();
-    benchmark::Shutdown();
-    return anything_wrong ? 1 : 0;
+    return rows_main(argc, argv);
 }

@@ -18,6 +18,7 @@
 
 #include <weir/weir.h>
 
+#include "bench/rows.h"
 #include "handlers/echo.h"
 
 namespace {
@@ -59,12 +60,12 @@ void shutdown(benchmark::State &state, weir_concurrency concurrency, uint32_t po
     options.concurrency = concurrency;
     options.poll_interval_ms = poll_interval_ms;
     if (weir_server_create(&server, &options) < 0)
-        state.SkipWithError(weir_why());
+        row_failed(state, weir_why());
     for (auto _ : state) {
         double took;
 
         if (!serve_and_shut_down(server, &took)) {
-            state.SkipWithError(weir_why());
+            row_failed(state, weir_why());
             break;
         }
         state.SetIterationTime(took);
@@ -95,10 +96,6 @@ void register_rows()
 
 int main(int argc, char **argv)
 {
-    benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv))
-        return 1;
     register_rows();
-    benchmark::RunSpecifiedBenchmarks();
-    return 0;
+    return rows_main(argc, argv);
 }

@@ -23,6 +23,7 @@
 #include "bench/child.h"
 #include "bench/paired.h"
 #include "bench/pinned.h"
+#include "bench/rows.h"
 #include "bench/sized.h"
 
 namespace {
@@ -155,7 +156,7 @@ void measure(benchmark::State &state, const kind &what, size_t size)
             const double first = least.cpu_us(300), second = larger.cpu_us(messages);
 
             if (first <= 0 || second < 0) {
-                state.SkipWithError("a message was not answered");
+                row_failed(state, "a message was not answered");
                 return;
             }
             cpu.push_back(second);

@@ -19,6 +19,7 @@
 
 #include "bench/paired.h"
 #include "bench/pinned.h"
+#include "bench/rows.h"
 #include "handlers/echo.h"
 #include "handlers/hello.h"
 #include "handlers/upper.h"
@@ -85,7 +86,7 @@ void throughput(benchmark::State &state, const job &job, uint32_t connections, u
         if (!wrong && load_reply_len(bare.load) != load_reply_len(weir.load))
             wrong = "the yardstick's answer is not as long as weir's";
         if (wrong) {
-            state.SkipWithError(wrong);
+            row_failed(state, wrong);
             return;
         }
     }

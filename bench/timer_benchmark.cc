@@ -10,6 +10,8 @@
 #include <map>
 #include <vector>
 
+#include "bench/rows.h"
+
 extern "C" {
 #include "engine/base/timer.h"
 }
@@ -110,7 +112,7 @@ template <class Timers> void BM_expire(benchmark::State &state)
         }
     }
     if (expired != static_cast<size_t>(state.iterations()) * n)
-        state.SkipWithError("timers lost");
+        row_failed(state, "timers lost");
     state.SetItemsProcessed(static_cast<int64_t>(expired));
     state.counters["looks_per_timer"] = static_cast<double>(looks) / static_cast<double>(expired);
 }
@@ -130,4 +132,7 @@ BENCHMARK(BM_next);
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char **argv)
+{
+    return rows_main(argc, argv);
+}

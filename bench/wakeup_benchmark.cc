@@ -42,6 +42,7 @@
 
 #include "bench/handed.h"
 #include "bench/pinned.h"
+#include "bench/rows.h"
 
 namespace {
 
@@ -242,7 +243,7 @@ void measure(benchmark::State &state, const waker &wake, int waker_cpu = client_
             const double own_median = sample(wake, &own_us);
 
             if (own_median < 0) {
-                state.SkipWithError("an answer did not come");
+                row_failed(state, "an answer did not come");
                 return;
             }
             ratios.push_back(own_median / futex_median);
@@ -283,7 +284,7 @@ void epoll(benchmark::State &state)
     std::thread sleeper;
 
     if (!connected_pair(&client_fd, &server_fd)) {
-        state.SkipWithError("no sockets");
+        row_failed(state, "no sockets");
         return;
     }
     {
@@ -313,7 +314,7 @@ void weir(benchmark::State &state, bool kept, weir_dispatch dispatch)
         pinned here(SERVER_CPU);
 
         if (weir_server_create(&server, &options) < 0) {
-            state.SkipWithError(weir_why());
+            row_failed(state, weir_why());
             return;
         }
         weir_server_start(server);
@@ -491,4 +492,7 @@ BENCHMARK_CAPTURE(given, submitted/one_cpu, false, true)->Iterations(1);
 
 } // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char **argv)
+{
+    return rows_main(argc, argv);
+}
