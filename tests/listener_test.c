@@ -1038,6 +1038,12 @@ static void a_folder_that_is_missing_is_told(void **state)
     assert_refused("unix:///no/such/folder/s", -ENOENT, "the folder does not exist");
 }
 
+static void a_folder_that_takes_no_files_is_not_called_missing(void **state)
+{
+    (void)state;
+    assert_refused("unix:///proc/s", -ENOENT, "that folder is the kernel's, and takes no files");
+}
+
 static void an_abstract_name_needs_no_file(void **state)
 {
     char uri[64];
@@ -1241,6 +1247,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_path_that_was_taken_over_before_listening_is_told),
     cmocka_unit_test(a_port_that_was_taken_before_listening_is_told),
     cmocka_unit_test(a_folder_that_is_missing_is_told),
+    cmocka_unit_test(a_folder_that_takes_no_files_is_not_called_missing),
     cmocka_unit_test(an_abstract_name_needs_no_file),
     cmocka_unit_test(a_name_that_has_no_short_uri_is_refused),
     cmocka_unit_test(a_listening_descriptor_is_adopted),

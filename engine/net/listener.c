@@ -326,6 +326,15 @@ static int name_listener(struct listener *listener, int fd, int type,
     return 0;
 }
 
+static bool folder_exists(const char *path)
+{
+    char folder[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
+    const char *slash = strrchr(path, '/');
+
+    snprintf(folder, sizeof(folder), "%.*s.", slash ? (int)(slash + 1 - path) : 0, path);
+    return access(folder, F_OK) == 0;
+}
+
 static int bind_or_take_over(int fd, const struct attempt *attempt)
 {
     const struct address *address = attempt->address;
@@ -337,6 +346,8 @@ static int bind_or_take_over(int fd, const struct attempt *attempt)
             return r;
         r = bind_address(fd, address);
     }
+    if (r == -ENOENT && has_path(address) && folder_exists(address->un.sun_path))
+        return why_refuse(attempt->uri, r, "that folder is the kernel's, and takes no files");
     return r < 0 ? refuse_address(attempt->uri, address->sa.sa_family, address->type, r) : 0;
 }
 
