@@ -144,23 +144,20 @@ bool lane_late(const struct lane *lane, uint64_t now_ns)
            clock_since(lane->deadline_ns, now_ns) >= lane_timeout_ns(lane);
 }
 
-/* A backlog is worked off after the time is over, but not for ever. */
-bool lane_over(struct lane *lane, uint64_t now_ns)
+void lane_give_up(struct lane *lane, uint64_t now_ns)
 {
-    uint64_t backlog;
+    uint64_t backlog = lane_backlog(lane, now_ns);
 
-    if (lane->left == 0)
-        return true;
-    if (now_ns < lane->deadline_ns)
-        return false;
-    backlog = lane_backlog(lane, now_ns);
     if (backlog == 0)
-        return true;
-    if (clock_since(lane->deadline_ns, now_ns) < lane_timeout_ns(lane))
-        return false;
+        return;
     lane_failed(lane, LOAD_UNSENT, backlog);
     lane->left = 0;
-    return true;
+}
+
+/* A backlog is worked off after the time is over, until it is too late for that. */
+bool lane_is_over(const struct lane *lane, uint64_t now_ns)
+{
+    return lane->left == 0 || (now_ns >= lane->deadline_ns && lane_backlog(lane, now_ns) == 0);
 }
 
 /* ------------------------------------------------------------------ results ----------- */

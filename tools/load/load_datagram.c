@@ -431,7 +431,7 @@ static void begin_datagrams(struct lane *lane)
 }
 
 /* The sockets stay for the next run: answers that come too late are known as such. */
-static void give_up_peers(struct lane *lane)
+static void give_up_peers(struct lane *lane, uint64_t now_ns)
 {
     struct datagrams *datagrams = lane->state;
 
@@ -441,17 +441,15 @@ static void give_up_peers(struct lane *lane)
         if (under_way > 0)
             lane_failed(lane, LOAD_TIMEOUT, under_way);
     }
+    lane_give_up(lane, now_ns);
 }
 
-static bool datagrams_are_over(struct lane *lane, uint64_t now_ns)
+static bool datagrams_are_over(const struct lane *lane, uint64_t now_ns)
 {
     const struct datagrams *datagrams = lane->state;
 
-    if (lane->stopped)
-        return true;
-    if (lane_late(lane, now_ns))
-        give_up_peers(lane);
-    return datagrams->open == 0 || (datagrams->waiting == 0 && lane_over(lane, now_ns));
+    return lane->stopped || datagrams->open == 0 ||
+           (datagrams->waiting == 0 && lane_is_over(lane, now_ns));
 }
 
 static uint64_t next_datagram_ns(const struct lane *lane, uint64_t now_ns, uint64_t looked_ns)
@@ -482,6 +480,8 @@ static int datagrams_run(struct lane *lane)
             looked_ns = now_ns;
             resend_lost(lane, now_ns);
         }
+        if (!lane->stopped && lane_late(lane, now_ns))
+            give_up_peers(lane, now_ns);
         if (datagrams_are_over(lane, now_ns))
             return 0;
         n = lane_wait(lane, events, now_ns, next_datagram_ns(lane, now_ns, looked_ns));

@@ -123,8 +123,6 @@ void exchange_dispatch(struct lane *lane, uint64_t now_ns)
     }
 }
 
-/* ------------------------------------------------------------------ replies ----------- */
-
 /* A connection that ends is opened for a request, any other to be there. */
 void exchange_start(struct lane *lane, struct conn *conn, uint64_t now_ns)
 {
@@ -144,6 +142,8 @@ static void conn_renew(struct lane *lane, struct conn *conn, uint64_t now_ns)
     exchange_start(lane, conn, now_ns);
 }
 
+/* ------------------------------------------------------------------ replies ----------- */
+
 static void request_done(struct lane *lane, struct conn *conn, uint64_t now_ns)
 {
     struct streams *streams = lane->state;
@@ -161,25 +161,20 @@ static void request_done(struct lane *lane, struct conn *conn, uint64_t now_ns)
 /* A reply is there in full. False: the connection is not the one it was. */
 static bool reply_done(struct lane *lane, struct conn *conn, uint64_t now_ns)
 {
+    bool last = conn_is_last(lane, conn, conn->first);
     bool closes = conn->reply.closes;
 
     reply_begin(&conn->reply);
-    if (conn_is_last(lane, conn, conn->first) && !lane->options->client_closes) {
+    if (last && !lane->options->client_closes) {
         conn->ending = true;    /* and only when it has ended, the request is done */
         return true;
     }
-    if (conn_is_last(lane, conn, conn->first)) {
-        request_done(lane, conn, now_ns);
-        conn_renew(lane, conn, now_ns);
-        return false;
-    }
     request_done(lane, conn, now_ns);
-    if (closes) {
-        lane->result.reopened++;
-        conn_renew(lane, conn, now_ns);
-        return false;
-    }
-    return true;
+    if (!last && !closes)
+        return true;
+    lane->result.reopened += !last;
+    conn_renew(lane, conn, now_ns);
+    return false;
 }
 
 /* Whether the server owes anything. */
@@ -201,16 +196,14 @@ static bool take_answer(struct lane *lane, struct conn *conn, const char *text, 
                         uint64_t now_ns)
 {
     struct streams *streams = lane->state;
-    enum load_error error = LOAD_UNASKED;
 
     lane->result.bytes_in += len;
     conn->active_ns = now_ns;
     while (len > 0) {
+        enum load_error error = LOAD_UNASKED;
         ssize_t n = -1;
 
-        if (!is_asked(lane, conn))
-            error = LOAD_UNASKED;
-        else
+        if (is_asked(lane, conn))
             n = reply_take(&streams->replies, &conn->reply, conn->first, gone_out(streams, conn),
                            text, len, &error);
         if (n < 0 && conn->role == TRICKLES && conn->part > 0) {

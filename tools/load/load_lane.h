@@ -83,9 +83,9 @@ uint64_t pace_due(const struct pace *pace, uint64_t now_ns);
 /* ------------------------------------------------------------------ requests ---------- */
 
 /*
- * Whether a request may begin now; it has, then. The latency counts from *ret_ns: now, or in the
- * open loop when it was due. first: a client's first of this run, which a closed loop allows even
- * if there is no time at all.
+ * Begins a request. Returns false if none may begin now. The latency counts from *ret_ns: now, or
+ * in the open loop when it was due. first: a client's first of this run, which a closed loop allows
+ * even if there is no time at all.
  */
 bool lane_begin(struct lane *lane, uint64_t now_ns, bool first, uint64_t *ret_ns);
 
@@ -95,8 +95,11 @@ uint64_t lane_backlog(const struct lane *lane, uint64_t now_ns);
 /* True: the time has been over for the timeout, and whatever is under way is to be given up. */
 bool lane_late(const struct lane *lane, uint64_t now_ns);
 
-/* True: no request will begin any more. Counts those that were due as errors. */
-bool lane_over(struct lane *lane, uint64_t now_ns);
+/* Counts requests that were due and have not begun as errors; then none begins any more. */
+void lane_give_up(struct lane *lane, uint64_t now_ns);
+
+/* Returns true if no request will begin any more. */
+bool lane_is_over(const struct lane *lane, uint64_t now_ns);
 
 /* Counts a request that has been answered rightly. */
 void lane_answered(struct lane *lane, uint64_t begun_ns, uint64_t now_ns);

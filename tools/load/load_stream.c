@@ -154,18 +154,15 @@ static void give_up_streams(struct lane *lane, uint64_t now_ns)
         else if (conn->role == ASKS && conn->begun != conn->first)
             lane_failed(lane, LOAD_CANNOT_CONNECT, conn_forget(lane, conn));   /* it rests */
     }
+    lane_give_up(lane, now_ns);
 }
 
-static bool streams_are_over(struct lane *lane, uint64_t now_ns)
+static bool streams_are_over(const struct lane *lane, uint64_t now_ns)
 {
     const struct streams *streams = lane->state;
 
-    if (streams->error < 0 || lane->stopped)
-        return true;
-    if (lane_late(lane, now_ns))
-        give_up_streams(lane, now_ns);
-    return streams->waiting == 0 && lane_over(lane, now_ns) &&
-           (lane->left == 0 || lane->stopped ||
+    return streams->waiting == 0 && lane_is_over(lane, now_ns) &&
+           (lane->left == 0 ||
             (streams->opening == 0 && openings_due(lane, now_ns) == 0));
 }
 
@@ -184,8 +181,12 @@ static int streams_run(struct lane *lane)
         exchange_trickle(lane, now_ns);
         exchange_dispatch(lane, now_ns);
         check_timeouts(lane, now_ns);
-        if (streams_are_over(lane, now_ns))
+        if (streams->error < 0 || lane->stopped)
             return streams->error;
+        if (lane_late(lane, now_ns))
+            give_up_streams(lane, now_ns);
+        if (streams_are_over(lane, now_ns))
+            return 0;
         n = lane_wait(lane, events, now_ns, next_stream_ns(lane, now_ns));
         if (n < 0)
             return n;
