@@ -16,9 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "engine/net/address.h"
+#include "tools/load/descriptors.h"
 #include "tools/load/load.h"
 
 enum { EXIT_USAGE = 2, MS_MAX = 600000, NUMBER_MAX = 1 << 24, SOURCES_MAX = 16 };
@@ -168,15 +168,12 @@ static int obey(struct load *load)
 int main(int argc, char **argv)
 {
     struct load_options options = { .connections = 1 };
-    struct rlimit descriptors;
     struct load *load;
     int r;
 
     if (!read_options(argc, argv, &options))
         return usage();
-    getrlimit(RLIMIT_NOFILE, &descriptors);
-    descriptors.rlim_cur = descriptors.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &descriptors);
+    descriptors_raise();
     r = load_create(&load, &options);
     if (r < 0)
         return failed(r);

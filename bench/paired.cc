@@ -5,7 +5,6 @@
 
 #include <benchmark/benchmark.h>
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 
 #include "bench/pinned.h"
 #include "bench/rows.h"
+#include "tools/load/descriptors.h"
 
 namespace {
 
@@ -147,12 +147,7 @@ spread paired_ratio(const contender &base, const contender &other, double slice:
 
 int paired_main(int argc, char **argv)
 {
-    struct rlimit descriptors;
-
-    getrlimit(RLIMIT_NOFILE, &descriptors);
-    descriptors.rlim_cur = descriptors.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &descriptors);
-
+    descriptors_raise();
     take_flags(&argc, argv);
     if (sysconf(_SC_NPROCESSORS_ONLN) == 1)
         benchmark::AddCustomContext("note", "one CPU: the generator runs on the servers'");

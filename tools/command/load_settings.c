@@ -6,11 +6,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "engine/base/cpulist.h"
 #include "tools/command/arguments.h"
 #include "tools/command/values.h"
+#include "tools/load/descriptors.h"
 
 #define refuse(...) arguments_refuse("load", __VA_ARGS__)
 
@@ -374,14 +374,11 @@ static int look_at_descriptors(const struct load_options *options)
 {
     uint64_t needed = (uint64_t)options->connections + options->stalled + options->trickled +
                       options->threads + DESCRIPTORS_SPARE;
-    struct rlimit limit;
+    uint64_t limit = descriptors_raise();
 
-    getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    if (needed > limit.rlim_cur)
+    if (needed > limit)
         return refuse("--connections: with all its clients it needs %llu descriptors, and may have "
-                      "%llu", (unsigned long long)needed, (unsigned long long)limit.rlim_cur);
+                      "%llu", (unsigned long long)needed, (unsigned long long)limit);
     return 0;
 }
 

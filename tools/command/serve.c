@@ -22,11 +22,11 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <weir/weir.h>
 
 #include "tools/command/say.h"
 #include "tools/command/settings.h"
+#include "tools/load/descriptors.h"
 
 enum {
     FEW_DESCRIPTORS = 256,
@@ -221,22 +221,14 @@ static int run_server(struct attendant *attendant, struct weir_server *server)
     return status;
 }
 
-/*
- * A descriptor is a client, and the usual soft limit, 1,024, is for programs that call select(2).
- * Where the hard one isn't much more, clients will soon have to wait: that is better said than
- * found out.
- */
+/* Where that isn't many, clients will soon have to wait: that is better said than found out. */
 static void raise_limit(void)
 {
-    struct rlimit limit;
+    uint64_t limit = descriptors_raise();
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < FEW_DESCRIPTORS)
+    if (limit < FEW_DESCRIPTORS)
         say_now("weir: only %llu descriptors may be open at once, and each client takes one: raise "
-                "the hard limit (ulimit -Hn)", (unsigned long long)limit.rlim_cur);
+                "the hard limit (ulimit -Hn)", (unsigned long long)limit);
 }
 
 int weir_serve(int argc, char **argv)
