@@ -17,6 +17,7 @@ from weir_process import TIMEOUT, WEIR, Weir, main, run, serve
 
 TCP = "tcp://127.0.0.1:1"
 UDP = "udp://127.0.0.1:1"
+NAME = f"@weir-load-test-{os.getpid()}"    # no other run of this test has it
 
 # Arguments of `weir load` and the one line that they are refused with.
 MISTAKES = [
@@ -255,7 +256,7 @@ class Loads(unittest.TestCase):
         return result
 
     def test_http_over_tcp_and_unix(self):
-        with Weir("--listen", "tcp://127.0.0.1:0", "--listen", "unix:@weir-load-test") as weir:
+        with Weir("--listen", "tcp://127.0.0.1:0", "--listen", f"unix:{NAME}") as weir:
             for address in weir.listening(2):
                 for args in ((), ("--pipeline", "16"), ("--close",), ("--threads", "2"),
                              ("--rate", "5000"), ("--rate", "5000", "--close"),
@@ -269,7 +270,7 @@ class Loads(unittest.TestCase):
     def test_lines_over_tcp_and_unix(self):
         for handler, payload in (("echo", "line"), ("upper", "upper")):
             with Weir("--handler", handler, "--listen", "tcp://127.0.0.1:0", "--listen",
-                      "unix:@weir-load-test") as weir:
+                      f"unix:{NAME}") as weir:
                 for address in weir.listening(2):
                     for args in ((), ("--pipeline", "7"), ("--close",), ("--size", "4000"),
                                  ("--rate", "5000", "--pipeline", "2")):
@@ -298,7 +299,7 @@ class Loads(unittest.TestCase):
 
     def test_datagrams_over_udp_and_unix(self):
         with Weir("--handler", "echo", "--listen", "udp://127.0.0.1:0", "--listen",
-                  "unixgram:@weir-load-test") as weir:
+                  f"unixgram:{NAME}") as weir:
             for address in weir.listening(2):
                 for args in ((), ("--pipeline", "4"), ("--size", "1400"), ("--rate", "5000")):
                     with self.subTest(address=address, args=args):
