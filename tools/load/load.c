@@ -1,9 +1,8 @@
 /*
- * load.c - see load.h: lanes and their threads, when requests begin, lines.
+ * load.c - see load.h: lanes and their threads, and when requests begin.
  */
 #include "tools/load/load.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <sched.h>
@@ -19,13 +18,9 @@
 #include "tools/load/load_lane.h"
 
 enum {
-    STAMP_AT = 5,               /* where a line carries its number, as 8 hex digits */
-    STAMP_LEN = 8,
     TIMEOUT_MS = 5000,
     REPORT_MS = 1000,
 };
-
-static const char line_text[] = "weir 00000000 the quick brown fox jumps over the lazy dog, and ";
 
 struct load {
     struct load_options options;
@@ -34,77 +29,6 @@ struct load {
     atomic_bool stopped;        /* the same, for runs that have not begun */
     struct lane *lanes;
 };
-
-/* ------------------------------------------------------------------ lines ------------- */
-
-size_t line_len(const struct lane *lane)
-{
-    return lane->options->size > 0 ? lane->options->size : LOAD_LINE_LEN;
-}
-
-void line_init(char *line, size_t len)
-{
-    for (size_t i = 0; i < len - 1; i++)
-        line[i] = line_text[i % (sizeof(line_text) - 1)];
-    line[len - 1] = '\n';
-}
-
-void line_stamp(char *line, uint32_t number)
-{
-    for (int i = STAMP_LEN - 1; i >= 0; i--) {
-        line[STAMP_AT + i] = "0123456789ABCDEF"[number & 15];
-        number >>= 4;
-    }
-}
-
-bool line_number(const char *line, uint32_t *ret_number)
-{
-    uint32_t number = 0;
-
-    for (int i = 0; i < STAMP_LEN; i++) {
-        char c = line[STAMP_AT + i];
-
-        if (c >= '0' && c <= '9')
-            number = number << 4 | (uint32_t)(c - '0');
-        else if (c >= 'A' && c <= 'F')
-            number = number << 4 | (uint32_t)(c - 'A' + 10);
-        else
-            return false;
-    }
-    *ret_number = number;
-    return true;
-}
-
-void line_answer(char *line, size_t len, enum load_mode mode)
-{
-    if (mode == LOAD_UPPER)
-        for (size_t i = 0; i < len; i++)
-            line[i] = (char)toupper((unsigned char)line[i]);
-}
-
-/* ------------------------------------------------------------------ paces ------------- */
-
-/* In 128 bits: the product of nanoseconds and a rate does not fit into 64 after some hours. */
-static uint64_t scale(uint64_t value, uint64_t times, uint64_t by)
-{
-    return (uint64_t)((unsigned __int128)value * times / by);
-}
-
-uint64_t pace_next_ns(const struct pace *pace)
-{
-    return pace->count > 0 ? pace->start_ns + scale(pace->done, pace->per_ns, pace->count)
-                           : LANE_NEVER;
-}
-
-uint64_t pace_due(const struct pace *pace, uint64_t now_ns)
-{
-    uint64_t due;
-
-    if (pace->count == 0 || now_ns < pace->start_ns)
-        return 0;
-    due = scale(now_ns - pace->start_ns, pace->count, pace->per_ns) + 1;
-    return due > pace->done ? due - pace->done : 0;
-}
 
 /* ------------------------------------------------------------------ requests ---------- */
 
@@ -295,7 +219,7 @@ int lane_wait(struct lane *lane, struct epoll_event *events, uint64_t now_ns, ui
     if (pace_next_ns(&lane->reports) < until_ns)
         until_ns = pace_next_ns(&lane->reports);
     timeout = span(now_ns, until_ns);
-    n = wait_in_ns(lane, events, until_ns == LANE_NEVER ? NULL : &timeout);
+    n = wait_in_ns(lane, events, until_ns == PACE_NEVER ? NULL : &timeout);
     if (n < 0)
         return errno == EINTR ? 0 : -errno;
     return take_stop(lane, events, n);
@@ -327,7 +251,7 @@ static void begin_lane(struct lane *lane)
     lane->start_ns = lane_clock_ns();
     lane->deadline_ns = lane->start_ns + LANE_MS(lane->run_ms);
     if (lane->run_ms == UINT32_MAX)
-        lane->deadline_ns = LANE_NEVER;
+        lane->deadline_ns = PACE_NEVER;
     if (lane->stopped)
         lane->deadline_ns = lane->start_ns;
     /* relaxed: a figure to look at. pairs: report() of the first lane */
@@ -340,7 +264,7 @@ static void begin_lane(struct lane *lane)
     };
     if (options->rate > 0)
         lane->arrivals.start_ns = lane->start_ns +
-                                  scale(lane->number, 1000000000u, options->rate);
+                                  pace_scale(lane->number, 1000000000u, options->rate);
     lane->reports = (struct pace){
         .start_ns = lane->start_ns + LANE_MS(REPORT_MS),
         .per_ns = LANE_MS(REPORT_MS), .count = options->progress ? 1 : 0,

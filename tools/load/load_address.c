@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #include "engine/base/sys.h"
-#include "tools/load/load_lane.h"
+#include "tools/load/load_line.h"
 
 enum {
     PROBES = 5,                 /* datagrams that an address is asked by */

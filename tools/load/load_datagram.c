@@ -12,6 +12,7 @@
  * The open loop takes the free ones in turn.
  */
 #include "tools/load/load_lane.h"
+#include "tools/load/load_line.h"
 
 #include <assert.h>
 #include <errno.h>

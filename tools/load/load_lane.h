@@ -17,10 +17,10 @@
 #include "engine/base/clock.h"
 #include "engine/net/address.h"
 #include "tools/load/load.h"
+#include "tools/load/pace.h"
 
 enum { LANE_EVENTS_MAX = 256 };
 
-#define LANE_NEVER UINT64_MAX
 #define LANE_MS(n) ((uint64_t)(n) * 1000000u)
 
 struct lane;
@@ -30,13 +30,6 @@ struct lane_kind {
     int (*create)(struct lane *lane);
     int (*run)(struct lane *lane);      /* until deadline_ns, then to the last answer in time */
     void (*destroy)(struct lane *lane); /* also what create left half done */
-};
-
-/* Things due at constant intervals: count of them each per_ns, the first at start_ns. */
-struct pace {
-    uint64_t start_ns, per_ns;
-    uint64_t count;             /* 0: none is ever due */
-    uint64_t done;              /* of them, those dealt with */
 };
 
 struct lane {
@@ -76,10 +69,6 @@ static inline uint64_t lane_clock_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* When the first that is not done yet is due, and how many of those are by now. */
-uint64_t pace_next_ns(const struct pace *pace);
-uint64_t pace_due(const struct pace *pace, uint64_t now_ns);
-
 /* ------------------------------------------------------------------ requests ---------- */
 
 /*
@@ -114,22 +103,5 @@ uint64_t lane_timeout_ns(const struct lane *lane);
  * all of them the transport's (what load_stop and progress need is done here), or -errno.
  */
 int lane_wait(struct lane *lane, struct epoll_event *events, uint64_t now_ns, uint64_t until_ns);
-
-/* ------------------------------------------------------------------ lines ------------- */
-
-/* The length of the lane's lines. */
-size_t line_len(const struct lane *lane);
-
-/* Makes a line's text, without a number. */
-void line_init(char *line, size_t len);
-
-/* Writes a number into a line: no two that are under way at once are the same. */
-void line_stamp(char *line, uint32_t number);
-
-/* False: there is no number where line_stamp wrote one. */
-bool line_number(const char *line, uint32_t *ret_number);
-
-/* Makes of a line what has to come back. */
-void line_answer(char *line, size_t len, enum load_mode mode);
 
 #endif

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/load/load_line.h"
+
 enum {
     HEAD_MAX = 8 * 1024,        /* a longer head is an error */
     HTTP_SWITCHING = 101,

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "tools/load/load_line.h"
+
 enum { SEND_SIZE = 64 * 1024 };         /* of requests that one send takes */
 
 bool load_headers_have(const char *headers, const char *name)
