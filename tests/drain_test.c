@@ -347,6 +347,52 @@ static void half_a_request_is_answered_when_its_other_half_comes(void **state)
     support_expect_last(fd, "half a line\n");
 }
 
+/* How many handlers are at the gate, in whichever process; and the gate. */
+static _Atomic unsigned *at_gate;
+static struct gate gate;
+
+/* As answer_line; but the line "gate" is answered once the gate is open. */
+static int answer_behind_gate(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 4096);
+
+    if (n <= 0)
+        return (int)n;
+    if (strncmp(line, "gate\n", (size_t)n) == 0) {
+        atomic_fetch_add(at_gate, 1);
+        gate_pass(&gate);
+    }
+    n = weir_write(req, line, (size_t)n);
+    return n < 0 ? (int)n : WEIR_KEEP;
+}
+
+/* They lie in the kernel: the handler has read its own line before they were sent. */
+static void what_arrives_while_the_drain_begins_is_answered(void **state)
+{
+    static const struct weir_handler handler = { .name = "gated", .handle = answer_behind_gate };
+    struct weir_server *server;
+    pthread_t thread;
+    int fd;
+
+    (void)state;
+    gate_init(&gate);
+    atomic_store(at_gate, 0);
+    server = start(CREATE(&handler, .drain_timeout_ms = 0));
+    fd = support_ask(server, 0, "gate\n");
+    SUPPORT_UNTIL(atomic_load(at_gate) == 1);
+    support_say(fd, "two\nthree\n");
+    assert_int_equal(pthread_create(&thread, NULL, shut_down_and_close, server), 0);
+    /* The gate had better open behind the begin of the drain, but nothing is judged by that. */
+    usleep(20000);
+    gate_open(&gate);
+    support_expect_last(fd, "gate\ntwo\nthree\n");
+    SUPPORT_UNTIL(ended);
+    pthread_join(thread, NULL);
+    weir_server_destroy(server);
+    gate_fini(&gate);
+}
+
 /*
  * Nobody accepts any more. Of those in the backlog, who has asked is served, as one would expect.
  */
@@ -559,6 +605,7 @@ static void a_handler_that_begins_at_once_is_waited_for(void **state)
         TEST(a_cancel_reaches_who_is_always_called_again), \
         TEST(half_a_request_is_waited_for_until_the_drain_timeout), \
         TEST(half_a_request_is_answered_when_its_other_half_comes), \
+        TEST(what_arrives_while_the_drain_begins_is_answered), \
         TEST(who_comes_during_a_drain_is_answered_if_accepted), \
         TEST(who_was_accepted_just_before_is_answered), \
         TEST(a_client_that_has_said_nothing_holds_up_no_drain), \
@@ -580,6 +627,7 @@ int main(void)
     int failed = 0;
 
     answered = support_board(sizeof(*answered));
+    at_gate = support_board(sizeof(*at_gate));
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
         way = &ways[i];
         failed += cmocka_run_group_tests_name(way->name, tests, NULL, NULL);

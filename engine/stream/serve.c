@@ -188,23 +188,37 @@ static bool input_is_left(struct weir_request *req)
 }
 
 /*
- * A connection that is to end is served what had arrived when it was seen to, and the request that
- * this breaks off in. Nothing else is received, or a client that sends without a pause would stay
- * for ever.
+ * Of a connection that is to end: what had arrived when it was seen to is served, as far as a read
+ * buffer takes it, and the request that this breaks off in. Nothing else is received, or a client
+ * that sends without a pause would stay for ever.
  */
-static bool was_last(struct weir_request *req)
+static bool last_input_is_left(struct weir_request *req)
 {
     struct rfile *rfile = &req->rfile;
     bool seen_before = rfile->last;
+    bool was_empty = rfile->start == rfile->end;
+    bool left;
 
-    if (WEIR_LIKELY(!is_to_end(req)))
+    if (seen_before && (was_empty || (rfile->received && rfile->taken)))
         return false;
-    if (rfile->start == rfile->end || (seen_before && rfile->received && rfile->taken))
-        return true;
     rfile->last = true;
-    if (!seen_before)
+    if (!seen_before) {
         rfile->received = false;
-    return false;
+        /* The edge that tells of more may be still to come. */
+        if (was_empty)
+            req->conn->drained = false;
+    }
+    left = input_is_left(req);
+    /* It had arrived. */
+    if (!seen_before && was_empty)
+        rfile->received = false;
+    return left;
+}
+
+/* After a call of handle() that wants to be kept: is it to be called again at once? */
+static bool goes_on(struct weir_request *req)
+{
+    return WEIR_LIKELY(!is_to_end(req)) ? input_is_left(req) : last_input_is_left(req);
 }
 
 /* After handle() has returned r: is the end the very next thing? It leaves in the same segment. */
@@ -226,7 +240,7 @@ static int handle_while_there_is_input(struct weir_request *req)
 
     do
         r = handle_once(req);
-    while (r == WEIR_KEEP && !was_last(req) && input_is_left(req));
+    while (r == WEIR_KEEP && goes_on(req));
     /* What was written goes out even if handle() failed: it may say why. */
     flushed = wfile_flush(req, ends_now(req, r) ? MSG_MORE : 0);
     /*
