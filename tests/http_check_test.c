@@ -117,6 +117,15 @@ static void a_method_is_in_capitals(void **state)
     assert_route_refused("", "/a", "its method is \"\": for any method leave it NULL");
 }
 
+static void a_method_is_one_word(void **state)
+{
+    (void)state;
+    assert_route_refused("GET ", "/a", "its method is \"GET \": a method has no blank and no "
+                                       "separator in it");
+    assert_route_refused("GET,PUT", "/a", "its method is \"GET,PUT\": a method has no blank and no "
+                                          "separator in it");
+}
+
 /* Two routes, of which the second is given no request. */
 static void assert_unreached(const char *method, const char *path, const char *later_method,
                              const char *later_path)
@@ -245,6 +254,7 @@ int main(void)
         cmocka_unit_test(a_path_begins_with_a_slash),
         cmocka_unit_test(a_path_is_one_that_a_peer_can_send),
         cmocka_unit_test(a_method_is_in_capitals),
+        cmocka_unit_test(a_method_is_one_word),
         cmocka_unit_test(a_route_that_is_never_called_is_refused),
         cmocka_unit_test(a_site_that_comes_with_a_descriptor_is_checked_too),
         cmocka_unit_test(what_is_reserved_must_be_0),

@@ -11,6 +11,16 @@
 
 #include "handlers/http/http.h"
 
+void *__real_realloc(void *block, size_t size);
+void *__wrap_realloc(void *block, size_t size);
+
+static bool no_memory;
+
+void *__wrap_realloc(void *block, size_t size)
+{
+    return no_memory ? NULL : __real_realloc(block, size);
+}
+
 /* ------------------------------------------------------------------ a site ------------ */
 
 static int hello(struct weir_http *ex)
@@ -842,6 +852,20 @@ static void unknown_paths_and_methods_are_refused_and_the_connection_kept(void *
     assert_int_equal(outcome.status, WEIR_KEEP);
 }
 
+/* That there is such a page must not be denied for want of memory; and no callback is to blame. */
+static void without_memory_for_allow_the_server_has_failed(void **state)
+{
+    static const char ask[] = "PUT / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    (void)state;
+    no_memory = true;
+    serve(&outcome, ask, strlen(ask), (struct weather){ 0 });
+    no_memory = false;
+    assert_string_equal(outcome.text, REFUSAL("500 Internal Server Error", 26));
+    assert_int_equal(outcome.status, -ENOMEM);
+    assert_int_equal(outcome.reports, 0);
+}
+
 static void methods_and_versions_that_are_not_implemented_are_named_so(void **state)
 {
     (void)state;
@@ -1284,6 +1308,7 @@ int main(void)
         cmocka_unit_test(each_mistake_of_a_callback_is_told_in_one_sentence),
         cmocka_unit_test(what_is_refused_for_its_bytes_is_told_only_if_it_mattered),
         cmocka_unit_test(unknown_paths_and_methods_are_refused_and_the_connection_kept),
+        cmocka_unit_test(without_memory_for_allow_the_server_has_failed),
         cmocka_unit_test(methods_and_versions_that_are_not_implemented_are_named_so),
         cmocka_unit_test(malformed_request_lines_are_refused),
         cmocka_unit_test(malformed_fields_are_refused),
@@ -1303,6 +1328,5 @@ int main(void)
         cmocka_unit_test(a_peer_that_resets_is_not_reported),
         cmocka_unit_test(a_cancelled_request_stays_cancelled),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

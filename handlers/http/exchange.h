@@ -25,7 +25,7 @@ struct weir_http {
     char *added;                /* fields for the reply */
     size_t added_len;
     enum reply_state state;
-    int error;                  /* the last that the connection gave the callback */
+    int error;                  /* the last that was not the callback's doing */
     const char *mistake;        /* what was wrong with a call that was refused; NULL: none was */
     int mistake_error;          /* what that call returned */
     bool told;                  /* ... and handle_error was told */
@@ -41,7 +41,7 @@ static inline ssize_t exchange_noted(struct weir_http *ex, ssize_t r)
     return r;
 }
 
-/* exchange_find_route returns 0 with ex->route set, or 404 or 405. */
+/* exchange_find_route returns 0 with ex->route set, or 404, 405 or -ENOMEM. */
 int exchange_find_route(struct weir_http *ex);
 
 /* exchange_end_stream ends a body that weir_http_begin began. Returns 0 or -errno. */

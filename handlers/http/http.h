@@ -94,8 +94,8 @@ struct weir_http_site {
 /*
  * weir_http_check is the check() of such a handler. A server can't be created with a site, routes,
  * a path or a callback of NULL, without routes or route_size, with a path that does not begin with
- * '/', a method in small letters, or a route that is never called, since one before it takes all
- * its requests. weir_why() says which it is, and what to change.
+ * '/', a method in small letters or of several words, or a route that is never called, since one
+ * before it takes all its requests. weir_why() says which it is, and what to change.
  */
 const char *weir_http_check(const struct weir_handler *handler);
 
@@ -184,9 +184,9 @@ int weir_http_reply_file(struct weir_http *ex, int status, const char *type,
 /*
  * weir_http_begin begins a reply whose length is not known. weir_http_write sends its pieces, each
  * as a chunk, and when the callback returns 0 it ends. An HTTP/1.0 peer gets no chunks: the end of
- * the connection ends the reply. If the callback returns a negative errno, the peer sees that the
- * reply is unfinished. Pieces are gathered in the buffer; weir_flush(weir_http_request(ex)) sends
- * them.
+ * the connection ends the reply. If the callback returns a negative errno, an HTTP/1.1 peer sees
+ * that the reply is unfinished; to an HTTP/1.0 peer it looks whole. Pieces are gathered in the
+ * buffer; weir_flush(weir_http_request(ex)) sends them.
  * Both park while the buffer is full. weir_http_begin returns as weir_http_reply does;
  * weir_http_write 0, -EINVAL no such reply was begun, or an error of weir_writev.
  */

@@ -1,11 +1,16 @@
 /* route.c - who answers a request: the first of its site's routes that fits its method and path. */
 #include "handlers/http/route.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "handlers/http/exchange.h"
 
-enum { ALLOW_MAX = 512 };       /* the methods that the parser knows come to 280 */
+/*
+ * The methods that the parser knows come to 280. A route may name others, which are never asked
+ * for: those beyond ALLOW_MAX are left out.
+ */
+enum { ALLOW_MAX = 512 };
 
 static bool method_fits(const struct weir_http *ex, const struct weir_http_route *route)
 {
@@ -35,9 +40,9 @@ static char *list_method(char *list, char *end, const char *method)
 
 /*
  * Names the methods of the routes that fit the path; each has one, or it would have been taken.
- * Returns whether there are any.
+ * Returns 405, or 404: there is none; or -ENOMEM.
  */
-static bool allow_methods(struct weir_http *ex, const char *path)
+static int allow_methods(struct weir_http *ex, const char *path)
 {
     char allow[ALLOW_MAX] = "";
     char *end = allow;
@@ -51,7 +56,11 @@ static bool allow_methods(struct weir_http *ex, const char *path)
         if (strcmp(route->method, "GET") == 0)
             end = list_method(allow, end, "HEAD");
     }
-    return end > allow && weir_http_add_header(ex, "Allow", allow) == 0;
+    if (end == allow)
+        return 404;
+    /* Noted as the connection's, for no callback has failed. */
+    return weir_http_add_header(ex, "Allow", allow) == 0 ? 405
+                                                         : (int)exchange_noted(ex, -ENOMEM);
 }
 
 int exchange_find_route(struct weir_http *ex)
@@ -63,5 +72,5 @@ int exchange_find_route(struct weir_http *ex)
         if (method_fits(ex, ex->route) && route_path_fits(ex->route, path))
             return 0;
     }
-    return allow_methods(ex, path) ? 405 : 404;
+    return allow_methods(ex, path);
 }

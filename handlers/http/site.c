@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "handlers/http/grammar.h"
 #include "handlers/http/route.h"
 
 #define END_OF(type, field) (offsetof(type, field) + sizeof(((type *)NULL)->field))
@@ -62,6 +63,9 @@ static const char *check_method(size_t i, const struct weir_http_route *route)
         if (*c >= 'a' && *c <= 'z')
             return REFUSE("routes[%zu], '%.100s': its method is \"%.20s\": write it in capitals",
                           i, route->path, route->method);
+    if (!http_is_token(route->method, strlen(route->method)))
+        return REFUSE("routes[%zu], '%.100s': its method is \"%.20s\": a method has no blank and "
+                      "no separator in it", i, route->path, route->method);
     return NULL;
 }
 
