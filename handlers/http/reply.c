@@ -4,6 +4,7 @@
  */
 #include "handlers/http/reply.h"
 
+#include <assert.h>
 #include <string.h>
 #include <time.h>
 
@@ -13,52 +14,59 @@ struct text {
 };
 
 #define TEXT(literal) { literal, sizeof(literal) - 1 }
-#define STATUS(code, reason) [(code) - 200] = TEXT("HTTP/1.1 " #code " " reason "\r\n")
 
-static const struct text status_lines[400] = {
-    STATUS(200, "OK"),
-    STATUS(201, "Created"),
-    STATUS(202, "Accepted"),
-    STATUS(203, "Non-Authoritative Information"),
-    STATUS(204, "No Content"),
-    STATUS(205, "Reset Content"),
-    STATUS(206, "Partial Content"),
-    STATUS(300, "Multiple Choices"),
-    STATUS(301, "Moved Permanently"),
-    STATUS(302, "Found"),
-    STATUS(303, "See Other"),
-    STATUS(304, "Not Modified"),
-    STATUS(307, "Temporary Redirect"),
-    STATUS(308, "Permanent Redirect"),
-    STATUS(400, "Bad Request"),
-    STATUS(401, "Unauthorized"),
-    STATUS(403, "Forbidden"),
-    STATUS(404, "Not Found"),
-    STATUS(405, "Method Not Allowed"),
-    STATUS(406, "Not Acceptable"),
-    STATUS(408, "Request Timeout"),
-    STATUS(409, "Conflict"),
-    STATUS(410, "Gone"),
-    STATUS(411, "Length Required"),
-    STATUS(412, "Precondition Failed"),
-    STATUS(413, "Content Too Large"),
-    STATUS(414, "URI Too Long"),
-    STATUS(415, "Unsupported Media Type"),
-    STATUS(416, "Range Not Satisfiable"),
-    STATUS(417, "Expectation Failed"),
-    STATUS(422, "Unprocessable Content"),
-    STATUS(426, "Upgrade Required"),
-    STATUS(428, "Precondition Required"),
-    STATUS(429, "Too Many Requests"),
-    STATUS(431, "Request Header Fields Too Large"),
-    STATUS(500, "Internal Server Error"),
-    STATUS(501, "Not Implemented"),
-    STATUS(502, "Bad Gateway"),
-    STATUS(503, "Service Unavailable"),
-    STATUS(504, "Gateway Timeout"),
-    STATUS(505, "HTTP Version Not Supported"),
-    STATUS(507, "Insufficient Storage"),
-};
+#define STATUSES(STATUS) \
+    STATUS(200, "OK") \
+    STATUS(201, "Created") \
+    STATUS(202, "Accepted") \
+    STATUS(203, "Non-Authoritative Information") \
+    STATUS(204, "No Content") \
+    STATUS(205, "Reset Content") \
+    STATUS(206, "Partial Content") \
+    STATUS(300, "Multiple Choices") \
+    STATUS(301, "Moved Permanently") \
+    STATUS(302, "Found") \
+    STATUS(303, "See Other") \
+    STATUS(304, "Not Modified") \
+    STATUS(307, "Temporary Redirect") \
+    STATUS(308, "Permanent Redirect") \
+    STATUS(400, "Bad Request") \
+    STATUS(401, "Unauthorized") \
+    STATUS(403, "Forbidden") \
+    STATUS(404, "Not Found") \
+    STATUS(405, "Method Not Allowed") \
+    STATUS(406, "Not Acceptable") \
+    STATUS(408, "Request Timeout") \
+    STATUS(409, "Conflict") \
+    STATUS(410, "Gone") \
+    STATUS(411, "Length Required") \
+    STATUS(412, "Precondition Failed") \
+    STATUS(413, "Content Too Large") \
+    STATUS(414, "URI Too Long") \
+    STATUS(415, "Unsupported Media Type") \
+    STATUS(416, "Range Not Satisfiable") \
+    STATUS(417, "Expectation Failed") \
+    STATUS(422, "Unprocessable Content") \
+    STATUS(426, "Upgrade Required") \
+    STATUS(428, "Precondition Required") \
+    STATUS(429, "Too Many Requests") \
+    STATUS(431, "Request Header Fields Too Large") \
+    STATUS(500, "Internal Server Error") \
+    STATUS(501, "Not Implemented") \
+    STATUS(502, "Bad Gateway") \
+    STATUS(503, "Service Unavailable") \
+    STATUS(504, "Gateway Timeout") \
+    STATUS(505, "HTTP Version Not Supported") \
+    STATUS(507, "Insufficient Storage")
+
+#define STATUS_LINE(code, reason) "HTTP/1.1 " #code " " reason "\r\n"
+#define LINE_OF(code, reason) [(code) - 200] = TEXT(STATUS_LINE(code, reason)),
+#define ROOM_FOR(code, reason) char of_##code[sizeof(STATUS_LINE(code, reason)) - 1];
+
+static const struct text status_lines[400] = { STATUSES(LINE_OF) };
+
+/* As large as the longest of them. */
+union status_room { STATUSES(ROOM_FOR) };
 
 static const struct text connections[] = {
     [HTTP_CONNECTION_DEFAULT] = TEXT(""),
@@ -70,9 +78,17 @@ enum {
     STATUS_AT = sizeof("HTTP/1.1 ") - 1,
     DATE_LEN = sizeof("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n") - 1,
     TYPE_MAX = 64,              /* a longer type is not copied */
-    HEAD_MAX = 256,             /* the longest of each piece come to 220 */
+    HEAD_MAX = 256,             /* of the pieces that are copied */
+    PAGE_MAX = 64,
     PIECES_MAX = 6,
 };
+
+#define LONGEST_LENGTH "Content-Length: 18446744073709551615\r\n"
+
+static_assert(sizeof(union status_room) + DATE_LEN + sizeof("Connection: keep-alive\r\n") +
+                  sizeof(LONGEST_LENGTH) + sizeof("Content-Type: \r\n") + TYPE_MAX +
+                  sizeof("\r\n") <= HEAD_MAX, "the longest head has no room");
+static_assert(sizeof(union status_room) <= PAGE_MAX, "the longest page has no room");
 
 static char *put_bytes(char *at, const char *text, size_t len)
 {
@@ -223,7 +239,7 @@ int http_reply_write(struct weir_request *req, const struct http_reply *reply,
 
 int http_reply_page(struct weir_request *req, struct http_reply *reply, bool head)
 {
-    char page[64], *end = put_status(page, reply->status) - 1;
+    char page[PAGE_MAX], *end = put_status(page, reply->status) - 1;
     const char *text = page + STATUS_AT;
 
     end[-1] = '\n';             /* a line of text has no CR */
