@@ -45,6 +45,15 @@ struct http_head {
     uint64_t body_len;              /* with HTTP_BODY_LENGTH */
     enum http_body body;
     uint32_t fields_len;
+    /*
+     * Each can be terminated by a NUL in the byte behind it, and is the callback's to change. So
+     * where an absolute target has none to spare, take_absolute (target.c) refers to other bytes of
+     * the line, and conclude (request.c) writes there what is to be read:
+     *   "GET http://host HTTP/1.1"      path is the '/' of "HTTP/1.1"
+     *   "OPTIONS http://host HTTP/1.1"  that one, overwritten by '*' (asterisk)
+     *   "GET http://host/path ..."      authority begins at the second '/' of "//", and is moved
+     *                                   there: the '/' behind it is the path's first byte
+     */
     uint16_t path, path_len;        /* never empty */
     uint16_t query, query_len;      /* query 0: none */
     uint16_t authority, authority_len;  /* of an absolute target; authority 0: none */
@@ -63,8 +72,7 @@ struct http_head {
  * Statuses: 400, 417 (an expectation other than 100-continue), 501 (method or transfer coding),
  * 505.
  *
- * An absolute target's authority is the value of the Host field, too, whatever was sent as that. In
- * data it is moved by a byte, so that it can be terminated without a loss to the path behind it.
+ * An absolute target's authority is the value of the Host field, too, whatever was sent as that.
  */
 int http_read_head(struct http_head *ret_head, char *data, size_t len);
 

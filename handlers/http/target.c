@@ -24,12 +24,12 @@ static int take_absolute(struct http_head *head, const char *data,
         path++;
     if (path == authority || !http_is_host(authority, (size_t)(path - authority)))
         return HTTP_BAD_REQUEST;
-    head->authority = (uint16_t)(authority - 1 - data);     /* where it will be moved */
+    head->authority = (uint16_t)(authority - 1 - data);     /* see struct http_head */
     head->authority_len = (uint16_t)(path - authority);
     http_take_path(head, data, path, end);
     if (head->path_len == 0) {
         head->path = (uint16_t)(end + strlen(" HTTP") - data);
-        head->path_len = 1;     /* "http://host" asks for "/": the version has one */
+        head->path_len = 1;     /* see struct http_head */
         head->asterisk = head->query == 0 && strcmp(line->method, "OPTIONS") == 0;
     }
     return 0;
