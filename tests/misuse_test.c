@@ -683,7 +683,7 @@ static void what_would_park_another_handler_is_told_all_the_same(void **state)
         /* On two it is a race besides, as ThreadSanitizer would say first. */
         workers = WEIR_TSAN ? 1 : i % 2 + 1;
         expect_last_words(call_on_another, waits[i / 2],
-                          "weir: a call that has to wait, on a request of handler 'naive' was made "
+                          "weir: a waiting call on a request of handler 'naive' was made "
                           "by handler 'naive'" ALONE);
     }
 }
@@ -692,11 +692,11 @@ static void what_would_park_from_another_thread_too(void **state)
 {
     (void)state;
     expect_last_words(call_by_offload, sleep_on,
-                      "weir: a call that has to wait, on a request of handler 'naive' was made by "
-                      "another thread" ALONE);
+                      "weir: a waiting call on a request of handler 'naive' was made by another "
+                      "thread" ALONE);
     expect_last_words(call_by_thread, sleep_on,
-                      "weir: a call that has to wait, on a request of handler 'naive' was made by "
-                      "another thread" ALONE);
+                      "weir: a waiting call on a request of handler 'naive' was made by another "
+                      "thread" ALONE);
 }
 
 /* ------------------------------------------------------------------ the environment --- */

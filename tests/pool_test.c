@@ -394,6 +394,8 @@ static void each_stall_is_told_once(void **state)
         assert_int_equal(support_stats(server).stalls, 2);
         assert_int_equal(lines_in(written), 2);
         assert_non_null(strstr(written, "weir: handler 'stalling' has held worker "));
+        assert_non_null(strstr(written, " ms without waiting: what blocks, or computes for long, "
+                               "belongs in weir_offload, and a pause is weir_sleep\n"));
         weir_server_destroy(server);
     }
 }

@@ -284,7 +284,8 @@ static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_
              pool->config.explain_stalls && waits_in_futex(worker)
                  ? ": it waits in futex(2), as for a lock: a handler may have held one across a "
                    "call that parks"
-                 : "");
+                 : ": what blocks, or computes for long, belongs in weir_offload, and a pause is "
+                   "weir_sleep");
 }
 
 static void rescue(struct pool *pool, struct worker *stuck)

@@ -41,7 +41,7 @@ void task_die_of_misuse(const struct task *task, const char *call)
 static void require_here(const struct task *task)
 {
     if (WEIR_UNLIKELY(!fiber_is_here(task->fiber)))
-        task_die_of_misuse(task, "a call that has to wait,");
+        task_die_of_misuse(task, "a waiting call");
 }
 
 /* Off the stack until somebody has called task_unpark(). */
