@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "engine/server/options.h"
+#include "engine/server/places.h"
 #include "engine/server/terms.h"
 #include "tests/old_kernel.h"
 
@@ -86,6 +87,7 @@ static void where_stacks_take_mappings_these_limit_the_connections(void **state)
 {
     struct rlimit before;
     struct rlimit most;
+    struct weir_options read;
     uint32_t stacks;
     uint32_t asked;
     FILE *file;
@@ -105,6 +107,11 @@ static void where_stacks_take_mappings_these_limit_the_connections(void **state)
     if (most.rlim_cur > stacks + 2000) {
         assert_int_equal(default_connections(WEIR_POOL, true), stacks);
         assert_true(default_connections(WEIR_THREAD, true) > stacks);
+        old_kernel = true;
+        read = accepted(OPTIONS(.user = NULL));
+        assert_string_equal(places_limit(OPTIONS(.user = NULL), &read),
+                            "the limit of mappings (vm.max_map_count)");
+        old_kernel = false;
     }
     asked = accepted(OPTIONS(.max_connections = 1000000)).max_connections;
     old_kernel = true;

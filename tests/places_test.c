@@ -280,6 +280,53 @@ static void who_was_submitted_before_the_bind_is_counted_once(void **state)
     assert_int_equal(places_beside(6), places_beside(1) - 5);
 }
 
+/* ------------------------------------------------------------------ limits ------------ */
+
+static const char *const open_files = "the limit of open files (ulimit -n)";
+
+static void assert_limited_by(const char *limit, const struct weir_options *options)
+{
+    struct weir_server *server = support_create(options);
+
+    assert_string_equal(server->quota.limit, limit);
+    weir_server_destroy(server);
+}
+
+static void what_limits_connections_has_a_name(void **state)
+{
+    struct rlimit before;
+
+    (void)state;
+    assert_limited_by("max_connections", OPTIONS(.max_connections = 2));
+    assert_limited_by("max_connections", OPTIONS(.max_connections = 2, .max_children = 3,
+                                                 .concurrency = WEIR_FORK));
+    assert_limited_by("max_children", OPTIONS(.max_connections = 3, .max_children = 2,
+                                              .concurrency = WEIR_FORK));
+    before = support_leave_descriptors(100);
+    assert_limited_by(open_files, OPTIONS(.workers = 1));
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
+static void a_listeners_own_limit_has_a_name_too(void **state)
+{
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0" },
+        { .address = "tcp://127.0.0.1:0", .max_connections = 5 },
+    };
+    const struct weir_options *options = WEIR_OPTIONS(
+        .listeners = listeners, .listeners_len = 2, .handler = &staying, .max_connections = 1000,
+        .workers = 1);
+    struct rlimit before = support_leave_descriptors(100);
+    struct weir_server *server = support_create(options);
+
+    (void)state;
+    assert_string_equal(server->listens[1].quota.limit, "this listener's max_connections");
+    /* What they leave, once the sockets are bound. */
+    assert_string_equal(server->quota.limit, open_files);
+    weir_server_destroy(server);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +339,8 @@ int main(void)
         cmocka_unit_test_setup(datagrams_are_no_more_than_the_places, clear_board),
         cmocka_unit_test_setup(who_is_submitted_needs_a_place, clear_board),
         cmocka_unit_test(who_was_submitted_before_the_bind_is_counted_once),
+        cmocka_unit_test(what_limits_connections_has_a_name),
+        cmocka_unit_test(a_listeners_own_limit_has_a_name_too),
     };
 
     board = support_board(sizeof(*board));

@@ -87,9 +87,8 @@ static uint64_t next_try_ms(const struct acceptor *acceptor, const struct quota 
 void acceptor_rest_while_full(struct acceptor *acceptor, const struct endpoint *endpoint)
 {
     tally_add(&acceptor->tally, TALLY_FULL, 1);
-    log_line(LOG_FULL, "%s: full: %zu connections are open, as many as max_connections, "
-             "max_children or the limit of open files allow, and others wait", endpoint->uri,
-             quota_count(endpoint->quota));
+    log_line(LOG_FULL, "%s: full: %zu connections are open, as many as %s allows, and others wait",
+             endpoint->uri, quota_count(endpoint->quota), endpoint->quota->limit);
     room_make(&acceptor->pool->crew, endpoint->quota);
     acceptor_rest_for_room(acceptor, endpoint->quota, next_try_ms(acceptor, endpoint->quota));
 }

@@ -23,8 +23,8 @@
  * or, if they were taken in vain, by connection_table_give_back(). A copy that a fork leaves in a
  * child is the child's alone.
  *
- * Threads: any. max is written under the server's lock: by whoever builds the server, and once
- *          more when its sockets have been bound, before an acceptor runs. Until then only
+ * Threads: any. max and limit are written under the server's lock: by whoever builds the server,
+ *          and once more when its sockets have been bound, before an acceptor runs. Until then only
  *          weir_submit_fd takes places, under the same lock. next is set before the first place is
  *          taken.
  * Owns:    nothing; it is the server's, and goes with it.
@@ -45,6 +45,7 @@ struct quota {
     _Atomic bool lacked;    /* somebody has found none, and shall hear of one taken in vain */
     _Atomic uint64_t room_next_ns;  /* when room.c may look for its idle ones again */
     struct quota *next;     /* of the same table */
+    const char *limit;      /* which limit max is, for people: "max_children" */
 };
 
 static inline size_t quota_count(const struct quota *quota)

@@ -53,6 +53,7 @@ static int copy_listen(struct weir_server *server, struct server_listen *copy,
     copy->like = endpoint_of(server, listen);
     if (listen->max_connections > 0) {
         copy->quota.max = listen->max_connections;
+        copy->quota.limit = "this listener's max_connections";
         copy->like.quota = &copy->quota;
     }
     copy->address = strdup(listen->address);

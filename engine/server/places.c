@@ -51,6 +51,9 @@ static uint64_t count_processes(const struct weir_options *options)
     return options->concurrency == WEIR_PREFORK ? options->processes : 0;
 }
 
+/* What people call RLIMIT_NOFILE. */
+#define OPEN_FILES "the limit of open files (ulimit -n)"
+
 /* Descriptors that are no connections. A client of WEIR_FORK costs the parent one as well. */
 static const struct spending {
     unsigned each;
@@ -112,12 +115,19 @@ static uint32_t room_in(rlim_t limit, const struct weir_options *options)
 }
 
 /* Each of a pool may have a handler that waits. */
-static uint32_t usable_connections(const struct weir_options *options, rlim_t limit)
+static uint32_t room_for_stacks(const struct weir_options *options)
 {
     size_t stacks = is_on_fibers(options) ? stack_count_max() : SIZE_MAX;
+
+    return stacks < UINT32_MAX ? (uint32_t)stacks : UINT32_MAX;
+}
+
+static uint32_t usable_connections(const struct weir_options *options, rlim_t limit)
+{
+    uint32_t stacks = room_for_stacks(options);
     uint32_t descriptors = room_in(limit, options);
 
-    return stacks < descriptors ? (uint32_t)stacks : descriptors;
+    return stacks < descriptors ? stacks : descriptors;
 }
 
 /* Returns what listeners with limits of their own leave for the server; 0: nothing. */
@@ -154,6 +164,15 @@ int places_reckon(struct weir_options *options, char *why, size_t why_size)
     if (options->max_connections == 0)
         return refuse_aside(options_set_aside(options), limit.rlim_cur, why, why_size);
     return 0;
+}
+
+const char *places_limit(const struct weir_options *said, const struct weir_options *read)
+{
+    if (said->max_connections == read->max_connections)
+        return "max_connections";
+    if (read->max_connections == left_of(room_for_stacks(read), read))
+        return "the limit of mappings (vm.max_map_count)";
+    return OPEN_FILES;
 }
 
 /* ------------------------------------------------------------------ sockets are bound - */
@@ -217,7 +236,9 @@ int places_settle(const struct weir_options *options, struct quota *quota, uint6
     if ((uint64_t)free_ones <= beside)
         return refuse_aside(aside, limit.rlim_cur, why, why_size);
     left = (uint64_t)free_ones - beside + quota_count(quota);
-    if (left < quota->max)
+    if (left < quota->max) {
         quota->max = left;
+        quota->limit = OPEN_FILES;
+    }
     return 0;
 }

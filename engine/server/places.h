@@ -25,6 +25,12 @@
 int places_reckon(struct weir_options *options, char *why, size_t why_size);
 
 /*
+ * Returns what max_connections of options that were read is due to, for people: the program that
+ * said so, or a limit of the system's.
+ */
+const char *places_limit(const struct weir_options *said, const struct weir_options *read);
+
+/*
  * Lowers the server's quota to what is left beside `aside` places that listeners have of their own.
  * All sockets are bound; whoever else takes places of the quota waits for the caller. Returns 0; or
  * -EMFILE and the reason in why: nothing is left; or the -errno of poll(2).

@@ -8,6 +8,7 @@
 #include "engine/base/log.h"
 #include "engine/base/misuse.h"
 #include "engine/modes/process.h"
+#include "engine/server/places.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -125,12 +126,14 @@ static const struct kind *kind_of(const struct weir_options *options)
 }
 
 /* Over max_children too, accepting pauses until one has ended. */
-static uint32_t most_at_once(const struct weir_options *options)
+static void limit_connections(struct weir_server *server, const struct weir_options *said)
 {
+    const struct weir_options *options = &server->options;
     bool by_children = kind_of(options)->child_each &&
                        options->max_children < options->max_connections;
 
-    return by_children ? options->max_children : options->max_connections;
+    server->quota.max = by_children ? options->max_children : options->max_connections;
+    server->quota.limit = by_children ? "max_children" : places_limit(said, options);
 }
 
 static int read_multicast(struct weir_server *server)
@@ -345,7 +348,6 @@ static int build(struct weir_server *server)
     r = create_access(server);
     if (r < 0)
         return r;
-    server->quota.max = most_at_once(&server->options);
     r = server_copy_listens(server);
     if (r < 0)
         return r;
@@ -380,8 +382,10 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
     server->checked = misuse_read_environment();
     if (server->checked && server->options.stall_warn_ms == 0)
         server->options.stall_warn_ms = CHECKED_STALL_MS;
-    if (r == 0)
+    if (r == 0) {
+        limit_connections(server, options);
         r = build(server);
+    }
     if (r < 0) {
         server_free(server);
         return r;
