@@ -604,8 +604,9 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
 
 /*
  * weir_why is a sentence about the calling thread's last failed call that takes a server, or of
- * weir_access_parse and weir_access_read: it names the option or address, and what to change.
- * Owns: it is valid until the thread's next such call. Threads: any. Parks: no.
+ * weir_connect, weir_access_parse and weir_access_read: it names the option or address, and what to
+ * change. Owns: it is valid until the thread's next such call, which in a pool may be another
+ * handler's: a handler reads it before its next call that parks. Threads: any. Parks: no.
  */
 const char *weir_why(void);
 
@@ -1252,9 +1253,10 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
  * address has the kernel's patience, some two minutes.
  *
  * Owns: the stream is the handler's until weir_hangup, or until handle() returns, which hangs up.
- * Parks. Returns 0; -ETIMEDOUT; -ECANCELED; -ECONNREFUSED and other errors of connect(2) and
- * socket(2); -EINVAL the address is no stream's or is wrong; -ENOENT, -EAGAIN and -EIO the name
- * can't be looked up; -ENOMEM.
+ * Parks. Returns 0, or a negative errno with a sentence in weir_why(), which weir_report() may be
+ * given: -ETIMEDOUT; -ECANCELED; -ECONNREFUSED and other errors of connect(2) and socket(2);
+ * -EINVAL the address is no stream's or is wrong; -ENOENT, -EAGAIN and -EIO the name can't be
+ * looked up; -ENOMEM.
  */
 int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
                  struct weir_request **ret_peer);

@@ -151,7 +151,7 @@ static void names_are_resolved(void **state)
 /*
  * A resolver with a host "many", which has more addresses than one: 127.0.0.2 and so on, at the
  * last of which, 127.0.0.1, the back is. And one without patience: at 127.0.0.2 it has run out at
- * once.
+ * once. A host "nameless" it does not know.
  */
 #define MANY 9
 
@@ -168,6 +168,8 @@ int __wrap_getaddrinfo(const char *node, const char *service, const struct addri
     struct addrinfo **link = ret;
     int r = 0;
 
+    if (node && strcmp(node, "nameless") == 0)
+        return EAI_NONAME;
     if (!node || strcmp(node, "many") != 0)
         return __real_getaddrinfo(node, service, hints, ret);
     if (hints && hints->ai_flags & AI_NUMERICHOST)
@@ -211,6 +213,38 @@ static void every_address_of_a_name_is_tried(void **state)
         stream_end(NULL);
         stream_begin(NULL);
     }
+}
+
+/* Writes the sentence of each address that can't be connected to. */
+static int connect_in_vain(struct weir_request *req)
+{
+    static const char *const addresses[] = {
+        "127.0.0.1:80", "udp://127.0.0.1:80", "unix:@weir-nobody", "tcp://nameless:1",
+    };
+
+    for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+        struct weir_request *peer;
+        int r = weir_connect(req, addresses[i], 0, &peer);
+
+        note("%d %s\n", r, weir_why());
+    }
+    return 0;
+}
+
+static void why_it_was_in_vain_is_told(void **state)
+{
+    char sentences[600];
+
+    (void)state;
+    snprintf(sentences, sizeof(sentences),
+             "%d 127.0.0.1:80: an address begins with tcp://, udp://, unix:, unixgram: or fd://\n"
+             "%d udp://127.0.0.1:80: weir_connect opens streams: tcp://HOST:PORT, unix:///PATH or "
+             "unix:@NAME\n"
+             "%d unix:@weir-nobody: Connection refused\n"
+             "%d tcp://nameless:1: there is no host of that name: nameless\n",
+             -EINVAL, -EINVAL, -ECONNREFUSED, -ENOENT);
+    support_talk(STREAM_SERVE(connect_in_vain, .user = NULL), 0, "", "");
+    notes_expect(sentences);
 }
 
 /* A line from the client to the back, its answer to the client, and so on. */
@@ -590,6 +624,7 @@ int main(void)
         CONNECT_TEST(a_stream_may_end_its_output_and_still_be_read),
         CONNECT_TEST(names_are_resolved),
         CONNECT_TEST(every_address_of_a_name_is_tried),
+        CONNECT_TEST(why_it_was_in_vain_is_told),
         CONNECT_TEST(a_proxy_between_many_clients_and_another_server),
         CONNECT_TEST(several_may_be_open_and_are_closed_with_the_handler),
         CONNECT_TEST(what_was_written_leaves_when_it_is_closed),

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+_Thread_local char why_last[WHY_LAST_SIZE];
+
 static bool is_control(char c)
 {
     return (unsigned char)c < 0x20 || c == 0x7f;

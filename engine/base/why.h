@@ -18,6 +18,10 @@
 int why_set(char *why, size_t why_size, int error, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The sentence for the calling thread's last failed call of weir.h, which weir_why() returns. */
+#define WHY_LAST_SIZE 512
+extern _Thread_local char why_last[WHY_LAST_SIZE];
+
 /* A text that may turn out to be wrong, and where to say so then. */
 struct why_subject {
     const char *text;

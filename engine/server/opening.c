@@ -44,8 +44,8 @@ static int open_socket(const struct weir_server *server, const char *uri,
     struct listener_options options = listener_options(server, endpoint);
 
     return server->options.defer
-        ? listener_bind(ret, uri, &options, server_why, sizeof(server_why))
-        : listener_open(ret, uri, &options, server_why, sizeof(server_why));
+        ? listener_bind(ret, uri, &options, why_last, sizeof(why_last))
+        : listener_open(ret, uri, &options, why_last, sizeof(why_last));
 }
 
 /* Takes the listener, or closes it. */
@@ -237,7 +237,7 @@ static int open_addresses(struct weir_server *server, const struct address *addr
 static int open_listen(struct weir_server *server, const struct server_listen *listen)
 {
     struct address *addresses;
-    int len = address_parse_all(listen->address, &addresses, server_why, sizeof(server_why));
+    int len = address_parse_all(listen->address, &addresses, why_last, sizeof(why_last));
     int r;
 
     if (len < 0)
@@ -322,7 +322,7 @@ static int settle_places(struct weir_server *server)
 {
     uint64_t aside = server_connections_max(server) - server->quota.max;
 
-    return places_settle(&server->options, &server->quota, aside, server_why, sizeof(server_why));
+    return places_settle(&server->options, &server->quota, aside, why_last, sizeof(why_last));
 }
 
 /* The first acceptor opens everything; the others join its TCP ports, as they were resolved. */
@@ -376,8 +376,8 @@ static int bind_locked(struct weir_server *server)
 static int activate_listener(const struct weir_server *server, struct listening *listening)
 {
     const struct endpoint *endpoint = listening->endpoint;
-    int r = listener_activate(&listening->listener, endpoint->backlog, server_why,
-                              sizeof(server_why));
+    int r = listener_activate(&listening->listener, endpoint->backlog, why_last,
+                              sizeof(why_last));
 
     return r == -EADDRINUSE ? refuse_in_use(server, endpoint->uri, endpoint) : r;
 }

@@ -20,11 +20,9 @@
  */
 #define CHECKED_STALL_MS 1000
 
-_Thread_local char server_why[SERVER_WHY_SIZE];
-
 const char *weir_why(void)
 {
-    return server_why;
+    return why_last;
 }
 
 /* ------------------------------------------------------------------ putting together -- */
@@ -335,7 +333,7 @@ static int build(struct weir_server *server)
 
     if (r < 0)
         return SERVER_REFUSE(r, "the server: %s", why_error(r));
-    r = kernel_check(server_why, sizeof(server_why));
+    r = kernel_check(why_last, sizeof(why_last));
     if (r == 0)
         r = parse_cpus(server);
 
@@ -378,7 +376,7 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
     log_open();
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);
-    r = options_read(options, &server->options, server_why, sizeof(server_why));
+    r = options_read(options, &server->options, why_last, sizeof(why_last));
     server->checked = misuse_read_environment();
     if (server->checked && server->options.stall_warn_ms == 0)
         server->options.stall_warn_ms = CHECKED_STALL_MS;
@@ -406,12 +404,12 @@ void *weir_server_user(struct weir_server *server)
 
 int weir_access_parse(const char *text, struct weir_access **ret_access)
 {
-    return access_parse(text, ret_access, server_why, sizeof(server_why));
+    return access_parse(text, ret_access, why_last, sizeof(why_last));
 }
 
 int weir_access_read(const char *path, struct weir_access **ret_access)
 {
-    return access_read(path, ret_access, server_why, sizeof(server_why));
+    return access_read(path, ret_access, why_last, sizeof(why_last));
 }
 
 void weir_access_free(struct weir_access *access)

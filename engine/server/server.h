@@ -112,12 +112,10 @@ struct weir_server {
 /* Of a name that is listened on. */
 #define SERVER_ADDRESSES_MAX 64
 
-/* The sentence for the calling thread's last failure: SERVER_REFUSE writes it, and is error. */
-#define SERVER_WHY_SIZE 512
-extern _Thread_local char server_why[SERVER_WHY_SIZE];
-#define SERVER_REFUSE(error, ...) why_set(server_why, sizeof(server_why), error, __VA_ARGS__)
+/* SERVER_REFUSE writes the sentence that weir_why() returns, and is error. */
+#define SERVER_REFUSE(error, ...) why_set(why_last, sizeof(why_last), error, __VA_ARGS__)
 
-/* server.c: 0, or -errno and the reason in server_why. */
+/* server.c: 0, or -errno and the reason in why_last. */
 int server_create_pool(struct weir_server *server);
 int server_create_mixin(struct weir_server *server);
 int server_create_acceptors(struct weir_server *server);

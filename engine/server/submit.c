@@ -148,8 +148,8 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
         .endpoint = &server->submission,
         .handler = handler ? handler : server->submission.handler,
     };
-    int r = options_check_handler(accepted.handler, "weir_submit_fd", server_why,
-                                  sizeof(server_why));
+    int r = options_check_handler(accepted.handler, "weir_submit_fd", why_last,
+                                  sizeof(why_last));
 
     if (r < 0)
         return r;

@@ -3,6 +3,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/sys.h"
+#include "engine/base/why.h"
 #include "engine/net/address.h"
 #include "engine/pool/packet.h"
 #include "engine/stream/rfile.h"
@@ -250,6 +251,7 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg)
 struct resolving {
     const char *uri;
     struct address *addresses;
+    char why[WHY_LAST_SIZE];    /* what is wrong with the address, if that is it; or "" */
 };
 
 /* How many addresses there are, or -errno. */
@@ -257,7 +259,8 @@ static int resolve_offloaded(void *arg)
 {
     struct resolving *resolving = arg;
 
-    return address_parse_all(resolving->uri, &resolving->addresses, NULL, 0);
+    return address_parse_all(resolving->uri, &resolving->addresses, resolving->why,
+                             sizeof(resolving->why));
 }
 
 /* A Unix listener whose backlog is full refuses a non-blocking connect: asks until it's in. */
@@ -352,14 +355,17 @@ static int connect_to_any(struct weir_request *root, const struct address *addre
 {
     int r = -EINVAL;
 
-    if (addresses[0].type != SOCK_STREAM)
-        return r;
     for (int i = 0; i < len; i++) {
         r = open_connected(root, &addresses[i], deadline_ms, ret_peer);
         if (ends_the_trying(r, deadline_ms))
             break;
     }
     return r;
+}
+
+static int refuse_connect(const char *address, int error, const char *reason)
+{
+    return why_set(why_last, sizeof(why_last), error, "%s: %s", address, reason);
 }
 
 int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
@@ -374,11 +380,18 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
                                           : weir_offload(req, resolve_offloaded, &resolving);
     int r;
 
+    if (len < 0 && resolving.why[0] != '\0')
+        return why_set(why_last, sizeof(why_last), len, "%s", resolving.why);
     if (len < 0)
-        return len;
+        return refuse_connect(address, len, why_error(len));
+    if (resolving.addresses[0].type != SOCK_STREAM) {
+        free(resolving.addresses);
+        return refuse_connect(address, -EINVAL, "weir_connect opens streams: tcp://HOST:PORT, "
+                              "unix:///PATH or unix:@NAME");
+    }
     r = connect_to_any(root, resolving.addresses, len, deadline_ms, ret_peer);
     free(resolving.addresses);
-    return r;
+    return r < 0 ? refuse_connect(address, r, why_error(r)) : 0;
 }
 
 /* What was gathered. For a peer that has failed already nobody waits. */
