@@ -347,9 +347,9 @@ struct weir_failure {
     const char *handler;                         /* the handler's name */
     struct weir_request *req;                    /* NULL: it has none yet, or none any more */
     const char *hint;                            /* what to do about it, if the error is weir's own
-                                                    finding, or what weir_report was given: a
-                                                    sentence without its full stop; NULL: there is
-                                                    nothing to add */
+                                                    finding; which timeout has passed; or what
+                                                    weir_report was given: a sentence without its
+                                                    full stop; NULL: there is nothing to add */
 };
 
 /* ------------------------------------------------------------------ options ----------- */

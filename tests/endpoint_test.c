@@ -263,6 +263,92 @@ static void a_silent_client_has_its_listeners_deadlines(void **state)
     handler.client_first = false;
 }
 
+/* Waits for what the first byte says: for room, for time, for the rest behind it, for a line. */
+static int wait_in_vain(struct weir_request *req)
+{
+    static const char much[MUCH];
+    bool *was_kept = weir_state(req);
+    char *data;
+    ssize_t n = weir_peek(req, &data, 1);
+
+    if (n <= 0)
+        return (int)n;
+    if (data[0] == 'm') {
+        n = weir_write(req, much, sizeof(much));
+        return n < 0 ? (int)n : 0;
+    }
+    if (data[0] == 's')
+        return weir_sleep(req, 3600000);
+    if (data[0] == 'k' && !*was_kept) {
+        *was_kept = true;
+        return WEIR_KEEP;
+    }
+    n = weir_readline(req, &data, 16);
+    return n < 0 ? (int)n : 0;
+}
+
+static int hints[2];
+
+/* From whichever process. */
+static void send_hint(struct weir_server *server, const struct weir_failure *failure)
+{
+    const char *hint = failure->hint ? failure->hint : "none";
+
+    (void)server;
+    if (failure->error == -ETIMEDOUT)
+        (void)!write(hints[1], hint, strlen(hint));
+}
+
+static void expect_hint(struct weir_server *server, size_t i, const char *option)
+{
+    char uri[WEIR_ADDRESS_SIZE];
+    char expected[300];
+    char hint[300] = "";
+
+    assert_true(weir_server_address(server, i, uri, sizeof(uri)) > 0);
+    snprintf(expected, sizeof(expected), "%s has passed, which is %d for %s", option, SHORT_MS,
+             uri);
+    assert_true(read(hints[0], hint, sizeof(hint) - 1) > 0);
+    assert_string_equal(hint, expected);
+}
+
+static void a_timeout_is_told_by_its_name_and_listener(void **state)
+{
+    static const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0", .read_timeout_ms = SHORT_MS },
+        { .address = "tcp://127.0.0.1:0", .write_timeout_ms = SHORT_MS },
+        { .address = "tcp://127.0.0.1:0", .request_timeout_ms = SHORT_MS },
+        { .address = "tcp://127.0.0.1:0", .idle_timeout_ms = SHORT_MS },
+    };
+    static const char *const options[] = { "read_timeout_ms", "write_timeout_ms",
+                                           "request_timeout_ms", "idle_timeout_ms" };
+    static const char *const said[] = { "half", "m", "s", "k" };
+
+    (void)state;
+    assert_int_equal(pipe(hints), 0);
+    EACH_WAY() {
+        const struct weir_handler waiting = {
+            .name = "waiting", .handle = wait_in_vain, .state_size = sizeof(bool),
+            .stack = way->stack,
+        };
+        struct weir_server *server = support_start(WEIR_OPTIONS(
+            .listeners = listeners, .listeners_len = 4, .handler = &waiting,
+            .handle_error = send_hint, .concurrency = way->concurrency,
+            .dispatch = way->dispatch, .workers = way->workers, .acceptors = way->acceptors,
+            .processes = way->concurrency == WEIR_PREFORK));
+
+        for (size_t i = 0; i < 4; i++) {
+            int fd = support_ask(server, i, said[i]);
+
+            expect_hint(server, i, options[i]);
+            close(fd);
+        }
+        weir_server_destroy(server);
+    }
+    close(hints[0]);
+    close(hints[1]);
+}
+
 /* A stream that a handler has opened is under the deadlines of the listener that it serves. */
 static int ask_a_silent_server(struct weir_request *req)
 {
@@ -1141,6 +1227,7 @@ int main(void)
         TEST(a_listener_may_wait_for_ever_where_the_server_does_not),
         TEST(a_server_may_say_for_ever),
         TEST(a_silent_client_has_its_listeners_deadlines),
+        TEST(a_timeout_is_told_by_its_name_and_listener),
         TEST(what_a_handler_opens_has_its_listeners_deadlines),
         TEST(datagrams_have_the_deadlines_of_their_listener),
         TEST(a_full_server_lets_in_by_a_listener_with_a_limit_of_its_own),

@@ -66,6 +66,15 @@ enum connection_next {
     CONNECTION_QUEUE,       /* it is QUEUED and yours: put it where a worker will take it */
 };
 
+/* Which timeout has passed, for who is told of -ETIMEDOUT. */
+enum connection_late {
+    CONNECTION_NOT_LATE,
+    CONNECTION_READ_LATE,
+    CONNECTION_WRITE_LATE,
+    CONNECTION_IDLE_LATE,
+    CONNECTION_REQUEST_LATE,
+};
+
 /* Of idle_since_ms: its client has not spoken yet. See connection_note_idle. */
 #define CONNECTION_IS_SILENT (UINT64_C(1) << 63)
 
@@ -106,6 +115,7 @@ struct connection {
     uint16_t peer_port;     /* in network order; a Unix peer's name is asked for anew */
     bool ended : 1;         /* connection_end_output has been called */
     bool misreturned : 1;   /* handle() has returned a number that has no meaning */
+    uint8_t late : 3;       /* enum connection_late: which timeout has passed last */
     bool lingers : 1;       /* its handler has called weir_linger */
     _Alignas(max_align_t) unsigned char user_state[];
 };

@@ -181,7 +181,7 @@ int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeou
             return r;
         /* Asked after the look: what has come in time is told. */
         if (late)
-            return cut ? request_timed_out(root) : 0;
+            return cut ? request_timed_out(root, limit_ms, CONNECTION_NOT_LATE) : 0;
         r = wait_for_any(root, fds, n, deadline_ms, unsent);
     } while (r == 0 || r == -ETIMEDOUT);
     return r;

@@ -90,8 +90,20 @@ void request_note_end_by_peer(const struct weir_request *req, int error)
         tally_add(&req->task->worker->tally, TALLY_RESETS, 1);
 }
 
-int request_timed_out(const struct weir_request *req)
+/* Of what the handler has opened only the request's is noted: it is the client who is told of. */
+static void note_late(struct weir_request *req, uint64_t deadline_ms, enum connection_late own)
 {
+    struct weir_request *root = request_root(req);
+
+    if (root->deadline_ms != 0 && deadline_ms >= root->deadline_ms)
+        root->conn->late = CONNECTION_REQUEST_LATE;
+    else if (req == root)
+        root->conn->late = own;
+}
+
+int request_timed_out(struct weir_request *req, uint64_t deadline_ms, enum connection_late own)
+{
+    note_late(req, deadline_ms, own);
     tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
     return -ETIMEDOUT;
 }
@@ -101,7 +113,7 @@ int request_give_way(struct weir_request *req)
     if (++req->task->streak < TASK_STREAK_MAX)
         return 0;
     if (req->deadline_ms != 0 && clock_ms() >= req->deadline_ms)
-        return request_timed_out(req);
+        return request_timed_out(req, req->deadline_ms, CONNECTION_NOT_LATE);
     return task_yield(req->task);
 }
 
@@ -227,7 +239,7 @@ int weir_sleep(struct weir_request *req, uint32_t ms)
     bool cut = limit_ms != 0 && limit_ms < until_ms;
     int r = task_sleep(req->task, cut ? limit_ms : until_ms);
 
-    return r < 0 || !cut ? r : request_timed_out(req);
+    return r < 0 || !cut ? r : request_timed_out(req, limit_ms, CONNECTION_NOT_LATE);
 }
 
 int weir_yield(struct weir_request *req)
@@ -289,7 +301,7 @@ static int connect_by(struct weir_request *peer, const struct address *address,
         r = sys_socket_error(peer->conn->fd);
         /* A false alarm, if it still has no peer. */
         if (r == 0 && sys_connect(peer->conn->fd, &address->sa, address->len) == -EALREADY)
-            r = late ? request_timed_out(peer) : -EINPROGRESS;
+            r = late ? request_timed_out(peer, deadline_ms, CONNECTION_NOT_LATE) : -EINPROGRESS;
     }
     return r;
 }

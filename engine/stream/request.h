@@ -125,8 +125,11 @@ bool request_was_reset(const struct weir_request *req);
 /* Counts that, once a connection; of an error that is about to be noted. */
 void request_note_end_by_peer(const struct weir_request *req, int error);
 
-/* Counts a deadline that has passed. Returns -ETIMEDOUT. */
-int request_timed_out(const struct weir_request *req);
+/*
+ * Counts a deadline that has passed, and notes which it is: request_timeout_ms, if it is the
+ * request's; else the timeout of the call, which is `own`. Returns -ETIMEDOUT.
+ */
+int request_timed_out(struct weir_request *req, uint64_t deadline_ms, enum connection_late own);
 
 /*
  * For calls that may find something every time, and so never wait: after a number of them the

@@ -209,7 +209,8 @@ static int wait_for_input(struct weir_request *req, struct reading *reading)
     int r;
 
     if (WEIR_UNLIKELY(reading->late))
-        return (int)fail_reading(&req->rfile, request_timed_out(req));
+        return (int)fail_reading(&req->rfile, request_timed_out(req, reading->deadline_ms,
+                                                                CONNECTION_READ_LATE));
     r = weir_flush(req);
     if (r < 0)
         return r;

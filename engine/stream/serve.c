@@ -13,6 +13,7 @@
 #include "engine/stream/wfile.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 /* A reply that its receiver has no room for is tried again, after RETRY_MIN_MS first ... */
 #define RETRY_MIN_MS 1
@@ -48,12 +49,37 @@ static void tell_with_hint(struct weir_request *req, enum weir_phase phase, int 
     });
 }
 
+/* Which timeout of its listener's has passed. */
+static void tell_late(struct weir_request *req, enum weir_phase phase)
+{
+    const struct endpoint *endpoint = req->conn->endpoint;
+    const struct {
+        const char *option;
+        uint32_t ms;
+    } lates[] = {
+        [CONNECTION_READ_LATE] = { "read_timeout_ms", endpoint->read_timeout_ms },
+        [CONNECTION_WRITE_LATE] = { "write_timeout_ms", endpoint->write_timeout_ms },
+        [CONNECTION_IDLE_LATE] = { "idle_timeout_ms", endpoint->idle_timeout_ms },
+        [CONNECTION_REQUEST_LATE] = { "request_timeout_ms", endpoint->request_timeout_ms },
+    };
+    char hint[WEIR_ADDRESS_SIZE + 64];
+
+    snprintf(hint, sizeof(hint), "%s has passed, which is %u for %s",
+             lates[req->conn->late].option, lates[req->conn->late].ms, endpoint->uri);
+    tell_with_hint(req, phase, -ETIMEDOUT, hint);
+}
+
+/* The greeting of a client that is still to be verified has a deadline of its own. */
 static void tell_error(struct weir_request *req, enum weir_phase phase, int error)
 {
     bool misreturned = phase == WEIR_PHASE_HANDLE && req->conn->misreturned;
 
-    tell_with_hint(req, phase, error, misreturned ? "handle returns 0, WEIR_KEEP, WEIR_STOP_SERVER "
-                                                    "or a negative errno" : NULL);
+    if (error == -ETIMEDOUT && phase != WEIR_PHASE_VERIFY &&
+        req->conn->late != CONNECTION_NOT_LATE)
+        tell_late(req, phase);
+    else
+        tell_with_hint(req, phase, error, misreturned ? "handle returns 0, WEIR_KEEP, "
+                       "WEIR_STOP_SERVER or a negative errno" : NULL);
 }
 
 void weir_report(struct weir_request *req, int error, const char *hint)
@@ -168,6 +194,19 @@ static uint64_t idle_deadline_ms(const struct weir_request *req)
     return timeout_ms > 0 ? clock_ms() + timeout_ms + 1 : 0;
 }
 
+/* What has been looked at and left is to grow: returns true if it has, or never will. */
+static WEIR_NOINLINE bool rest_has_come(struct weir_request *req)
+{
+    struct connection *conn = req->conn;
+    bool has_come;
+
+    req->deadline_ms = idle_deadline_ms(req);
+    has_come = rfile_has_more(req);
+    if (req->rfile.error == -ETIMEDOUT && conn->late == CONNECTION_REQUEST_LATE)
+        conn->late = CONNECTION_IDLE_LATE;
+    return has_come;
+}
+
 /*
  * Of what has arrived or arrives just now. Before a look for the latter all answers leave, within
  * the deadline of the call that wrote them, which is over then.
@@ -183,7 +222,9 @@ static bool input_is_left(struct weir_request *req)
         return true;
     if (wfile_flush(req, 0) < 0)
         return false;
-    req->deadline_ms = is_empty ? 0 : idle_deadline_ms(req);
+    if (!is_empty)
+        return rest_has_come(req);
+    req->deadline_ms = 0;
     return rfile_has_more(req);
 }
 
@@ -413,7 +454,8 @@ static int send_reply(struct weir_request *req, struct packet *packet)
     /* No event tells when a Unix peer has read some of what it has. */
     while ((r = packet_send(packet)) == -EAGAIN) {
         if (clock_ms() >= deadline_ms)
-            return request_timed_out(req);
+            return request_timed_out(req, deadline_ms, timeout_ms > 0 ? CONNECTION_WRITE_LATE
+                                                                      : CONNECTION_NOT_LATE);
         r = task_sleep(req->task, clock_ms() + wait_ms);
         if (r < 0)
             return r;

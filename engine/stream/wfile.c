@@ -108,6 +108,11 @@ static bool was_held(const struct weir_request *req, const struct writing *writi
            (req->deadline_ms == 0 || now_ms < req->deadline_ms);
 }
 
+static int fail_late(struct weir_request *req, const struct writing *writing)
+{
+    return fail_writing(req, request_timed_out(req, writing->deadline_ms, CONNECTION_WRITE_LATE));
+}
+
 /* 0, with a new deadline if we were held past the old one, or -ETIMEDOUT. */
 static int check_deadline(struct weir_request *req, struct writing *writing)
 {
@@ -120,7 +125,7 @@ static int check_deadline(struct weir_request *req, struct writing *writing)
     if (now_ms < writing->deadline_ms)
         return 0;
     if (!was_held(req, writing, now_ms))
-        return fail_writing(req, request_timed_out(req));
+        return fail_late(req, writing);
     writing->deadline_ms = 0;
     set_deadline(req, writing);
     return 0;
@@ -147,7 +152,7 @@ static int wait_for_send_room(struct weir_request *req, struct writing *writing)
     int r;
 
     if (writing->late)
-        return fail_writing(req, request_timed_out(req));
+        return fail_late(req, writing);
     set_deadline(req, writing);
     r = request_wait(req, EPOLLOUT, writing->deadline_ms);
     writing->late = r == -ETIMEDOUT;

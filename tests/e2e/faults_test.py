@@ -204,7 +204,8 @@ class Faults(unittest.TestCase):
                 for _ in range(3):
                     self.assertRegex(weir.line("weir: request from "),
                                      r"^weir: request from 127\.0\.0\.1:\d+: handle of handler "
-                                     r"'upper' failed: Connection timed out$")
+                                     r"'upper' failed: Connection timed out \(read_timeout_ms has "
+                                     r"passed, which is 10 for tcp://127\.0\.0\.1:\d+\)$")
                 stats = weir.stats_until(lambda stats: stats["handle_errors"] == 3)
                 self.assertEqual(stats["errors"], 3)
 
@@ -321,7 +322,8 @@ class Faults(unittest.TestCase):
                     client.sendall(GET)
                     self.assertIn(b"200 OK", receive(client, 20))
                 self.check_served(weir)
-                weir.line("weir: " + weir.addresses[0] + ": full: ")
+                self.assertIn(" as the limit of open files (ulimit -n) allows, and others wait",
+                              weir.line("weir: " + weir.addresses[0] + ": full: "))
                 stats = weir.stats()
                 self.assertGreaterEqual(stats["made_room"], 600 - 320)
                 self.assertEqual(stats["accept_errors"], 0)
