@@ -701,9 +701,11 @@ int weir_server_fileno(struct weir_server *server);
  * connection. WEIR_FORK forks, on the calling thread and its stack. WEIR_SERIAL serves it to its
  * end before this returns; if it is serving another one, this waits for its turn. A stop ends it
  * as it ends what the server has accepted: always if a client waits behind it for a turn. If none
- * does, weir_server_shutdown does not wait for it, and it may go on. If it was a handler of another
- * server that submitted it and is waiting for its end, it also obeys what is ordered there: it is
- * not kept once that server drains or stops, and a cancel of that server cancels it.
+ * does, weir_server_shutdown does not wait for it, and it may go on. If a handler of another server
+ * has submitted it to a server that is WEIR_SERIAL, that handler waits for its end. So it also
+ * obeys what is ordered there: it is not kept once that server drains, and a cancel of that server
+ * cancels it; a stop is no order to it, unless that server is WEIR_SERIAL, too. A thread, a child
+ * or a pool that has got it obeys its own server alone.
  *
  * Owns: after a success the descriptor is the server's, which makes it non-blocking and
  * close-on-exec, and closes it when its handler is done. After a failure it is still yours (its

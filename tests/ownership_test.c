@@ -548,6 +548,57 @@ static void the_end_of_a_server_ends_what_its_handler_has_submitted(void **state
     }
 }
 
+static int submit_and_go_on(struct weir_request *req)
+{
+    int r = weir_submit_fd(target, kept[1], &handler);
+
+    weir_printf(req, "submitted\n");
+    return r;
+}
+
+static void cancel_and_destroy(struct weir_server *server)
+{
+    assert_int_equal(weir_server_shutdown(server), 0);
+    weir_server_cancel(server);
+    assert_int_equal(weir_server_close(server), 0);
+    assert_int_equal(weir_server_destroy(server), 0);
+}
+
+/* Its handler has handed the client on and waits for nothing: its end is none of the client's. */
+static void expect_end_changes_nothing(enum weir_concurrency how, enum weir_concurrency targets)
+{
+    static const struct weir_handler submits = { .name = "submits", .handle = submit_and_go_on };
+    struct weir_server *server;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, kept), 0);
+    target = support_create(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &handler,
+                                         .concurrency = targets));
+    server = support_start(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &submits,
+                                        .concurrency = how));
+    support_talk(server, 0, "x", "submitted\n");
+    support_say(kept[0], "a line\n");
+    support_expect(kept[0], "answer\n");
+    cancel_and_destroy(server);
+    /* It looks for orders each time it waits for a line. */
+    for (int i = 0; i < 4; i++) {
+        support_say(kept[0], "a line\n");
+        support_expect(kept[0], "answer\n");
+    }
+    close(kept[0]);
+    cancel_and_destroy(target);
+}
+
+static void the_end_of_a_server_is_nothing_to_what_it_has_handed_on(void **state)
+{
+    static const enum weir_concurrency hows[] = { WEIR_SERIAL, WEIR_THREAD, WEIR_POOL };
+    static const enum weir_concurrency targets[] = { WEIR_FORK, WEIR_THREAD, WEIR_POOL };
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        for (size_t j = 0; j < 3; j++)
+            expect_end_changes_nothing(hows[i], targets[j]);
+}
+
 /* ------------------------------------------------------------------ two of a kind ------ */
 
 static struct pair {
@@ -643,6 +694,7 @@ int main(void)
         TEST(a_copy_is_destroyed_whatever_other_threads_were_at),
         TEST(a_detour_to_ones_own_serial_server_is_refused),
         TEST(the_end_of_a_server_ends_what_its_handler_has_submitted),
+        TEST(the_end_of_a_server_is_nothing_to_what_it_has_handed_on),
         TEST(of_two_serial_servers_that_wait_for_each_other_one_is_refused),
         TEST(a_child_submits_to_nobody_whose_threads_are_its_parents),
     };

@@ -73,6 +73,7 @@ int serial_create(const struct mixin_config *config, struct mixin **ret)
     serial->crew = config->crew;
     serial->alone = config->alone;
     serial->alone.drain_timeout_ms = config->drain_timeout_ms;
+    serial->alone.inside = true;
     serial->turn = (struct turn){ NULL };
     worker_init_alone(&serial->worker, config->crew, 0);
     *ret = &serial->mixin;

@@ -631,8 +631,9 @@ static int poll_inside(struct worker *worker, int fd, short events, uint64_t unt
 
 int worker_poll(struct worker *worker, int fd, short events, uint64_t until_ms)
 {
-    return worker->outer ? poll_inside(worker, fd, events, until_ms)
-                         : poll_once(worker, fd, events, until_ms);
+    /* In a forked child the outer handler has gone on in the parent. */
+    return worker->outer && worker->alone->inside ? poll_inside(worker, fd, events, until_ms)
+                                                  : poll_once(worker, fd, events, until_ms);
 }
 
 int worker_hear_orders(struct worker *worker)

@@ -48,7 +48,8 @@ struct worker_slots {
 struct worker {
     struct crew *crew;
     unsigned index;
-    struct worker *outer;   /* in whose handler it serves alone, on the same thread; or NULL */
+    struct worker *outer;   /* in whose handler it serves alone, on the same thread; a forked child
+                               has a copy of its parent's; or NULL */
     struct epoll_set *own;  /* what it sleeps in; NULL: it serves alone */
     struct epoll_set *watch;/* where it registers connections: its own set, or the common one */
     struct inbox inbox;
@@ -97,6 +98,7 @@ struct worker_alone {
     int stop_fd;                /* once readable, nothing is kept any more; -1: there is none */
     uint32_t drain_timeout_ms;  /* after that, what waits is cancelled; 0: never */
     bool lingers;               /* nobody else needs the thread: see linger.c */
+    bool inside;                /* a handler that the thread is in waits until it has served */
 };
 
 void worker_serve_alone(struct worker *worker, struct connection *conn,
@@ -106,7 +108,7 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
  * Of a worker that has no epoll set to sleep in: until fd (-1: none) is ready or until_ms. 1: it
  * is; 0: it is not, but an order may have come; -ECANCELED; or an error of poll(2). Where there are
  * no workers orders come as descriptors, to a child process too, whose flags nobody else sets.
- * Orders to a server in whose handler the worker serves alone are for it, too.
+ * Orders to a server whose handler waits for the worker (inside) are for it, too.
  */
 int worker_poll(struct worker *worker, int fd, short events, uint64_t until_ms);
 
