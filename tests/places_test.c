@@ -33,19 +33,22 @@ static int come(struct weir_request *req)
     return 0;
 }
 
-/* Stays for a moment, so that whoever lets in too many has them meet. */
-static int stay(struct weir_request *req)
+static int answer(struct weir_request *req)
 {
     char *line;
-    ssize_t n;
-    int r = weir_sleep(req, 1);
+    ssize_t n = weir_readline(req, &line, 100);
 
-    if (r < 0)
-        return r;
-    n = weir_readline(req, &line, 100);
     if (n > 0)
         weir_printf(req, "%.*s", (int)n, line);
     return n < 0 ? (int)n : 0;
+}
+
+/* Stays for a moment, so that whoever lets in too many has them meet. */
+static int stay(struct weir_request *req)
+{
+    int r = weir_sleep(req, 1);
+
+    return r < 0 ? r : answer(req);
 }
 
 static int go(struct weir_request *req, int status)
@@ -58,6 +61,10 @@ static int go(struct weir_request *req, int status)
 
 static const struct weir_handler staying = {
     .name = "staying", .setup = come, .handle = stay, .finish = go,
+};
+
+static const struct weir_handler quick = {
+    .name = "quick", .setup = come, .handle = answer, .finish = go,
 };
 
 static int clear_board(void **state)
@@ -178,6 +185,71 @@ static void datagrams_are_no_more_than_the_places(void **state)
         close(clients[i]);
     }
     assert_all_given_back(server, 3);
+}
+
+/* ------------------------------------------------------------------ taken in vain ----- */
+
+#define LISTENERS 60
+#define CALLERS 4
+#define CALLS 1500
+
+static struct weir_server *create_with_many_listeners(const struct weir_options *options)
+{
+    struct weir_listen listeners[LISTENERS] = { { NULL } };
+    struct weir_options many = *options;
+
+    for (size_t i = 0; i < LISTENERS; i++)
+        listeners[i].address = "tcp://127.0.0.1:0";
+    many.listen = NULL;
+    many.listeners = listeners;
+    many.listeners_len = LISTENERS;
+    many.handler = &quick;
+    return support_create(&many);
+}
+
+/* Returns NULL if each client was served. */
+static void *call_at_listeners_in_turn(void *arg)
+{
+    struct weir_server *server = arg;
+
+    for (size_t i = 0; i < CALLS; i++) {
+        int fd = support_ask(server, i % LISTENERS, "in\n");
+        char answer[4] = "";
+
+        if (read(fd, answer, sizeof(answer)) != 3)
+            return arg;
+        close(fd);
+    }
+    return NULL;
+}
+
+/*
+ * Each acceptor that looks at a listener takes the only place, mostly in vain, and gives it back.
+ * Another one that rests meanwhile has nobody else to wake it.
+ */
+static void assert_nobody_rests_for_ever(const struct weir_options *options)
+{
+    struct weir_server *server = create_with_many_listeners(options);
+    pthread_t threads[CALLERS];
+    void *failed;
+
+    clear_board(NULL);
+    assert_int_equal(weir_server_start(server), 0);
+    for (int i = 0; i < CALLERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, call_at_listeners_in_turn, server), 0);
+    for (int i = 0; i < CALLERS; i++) {
+        assert_int_equal(pthread_join(threads[i], &failed), 0);
+        assert_null(failed);
+    }
+    assert_all_given_back(server, options->max_connections);
+}
+
+static void a_place_that_was_taken_in_vain_is_found_by_who_rests(void **state)
+{
+    (void)state;
+    assert_nobody_rests_for_ever(OPTIONS(.acceptors = 2, .max_connections = 1,
+                                         .concurrency = WEIR_THREAD));
+    assert_nobody_rests_for_ever(OPTIONS(.acceptors = 2, .max_connections = 1, .workers = 2));
 }
 
 /* ------------------------------------------------------------------ submitted --------- */
@@ -337,6 +409,7 @@ int main(void)
         cmocka_unit_test_setup(a_child_that_was_forked_beforehand_has_no_more, clear_board),
         cmocka_unit_test_setup(a_listener_has_no_more_than_its_own_places, clear_board),
         cmocka_unit_test_setup(datagrams_are_no_more_than_the_places, clear_board),
+        cmocka_unit_test(a_place_that_was_taken_in_vain_is_found_by_who_rests),
         cmocka_unit_test_setup(who_is_submitted_needs_a_place, clear_board),
         cmocka_unit_test(who_was_submitted_before_the_bind_is_counted_once),
         cmocka_unit_test(what_limits_connections_has_a_name),

@@ -1,6 +1,7 @@
 /* prefork_test.c - children that are forked beforehand: shared clients, deaths, orders, counts. */
 #include "tests/support.h"
 
+#include "engine/accept/acceptor.h"
 #include "engine/base/compiler.h"
 
 #include <arpa/inet.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -26,6 +28,9 @@ static struct board {
     _Atomic pid_t survivor;         /* all others die when they are to accept; 0: nobody does */
     _Atomic bool forks_stop;        /* whoever is forked is stopped at once */
     _Atomic pid_t short_of_memory;  /* it can accept nobody; 0: all can */
+    _Atomic bool fills;             /* who is called next is full when it comes to the client */
+    _Atomic pid_t filled;           /* it was; 0: nobody yet */
+    _Atomic bool empties;           /* it has room again */
 } *board;
 
 static struct gate gate;            /* an eventfd: children share it */
@@ -48,6 +53,40 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
         return -1;
     }
     return __real_accept4(fd, address, len, flags);
+}
+
+static bool has_called(const struct acceptor *acceptor, const struct epoll_event *events, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (events[i].data.u64 == acceptor->listening[0].token)
+            return true;
+    return false;
+}
+
+/* Between the call and the look for a place a datagram, say, takes the last one. */
+static void fill_or_empty(const struct acceptor *acceptor, bool is_called)
+{
+    struct quota *quota = acceptor->listening[0].endpoint->quota;
+
+    if (is_called && atomic_exchange(&board->fills, false)) {
+        quota_take(quota, 1);
+        board->filled = getpid();
+    }
+    if (board->filled == getpid() && atomic_exchange(&board->empties, false))
+        connection_table_release(&acceptor->pool->crew.table, quota, 1);
+}
+
+int __real_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms);
+int __wrap_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms);
+
+int __wrap_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms)
+{
+    const struct acceptor *acceptor = acceptor_self();
+    int n = __real_epoll_wait(fd, events, max, timeout_ms);
+
+    if (acceptor && fd == acceptor->epoll_fd)
+        fill_or_empty(acceptor, has_called(acceptor, events, n));
+    return n;
 }
 
 int __real_pidfd_open(pid_t pid, unsigned flags);
@@ -243,6 +282,29 @@ static void who_has_no_room_leaves_clients_to_the_others(void **state)
     finish(server);
 }
 
+/* Returns once a client has been served by the first child, and another by the second. */
+static void expect_both_serve(struct weir_server *server, pid_t first)
+{
+    SUPPORT_UNTIL(child_of(server) == first);
+    SUPPORT_UNTIL(child_of(server) != first);
+}
+
+/* It has been called alone, and has no place before another child has served the client. */
+static void who_is_full_when_it_is_called_has_another_serve(void **state)
+{
+    struct weir_server *server = START(.processes = 2, .workers = 1, .max_connections = 1);
+    pid_t other;
+
+    (void)state;
+    expect_both_serve(server, child_of(server));
+    board->fills = true;
+    other = child_of(server);
+    assert_int_not_equal(board->filled, 0);
+    assert_int_not_equal(board->filled, other);
+    board->empties = true;
+    finish(server);
+}
+
 static void a_client_for_whom_the_dead_was_called_is_served_by_another(void **state)
 {
     struct weir_server *server = START(.processes = 2);
@@ -254,13 +316,6 @@ static void a_client_for_whom_the_dead_was_called_is_served_by_another(void **st
         assert_int_equal(child_of(server), survivor);
     board->survivor = 0;
     finish(server);
-}
-
-/* Returns once a client has been served by the first child, and another by the second. */
-static void expect_both_serve(struct weir_server *server, pid_t first)
-{
-    SUPPORT_UNTIL(child_of(server) == first);
-    SUPPORT_UNTIL(child_of(server) != first);
 }
 
 /* Nobody comes behind a client, for whom the other child would be called. */
@@ -732,6 +787,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(children_end_with_their_parent, begin, end_program),
         TEST(children_take_turns_at_the_clients),
         TEST(who_has_no_room_leaves_clients_to_the_others),
+        TEST(who_is_full_when_it_is_called_has_another_serve),
         TEST(who_has_no_descriptors_leaves_clients_to_the_others),
         TEST(who_has_no_memory_leaves_clients_to_the_others),
         TEST(a_client_for_whom_the_dead_was_called_is_served_by_another),

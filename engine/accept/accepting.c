@@ -207,9 +207,6 @@ static void break_off(struct acceptor *acceptor, struct listening *listening, in
         acceptor_rest_while_full(acceptor, listening->endpoint);
     } else {
         acceptor_rest_for_shortage(acceptor, listening->endpoint, error);
-        /* This process alone may have been called for who waits there. */
-        if (listening->shared)
-            sys_eventfd_signal(acceptor->config->others_fd);
     }
 }
 
@@ -227,6 +224,7 @@ static int accept_into_places(struct acceptor *acceptor, struct listening *liste
             give_places_back(acceptor, listening, places);
             return r;
         }
+        listening_note_client(listening);
         places--;
         if (acceptor_holds_one(acceptor)) {
             give_places_back(acceptor, listening, places);

@@ -31,8 +31,7 @@ unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *list
 /* ------------------------------------------------------------------ resting.c --------- */
 
 /* Listeners that share this quota rest until there is room, or until_ms. */
-void acceptor_rest_for_room(struct acceptor *acceptor, const struct quota *quota,
-                            uint64_t until_ms);
+void acceptor_rest_for_room(struct acceptor *acceptor, struct quota *quota, uint64_t until_ms);
 
 /* The same, where somebody waits at this endpoint: idle connections make room. */
 void acceptor_rest_while_full(struct acceptor *acceptor, const struct endpoint *endpoint);

@@ -138,7 +138,7 @@ static bool is_there_room(const struct doorman *doorman)
 
         for (size_t i = 0; i < acceptor->listening_len; i++)
             if (listening_count_waiting(&acceptor->listening[i]) > 0 &&
-                !quota_is_used_up(acceptor->listening[i].endpoint->quota))
+                !quota_lacks(acceptor->listening[i].endpoint->quota))
                 return true;
     }
     return false;

@@ -1,8 +1,8 @@
 /*
  * line.c - the shared listeners of a child of WEIR_PREFORK: when it stands in line for their
- * clients. A child without room leaves the line before it is called, and one that could accept
- * nobody stays out of it. What a child lacks it may only notice when it has been called: then it
- * has the parent tell the others to look (break_off).
+ * clients. A child without room leaves the line, and one that could accept nobody stays out of it.
+ * What a child lacks it may only notice when it has been called: then it has the parent tell the
+ * others to look (rest_those_of). A child that is told to stop is followed by one that looks.
  */
 #include "engine/accept/acceptor_parts.h"
 
@@ -58,7 +58,7 @@ static const struct listening *find_waiting_in_line(const struct acceptor *accep
     return NULL;
 }
 
-static void rest_out_of_line(struct acceptor *acceptor, const struct quota *quota)
+static void rest_out_of_line(struct acceptor *acceptor, struct quota *quota)
 {
     const struct listening *waiting = find_waiting_in_line(acceptor, quota);
 
@@ -72,7 +72,7 @@ void acceptor_leave_full_lines(struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++) {
         const struct listening *listening = &acceptor->listening[i];
-        const struct quota *quota = listening->endpoint->quota;
+        struct quota *quota = listening->endpoint->quota;
 
         if (listening->shared && listening->state != LISTENING_RESTING && quota_is_used_up(quota))
             rest_out_of_line(acceptor, quota);

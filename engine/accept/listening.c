@@ -75,6 +75,7 @@ void listening_call(struct listening *listening)
     case LISTENING_IN_LINE:
         listening_leave_line(listening);
         listening->state = LISTENING_READY;
+        listening->unheeded = true;
         break;
     case LISTENING_WATCHED:
     case LISTENING_ASIDE:
@@ -85,8 +86,14 @@ void listening_call(struct listening *listening)
     }
 }
 
+void listening_note_client(struct listening *listening)
+{
+    listening->unheeded = false;
+}
+
 void listening_run_dry(struct listening *listening)
 {
+    listening->unheeded = false;
     listening->state = listening->shared ? LISTENING_ASIDE : LISTENING_WATCHED;
 }
 
@@ -114,6 +121,7 @@ void listening_rest(struct listening *listening, uint64_t until_ms)
         return;
     }
     listening->state = LISTENING_RESTING;
+    listening->unheeded = false;
     listening->until_ms = until_ms;
 }
 
@@ -192,4 +200,9 @@ void listening_leave_line(struct listening *listening)
 {
     change_set(listening, EPOLL_CTL_DEL, 0);
     listening->state = LISTENING_ASIDE;
+}
+
+bool listening_may_be_called(const struct listening *listening)
+{
+    return listening->state == LISTENING_IN_LINE || listening->unheeded;
 }

@@ -28,8 +28,8 @@
  *   IN_LINE    whichever process is  listening_call           -> READY    this process was first,
  *              the first in line                              and has left the line
  *                                    listening_leave_line     -> ASIDE    the run is over
- *                                    listening_rest           -> RESTING  before it is called, for
- *                                                             it could not pass the call on
+ *                                    listening_rest           -> RESTING  before it is called, or
+ *                                                             the others have to look
  *   POOLS      a worker              listening_deafen         -> DEAF     it could not receive
  *              (receiver.h)
  *   DEAF       nobody, until         listening_hear           -> POOLS
@@ -63,6 +63,7 @@ struct listening {
     uint64_t token;                     /* ... and what it is called there */
     enum listening_state state;
     bool shared;                        /* other processes accept from it: it began ASIDE */
+    bool unheeded;                      /* it was called IN_LINE, and nobody was accepted since */
     uint64_t until_ms;                  /* RESTING and DEAF: how long */
     uint64_t deaf_ms;                   /* when it was deafened last; 0: never */
     struct receiver *receiver;          /* POOLS and DEAF; else NULL */
@@ -84,7 +85,8 @@ void listening_fini(struct listening *listening);   /* once they have; CLOSED */
 /* Somebody may wait there. Nothing happens where it isn't the acceptor's to look. */
 void listening_call(struct listening *listening);
 
-/* READY: accept(2) says that nobody waits any more. */
+/* READY: a client was accepted; or accept(2) says that nobody waits any more. */
+void listening_note_client(struct listening *listening);
 void listening_run_dry(struct listening *listening);
 
 /* From WATCHED, READY, ASIDE and IN_LINE, or for another while; in other states nothing happens. */
@@ -99,6 +101,9 @@ void listening_take_back(struct listening *listening);  /* LENT */
 /* ASIDE: 0, or -errno and it stays ASIDE. */
 int listening_stand_in_line(struct listening *listening);
 void listening_leave_line(struct listening *listening); /* IN_LINE */
+
+/* Returns true if the kernel may have called this process alone for somebody who waits there. */
+bool listening_may_be_called(const struct listening *listening);
 
 /* POOLS or DEAF. Returns false if it was deaf a moment ago, too: everything has been said. */
 bool listening_deafen(struct listening *listening, uint64_t until_ms, uint64_t now_ms);

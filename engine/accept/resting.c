@@ -6,20 +6,37 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/base/sys.h"
 #include "engine/base/why.h"
 #include "engine/pool/room.h"
 
 #include <string.h>
 
+/*
+ * Returns true if a client is left there for whom this process alone may have been called. Whether
+ * one waits is asked when the listener is in no line any more: the next client calls another one.
+ */
+static bool leaves_client(struct listening *listening, uint64_t until_ms)
+{
+    bool may_be_called = listening_may_be_called(listening);
+
+    listening_rest(listening, until_ms);
+    return may_be_called && listening_count_waiting(listening) > 0;
+}
+
 /* Those of this quota, or all (NULL): until a connection is closed, or that moment has come. */
 static void rest_those_of(struct acceptor *acceptor, const struct quota *quota, uint64_t until_ms)
 {
+    bool left = false;
+
     for (size_t i = 0; i < acceptor->listening_len; i++) {
         struct listening *listening = &acceptor->listening[i];
 
         if (!quota || listening->endpoint->quota == quota)
-            listening_rest(listening, until_ms);
+            left |= leaves_client(listening, until_ms);
     }
+    if (left)
+        sys_eventfd_signal(acceptor->config->others_fd);
     pool_want_room(acceptor->pool);
 }
 
@@ -33,7 +50,7 @@ static bool wake_those_with_room(struct acceptor *acceptor)
 
         if (listening->state != LISTENING_RESTING)
             continue;
-        if (quota_is_used_up(listening->endpoint->quota))
+        if (quota_lacks(listening->endpoint->quota))
             all = false;
         else
             listening_wake(listening);
@@ -67,12 +84,11 @@ void acceptor_wake_in_time(struct acceptor *acceptor, uint64_t now_ms)
 
 /* ------------------------------------------------------------------ full -------------- */
 
-void acceptor_rest_for_room(struct acceptor *acceptor, const struct quota *quota,
-                            uint64_t until_ms)
+void acceptor_rest_for_room(struct acceptor *acceptor, struct quota *quota, uint64_t until_ms)
 {
     rest_those_of(acceptor, quota, until_ms);
     /* One that was closed just before we asked told nobody. */
-    if (!quota_is_used_up(quota))
+    if (!quota_lacks(quota))
         wake_those_with_room(acceptor);
 }
 

@@ -42,7 +42,7 @@
 struct quota {
     size_t max;
     _Atomic size_t count;   /* places that are taken: never more than max */
-    _Atomic bool lacked;    /* somebody has found none, and shall hear of one taken in vain */
+    _Atomic bool lacked;    /* somebody waits for one, and shall hear of one taken in vain */
     _Atomic uint64_t room_next_ns;  /* when room.c may look for its idle ones again */
     struct quota *next;     /* of the same table */
     const char *limit;      /* which limit max is, for people: "max_children" */
@@ -61,6 +61,21 @@ static inline bool quota_is_used_up(const struct quota *quota)
     return quota_count(quota) >= quota->max;
 }
 
+/*
+ * The same look by a thread that waits for a place. If it returns true, the thread that gives back
+ * a place that it has taken in vain writes the table's room_fd. That is so once: whoever waits on
+ * asks again.
+ */
+static inline bool quota_lacks(struct quota *quota)
+{
+    if (!quota_is_used_up(quota))
+        return false;
+    /* seq_cst: says so, then looks once more. Store buffering.
+     * pairs: connection_table_give_back() */
+    atomic_store_explicit(&quota->lacked, true, memory_order_seq_cst);
+    return quota_is_used_up(quota);
+}
+
 /* Of the free places one caller may take one and QUOTA_SHARE-th of them: others want some, too. */
 #define QUOTA_SHARE 8
 
@@ -74,13 +89,10 @@ static inline size_t quota_take(struct quota *quota, size_t n)
     size_t most;
 
     do {
-        if (WEIR_UNLIKELY(count >= quota->max)) {
-            /* seq_cst: says so, then looks once more. Store buffering.
-             * pairs: connection_table_give_back() */
-            atomic_store_explicit(&quota->lacked, true, memory_order_seq_cst);
-            count = quota_count(quota);
-            if (count >= quota->max)
+        while (WEIR_UNLIKELY(count >= quota->max)) {
+            if (quota_lacks(quota))
                 return 0;
+            count = quota_count(quota);
         }
         most = (quota->max - count) / QUOTA_SHARE + 1;
         if (n > most)

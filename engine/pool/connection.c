@@ -158,7 +158,7 @@ void connection_table_release(struct connection_table *table, struct quota *quot
 
 void connection_table_give_back(struct connection_table *table, struct quota *quota, size_t n)
 {
-    /* seq_cst: counts down, then looks who has found none; store buffering. pairs: quota_take() */
+    /* seq_cst: counts down, then looks who waits for one; store buffering. pairs: quota_lacks() */
     atomic_fetch_sub_explicit(&quota->count, n, memory_order_seq_cst);
     if (WEIR_LIKELY(!atomic_load_explicit(&quota->lacked, memory_order_seq_cst)))
         return;
