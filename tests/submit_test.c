@@ -312,7 +312,7 @@ static void a_handler_that_is_none_is_refused(void **state)
 
     (void)state;
     make_pair(pair);
-    expect_refused(server, pair[1], &nameless, -EINVAL, "needs a name");
+    expect_refused(server, pair[1], &nameless, -EINVAL, "has no name");
     expect_refused(server, pair[1], &huge, -EINVAL, "state_size");
     expect_refused(server, pair[1], NULL, -EINVAL, "no handler");
     weir_server_shutdown(server);
