@@ -129,7 +129,8 @@ void request_note_end_by_peer(const struct weir_request *req, int error);
  * Counts a deadline that has passed, and notes which it is: request_timeout_ms, if it is the
  * request's; else the timeout of the call, which is `own`. Returns -ETIMEDOUT.
  */
-int request_timed_out(struct weir_request *req, uint64_t deadline_ms, enum connection_late own);
+int request_timed_out(struct weir_request *req, uint64_t deadline_ms, enum connection_late own)
+    __attribute__((cold));
 
 /*
  * For calls that may find something every time, and so never wait: after a number of them the

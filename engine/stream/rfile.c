@@ -254,6 +254,14 @@ static ssize_t fill_rfile(struct weir_request *req, size_t want)
     return r;
 }
 
+/* Between two calls of handle() the request's deadline was that of an idle one. */
+static __attribute__((cold, noinline)) void fail_idle(struct weir_request *req, ssize_t error)
+{
+    if (error == -ETIMEDOUT && req->conn->late == CONNECTION_REQUEST_LATE)
+        req->conn->late = CONNECTION_IDLE_LATE;
+    fail_reading(&req->rfile, error);
+}
+
 bool rfile_has_more(struct weir_request *req)
 {
     struct rfile *rfile = &req->rfile;
@@ -264,7 +272,7 @@ bool rfile_has_more(struct weir_request *req)
         ssize_t n = rfile->taken ? 1 : fill_rfile(req, 1);
 
         if (n < 0)
-            fail_reading(rfile, n);
+            fail_idle(req, n);
         return true;
     }
     /* The handler has seen the end, or the error, and wants to be kept all the same. */

@@ -50,7 +50,8 @@ static void tell_with_hint(struct weir_request *req, enum weir_phase phase, int 
 }
 
 /* Which timeout of its listener's has passed. */
-static void tell_late(struct weir_request *req, enum weir_phase phase)
+static __attribute__((cold, noinline))
+void tell_late(struct weir_request *req, enum weir_phase phase)
 {
     const struct endpoint *endpoint = req->conn->endpoint;
     const struct {
@@ -70,7 +71,8 @@ static void tell_late(struct weir_request *req, enum weir_phase phase)
 }
 
 /* The greeting of a client that is still to be verified has a deadline of its own. */
-static void tell_error(struct weir_request *req, enum weir_phase phase, int error)
+static __attribute__((cold, noinline))
+void tell_error(struct weir_request *req, enum weir_phase phase, int error)
 {
     bool misreturned = phase == WEIR_PHASE_HANDLE && req->conn->misreturned;
 
@@ -194,19 +196,6 @@ static uint64_t idle_deadline_ms(const struct weir_request *req)
     return timeout_ms > 0 ? clock_ms() + timeout_ms + 1 : 0;
 }
 
-/* What has been looked at and left is to grow: returns true if it has, or never will. */
-static WEIR_NOINLINE bool rest_has_come(struct weir_request *req)
-{
-    struct connection *conn = req->conn;
-    bool has_come;
-
-    req->deadline_ms = idle_deadline_ms(req);
-    has_come = rfile_has_more(req);
-    if (req->rfile.error == -ETIMEDOUT && conn->late == CONNECTION_REQUEST_LATE)
-        conn->late = CONNECTION_IDLE_LATE;
-    return has_come;
-}
-
 /*
  * Of what has arrived or arrives just now. Before a look for the latter all answers leave, within
  * the deadline of the call that wrote them, which is over then.
@@ -222,9 +211,7 @@ static bool input_is_left(struct weir_request *req)
         return true;
     if (wfile_flush(req, 0) < 0)
         return false;
-    if (!is_empty)
-        return rest_has_come(req);
-    req->deadline_ms = 0;
+    req->deadline_ms = is_empty ? 0 : idle_deadline_ms(req);
     return rfile_has_more(req);
 }
 

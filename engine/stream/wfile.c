@@ -108,7 +108,8 @@ static bool was_held(const struct weir_request *req, const struct writing *writi
            (req->deadline_ms == 0 || now_ms < req->deadline_ms);
 }
 
-static int fail_late(struct weir_request *req, const struct writing *writing)
+static __attribute__((cold, noinline))
+int fail_late(struct weir_request *req, const struct writing *writing)
 {
     return fail_writing(req, request_timed_out(req, writing->deadline_ms, CONNECTION_WRITE_LATE));
 }
