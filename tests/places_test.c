@@ -7,6 +7,7 @@
 #include "engine/server/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -16,6 +17,7 @@
 static struct board {
     _Atomic unsigned open;
     _Atomic unsigned most;          /* open at once */
+    _Atomic size_t free;            /* descriptors, in the process of a handler */
 } *board;
 
 static void note_most(unsigned open)
@@ -399,6 +401,113 @@ static void a_listeners_own_limit_has_a_name_too(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
+/* ------------------------------------------------------------------ reckoned ---------- */
+
+#define OWN_PLACES 5
+
+static size_t count_free_descriptors(void)
+{
+    struct rlimit limit;
+    size_t count = 0;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int fd = 0; fd < (int)limit.rlim_cur; fd++)
+        count += fcntl(fd, F_GETFD) < 0;
+    return count;
+}
+
+/* A child's. */
+static int tell_free(struct weir_request *req)
+{
+    board->free = count_free_descriptors();
+    weir_printf(req, "told\n");
+    return 0;
+}
+
+static const struct weir_handler telling = { .name = "telling", .handle = tell_free };
+
+/* All that the server ever opens beside connections is open soon. */
+static void have_all_opened(struct weir_server *server)
+{
+    if (server->options.concurrency != WEIR_PREFORK)
+        assert_true(weir_server_fileno(server) >= 0);
+    assert_int_equal(weir_server_start(server), 0);
+    support_talk(server, 0, "", "told\n");
+}
+
+/* In the process that has the connections: a child had one when it told. */
+static size_t count_free_beside(const struct weir_server *server)
+{
+    return server->options.concurrency == WEIR_PREFORK ? board->free + 1
+                                                       : count_free_descriptors();
+}
+
+static void end_and_restore(struct weir_server *server, const struct rlimit *before)
+{
+    assert_int_equal(weir_server_shutdown(server), 0);
+    weir_server_destroy(server);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, before), 0);
+}
+
+/* By the options alone it reckons with standard streams, with what it opens and with a margin. */
+static void assert_reckons_with_what_it_opens(const struct weir_options *options)
+{
+    struct rlimit before = support_leave_descriptors(600);
+    size_t free_before = count_free_descriptors();
+    struct weir_server *server = support_create(options);
+    struct rlimit limit;
+    size_t reckoned;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    reckoned = limit.rlim_cur - server->options.max_connections;
+    have_all_opened(server);
+    SUPPORT_UNTIL(3 + free_before - count_free_beside(server) + 55 == reckoned);
+    end_and_restore(server, &before);
+}
+
+/* With its sockets bound it leaves none free, and lacks none. */
+static void assert_leaves_no_descriptor(const struct weir_options *options)
+{
+    const struct weir_listen listeners[] = {
+        { .address = "tcp://127.0.0.1:0" },
+        { .address = "tcp://127.0.0.1:0", .max_connections = OWN_PLACES },
+    };
+    struct rlimit before = support_leave_descriptors(100);
+    struct weir_options tight = *options;
+    struct weir_server *server;
+
+    tight.listen = NULL;
+    tight.listeners = listeners;
+    tight.listeners_len = 2;
+    tight.max_connections = 500;
+    server = support_create(&tight);
+    have_all_opened(server);
+    SUPPORT_UNTIL(count_free_beside(server) == server->quota.max + OWN_PLACES);
+    end_and_restore(server, &before);
+}
+
+static void assert_counts_descriptors(const struct weir_options *options)
+{
+    assert_reckons_with_what_it_opens(options);
+    assert_leaves_no_descriptor(options);
+}
+
+#define TELLING(...) WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &telling, __VA_ARGS__)
+
+static void what_a_server_opens_is_what_it_reckons_with(void **state)
+{
+    (void)state;
+    assert_counts_descriptors(TELLING(.workers = 7));
+    assert_counts_descriptors(TELLING(.workers = 2, .acceptors = 3,
+                                      .dispatch = WEIR_DISPATCH_ACCEPTOR));
+    assert_counts_descriptors(TELLING(.concurrency = WEIR_SERIAL));
+    assert_counts_descriptors(TELLING(.concurrency = WEIR_THREAD, .acceptors = 2));
+    assert_counts_descriptors(TELLING(.concurrency = WEIR_FORK, .max_children = 1000));
+    assert_counts_descriptors(TELLING(.concurrency = WEIR_PREFORK, .processes = 1, .workers = 7));
+    assert_counts_descriptors(TELLING(.concurrency = WEIR_PREFORK, .processes = 3, .workers = 2,
+                                      .dispatch = WEIR_DISPATCH_ACCEPTOR));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -412,6 +521,7 @@ int main(void)
         cmocka_unit_test(a_place_that_was_taken_in_vain_is_found_by_who_rests),
         cmocka_unit_test_setup(who_is_submitted_needs_a_place, clear_board),
         cmocka_unit_test(who_was_submitted_before_the_bind_is_counted_once),
+        cmocka_unit_test(what_a_server_opens_is_what_it_reckons_with),
         cmocka_unit_test(what_limits_connections_has_a_name),
         cmocka_unit_test(a_listeners_own_limit_has_a_name_too),
     };

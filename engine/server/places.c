@@ -19,61 +19,105 @@ static bool is_on_fibers(const struct weir_options *options)
     return options->concurrency == WEIR_POOL || options->concurrency == WEIR_PREFORK;
 }
 
-static uint64_t one(const struct weir_options *options)
+static int64_t one(const struct weir_options *options)
 {
     (void)options;
     return 1;
 }
 
-static uint64_t one_without_fibers(const struct weir_options *options)
+static int64_t one_if_accepting(const struct weir_options *options)
 {
-    return is_on_fibers(options) ? 0 : 1;
+    return options->concurrency != WEIR_PREFORK;
 }
 
-static uint64_t count_pool_workers(const struct weir_options *options)
+static int64_t one_without_workers(const struct weir_options *options)
 {
-    return is_on_fibers(options) ? options->workers : 0;
+    return options->concurrency != WEIR_POOL;
 }
 
-static uint64_t count_acceptors(const struct weir_options *options)
+static int64_t one_if_forking(const struct weir_options *options)
+{
+    return options->concurrency == WEIR_FORK;
+}
+
+static int64_t one_if_preforking(const struct weir_options *options)
+{
+    return options->concurrency == WEIR_PREFORK;
+}
+
+static int64_t count_common_sets(const struct weir_options *options)
+{
+    return options->concurrency == WEIR_POOL && options->dispatch == WEIR_DISPATCH_ACCEPTOR;
+}
+
+static int64_t count_childs_common_sets(const struct weir_options *options)
+{
+    return options->concurrency == WEIR_PREFORK && options->dispatch == WEIR_DISPATCH_ACCEPTOR;
+}
+
+/* What is no pool has one that never runs. */
+static int64_t count_workers(const struct weir_options *options)
+{
+    return options->concurrency == WEIR_POOL ? options->workers : 1;
+}
+
+static int64_t count_childs_workers(const struct weir_options *options)
+{
+    return options->concurrency == WEIR_PREFORK ? options->workers : 0;
+}
+
+static int64_t count_acceptors(const struct weir_options *options)
 {
     return options->acceptors;
 }
 
 /* A name may be several sockets, which is known when they are bound. */
-static uint64_t count_sockets(const struct weir_options *options)
+static int64_t count_sockets(const struct weir_options *options)
 {
-    return (uint64_t)options->acceptors * options_listens(options);
-}
-
-static uint64_t count_processes(const struct weir_options *options)
-{
-    return options->concurrency == WEIR_PREFORK ? options->processes : 0;
+    return (int64_t)(options->acceptors * options_listens(options));
 }
 
 /* What people call RLIMIT_NOFILE. */
 #define OPEN_FILES "the limit of open files (ulimit -n)"
 
-/* Descriptors that are no connections. A client of WEIR_FORK costs the parent one as well. */
+/*
+ * Descriptors that are no connections, in the process that has these: a child of WEIR_PREFORK has
+ * most of what its parent had when the sockets were bound, and then its own. A client of WEIR_FORK
+ * costs the parent one as well, a pidfd.
+ */
 static const struct spending {
-    unsigned each;
-    uint64_t (*number)(const struct weir_options *options);
-    bool reckoned;              /* when nothing is open yet; what is not is left to the margin */
+    int each;
+    int64_t (*number)(const struct weir_options *options);
     bool to_come;               /* it is opened later than the sockets are bound */
 } spendings[] = {
-    /* The standard streams, and eventfds of the pool's. */
-    { .each = 6, .number = one, .reckoned = true },
-    /* drain_fd and cancel_fd. */
-    { .each = 2, .number = one_without_fibers, .reckoned = true },
-    /* A set and two eventfds. */
-    { .each = 3, .number = count_acceptors, .reckoned = true },
-    { .each = 1, .number = count_sockets, .reckoned = true },
+    /* The standard streams. */
+    { .each = 3, .number = one },
+    /* room_fd and watch_fd of the pool. */
+    { .each = 2, .number = one },
+    { .each = 1, .number = count_common_sets },
     /* A set and an eventfd. */
-    { .each = 2, .number = count_pool_workers, .reckoned = true, .to_come = true },
-    /* A pool's or a child's own sets, eventfds and timers. */
-    { .each = 12, .number = one, .to_come = true },
-    /* Pidfds and wires: a child that is followed by another one is there for a while beside it. */
-    { .each = 4, .number = count_processes, .to_come = true },
+    { .each = 2, .number = count_workers },
+    /* drain_fd and cancel_fd. */
+    { .each = 2, .number = one_without_workers },
+    /* A set and two eventfds. */
+    { .each = 3, .number = count_acceptors },
+    { .each = 1, .number = count_sockets },
+    /* The set of children's ends, and a timer. */
+    { .each = 2, .number = one_if_forking },
+    /* It is reserved for the pidfd of the next child, whose client is open meanwhile. */
+    { .each = 1, .number = one_if_forking, .to_come = true },
+    /* The set of children's ends, the parent's pidfd, and what children signal to the parent. */
+    { .each = 5, .number = one_if_preforking },
+    /* The child closes that set and the one of the parent's acceptor. */
+    { .each = -2, .number = one_if_preforking, .to_come = true },
+    /* The child's orders and done_fd, and room_fd and watch_fd of its pool. */
+    { .each = 4, .number = one_if_preforking, .to_come = true },
+    { .each = 1, .number = count_childs_common_sets, .to_come = true },
+    { .each = 2, .number = count_childs_workers, .to_come = true },
+    /* The child's acceptor: a set and two eventfds. */
+    { .each = 3, .number = one_if_preforking, .to_come = true },
+    /* The doorman's set. */
+    { .each = 1, .number = one_if_accepting, .to_come = true },
 };
 
 #define SPENDINGS (sizeof(spendings) / sizeof(spendings[0]))
@@ -83,22 +127,21 @@ static const struct spending {
 
 static uint64_t reckon_own(const struct weir_options *options)
 {
-    uint64_t sum = 0;
+    int64_t sum = 0;
 
     for (size_t i = 0; i < SPENDINGS; i++)
-        if (spendings[i].reckoned)
-            sum += spendings[i].each * spendings[i].number(options);
-    return sum;
+        sum += spendings[i].each * spendings[i].number(options);
+    return (uint64_t)sum;
 }
 
 static uint64_t count_to_come(const struct weir_options *options)
 {
-    uint64_t sum = 0;
+    int64_t sum = 0;
 
     for (size_t i = 0; i < SPENDINGS; i++)
         if (spendings[i].to_come)
             sum += spendings[i].each * spendings[i].number(options);
-    return sum;
+    return (uint64_t)sum;
 }
 
 /* ------------------------------------------------------------------ options are read -- */
