@@ -40,6 +40,13 @@ struct service {
     bool reply_always;          /* to datagrams: what is empty or of a failed handler, too */
 };
 
+/* Of a connection that is to end: what of its input is still served. */
+enum rfile_last {
+    RFILE_GOES_ON,      /* all: it is not to end, or nobody has seen that */
+    RFILE_LAST_LOOK,    /* what a last look at the socket finds */
+    RFILE_LAST_BUFFER,  /* what is buffered, and the request that this breaks off in */
+};
+
 /* Bytes that have arrived: data[start] to data[end - 1]. No buffer is held for none. */
 struct rfile {
     char *data;
@@ -50,7 +57,7 @@ struct rfile {
     bool eof;
     bool taken;                 /* this call of handle() took some */
     bool received;              /* more has arrived, since serve.c looked last */
-    bool last;                  /* the server drains: only what is buffered is served */
+    uint8_t last;               /* enum rfile_last */
     int error;                  /* sticky */
 };
 

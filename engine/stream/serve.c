@@ -218,35 +218,32 @@ static bool input_is_left(struct weir_request *req)
 /*
  * Of a connection that is to end: what had arrived when it was seen to is served, as far as a read
  * buffer takes it, and the request that this breaks off in. Nothing else is received, or a client
- * that sends without a pause would stay for ever.
+ * that sends without a pause would stay for ever. Returns true if there may be more to serve.
  */
-static bool last_input_is_left(struct weir_request *req)
+static WEIR_NOINLINE bool may_serve_the_last(struct weir_request *req)
 {
     struct rfile *rfile = &req->rfile;
-    bool seen_before = rfile->last;
-    bool was_empty = rfile->start == rfile->end;
-    bool left;
+    bool is_empty = rfile->start == rfile->end;
 
-    if (seen_before && (was_empty || (rfile->received && rfile->taken)))
-        return false;
-    rfile->last = true;
-    if (!seen_before) {
+    if (rfile->last == RFILE_GOES_ON) {
+        rfile->last = is_empty ? RFILE_LAST_LOOK : RFILE_LAST_BUFFER;
         rfile->received = false;
-        /* The edge that tells of more may be still to come. */
-        if (was_empty)
+        /* The edge that tells of what has arrived may be still to come. */
+        if (is_empty)
             req->conn->drained = false;
+        return true;
     }
-    left = input_is_left(req);
-    /* It had arrived. */
-    if (!seen_before && was_empty)
+    if (rfile->last == RFILE_LAST_LOOK) {
+        rfile->last = RFILE_LAST_BUFFER;
         rfile->received = false;
-    return left;
+    }
+    return !is_empty && !(rfile->received && rfile->taken);
 }
 
-/* After a call of handle() that wants to be kept: is it to be called again at once? */
+/* After a call of handle() that wants to be kept. Returns true if it is called again at once. */
 static bool goes_on(struct weir_request *req)
 {
-    return WEIR_LIKELY(!is_to_end(req)) ? input_is_left(req) : last_input_is_left(req);
+    return (WEIR_LIKELY(!is_to_end(req)) || may_serve_the_last(req)) && input_is_left(req);
 }
 
 /* After handle() has returned r: is the end the very next thing? It leaves in the same segment. */
