@@ -17,20 +17,69 @@
 
 /* ------------------------------------------------------------------ values ------------ */
 
+/* Two servers of one descriptor are nothing that the kernel would explain. */
+static bool has_descriptor(const struct settings *settings, const char *uri)
+{
+    if (strncmp(uri, "fd:", 3) != 0)
+        return false;
+    for (size_t i = 0; i < settings->options.listeners_len; i++)
+        if (strcmp(settings->listeners[i].address, uri) == 0)
+            return true;
+    return false;
+}
+
 static int add_address(struct settings *settings, const char *uri)
 {
     struct weir_options *options = &settings->options;
 
     if (options->listeners_len == SETTINGS_LISTENERS_MAX)
         return refuse("--listen: more than %d addresses", SETTINGS_LISTENERS_MAX);
+    if (has_descriptor(settings, uri))
+        return refuse("--listen: %s is served already, by an earlier --listen", uri);
     settings->listeners[options->listeners_len++] = (struct weir_listen){
         .address = uri, .handler = options->handler };
     return 0;
 }
 
+static int add_passed(struct settings *settings, uint32_t i)
+{
+    size_t at = settings->options.listeners_len;
+    char *uri = settings->passed_uris[at < SETTINGS_LISTENERS_MAX ? at : 0];
+
+    if (at < SETTINGS_LISTENERS_MAX)
+        snprintf(uri, SETTINGS_FD_SIZE, "fd://%u", ACTIVATION_FIRST_FD + i);
+    return add_address(settings, uri);
+}
+
+/* All sockets that were passed, or those of a name, in their order. */
+static int add_all_passed(struct settings *settings, const char *name)
+{
+    const struct activation *passed = &settings->passed;
+    bool found = false;
+    int r = 0;
+
+    if (passed->len == 0)
+        return refuse("--listen systemd:%s: %s", name, passed->why);
+    for (uint32_t i = 0; r == 0 && i < passed->len; i++) {
+        if (*name != '\0' && !activation_is_named(passed, i, name))
+            continue;
+        found = true;
+        r = add_passed(settings, i);
+    }
+    if (!found)
+        return refuse("--listen systemd:%s: no socket of that name was passed, but these: %s",
+                      name, passed->names ? passed->names : "unknown");
+    return r;
+}
+
 static int read_listen(void *into, const struct argument *argument, const char *uri)
 {
+    static const char passed[] = "systemd:";
+    const size_t len = sizeof(passed) - 1;
+
     (void)argument;
+    if (strncmp(uri, passed, len) == 0)
+        return add_all_passed(into, uri + len);
     return add_address(into, uri);
 }
 
@@ -120,7 +169,8 @@ static const struct argument table[] = {
     { "listen", "URI", ARGUMENT_BY(read_listen),
       "an address to serve, as often as wanted: tcp://HOST:PORT (port 0: any), unix:///PATH, "
       "unix:@NAME; of datagrams udp://HOST:PORT, unixgram:///PATH, unixgram:@NAME; fd://NUMBER; "
-      "default tcp://127.0.0.1:8080" },
+      "systemd: (every socket that the service manager passed) or systemd:NAME (those of that "
+      "name); default tcp://127.0.0.1:8080" },
     { "handler", "NAME", ARGUMENT_BY(read_handler),
       "handler for the --listen options that follow; the first one also serves those before it; "
       "see `weir handlers`; default hello" },
@@ -240,7 +290,9 @@ int settings_read(struct settings *ret_settings, int argc, char **argv)
             .reuse_address = WEIR_YES,
         },
     };
+    activation_read(&ret_settings->passed);
     r = arguments_read(&arguments, ret_settings, argc, argv);
+    activation_forget();
     if (r < 0)
         return r;
     complete_settings(ret_settings);

@@ -13,12 +13,18 @@
 #include <weir/weir.h>
 
 #include "handlers/registry.h"
+#include "tools/command/activation.h"
 
-enum { SETTINGS_LISTENERS_MAX = 64 };
+enum {
+    SETTINGS_LISTENERS_MAX = 64,
+    SETTINGS_FD_SIZE = sizeof("fd://2147483647"),
+};
 
 struct settings {
     struct weir_options options;                /* refers to `listeners` */
     struct weir_listen listeners[SETTINGS_LISTENERS_MAX];
+    struct activation passed;                   /* what "systemd:" stands for */
+    char passed_uris[SETTINGS_LISTENERS_MAX][SETTINGS_FD_SIZE];
     const struct registry_entry *first_handler; /* for the listeners named before any handler */
     const char *access;                         /* the file of rules, or NULL */
     bool help;                                  /* was asked for: nothing else counts */
@@ -26,6 +32,7 @@ struct settings {
 
 /*
  * settings_read reads the arguments behind "serve". argv[0] is the name that messages begin with.
+ * Sockets that a service manager passed are taken from the environment, and gone from it then.
  * Returns 0, or -EINVAL after one line on standard error. It is not to be moved afterwards.
  */
 int settings_read(struct settings *ret_settings, int argc, char **argv);
