@@ -769,10 +769,10 @@ void weir_server_cancel(struct weir_server *server);
  * sends its first one a moment later finds the connection closed, as a client does that asks again
  * on a connection that is idle.
  *
- * While a server drains it still answers the requests of a kept connection that have arrived, as
- * far as a read buffer (rbufsize) takes them beside what was read before, waits for the rest of one
- * that breaks off there, and then closes the connection, whatever else its client sends. A handler
- * may end it earlier, as HTTP's does with the first reply that says so.
+ * While a server drains it still answers the requests of a kept connection that have arrived: those
+ * that it has read, and of the others as many as a read buffer (rbufsize) takes. It waits for the
+ * rest of one that breaks off there, and then closes the connection, whatever else its client
+ * sends. A handler may end it earlier, as HTTP's does with the first reply that says so.
  *
  * Children that were cancelled while this waits, by it or by weir_server_cancel, and have not ended
  * 2 seconds later, because they block, loop or are stopped, are killed, with a line each on

@@ -367,30 +367,54 @@ static int answer_behind_gate(struct weir_request *req)
     return n < 0 ? (int)n : WEIR_KEEP;
 }
 
-/* They lie in the kernel: the handler has read its own line before they were sent. */
-static void what_arrives_while_the_drain_begins_is_answered(void **state)
+/*
+ * What is said later arrives while the first line, "gate", is being answered, and the server begins
+ * to drain meanwhile.
+ */
+static void expect_answered_at_a_drain(const char *said, const char *said_later,
+                                       const char *answers)
 {
     static const struct weir_handler handler = { .name = "gated", .handle = answer_behind_gate };
     struct weir_server *server;
     pthread_t thread;
     int fd;
 
-    (void)state;
     gate_init(&gate);
     atomic_store(at_gate, 0);
     server = start(CREATE(&handler, .drain_timeout_ms = 0));
-    fd = support_ask(server, 0, "gate\n");
+    fd = support_ask(server, 0, said);
     SUPPORT_UNTIL(atomic_load(at_gate) == 1);
-    support_say(fd, "two\nthree\n");
+    support_say(fd, said_later);
     assert_int_equal(pthread_create(&thread, NULL, shut_down_and_close, server), 0);
     /* The gate had better open behind the begin of the drain, but nothing is judged by that. */
     usleep(20000);
     gate_open(&gate);
-    support_expect_last(fd, "gate\ntwo\nthree\n");
+    support_expect_last(fd, answers);
     SUPPORT_UNTIL(ended);
     pthread_join(thread, NULL);
     weir_server_destroy(server);
     gate_fini(&gate);
+}
+
+/* They lie in the kernel: the handler has read its own line before they were sent. */
+static void what_arrives_while_the_drain_begins_is_answered(void **state)
+{
+    (void)state;
+    expect_answered_at_a_drain("gate\n", "two\nthree\n", "gate\ntwo\nthree\n");
+}
+
+/* The second line has been read with the first. */
+static void what_lies_behind_what_was_read_is_answered_at_a_drain(void **state)
+{
+    (void)state;
+    expect_answered_at_a_drain("gate\ntwo\n", "three\nfour\n", "gate\ntwo\nthree\nfour\n");
+}
+
+/* The request that breaks off there ends in the kernel, and others are behind it. */
+static void what_lies_behind_half_a_request_is_answered_at_a_drain(void **state)
+{
+    (void)state;
+    expect_answered_at_a_drain("gate\ntw", "o\nthree\nfour\n", "gate\ntwo\nthree\nfour\n");
 }
 
 /*
@@ -606,6 +630,8 @@ static void a_handler_that_begins_at_once_is_waited_for(void **state)
         TEST(half_a_request_is_waited_for_until_the_drain_timeout), \
         TEST(half_a_request_is_answered_when_its_other_half_comes), \
         TEST(what_arrives_while_the_drain_begins_is_answered), \
+        TEST(what_lies_behind_what_was_read_is_answered_at_a_drain), \
+        TEST(what_lies_behind_half_a_request_is_answered_at_a_drain), \
         TEST(who_comes_during_a_drain_is_answered_if_accepted), \
         TEST(who_was_accepted_just_before_is_answered), \
         TEST(a_client_that_has_said_nothing_holds_up_no_drain), \

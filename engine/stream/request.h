@@ -43,7 +43,8 @@ struct service {
 /* Of a connection that is to end: what of its input is still served. */
 enum rfile_last {
     RFILE_GOES_ON,      /* all: it is not to end, or nobody has seen that */
-    RFILE_LAST_LOOK,    /* what a last look at the socket finds */
+    RFILE_LAST_TO_COME, /* what is buffered, and what a last look at the socket will find */
+    RFILE_LAST_LOOK,    /* what the last look finds */
     RFILE_LAST_BUFFER,  /* what is buffered, and the request that this breaks off in */
 };
 

@@ -174,18 +174,20 @@ static bool is_to_end(const struct weir_request *req)
     return worker_draining(req->task->worker) || req->conn->unplaced;
 }
 
-/* There is no input: the connection is kept, unless it is to end. */
-static int keep_unless_to_end(struct weir_request *req)
+static int keep(struct weir_request *req)
 {
-    int r;
+    int r = task_watch(req->task);
 
-    if (is_to_end(req))
-        return 0;
-    r = task_watch(req->task);
     if (r < 0)
         return r;
     req->conn->kept = true;
     return WEIR_KEEP;
+}
+
+/* A look has just found no input: the connection is kept, unless it is to end. */
+static int keep_unless_to_end(struct weir_request *req)
+{
+    return is_to_end(req) ? 0 : keep(req);
 }
 
 /* A wait for the rest of what the last call has left is part of no call: the peer is idle. */
@@ -216,9 +218,10 @@ static bool input_is_left(struct weir_request *req)
 }
 
 /*
- * Of a connection that is to end: what had arrived when it was seen to is served, as far as a read
- * buffer takes it, and the request that this breaks off in. Nothing else is received, or a client
- * that sends without a pause would stay for ever. Returns true if there may be more to serve.
+ * Of a connection that is to end: what is buffered is served, then what a last look at the socket
+ * brings into a buffer, and the request that either breaks off in. What comes with the rest of such
+ * a request has been that look. Nothing else is received, or a client that sends without a pause
+ * would stay for ever. Returns true if there may be more to serve.
  */
 static WEIR_NOINLINE bool may_serve_the_last(struct weir_request *req)
 {
@@ -226,18 +229,24 @@ static WEIR_NOINLINE bool may_serve_the_last(struct weir_request *req)
     bool is_empty = rfile->start == rfile->end;
 
     if (rfile->last == RFILE_GOES_ON) {
-        rfile->last = is_empty ? RFILE_LAST_LOOK : RFILE_LAST_BUFFER;
+        rfile->last = RFILE_LAST_TO_COME;
         rfile->received = false;
-        /* The edge that tells of what has arrived may be still to come. */
-        if (is_empty)
-            req->conn->drained = false;
-        return true;
-    }
-    if (rfile->last == RFILE_LAST_LOOK) {
+    } else if (rfile->last == RFILE_LAST_LOOK) {
+        /* What the look has brought had arrived. */
         rfile->last = RFILE_LAST_BUFFER;
         rfile->received = false;
     }
-    return !is_empty && !(rfile->received && rfile->taken);
+    if (!is_empty && !(rfile->received && rfile->taken))
+        return true;
+    if (rfile->last == RFILE_LAST_BUFFER)
+        return false;
+    rfile->last = RFILE_LAST_LOOK;
+    if (is_empty) {
+        /* All of a buffer, and though the edge that tells of more may be still to come. */
+        rfile_let_go(req);
+        req->conn->drained = false;
+    }
+    return true;
 }
 
 /* After a call of handle() that wants to be kept. Returns true if it is called again at once. */
@@ -254,6 +263,12 @@ static bool ends_now(const struct weir_request *req, int r)
     return ends && r >= 0 && !req->conn->handler->finish;
 }
 
+/* A drain may have begun behind the look that has found no input, and nothing tells of more. */
+static WEIR_NOINLINE bool has_last_input(struct weir_request *req)
+{
+    return may_serve_the_last(req) && rfile_has_more(req);
+}
+
 /*
  * handle() until it's done, or the connection may be kept, and what it wrote: the answers to all
  * that had arrived leave together. What handle returned at last, or the error of that.
@@ -263,20 +278,26 @@ static int handle_while_there_is_input(struct weir_request *req)
     int flushed;
     int r;
 
-    do
-        r = handle_once(req);
-    while (r == WEIR_KEEP && goes_on(req));
-    /* What was written goes out even if handle() failed: it may say why. */
-    flushed = wfile_flush(req, ends_now(req, r) ? MSG_MORE : 0);
-    /*
-     * A peer without its last answer is nobody's error, as it is none in socketserver, which
-     * ignores what comes of its last flush. A time-out has been counted.
-     */
-    if (r >= 0 && flushed < 0)
-        return peer_is_to_blame(flushed) ? 0 : flushed;
-    if (r != WEIR_KEEP)
-        return r;
-    return req->rfile.eof || req->rfile.error ? 0 : keep_unless_to_end(req);
+    do {
+        do
+            r = handle_once(req);
+        while (r == WEIR_KEEP && goes_on(req));
+        /* What was written goes out even if handle() failed: it may say why. */
+        flushed = wfile_flush(req, ends_now(req, r) ? MSG_MORE : 0);
+        /*
+         * A peer without its last answer is nobody's error, as it is none in socketserver, which
+         * ignores what comes of its last flush. A time-out has been counted.
+         */
+        if (r >= 0 && flushed < 0)
+            return peer_is_to_blame(flushed) ? 0 : flushed;
+        if (r != WEIR_KEEP)
+            return r;
+        if (req->rfile.eof || req->rfile.error)
+            return 0;
+        if (WEIR_LIKELY(!is_to_end(req)))
+            return keep(req);
+    } while (has_last_input(req));
+    return 0;
 }
 
 /*
