@@ -1,0 +1,35 @@
+/*
+ * conversation.h - one connection, as both of its ends and the oracle know it.
+ *
+ * Threads: one. Owns: nothing. Blocks: never.
+ */
+#ifndef WEIR_SIMULATION_CONVERSATION_H
+#define WEIR_SIMULATION_CONVERSATION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the handler waits for, if it waits. */
+enum phase {
+    PHASE_NEW,              /* setup() has not been called */
+    PHASE_BUSY,             /* nothing that a client or the kernel brings */
+    PHASE_READ,
+    PHASE_WRITE,
+    PHASE_POLL,             /* its input */
+    PHASE_IDLE,             /* handle() said WEIR_KEEP */
+    PHASE_OVER,             /* it has returned for the last time */
+};
+
+struct conversation {
+    unsigned number;
+    enum phase phase;
+    bool client_first;      /* it is not begun before there is input */
+    int status;             /* what finish() was given, or the error that a call has told */
+    bool timed_out, cancelled, failed;      /* ... and what for */
+    unsigned setups, finishes;
+    uint64_t idle_since_ns;
+    bool was_last;          /* a drain has been seen at the end of handle() */
+    void *client;
+};
+
+#endif

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""Shows that the simulation finds faults: builds it with one fault at a time, and counts the seeds.
+
+Each mutant replaces a piece of the engine's text, which must be there exactly once. A mutant that
+no seed finds within the limit fails the script.
+
+    mutants.py [--seeds N] [PART-OF-A-NAME...]      default: all of them, 1000 seeds each at most
+"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+# Name, file, the text, and what is there instead.
+MUTANTS = [
+    ("sleep without a look at the queue", "engine/pool/worker.c",
+     "return !ready_queue_empty(&worker->crew->handoff.queue) || !inbox_empty(&worker->inbox) ||",
+     "return !inbox_empty(&worker->inbox) ||"),
+    ("sleep without a look at the inbox", "engine/pool/worker.c",
+     "return !ready_queue_empty(&worker->crew->handoff.queue) || !inbox_empty(&worker->inbox) ||",
+     "return !ready_queue_empty(&worker->crew->handoff.queue) ||"),
+    ("announce the sleep behind the look", "engine/pool/worker.c",
+     """    handoff_sleep(handoff, worker->index);
+    if (!something_to_do(worker))
+        timeout_ms = clock_timeout_ms(next_ms(worker), now_ns / 1000000);
+""", """    if (!something_to_do(worker))
+        timeout_ms = clock_timeout_ms(next_ms(worker), now_ns / 1000000);
+    handoff_sleep(handoff, worker->index);
+"""),
+    ("a message without a wake-up", "engine/pool/worker.c",
+     "    handoff_wake(&worker->crew->handoff, worker->index);\n", ""),
+    ("put without a call", "engine/accept/acceptor.c",
+     "    if (admitted > 0)\n        pool_call_workers(acceptor->pool, admitted);\n}\n\n/* When",
+     "    (void)admitted;\n}\n\n/* When"),
+    ("a call that is not passed on", "engine/pool/worker.c",
+     "    if (worker->called)\n        handoff_pass_on(&worker->crew->handoff);\n", ""),
+    ("an edge at a running connection is dropped", "engine/pool/connection.c",
+     "            to = word | READY;\n", "            to = word;\n"),
+    ("the mark is looked at before the exchange alone", "engine/pool/connection.c",
+     """    for (;;) {
+        if (WEIR_UNLIKELY(word & READY)) {""",
+     """    for (bool first = true;; first = false) {
+        if (first && WEIR_UNLIKELY(word & READY)) {"""),
+    ("a start takes the marks off", "engine/pool/connection.c",
+     """    atomic_fetch_add_explicit(&conn->state, CONNECTION_RUNNING - CONNECTION_QUEUED,
+                              memory_order_acquire);""",
+     "    atomic_store_explicit(&conn->state, CONNECTION_RUNNING, memory_order_release);"),
+    ("input that came in a wait for room is not looked at", "engine/stream/rfile.c",
+     """    if (WEIR_UNLIKELY(!req->conn->drained))
+        return 0;
+    make_small""", "    make_small"),
+    ("no last look at a deadline", "engine/stream/rfile.c",
+     """    reading->late = r == -ETIMEDOUT;
+    if (reading->late)
+        req->conn->drained = false;
+    return r < 0 && !reading->late ?""",
+     """    return r == -ETIMEDOUT ? (int)fail_reading(&req->rfile, request_timed_out(req)) : r < 0 ?"""),
+    ("a full read counts as the last", "engine/stream/rfile.c",
+     "conn->drained = (size_t)n < room;", "conn->drained = (size_t)n <= room;"),
+    ("a task that was woken elsewhere does not read again", "engine/pool/dispatch.c",
+     "    (void)worker;\n    conn->drained = false;\n", "    (void)worker;\n"),
+    ("a task that was woken here does not read again", "engine/pool/dispatch.c",
+     "        conn->drained = false;\n        task_unpark(task, 0);", "        task_unpark(task, 0);"),
+    ("a deadline resumes a task that is ready already", "engine/pool/worker.c",
+     """        if (task->waits_for && !connection_unpark(task->waits_for))
+            continue;
+        task_unpark(task, -ETIMEDOUT);""",
+     """        if (task->waits_for)
+            connection_unpark(task->waits_for);
+        task_unpark(task, -ETIMEDOUT);"""),
+    ("a drain walks before it says so", "engine/pool/pool.c",
+     """    atomic_store_explicit(&pool->crew.draining, true, memory_order_seq_cst);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (pool->crew.drain_fd >= 0)
+        sys_eventfd_signal(pool->crew.drain_fd);
+    crew_queue_idle(&pool->crew, NULL, NULL);
+""", """    crew_queue_idle(&pool->crew, NULL, NULL);
+    atomic_store_explicit(&pool->crew.draining, true, memory_order_seq_cst);
+"""),
+    ("who keeps does not look for a drain", "engine/pool/worker.c",
+     "    if (WEIR_UNLIKELY(crew_draining(worker->crew)))\n        crew_queue_idle(worker->crew, NULL, NULL);\n", ""),
+    ("room is asked for behind the look", "engine/accept/resting.c",
+     """    pool_want_room(acceptor->pool);
+    /* One that was closed just before we asked told nobody. */
+    wake_those_with_room(acceptor);
+}
+
+void acceptor_wake_in_time""",
+     """    pool_want_room(acceptor->pool);
+}
+
+void acceptor_wake_in_time"""),
+    ("who closes looks who waits for room before it counts", "engine/pool/connection.c",
+     """    left = atomic_fetch_sub_explicit(&quota->count, n, memory_order_seq_cst) - n;
+    below = atomic_load_explicit(&table->room_below, memory_order_seq_cst);""",
+     """    below = atomic_load_explicit(&table->room_below, memory_order_seq_cst);
+    left = atomic_fetch_sub_explicit(&quota->count, n, memory_order_seq_cst) - n;"""),
+    ("no grace period", "engine/sync/reclaim.c",
+     "    pthread_mutex_lock(&grace);\n    urcu_memb_synchronize_rcu();\n    while (head) {",
+     "    pthread_mutex_lock(&grace);\n    while (head) {"),
+    ("the reclaimer is not woken", "engine/sync/reclaim.c",
+     "    if (!first)\n        sem_post(&work);\n", ""),
+    ("a job without a signal", "engine/pool/offload.c",
+     "        offload->waiting++;\n        pthread_cond_signal(&offload->work);", "        offload->waiting++;"),
+    ("an offload thread counts as resting for one job more", "engine/pool/offload.c",
+     "    if (offload->waiting >= offload->resting &&", "    if (offload->waiting > offload->resting &&"),
+    ("a rescuer keeps the worker's wake-up", "engine/pool/dispatch.c",
+     "    if (tokens & DISPATCH_WAKE)\n        sys_eventfd_signal(crew->handoff.wake_fds[stuck->index]);\n", "    (void)tokens;\n"),
+    ("a short send is taken for all", "engine/stream/wfile.c",
+     "    if (WEIR_UNLIKELY(n != (ssize_t)req->wfile.len))\n        return send_rest(req, n, flags);",
+     "    if (WEIR_UNLIKELY(n < 0))\n        return send_rest(req, n, flags);"),
+    ("no EPOLLOUT", "engine/pool/connection.c",
+     "    if (conn->home == set && (conn->watched & events) == events)\n        return 0;",
+     "    if (conn->home == set)\n        return 0;"),
+    ("nobody lingers", "engine/stream/linger.c",
+     "    if (WEIR_LIKELY(!may_lose(req)) || !may_wait(req->task))\n        return;",
+     "    if (req)\n        return;"),
+    ("the cancel does not wake workers", "engine/pool/pool.c",
+     """        sys_eventfd_signal(pool->crew.cancel_fd);
+    handoff_wake_all(&pool->crew.handoff);""", """        sys_eventfd_signal(pool->crew.cancel_fd);"""),
+    ("a descriptor is closed before its connection leaves the table", "engine/pool/connection.c",
+     """void connection_close(struct connection_table *table, struct connection *conn)
+{
+    take_out_of_table(table, conn);
+""", """void connection_close(struct connection_table *table, struct connection *conn)
+{
+"""),
+    ("an acceptor forgets who waits after a batch", "engine/accept/acceptor.c",
+     "        if (listening->state == LISTENING_READY)\n            return 0;\n", ""),
+    ("a side door is shut and nobody told", "engine/pool/side_door.c",
+     "    shut_locked(door);\n    sys_eventfd_signal(door->config.call_fd);", "    shut_locked(door);"),
+    ("a timer ends a millisecond early", "engine/stream/request.c",
+     "    uint64_t until_ms = clock_ms() + ms + 1;\n    uint64_t limit_ms = request_root",
+     "    uint64_t until_ms = clock_ms() + ms;\n    uint64_t limit_ms = request_root"),
+    ("a worker sleeps past its first timer", "engine/pool/worker.c",
+     "timeout_ms = clock_timeout_ms(next_ms(worker), now_ns / 1000000);",
+     "timeout_ms = clock_timeout_ms(next_ms(worker) + 5, now_ns / 1000000);"),
+]
+
+
+def words_of(name):
+    """The list of that name in BUILD."""
+    build = (HERE / "BUILD").read_text()
+    return re.findall(r'"(.*?)"', re.search(rf"^{name} = \[(.*?)^\]", build, re.M | re.S)[1])
+
+
+class Builder:
+    """Compiles all once, and for each mutant the one file that differs; as BUILD says."""
+
+    FLAGS = ["-std=c17", "-D_GNU_SOURCE", "-O2", "-I."]
+    LIBRARIES = ["-l:libboost_context.a", "-lurcu-common", "-pthread"]
+
+    def __init__(self, folder):
+        self.folder = folder
+        include = folder / "include" / "weir"
+        include.mkdir(parents=True)
+        (include / "weir.h").symlink_to(ROOT / "engine/weir.h")
+        # log_stub.c is in its place.
+        sources = [path for path in ROOT.glob("engine/*/*.c") if path.name != "log.c"]
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            made = pool.map(self.compile, sources + list(HERE.glob("*.c")))
+            self.objects = dict(made)
+
+    def compile(self, source, text=None):
+        """The source, or this text in its place. Its name in the tree, and its object."""
+        name = str(source.relative_to(ROOT))
+        flags = self.FLAGS + [f"-I{self.folder}/include"]
+        flags += words_of("_INSTRUMENTED") if name.startswith("engine/") else []
+        object_file = self.folder / ((name if text is None else "mutant") + ".o").replace("/", "_")
+        subprocess.run(["gcc", *flags, "-w", "-x", "c", "-c", "-o", object_file, "-"], cwd=ROOT,
+                       input=text or source.read_text(), text=True, check=True)
+        return name, object_file
+
+    def link(self, changed):
+        program = self.folder / "simulation"
+        objects = {**self.objects, **changed}
+        wraps = ["-Wl,--wrap=" + name for name in words_of("_WRAPPED")]
+        subprocess.run(["gcc", "-o", program, *objects.values(), *wraps, *self.LIBRARIES],
+                       check=True)
+        return program
+
+    def mutant(self, name, path, old, new):
+        text = (ROOT / path).read_text()
+        if text.count(old) != 1:
+            sys.exit(f"mutants.py: {name}: the text is {text.count(old)} times in {path}")
+        return self.link(dict([self.compile(ROOT / path, text.replace(old, new))]))
+
+
+def seeds_until_found(program, seeds):
+    """How many seeds until one fails, and what it says; or None."""
+    run = subprocess.run([program, "--seed", "1", "--runs", str(seeds), "--failures", "1",
+                          "--events", "0", "--jobs", str(min(os.cpu_count(), 16))],
+                         stdout=subprocess.PIPE, text=True, errors="replace", check=False)
+    found = re.search(r"^seed (\d+): (.*)$", run.stdout, re.M)
+    return (int(found[1]), found[2]) if found else None
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("names", nargs="*")
+    args = parser.parse_intermixed_args()
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        builder = Builder(pathlib.Path(folder))
+        for mutant in MUTANTS:
+            if args.names and not any(part in mutant[0] for part in args.names):
+                continue
+            found = seeds_until_found(builder.mutant(*mutant), args.seeds)
+            print(f"{mutant[0]}: " + (f"seed {found[0]}: {found[1]}" if found else "NOT FOUND"),
+                  flush=True)
+            missed += found is None
+    return missed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+#include "tests/simulation/oracle.h"
+
+#include "engine/server/server.h"
+#include "tests/simulation/conversation.h"
+#include "tests/simulation/datagrams.h"
+#include "tests/simulation/report.h"
+#include "tests/simulation/streams.h"
+
+#include <stddef.h>
+
+struct oracle_view oracle_view;
+
+static bool has_input(const struct stream *stream)
+{
+    return stream_unread(stream) > 0 || stream->end_received;
+}
+
+/* What is written leaves before a handler waits for input: a peer without room holds it up. */
+static bool may_write(struct stream *stream)
+{
+    return !stream->peer || stream_room(stream) >= stream->peer->size / 3;
+}
+
+static const char *what_is_lost(struct stream *stream, const struct conversation *talk)
+{
+    switch (talk->phase) {
+    case PHASE_NEW:
+        if (!talk->client_first)
+            return "is accepted, and its handler is not begun";
+        return has_input(stream) ? "has input, and its handler is not begun" : NULL;
+    case PHASE_READ:
+        return has_input(stream) && may_write(stream) ? "has input that its handler waits for"
+                                                      : NULL;
+    case PHASE_WRITE:
+        return may_write(stream) ? "has room that its handler waits for" : NULL;
+    case PHASE_POLL:
+        return has_input(stream) ? "has input that its handler's weir_poll waits for" : NULL;
+    case PHASE_IDLE:
+        return has_input(stream) && may_write(stream) ? "has input, and is kept idle" : NULL;
+    default:
+        return NULL;
+    }
+}
+
+static void look_at_stream(struct stream *stream, void *arg)
+{
+    const struct conversation *talk = stream->user;
+    const char *lost = what_is_lost(stream, talk);
+
+    (void)arg;
+    if (lost)
+        report_failure("all is quiet, and conversation %u %s", talk->number, lost);
+}
+
+/* A drain ends who is idle, by its walk or because who keeps him looks. */
+static void look_for_kept(struct stream *stream, void *arg)
+{
+    const struct conversation *talk = stream->user;
+    bool is_idle = talk->phase == PHASE_IDLE || (talk->phase == PHASE_NEW && talk->client_first);
+
+    (void)arg;
+    if (is_idle && may_write(stream))
+        report_failure("all is quiet, the server drains, and conversation %u is kept",
+                       talk->number);
+}
+
+/* What is in the ready queue is anybody's who has nothing to do. */
+static void look_at_queue(void)
+{
+    const struct handoff *handoff = &oracle_view.server->pool->crew.handoff;
+
+    /* What the handler's worker would have seen to waits for the tick: also a socket that an edge
+     * has put there, whose datagrams hold their worker. */
+    if (oracle_view.spares || (oracle_view.computing > 0 && oracle_view.datagrams))
+        return;
+    if (ready_queue_len(&handoff->queue) > 0 && handoff_anyone_asleep(handoff))
+        report_failure("all is quiet, and %zu connections are in the ready queue beside a worker "
+                       "that sleeps", ready_queue_len(&handoff->queue));
+}
+
+bool oracle_drain_is_seen(void)
+{
+    return oracle_view.server && crew_draining(&oracle_view.server->pool->crew);
+}
+
+void oracle_look(void)
+{
+    if (oracle_view.server)
+        look_at_queue();
+    if (oracle_view.drains && !oracle_view.spares && oracle_view.computing == 0)
+        streams_each(look_for_kept, NULL);
+    if (oracle_view.spares || oracle_view.is_ending || oracle_view.computing > 0)
+        return;
+    streams_each(look_at_stream, NULL);
+    /* Whoever waits for room is told when there is some. */
+    if (!oracle_view.serves || quota_is_used_up(&oracle_view.server->quota))
+        return;
+    if (datagrams_waiting() > 0)
+        report_failure("all is quiet, and %u datagrams wait to be received", datagrams_waiting());
+    if (streams_waiting() > 0)
+        report_failure("all is quiet, and %u clients wait to be accepted", streams_waiting());
+}

@@ -1,0 +1,485 @@
+#include "tests/simulation/streams.h"
+
+#include "tests/simulation/report.h"
+#include "tests/simulation/trace.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BACKLOG_MAX 256
+
+struct listener {
+    struct file file;
+    struct sockaddr_in name;
+    bool is_bound, listens;
+    struct stream *waiting[BACKLOG_MAX];
+    unsigned waiting_from, waiting_len, backlog;
+};
+
+static struct streams_options how = { .size = 4096, .window = 2048 };
+static struct stream *accepted[FILES_MAX];
+static unsigned accepted_len;
+static struct listener *listeners[8];
+static unsigned listeners_len;
+static uint16_t next_port = 20000;
+
+void *__real_calloc(size_t n, size_t size);
+void *__real_malloc(size_t size);
+void __real_free(void *memory);
+
+void streams_set(const struct streams_options *options)
+{
+    how = *options;
+}
+
+/* ------------------------------------------------------------------ an end ------------ */
+
+static uint32_t stream_poll(struct file *file);
+static void stream_close(struct file *file);
+
+static const struct file_kind stream_kind = { "stream", stream_poll, stream_close };
+
+static struct stream *new_stream(void)
+{
+    struct stream *stream = __real_calloc(1, sizeof(*stream));
+
+    if (!stream)
+        abort();
+    file_init(&stream->file, &stream_kind);
+    stream->size = how.size;
+    stream->window = how.window < how.size ? how.window : how.size;
+    stream->data = __real_malloc(stream->size);
+    if (!stream->data)
+        abort();
+    return stream;
+}
+
+static void free_stream(struct stream *stream)
+{
+    __real_free(stream->data);
+    __real_free(stream);
+}
+
+static void marry(struct stream *a, struct stream *b)
+{
+    a->peer = b;
+    b->peer = a;
+    a->peer_name = b->name;
+    b->peer_name = a->name;
+}
+
+size_t stream_unread(const struct stream *stream)
+{
+    return (size_t)(stream->received - stream->read);
+}
+
+size_t stream_room(const struct stream *stream)
+{
+    return stream->peer ? stream->peer->size - stream_unread(stream->peer) : SIZE_MAX;
+}
+
+size_t stream_unsent(const struct stream *stream)
+{
+    size_t unread = stream->peer ? stream_unread(stream->peer) : 0;
+
+    return stream->peer && unread > stream->peer->window ? unread - stream->peer->window : 0;
+}
+
+/* Linux calls a socket writable again when a third of its buffer is free. */
+static bool is_writable(const struct stream *stream)
+{
+    return !stream->peer || stream_room(stream) >= stream->peer->size / 3;
+}
+
+static uint32_t stream_poll(struct file *file)
+{
+    struct stream *stream = (struct stream *)file;
+    uint32_t events = 0;
+
+    if (stream->connecting)
+        return 0;
+    if (stream->error != 0)
+        events |= EPOLLERR;
+    if (stream->end_received && stream->end_sent)
+        events |= EPOLLHUP;
+    if (stream->end_received)
+        events |= EPOLLIN | EPOLLRDHUP;
+    if (stream_unread(stream) > 0)
+        events |= EPOLLIN;
+    if (stream->end_sent || is_writable(stream))
+        events |= EPOLLOUT;
+    else
+        stream->wants_room = true;
+    return events;
+}
+
+static void tell(struct stream *stream, uint32_t events)
+{
+    file_tell(&stream->file, events);
+    if (stream->on_change)
+        stream->on_change(stream);
+}
+
+/* ------------------------------------------------------------------ bytes ------------- */
+
+static void put_bytes(struct stream *stream, const unsigned char *buf, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        size_t at = (size_t)(stream->received % stream->size);
+        size_t span = stream->size - at < len - done ? stream->size - at : len - done;
+
+        memcpy(stream->data + at, buf + done, span);
+        stream->received += span;
+        done += span;
+    }
+}
+
+static void get_bytes(struct stream *stream, unsigned char *buf, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        size_t at = (size_t)(stream->read % stream->size);
+        size_t span = stream->size - at < len - done ? stream->size - at : len - done;
+
+        if (buf)
+            memcpy(buf + done, stream->data + at, span);
+        stream->read += span;
+        done += span;
+    }
+}
+
+static void receive_reset(struct stream *stream)
+{
+    /* What lies in the window can still be read; the sender has forgotten the rest. */
+    if (stream_unread(stream) > stream->window)
+        stream->received = stream->read + stream->window;
+    stream->error = stream->end_received ? EPIPE : ECONNRESET;
+    if (!stream->end_received)
+        stream->ended_ns = scheduler_now_ns();
+    stream->was_reset = true;
+    stream->end_received = true;
+    stream->end_sent = true;
+    stream->peer = NULL;
+    tell(stream, EPOLLERR);
+    tell(stream, 0);
+}
+
+static void send_reset(struct stream *stream)
+{
+    struct stream *peer = stream->peer;
+
+    stream->peer = NULL;
+    if (peer)
+        receive_reset(peer);
+}
+
+ssize_t stream_send(struct stream *stream, const void *buf, size_t len)
+{
+    struct stream *peer = stream->peer;
+    size_t room = stream_room(stream);
+
+    if (stream->error != 0) {
+        int error = stream->error;
+
+        stream->error = 0;
+        return -error;
+    }
+    if (stream->end_sent)
+        return -EPIPE;
+    if (stream->connecting)
+        return -ENOTCONN;
+    if (!peer) {
+        /* It goes on its way, and a reset comes back: nobody is there. */
+        receive_reset(stream);
+        return (ssize_t)len;
+    }
+    if (room == 0) {
+        stream->wants_room = true;
+        peer->peer_lacked_room = true;
+        return -EAGAIN;
+    }
+    if (len > room)
+        len = room;
+    if (stream_unread(peer) == 0)
+        peer->since_ns = scheduler_now_ns();
+    put_bytes(peer, buf, len);
+    stream->sent += len;
+    tell(peer, EPOLLIN);
+    return (ssize_t)len;
+}
+
+ssize_t stream_receive(struct stream *stream, void *buf, size_t len)
+{
+    struct stream *peer = stream->peer;
+    size_t unread = stream_unread(stream);
+
+    if (unread == 0) {
+        if (stream->error != 0) {
+            int error = stream->error;
+
+            stream->error = 0;
+            return -error;
+        }
+        return stream->end_received ? 0 : -EAGAIN;
+    }
+    if (len > unread)
+        len = unread;
+    get_bytes(stream, buf, len);
+    if (peer && peer->wants_room && is_writable(peer)) {
+        peer->wants_room = false;
+        tell(peer, EPOLLOUT);
+    }
+    return (ssize_t)len;
+}
+
+void stream_end(struct stream *stream)
+{
+    struct stream *peer = stream->peer;
+
+    if (stream->end_sent)
+        return;
+    stream->end_sent = true;
+    if (peer) {
+        peer->end_received = true;
+        peer->ended_ns = scheduler_now_ns();
+        tell(peer, 0);
+    }
+    /* Its own poll says EPOLLHUP from now on, if the other end has come before. */
+    file_tell(&stream->file, 0);
+}
+
+void stream_reset(struct stream *stream)
+{
+    stream->end_sent = true;
+    stream->end_received = true;
+    stream->read = stream->received;
+    send_reset(stream);
+}
+
+/* With input that nobody has read a close is a reset. */
+static void hang_up(struct stream *stream)
+{
+    struct stream *peer = stream->peer;
+
+    if (stream_unread(stream) > 0) {
+        stream_reset(stream);
+        return;
+    }
+    stream_end(stream);
+    stream->peer = NULL;
+    if (peer)
+        peer->peer = NULL;
+}
+
+void stream_let_go(struct stream *stream)
+{
+    stream->on_change = NULL;
+    hang_up(stream);
+    free_stream(stream);
+}
+
+static void stream_close(struct file *file)
+{
+    struct stream *stream = (struct stream *)file;
+
+    for (unsigned i = 0; i < accepted_len; i++) {
+        if (accepted[i] != stream)
+            continue;
+        accepted[i] = accepted[--accepted_len];
+        break;
+    }
+    hang_up(stream);
+    free_stream(stream);
+}
+
+/* ------------------------------------------------------------------ listeners --------- */
+
+static uint32_t listener_poll(struct file *file)
+{
+    const struct listener *listener = (const struct listener *)file;
+
+    return listener->waiting_len > 0 ? EPOLLIN : 0;
+}
+
+static void listener_close(struct file *file)
+{
+    struct listener *listener = (struct listener *)file;
+
+    while (listener->waiting_len > 0) {
+        struct stream *stream = listener->waiting[listener->waiting_from++ % BACKLOG_MAX];
+
+        listener->waiting_len--;
+        stream_reset(stream);
+        free_stream(stream);
+    }
+    for (unsigned i = 0; i < listeners_len; i++)
+        if (listeners[i] == listener)
+            listeners[i] = listeners[--listeners_len];
+    __real_free(listener);
+}
+
+static const struct file_kind listener_kind = { "listener", listener_poll, listener_close };
+
+static struct listener *listener_of(int fd)
+{
+    struct file *file = file_of(fd);
+
+    return file && file->kind == &listener_kind ? (struct listener *)file : NULL;
+}
+
+static struct listener *listener_at(uint16_t port)
+{
+    for (unsigned i = 0; i < listeners_len; i++)
+        if (listeners[i]->listens && ntohs(listeners[i]->name.sin_port) == port)
+            return listeners[i];
+    return NULL;
+}
+
+static bool put_into_backlog(struct listener *listener, struct stream *stream)
+{
+    if (listener->waiting_len > listener->backlog || listener->waiting_len == BACKLOG_MAX)
+        return false;
+    listener->waiting[(listener->waiting_from + listener->waiting_len++) % BACKLOG_MAX] = stream;
+    file_tell(&listener->file, EPOLLIN);
+    return true;
+}
+
+/* The other end of a connection to the listener, in its backlog. */
+static bool answer_connect(struct listener *listener, struct stream *client)
+{
+    struct stream *server = new_stream();
+
+    server->name = listener->name;
+    server->user = client->user;
+    marry(client, server);
+    if (put_into_backlog(listener, server))
+        return true;
+    client->peer = NULL;
+    free_stream(server);
+    return false;
+}
+
+struct stream *stream_connect(uint16_t port, const struct sockaddr_in *name, void *user)
+{
+    struct listener *listener = listener_at(port);
+    struct stream *client;
+
+    if (!listener)
+        return NULL;
+    client = new_stream();
+    client->name = *name;
+    client->user = user;
+    if (answer_connect(listener, client))
+        return client;
+    free_stream(client);
+    return NULL;
+}
+
+int streams_socket(void)
+{
+    struct listener *listener = __real_calloc(1, sizeof(*listener));
+    int fd;
+
+    if (!listener)
+        abort();
+    file_init(&listener->file, &listener_kind);
+    fd = file_open(&listener->file);
+    if (fd < 0)
+        __real_free(listener);
+    return fd;
+}
+
+int streams_bind(int fd, const struct sockaddr_in *name)
+{
+    struct listener *listener = listener_of(fd);
+
+    if (!listener)
+        return -EBADF;
+    listener->name = *name;
+    if (listener->name.sin_port == 0)
+        listener->name.sin_port = htons(next_port++);
+    listener->is_bound = true;
+    return 0;
+}
+
+int streams_listen(int fd, int backlog)
+{
+    struct listener *listener = listener_of(fd);
+
+    if (!listener)
+        return -EBADF;
+    listener->backlog = backlog < BACKLOG_MAX ? (unsigned)backlog : BACKLOG_MAX;
+    if (!listener->listens)
+        listeners[listeners_len++] = listener;
+    listener->listens = true;
+    return 0;
+}
+
+int streams_accept(int fd, struct sockaddr_in *ret_name)
+{
+    struct listener *listener = listener_of(fd);
+    struct stream *stream;
+    int r;
+
+    if (!listener)
+        return file_of(fd) ? -EINVAL : -EBADF;
+    if (listener->waiting_len == 0)
+        return -EAGAIN;
+    stream = listener->waiting[listener->waiting_from % BACKLOG_MAX];
+    r = file_open(&stream->file);
+    if (r < 0)
+        return r;
+    listener->waiting_from++;
+    listener->waiting_len--;
+    stream->is_accepted = true;
+    accepted[accepted_len++] = stream;
+    *ret_name = stream->peer_name;
+    return r;
+}
+
+/* A socket that connects becomes a stream. */
+int streams_connect(int fd, const struct sockaddr_in *name)
+{
+    struct file *file = file_of(fd);
+
+    (void)name;
+    return file ? -ECONNREFUSED : -EBADF;
+}
+
+int streams_name(int fd, struct sockaddr_in *ret)
+{
+    struct file *file = file_of(fd);
+
+    if (!file)
+        return -EBADF;
+    if (file->kind == &listener_kind)
+        *ret = ((struct listener *)file)->name;
+    else if (file->kind == &stream_kind)
+        *ret = ((struct stream *)file)->name;
+    else
+        return -ENOTSOCK;
+    return 0;
+}
+
+struct stream *stream_of(int fd)
+{
+    struct file *file = file_of(fd);
+
+    return file && file->kind == &stream_kind ? (struct stream *)file : NULL;
+}
+
+void streams_each(void (*fn)(struct stream *stream, void *arg), void *arg)
+{
+    for (unsigned i = 0; i < accepted_len; i++)
+        fn(accepted[i], arg);
+}
+
+unsigned streams_waiting(void)
+{
+    unsigned sum = 0;
+
+    for (unsigned i = 0; i < listeners_len; i++)
+        sum += listeners[i]->waiting_len;
+    return sum;
+}

@@ -1,0 +1,91 @@
+/*
+ * streams.h - TCP connections and listeners of the simulated kernel.
+ *
+ * A connection is two streams, one an end. Each end has what it has received and not read. Of that,
+ * `window` bytes lie in its own kernel and the rest in the sender's, which can't be told apart but
+ * by a reset: that takes away the rest.
+ *
+ * Threads: one. Blocks: never.
+ * Owns:    an end is its descriptors', or the client's that has made it, which is no descriptor.
+ */
+#ifndef WEIR_SIMULATION_STREAMS_H
+#define WEIR_SIMULATION_STREAMS_H
+
+#include "tests/simulation/files.h"
+#include "tests/simulation/scheduler.h"
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct listener;
+
+struct stream {
+    struct file file;
+    struct stream *peer;        /* NULL: it is gone, and whatever is sent there is refused */
+    struct sockaddr_in name, peer_name;
+    unsigned char *data;        /* a ring, of size bytes: a power of two */
+    size_t size, window;
+    uint64_t received, read;    /* bytes, since the beginning */
+    uint64_t sent;
+    uint64_t since_ns;          /* when the first byte came that lies here unread */
+    uint64_t ended_ns;          /* when the end came */
+    int error;                  /* to be told once */
+    bool end_received;          /* FIN, or a reset */
+    bool end_sent;
+    bool was_reset;
+    bool wants_room;            /* has found none */
+    bool peer_lacked_room;      /* the other end has found none here, at least once */
+    bool is_accepted;
+    bool connecting, pending;
+    void *user;                 /* the oracle's */
+    void (*on_change)(struct stream *stream);   /* a client's: look again */
+};
+
+struct streams_options {
+    size_t size;                /* of what an end may have received, its peer's buffer included */
+    size_t window;
+};
+
+void streams_set(const struct streams_options *options);
+
+/*
+ * A connection to the listener at that port: the client's end, or NULL: nobody listens, or the
+ * backlog is full.
+ */
+struct stream *stream_connect(uint16_t port, const struct sockaddr_in *name, void *user);
+
+/* Bytes, 0 at the end, or -errno. */
+ssize_t stream_receive(struct stream *stream, void *buf, size_t len);
+ssize_t stream_send(struct stream *stream, const void *buf, size_t len);
+size_t stream_unread(const struct stream *stream);
+size_t stream_room(const struct stream *stream);
+size_t stream_unsent(const struct stream *stream);
+
+void stream_end(struct stream *stream);         /* shutdown(2), SHUT_WR */
+void stream_reset(struct stream *stream);       /* as a close with SO_LINGER of 0 */
+
+/* A client lets its end go: close(2), or a reset if there is something unread. */
+void stream_let_go(struct stream *stream);
+
+/* ---- descriptors ---- */
+
+struct stream *stream_of(int fd);
+
+/* A listening socket, or one that connects: a descriptor or -errno. */
+int streams_socket(void);
+int streams_bind(int fd, const struct sockaddr_in *name);
+int streams_listen(int fd, int backlog);
+int streams_accept(int fd, struct sockaddr_in *ret_name);
+int streams_connect(int fd, const struct sockaddr_in *name);
+int streams_name(int fd, struct sockaddr_in *ret);
+
+/* Calls fn for every accepted end that has a descriptor. */
+void streams_each(void (*fn)(struct stream *stream, void *arg), void *arg);
+
+/* How many clients wait in backlogs. */
+unsigned streams_waiting(void);
+
+#endif
