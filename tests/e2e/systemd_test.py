@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Under a service manager as systemd is: sockets that it passes."""
+"""Under a service manager as systemd is: sockets that it passes, and what it is told."""
 
 import fcntl
 import os
+import signal
 import socket
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from weir_process import Weir, connect, main, receive, unix_name
+from weir_process import TIMEOUT, Weir, connect, main, receive, serve, unix_name
 
 FIRST = 3       # of the descriptors that a manager passes
 
@@ -134,6 +136,184 @@ class Activation(unittest.TestCase):
                            LISTEN_FDS="2")
         self.check_refused(one, ["--listen", "systemd:"], "--listen: more than 64 addresses",
                            LISTEN_FDS="2147483644")
+
+
+class Manager:
+    """The socket that a service manager listens on, and what it has been told."""
+
+    def __init__(self, name):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.socket.settimeout(TIMEOUT)
+        self.socket.bind(name.replace("@", "\0", 1))
+        self.name = name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def start(self, *args, **variables):
+        """A server that is to speak to this manager."""
+        return serve(*args, env={**os.environ, "NOTIFY_SOCKET": self.name, **variables})
+
+    def heard(self):
+        """The next datagram, and the number of the process that sent it."""
+        words, rest, _, _ = self.socket.recvmsg(4096, socket.CMSG_SPACE(12))
+        return words.decode(), int.from_bytes(rest[0][2][:4], sys.byteorder)
+
+    def expect(self, words):
+        assert (heard := self.heard()[0]) == words, f"{heard} instead of {words}"
+
+    def wait_for(self, words):
+        while self.heard()[0] != words:
+            pass
+
+    def hears_nothing(self, seconds):
+        self.socket.settimeout(seconds)
+        try:
+            return self.socket.recv(4096) is None
+        except TimeoutError:
+            return True
+        finally:
+            self.socket.settimeout(TIMEOUT)
+
+    def fill(self):
+        """Takes no more: what it is told waits."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(self.name)
+            try:
+                while True:
+                    client.send(b"STATUS=")
+            except BlockingIOError:
+                pass
+
+
+WAYS = [
+    ("--workers", "2"),
+    ("--workers", "2", "--dispatch", "acceptor", "--acceptors", "2"),
+    ("--concurrency", "thread"),
+    ("--concurrency", "fork"),
+    ("--concurrency", "prefork", "--processes", "2"),
+    ("--concurrency", "serial"),
+]
+
+
+class Notify(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "notify")
+
+    def test_the_manager_is_told_when_it_serves_and_when_it_stops(self):
+        for way in WAYS:
+            with self.subTest(way=way), Manager(self.path) as manager:
+                with manager.start(*way) as weir:
+                    self.assertEqual(manager.heard(), ("READY=1", weir.process.pid))
+                    weir.connect().close()
+                    weir.signal(signal.SIGTERM)
+                    self.assertEqual(manager.heard(), ("STOPPING=1", weir.process.pid))
+                    self.assertEqual(weir.wait(), 0)
+                self.assertTrue(manager.hears_nothing(0.001))
+                os.unlink(self.path)
+
+    def test_an_abstract_name_will_do(self):
+        with Manager(f"@weir-notify-{os.getpid()}") as manager, manager.start():
+            manager.expect("READY=1")
+
+    def test_it_stops_when_the_drain_begins_and_says_nothing_more(self):
+        with Manager(self.path) as manager, tempfile.NamedTemporaryFile("w") as rules:
+            rules.write("default allow\n")
+            rules.flush()
+            with manager.start("--drain-timeout", "0", "--access", rules.name) as weir, \
+                    weir.connect() as client:
+                manager.expect("READY=1")
+                client.sendall(b"GET / HTTP/1.1\r\n")
+                weir.stats_until(lambda stats: stats["parked"] == 1)
+                weir.signal(signal.SIGTERM)
+                manager.expect("STOPPING=1")
+                weir.signal(signal.SIGHUP)
+                weir.line("weir: access: read")
+                client.close()
+                self.assertEqual(weir.wait(), 0)
+            self.assertTrue(manager.hears_nothing(0.001))
+
+    def test_a_reload_is_told_with_its_time_however_it_ends(self):
+        with Manager(self.path) as manager, tempfile.NamedTemporaryFile("w") as rules, \
+                manager.start("--access", rules.name) as weir:
+            manager.expect("READY=1")
+            for said in ("", "nonsense\n"):
+                rules.write(said)
+                rules.flush()
+                before = time.monotonic_ns() // 1000
+                weir.signal(signal.SIGHUP)
+                first, at = manager.heard()[0].split("\nMONOTONIC_USEC=")
+                self.assertEqual(first, "RELOADING=1")
+                self.assertLessEqual(before, int(at))
+                self.assertLessEqual(int(at), time.monotonic_ns() // 1000)
+                manager.expect("READY=1")
+
+    def test_the_watchdog_is_told_again_and_again(self):
+        for way in WAYS:
+            with self.subTest(way=way), Manager(self.path) as manager:
+                with manager.start(*way, WATCHDOG_USEC="20000"):
+                    manager.expect("READY=1")
+                    for _ in range(10):
+                        manager.expect("WATCHDOG=1")
+                os.unlink(self.path)
+
+    def test_the_watchdog_is_not_told_while_nobody_can_be_accepted(self):
+        # Under serial a handler has the accepting thread to itself: so it is stuck when we like.
+        with Manager(self.path) as manager, \
+                manager.start("--concurrency", "serial", "--handler", "echo",
+                              WATCHDOG_USEC="2000") as weir:
+            client = weir.connect()
+            client.sendall(b"x")
+            receive(client, 1)
+            while not manager.hears_nothing(0.2):
+                pass
+            client.close()
+            manager.wait_for("WATCHDOG=1")
+
+    def test_the_watchdog_of_another_process_is_not_told(self):
+        for variables in ({}, {"WATCHDOG_USEC": "2", "WATCHDOG_PID": "1"}):
+            with self.subTest(variables=variables), Manager(self.path) as manager:
+                with manager.start(**variables):
+                    manager.expect("READY=1")
+                    self.assertTrue(manager.hears_nothing(0.1))
+                os.unlink(self.path)
+
+    def test_a_manager_that_is_not_there_costs_a_line(self):
+        with serve(env={**os.environ, "NOTIFY_SOCKET": self.path}) as weir:
+            weir.listening()
+            self.assertIn("can't be told READY=1: No such file", weir.line("weir: NOTIFY_SOCKET: "))
+            weir.connect().close()
+
+    def test_a_manager_that_takes_nothing_holds_nobody_up_for_long(self):
+        with Manager(self.path) as manager:
+            manager.fill()
+            with manager.start("--handler", "echo") as weir:
+                weir.listening()
+                self.assertIn("can't be told READY=1: ", weir.line("weir: NOTIFY_SOCKET: "))
+                with weir.connect() as client:
+                    client.sendall(b"x")
+                    receive(client, 1)
+
+    def test_variables_that_say_nothing_cost_a_line(self):
+        for name in ("vsock:2:1234", "relative", "/", "@", "/" + "x" * 108):
+            with serve(env={**os.environ, "NOTIFY_SOCKET": name}) as weir:
+                self.assertIn(f"is '{name}', which is neither a path of at most 107 bytes nor an",
+                              weir.line("weir: NOTIFY_SOCKET "))
+                weir.listening()
+        for limit in ("", "0", "x", "-1", "99999999999999999999"):
+            with Manager(self.path) as manager:
+                with manager.start(WATCHDOG_USEC=limit) as weir:
+                    self.assertIn(f"is '{limit}', which is not a number of microseconds",
+                                  weir.line("weir: WATCHDOG_USEC "))
+                    manager.expect("READY=1")
+                os.unlink(self.path)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "tools/command/values.h"
+#include "tools/command/variables.h"
 
 __attribute__((format(printf, 2, 3)))
 static void pass_none(struct activation *activation, const char *format, ...)
@@ -23,12 +23,6 @@ static void pass_none(struct activation *activation, const char *format, ...)
     va_start(args, format);
     vsnprintf(activation->why, sizeof(activation->why), format, args);
     va_end(args);
-}
-
-static const char *variable(const char *name)
-{
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread yet */
-    return getenv(name);
 }
 
 /* Reads for which process the sockets are, and how many. */
@@ -42,7 +36,7 @@ static void read_count(struct activation *activation)
                   "service that has a .socket unit, or with systemd-socket-activate");
     else if (value_number(pid, INT_MAX, &process) < 0)
         pass_none(activation, "LISTEN_PID is '%.20s', which is not the number of a process", pid);
-    else if (process != (uint64_t)getpid())
+    else if (!variable_is_own_pid(pid))
         pass_none(activation, "LISTEN_PID passes the sockets to process %d, and this is process "
                   "%d: a script that starts weir must use exec", (int)process, (int)getpid());
     else if (value_number(fds, INT_MAX - ACTIVATION_FIRST_FD, &len) < 0 || len == 0)
@@ -94,7 +88,5 @@ void activation_forget(void)
         "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID",
     };
 
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread yet */
-        unsetenv(names[i]);
+    variables_forget(names, sizeof(names) / sizeof(names[0]));
 }

@@ -12,6 +12,8 @@
  *   SIGHUP            reads the rules of --access again; without it, as SIGTERM: the terminal has
  *                     gone. Unless it was ignored from the start, as nohup has it
  *   SIGUSR2           nothing: it costs nobody a request
+ *
+ * A service manager that has set NOTIFY_SOCKET is told what happens: see notify.h.
  */
 #include "tools/command/serve.h"
 
@@ -24,6 +26,7 @@
 #include <string.h>
 #include <weir/weir.h>
 
+#include "tools/command/notify.h"
 #include "tools/command/say.h"
 #include "tools/command/settings.h"
 #include "tools/load/descriptors.h"
@@ -64,20 +67,25 @@ static void print_try(struct weir_server *server)
         say_now("try: curl http%s/", strchr(address, ':'));
 }
 
-/*
- * The server's service_actions, the first time that it serves: who waits for the line may count on
- * what it says, since threads and children are there.
- */
+/* Who waits for the line may count on what it says: threads and children are there. */
 static void announce(struct weir_server *server)
 {
-    static bool done;
-
-    if (done)
-        return;
-    done = true;
     print_listening(server);
     if (tells_what_to_try)
         print_try(server);
+    notify_ready();
+}
+
+/* The server's service_actions: as long as its accepting thread comes here, it is not stuck. */
+static void show_life(struct weir_server *server)
+{
+    static bool announced;
+
+    if (announced)
+        notify_alive();
+    else
+        announce(server);
+    announced = true;
 }
 
 static uint64_t value_of_stat(const struct weir_stats *stats, const struct weir_stat *field)
@@ -119,10 +127,12 @@ static int load_access(struct weir_server *server, const char *path)
 
 static void reload_access(const struct attendant *attendant)
 {
+    notify_reloading();
     if (load_access(attendant->server, attendant->access) == 0)
         say_now("weir: access: read %s", attendant->access);
     else
         say_now("weir: access: the rules stay as they are: %s", weir_why());
+    notify_ready();
 }
 
 static void *attend(void *arg)
@@ -143,6 +153,7 @@ static void *attend(void *arg)
         } else if (stopped) {
             weir_server_cancel(attendant->server);
         } else {
+            notify_stopping();
             weir_server_stop(attendant->server);
             stopped = true;
         }
@@ -216,6 +227,7 @@ static int run_server(struct attendant *attendant, struct weir_server *server)
     r = weir_serve_forever(server);
     if (r < 0)
         status = serve_failed(r, weir_why());
+    notify_stopping();  /* a handler may have stopped the server */
     weir_server_close(server);
     attendant_dismiss(attendant);
     return status;
@@ -245,8 +257,8 @@ int weir_serve(int argc, char **argv)
         return EXIT_OK;
     }
     tells_what_to_try = argc == 1;
-    settings.options.service_actions = announce;
-    settings.options.poll_interval_ms = UINT32_MAX;
+    settings.options.service_actions = show_life;
+    settings.options.poll_interval_ms = notify_open();
     raise_limit();
     attendant_init(&attendant, settings.access);
     if (weir_server_create(&server, &settings.options) < 0) {

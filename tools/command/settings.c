@@ -311,6 +311,9 @@ void settings_help(FILE *to)
           "SIGHUP ends the server as SIGTERM does, unless it was ignored from the start (nohup).\n"
           "SIGUSR2 is ignored.\n"
           "\n"
+          "A service manager such as systemd is told (NOTIFY_SOCKET) when the server serves,\n"
+          "reads its rules, and stops, and every half of WATCHDOG_USEC that it is not stuck.\n"
+          "\n"
           "Each client takes a descriptor, so the soft limit (ulimit -Sn) is raised to the hard\n"
           "one.\n"
           "\n", to);
