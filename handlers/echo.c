@@ -4,7 +4,8 @@
  */
 #include "handlers/echo.h"
 
-static int echo_handle(struct weir_request *req)
+/* No canary, which is a hundredth of all that an echo takes: there is no array to overrun. */
+static __attribute__((no_stack_protector)) int echo_handle(struct weir_request *req)
 {
     char *data;
     ssize_t n = weir_peek(req, &data, 1);

@@ -15,8 +15,9 @@ _WARNINGS = [
     "-Wvla",
 ]
 
-# A frame that is larger than a guard is touched page by page, so that it can't step over it.
-_ALWAYS = ["-fstack-clash-protection"]
+# A frame that is larger than a guard is touched page by page, so that it can't step over it. A
+# function that has an array, or hands out the address of a local, notices that one was overrun.
+_ALWAYS = ["-fstack-clash-protection", "-fstack-protector-strong"]
 
 # Newer compilers reject liburcu's headers without _GNU_SOURCE. Bazel compiles with -fPIC, which must
 # not stop the compiler from inlining a function that another library could replace.

@@ -111,7 +111,7 @@ static __attribute__((cold, noinline)) int more_than_keep(struct weir_request *r
 }
 
 /* One call of handle(). */
-static int handle_once(struct weir_request *req)
+static WEIR_NO_CANARY int handle_once(struct weir_request *req)
 {
     uint32_t timeout_ms = req->conn->endpoint->request_timeout_ms;
     int r;
@@ -202,7 +202,7 @@ static uint64_t idle_deadline_ms(const struct weir_request *req)
  * Of what has arrived or arrives just now. Before a look for the latter all answers leave, within
  * the deadline of the call that wrote them, which is over then.
  */
-static bool input_is_left(struct weir_request *req)
+static WEIR_NO_CANARY bool input_is_left(struct weir_request *req)
 {
     const struct rfile *rfile = &req->rfile;
     bool is_empty = rfile->start == rfile->end;
