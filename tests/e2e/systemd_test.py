@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -40,6 +41,41 @@ class Passing:
         finally:
             for fd in self.fds:
                 os.close(fd)
+
+
+GET = b"GET / HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n"
+
+
+class Asking(threading.Thread):
+    """Asks in a connection each until it is told to stop."""
+
+    def __init__(self, address):
+        super().__init__()
+        self.address = address
+        self.served = 0
+        self.failed = None      # what must not happen
+        self.over = False
+        self.start()
+
+    def run(self):
+        try:
+            while not self.over:
+                self.ask()
+        except (AssertionError, OSError) as failure:
+            self.failed = failure
+
+    def ask(self):
+        with connect(self.address) as client:       # may never be refused
+            reply = b""
+            try:
+                client.sendall(GET)
+                while piece := client.recv(65536):
+                    reply += piece
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+        # Whoever has not yet said a byte when a drain begins gets no answer, and asks again.
+        assert not reply or reply.endswith(b"\r\n\r\nHello, world!\n"), reply
+        self.served += reply != b""
 
 
 class Activation(unittest.TestCase):
@@ -103,6 +139,28 @@ class Activation(unittest.TestCase):
                     address = weir.listening()[0]
                     self.assertEqual(unix_name(address), path)
                     self.assertEqual(self.answer(address, b"abc\n"), b"ABC\n")
+
+    def test_restarts_refuse_nobody_and_cut_no_answer_off(self):
+        listener = self.listener()
+        clients = [Asking(f"tcp://127.0.0.1:{listener.getsockname()[1]}") for _ in range(4)]
+        for restart in range(10):
+            with self.serve([listener], "--listen", "systemd:") as weir:
+                weir.listening()
+                before = [client.served for client in clients]
+                for client, count in zip(clients, before):
+                    self.wait_for_progress(client, count)
+                if restart == 9:
+                    for client in clients:
+                        client.over = True
+                    for client in clients:
+                        client.join(TIMEOUT)
+        self.assertEqual([client.failed for client in clients], [None] * len(clients))
+
+    def wait_for_progress(self, client, count):
+        end = time.monotonic() + TIMEOUT
+        while client.served <= count and client.is_alive():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.001)
 
     def test_a_datagram_socket_is_served(self):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
