@@ -42,9 +42,8 @@ static void send_words(const char *words, int flags)
                    (const struct sockaddr *)&manager.to, manager.to_len);
     while (n < 0 && errno == EINTR);
     if (n < 0)
-        /* NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's is safe since 2.32 */
         say_now("weir: NOTIFY_SOCKET: the service manager can't be told %.11s: %s", words,
-                strerror(errno));
+                strerrordesc_np(errno));
 }
 
 static void tell(const char *words, int flags, bool stopping)
@@ -114,8 +113,7 @@ static void open_manager_socket(const char *text)
     }
     manager.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (manager.fd < 0)
-        /* NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's is safe since 2.32 */
-        say_now("weir: NOTIFY_SOCKET: no socket can be had: %s", strerror(errno));
+        say_now("weir: NOTIFY_SOCKET: no socket can be had: %s", strerrordesc_np(errno));
     else
         setsockopt(manager.fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 }
@@ -134,7 +132,7 @@ static uint32_t read_watchdog(void)
                 "is told nothing", usec);
         return UINT32_MAX;
     }
-    limit /= 2 * 1000;
+    limit /= UINT64_C(2000);
     if (limit > UINT32_MAX)
         return UINT32_MAX;
     return limit == 0 ? 1 : (uint32_t)limit;
