@@ -14,6 +14,9 @@
 /* Of a connection, in both directions; then it comes to its end. */
 #define BYTES_MAX (96 << 10)
 
+/* A client has so long to take what is left: see engine/stream/linger.c. */
+#define LINGER_MS 2000
+
 struct client_excuses client_excuses;
 const char clients_reason;
 uint64_t clients_answered;
@@ -166,7 +169,7 @@ static void think_of_phrase(struct client *client)
     const struct client_manners *manners = client->manners;
     char what = manners->says[dice_below(&client->dice, strlen(manners->says))];
 
-    if (what == SAY_ENDED && client->requests_left > 1)
+    if (what == SAY_ENDED && client->requests_left > 1 && !dice_once_in(&client->dice, 8))
         what = SAY_ECHO;
     *phrase_at(client, client->asked++) = (struct phrase){
         .what = what, .number = number_for(client, what),
@@ -250,6 +253,16 @@ static bool was_told_to_end(const struct client *client)
            client->phrases[(last - 1) % CLIENT_PHRASES].what == SAY_ENDED;
 }
 
+/* A client that does not take in time what its handler has said last may lose it. */
+static bool may_lose_the_end(const struct client *client)
+{
+    const struct conversation *talk = client->talk;
+
+    return talk->was_told_to_end && talk->finishes > 0 &&
+           (client_excuses.nobody_lingers ||
+            scheduler_now_ns() - talk->ended_ns >= LINGER_MS * MS_NS);
+}
+
 static bool drain_is_overdue(const struct client_excuses *excuses)
 {
     return excuses->drain_ms > 0 &&
@@ -262,7 +275,8 @@ static bool is_excused(const struct client *client)
     const struct conversation *talk = client->talk;
 
     if (excuses->faults || excuses->limits || excuses->cancelled || talk->timed_out ||
-        (talk->cancelled && excuses->stopped_ns != 0) || was_told_to_end(client))
+        (talk->cancelled && excuses->stopped_ns != 0) || was_told_to_end(client) ||
+        may_lose_the_end(client))
         return true;
     if (excuses->stopped_ns != 0 &&
         (client->answered >= client->owed || drain_is_overdue(excuses)))
@@ -367,6 +381,20 @@ static bool leaves_early(struct client *client)
     return false;
 }
 
+/* Now, or when all others do. */
+static void connect_in_time(struct client *client)
+{
+    uint64_t rush_ns = client->manners->rush_ns;
+
+    client->in_rush = !client->in_rush && rush_ns > 0 && !hurried;
+    if (client->in_rush) {
+        actor_wake_at(&client->actor, (scheduler_now_ns() / rush_ns + 1) * rush_ns);
+        return;
+    }
+    begin_connection(client);
+    act_again(client);
+}
+
 static void step(struct actor *actor)
 {
     struct client *client = (struct client *)actor;
@@ -379,8 +407,7 @@ static void step(struct actor *actor)
             finish_client(client);
             return;
         }
-        begin_connection(client);
-        act_again(client);
+        connect_in_time(client);
         return;
     }
     if (leaves_early(client))

@@ -31,6 +31,7 @@ struct client_manners {
     uint32_t big_len;           /* of big replies, about */
     uint32_t wait_ms;           /* that it has the handler wait, about */
     const char *says;           /* the letters that it may use */
+    uint64_t rush_ns;           /* it connects at multiples of it, as all others; 0: at any time */
     uint64_t think_ns;          /* between two things that it does, about */
     uint64_t pause_in;          /* once in so many times it pauses for long ... */
     uint64_t pause_ns;          /* ... about */
@@ -49,6 +50,7 @@ struct client_excuses {
     uint32_t drain_ms;          /* likewise: then nobody lingers any more either */
     uint64_t stopped_ns;        /* since when the server closes; 0: it doesn't */
     bool cancelled;
+    bool nobody_lingers;        /* what a handler has said last may be lost behind its end */
 };
 
 extern struct client_excuses client_excuses;
@@ -68,6 +70,7 @@ struct client {
     bool leaving;                       /* it has said its end, or will read no more */
     uint64_t active_ns;                 /* when it last sent or read */
     uint64_t connected_ns;
+    bool in_rush;                       /* it is the moment to connect */
     bool attentive;                     /* there is nothing to do until something changes */
     bool done;
 };

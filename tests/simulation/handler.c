@@ -375,6 +375,7 @@ static int one_request(struct weir_request *req)
     handler_requests += r == 0;
     if (r < 0)
         return r;
+    talk_of(req)->was_told_to_end = ends;
     return ends ? 0 : WEIR_KEEP;
 }
 
@@ -416,6 +417,7 @@ static int finish(struct weir_request *req, int status)
     if (talk->finishes++ > 0)
         report_failure("conversation %u: finish() is called twice", talk->number);
     talk->phase = PHASE_OVER;
+    talk->ended_ns = scheduler_now_ns();
     talk->status = status;
     note_error(talk, status);
     trace_note("conversation", talk->number, "finish, status %ld", status, 0, 0);

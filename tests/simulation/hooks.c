@@ -9,6 +9,7 @@
  */
 #include "tests/simulation/hooks.h"
 
+#include "tests/simulation/memory.h"
 #include "tests/simulation/scheduler.h"
 
 #include <stdbool.h>
@@ -28,7 +29,7 @@ void hooks_weigh(uint32_t plain, uint32_t atomic)
     void __tsan_##name(void *address); \
     void __tsan_##name(void *address) \
     { \
-        (void)address; \
+        memory_look(address); \
         scheduler_point(plain_weight); \
     }
 
@@ -40,14 +41,14 @@ PLAIN(vptr_update)
 
 void __tsan_read_range(void *address, unsigned long size)
 {
-    (void)address;
+    memory_look(address);
     (void)size;
     scheduler_point(plain_weight);
 }
 
 void __tsan_write_range(void *address, unsigned long size)
 {
-    (void)address;
+    memory_look(address);
     (void)size;
     scheduler_point(plain_weight);
 }
@@ -71,6 +72,7 @@ void __tsan_func_exit(void)
         type before; \
         (void)order; \
         scheduler_point(atomic_weight); \
+        memory_look(at); \
         before = __atomic_##name(at, value, __ATOMIC_SEQ_CST); \
         scheduler_point(atomic_weight); \
         return before; \
@@ -84,6 +86,7 @@ void __tsan_func_exit(void)
         (void)order; \
         (void)otherwise; \
         scheduler_point(atomic_weight); \
+        memory_look(at); \
         done = __atomic_compare_exchange_n(at, expected, value, false, __ATOMIC_SEQ_CST, \
                                            __ATOMIC_SEQ_CST); \
         scheduler_point(atomic_weight); \
@@ -96,6 +99,7 @@ void __tsan_func_exit(void)
         type value; \
         (void)order; \
         scheduler_point(atomic_weight); \
+        memory_look(at); \
         value = __atomic_load_n(at, __ATOMIC_SEQ_CST); \
         scheduler_point(atomic_weight); \
         return value; \
@@ -104,6 +108,7 @@ void __tsan_func_exit(void)
     { \
         (void)order; \
         scheduler_point(atomic_weight); \
+        memory_look(at); \
         __atomic_store_n(at, value, __ATOMIC_SEQ_CST); \
         scheduler_point(atomic_weight); \
     } \
@@ -112,6 +117,7 @@ void __tsan_func_exit(void)
         type before; \
         (void)order; \
         scheduler_point(atomic_weight); \
+        memory_look(at); \
         before = __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST); \
         scheduler_point(atomic_weight); \
         return before; \

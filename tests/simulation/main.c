@@ -2,7 +2,8 @@
  * main.c - runs seeds, and says which of them fail, made as small as can be.
  *
  *   simulation [--seed S] [--runs N | --seconds N] [--jobs N]    seeds from S on
- *              [--without NAME,NAME...] [--clients N]            each of them made smaller so
+ *              [--with NAME,NAME...]                             each of them has these features
+ *              [--without NAME,NAME...] [--clients N]            ... not these, and is smaller so
  *              [--events N] [--aloud]                            how much is printed
  *              [--failures N]                                    it ends behind so many
  *              [--drop-edges N]                                  a kernel that loses one edge in N
@@ -24,7 +25,7 @@
 
 static struct {
     uint64_t seed, runs, seconds, jobs, clients, events, failures, drop_in;
-    uint32_t without;
+    uint32_t with, without;
     bool aloud;
     const char *replay;
 } wanted = { .seed = 1, .jobs = 1, .events = 60 };
@@ -95,7 +96,9 @@ static void read_option(const char *name, char *value)
     uint64_t *number = number_option(name);
     char *end;
 
-    if (strcmp(name, "--without") == 0) {
+    if (strcmp(name, "--with") == 0) {
+        wanted.with = features_named(value);
+    } else if (strcmp(name, "--without") == 0) {
         wanted.without = features_named(value);
     } else if (strcmp(name, "--replay") == 0) {
         wanted.replay = value;
@@ -164,7 +167,7 @@ static bool next_run(void *nothing, struct run *ret)
     if (wanted.runs > 0 && sum.started == wanted.runs)
         return false;
     *ret = (struct run){
-        .seed = wanted.seed + sum.started++, .without = wanted.without,
+        .seed = wanted.seed + sum.started++, .with = wanted.with, .without = wanted.without,
         .clients = (uint32_t)wanted.clients, .drop_in = (uint32_t)wanted.drop_in,
         .aloud = wanted.aloud,
     };
@@ -188,6 +191,10 @@ static void print_how_to_replay(const struct run *run)
     printf("  tools/simulate --runs 1 --seed %" PRIu64, run->seed);
     if (run->clients > 0)
         printf(" --clients %" PRIu32, run->clients);
+    if (run->with != 0) {
+        printf(" --with ");
+        print_names(run->with, ",");
+    }
     if (run->without != 0) {
         printf(" --without ");
         print_names(run->without, ",");

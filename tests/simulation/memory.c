@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define ARENA_SIZE ((size_t)256 << 20)
 #define SMALLEST 6              /* log2 */
 #define CLASSES 22
 #define RESTING 32              /* of each class, before a block is used again */
@@ -25,6 +24,7 @@ struct block {
     uint32_t class;
     size_t size;
     bool taken;
+    bool aligned;
     const void *taker;
     uint64_t number;
     struct block *next, *before;
@@ -32,11 +32,12 @@ struct block {
 
 void *__real_mmap(void *at, size_t len, int protection, int flags, int fd, off_t offset);
 
-static unsigned char *arena, *arena_end, *fresh;
+unsigned char *memory_arena, *memory_freed;
+static unsigned char *fresh;
 static struct block taken = { .next = &taken, .before = &taken };
 static struct block *rests[CLASSES], **rests_end[CLASSES];
 static unsigned rests_len[CLASSES];
-static size_t blocks, bytes;
+static size_t blocks, aligned_blocks, bytes;
 static uint64_t fail_in, numbers;
 
 void memory_fail_once_in(uint64_t in)
@@ -47,6 +48,11 @@ void memory_fail_once_in(uint64_t in)
 size_t memory_blocks(void)
 {
     return blocks;
+}
+
+size_t memory_aligned_blocks(void)
+{
+    return aligned_blocks;
 }
 
 size_t memory_bytes(void)
@@ -82,7 +88,7 @@ static struct block *block_of(void *memory)
 
 static bool is_ours(const void *memory)
 {
-    return (const unsigned char *)memory >= arena && (const unsigned char *)memory < arena_end;
+    return memory_arena && (size_t)((const unsigned char *)memory - memory_arena) < MEMORY_ARENA;
 }
 
 /* At its ends: a whole buffer would take longer than what it is used for. */
@@ -112,20 +118,40 @@ static void spoil(struct block *block)
            edge_of(block));
 }
 
+static unsigned char *map(size_t len)
+{
+    unsigned char *memory = __real_mmap(NULL, len, PROT_READ | PROT_WRITE,
+                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (memory == MAP_FAILED)
+        abort();
+    return memory;
+}
+
+/* For who looks whether he accesses what was freed. */
+static void mark(struct block *block, bool freed)
+{
+    size_t at = (size_t)((unsigned char *)memory_of(block) - memory_arena) / MEMORY_UNIT;
+
+    memset(memory_freed + at, freed, (block->size + MEMORY_UNIT - 1) / MEMORY_UNIT);
+}
+
+void memory_accuse(const void *address)
+{
+    report_failure("memory is accessed that was freed: %p", address);
+}
+
 static struct block *cut_block(unsigned class)
 {
     size_t span = sizeof(struct block) + size_of(class);
     struct block *block;
 
-    if (!arena) {
-        arena = __real_mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (arena == MAP_FAILED)
-            abort();
-        arena_end = arena + ARENA_SIZE;
-        fresh = arena;
+    if (!memory_arena) {
+        memory_freed = map(MEMORY_ARENA / MEMORY_UNIT);
+        memory_arena = map(MEMORY_ARENA);
+        fresh = memory_arena;
     }
-    if (span > (size_t)(arena_end - fresh))
+    if (span > (size_t)(memory_arena + MEMORY_ARENA - fresh))
         return NULL;
     block = (struct block *)(void *)fresh;
     fresh += span;
@@ -162,7 +188,9 @@ static void *take(size_t size, const void *taker)
     if (!block)
         return NULL;
     block->taken = true;
+    block->aligned = false;
     block->size = size;
+    mark(block, false);
     block->taker = taker;
     block->number = numbers++;
     block->next = taken.next;
@@ -179,6 +207,7 @@ static void put_to_rest(struct block *block)
     unsigned class = block->class;
 
     spoil(block);
+    mark(block, true);
     block->next = NULL;
     if (rests_end[class])
         *rests_end[class] = block;
@@ -196,6 +225,7 @@ static void give_back(void *memory)
     block->next->before = block->before;
     block->before->next = block->next;
     blocks--;
+    aligned_blocks -= block->aligned;
     bytes -= block->size;
     put_to_rest(block);
     scheduler_point_call();
@@ -252,8 +282,11 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size)
 
     if (alignment > 64)
         abort();
-    if (memory)
-        memset(memory, PATTERN, size < EDGE ? size : EDGE);
+    if (!memory)
+        return NULL;
+    block_of(memory)->aligned = true;
+    aligned_blocks++;
+    memset(memory, PATTERN, size < EDGE ? size : EDGE);
     return memory;
 }
 

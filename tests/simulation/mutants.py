@@ -18,6 +18,25 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
+# Those that few runs can show: what each run has, besides what its seed says.
+FEATURES = {
+    "no last look at a deadline": "timeouts,stalls,preemption",
+    "a deadline resumes a task that is ready already": "timeouts,options,preemption,pauses",
+    "who keeps does not look for a drain": "stop,preemption",
+    "a drain walks before it says so": "stop,preemption",
+    "a drain that begins behind the last look": "stop,preemption,pipelining",
+    "no grace period": "stalls,preemption,stop",
+    "nobody lingers": "big,departures,pipelining",
+    "the cancel does not wake workers": "cancel",
+    "an acceptor forgets who waits after a batch": "rush",
+    "a side door is shut and nobody told": "rush,limits",
+    "room is asked for behind the look": "rush,limits",
+    "who closes looks who waits for room before it counts": "rush,limits",
+    "an acceptor that finds a place taken in vain does not ask again": "limits,datagrams,rush",
+    "who gives a place back that was taken in vain tells nobody": "limits,datagrams,rush",
+    "a call that is not passed on": "waits,rush",
+}
+
 # Name, file, the text, and what is there instead.
 MUTANTS = [
     ("sleep without a look at the queue", "engine/pool/worker.c",
@@ -57,11 +76,7 @@ MUTANTS = [
         return 0;
     make_small""", "    make_small"),
     ("no last look at a deadline", "engine/stream/rfile.c",
-     """    reading->late = r == -ETIMEDOUT;
-    if (reading->late)
-        req->conn->drained = false;
-    return r < 0 && !reading->late ?""",
-     """    return r == -ETIMEDOUT ? (int)fail_reading(&req->rfile, request_timed_out(req)) : r < 0 ?"""),
+     "    if (reading->late)\n        req->conn->drained = false;\n", ""),
     ("a full read counts as the last", "engine/stream/rfile.c",
      "conn->drained = (size_t)n < room;", "conn->drained = (size_t)n <= room;"),
     ("a task that was woken elsewhere does not read again", "engine/pool/dispatch.c",
@@ -110,7 +125,7 @@ void acceptor_wake_in_time"""),
     ("a job without a signal", "engine/pool/offload.c",
      "        offload->waiting++;\n        pthread_cond_signal(&offload->work);", "        offload->waiting++;"),
     ("an offload thread counts as resting for one job more", "engine/pool/offload.c",
-     "    if (offload->waiting >= offload->resting &&", "    if (offload->waiting > offload->resting &&"),
+     "    if (offload->waiting >= offload->idle &&", "    if (offload->waiting > offload->idle &&"),
     ("a rescuer keeps the worker's wake-up", "engine/pool/dispatch.c",
      "    if (tokens & DISPATCH_WAKE)\n        sys_eventfd_signal(crew->handoff.wake_fds[stuck->index]);\n", "    (void)tokens;\n"),
     ("a short send is taken for all", "engine/stream/wfile.c",
@@ -139,6 +154,17 @@ void acceptor_wake_in_time"""),
     ("a timer ends a millisecond early", "engine/stream/request.c",
      "    uint64_t until_ms = clock_ms() + ms + 1;\n    uint64_t limit_ms = request_root",
      "    uint64_t until_ms = clock_ms() + ms;\n    uint64_t limit_ms = request_root"),
+    ("an acceptor that finds a place taken in vain does not ask again", "engine/accept/resting.c",
+     "        if (quota_lacks(listening->endpoint->quota))\n            all = false;",
+     "        if (quota_is_used_up(listening->endpoint->quota))\n            all = false;"),
+    ("who gives a place back that was taken in vain tells nobody", "engine/pool/connection.c",
+     "    if (atomic_exchange_explicit(&quota->lacked, false, memory_order_relaxed))\n"
+     "        sys_eventfd_signal(table->room_fd);",
+     "    atomic_store_explicit(&quota->lacked, false, memory_order_relaxed);"),
+    ("a drain looks only at what is buffered", "engine/stream/serve.c",
+     "        rfile_let_go(req);\n        req->conn->drained = false;\n", ""),
+    ("a drain that begins behind the last look", "engine/stream/serve.c",
+     "    } while (has_last_input(req));", "    } while (false);"),
     ("a worker sleeps past its first timer", "engine/pool/worker.c",
      "timeout_ms = clock_timeout_ms(next_ms(worker), now_ns / 1000000);",
      "timeout_ms = clock_timeout_ms(next_ms(worker) + 5, now_ns / 1000000);"),
@@ -193,10 +219,11 @@ class Builder:
         return self.link(dict([self.compile(ROOT / path, text.replace(old, new))]))
 
 
-def seeds_until_found(program, seeds):
+def seeds_until_found(program, seeds, features):
     """How many seeds until one fails, and what it says; or None."""
+    forced = ["--with", features] if features else []
     run = subprocess.run([program, "--seed", "1", "--runs", str(seeds), "--failures", "1",
-                          "--events", "0", "--jobs", str(min(os.cpu_count(), 16))],
+                          "--events", "0", "--jobs", str(min(os.cpu_count(), 16)), *forced],
                          stdout=subprocess.PIPE, text=True, errors="replace", check=False)
     found = re.search(r"^seed (\d+): (.*)$", run.stdout, re.M)
     return (int(found[1]), found[2]) if found else None
@@ -213,7 +240,8 @@ def main():
         for mutant in MUTANTS:
             if args.names and not any(part in mutant[0] for part in args.names):
                 continue
-            found = seeds_until_found(builder.mutant(*mutant), args.seeds)
+            found = seeds_until_found(builder.mutant(*mutant), args.seeds,
+                                      FEATURES.get(mutant[0]))
             print(f"{mutant[0]}: " + (f"seed {found[0]}: {found[1]}" if found else "NOT FOUND"),
                   flush=True)
             missed += found is None

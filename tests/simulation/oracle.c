@@ -64,6 +64,19 @@ static void look_for_kept(struct stream *stream, void *arg)
                        talk->number);
 }
 
+/* A cancel has returned: it ends each wait. */
+static void look_for_waiting(struct stream *stream, void *arg)
+{
+    const struct conversation *talk = stream->user;
+    bool waits = talk->phase == PHASE_READ || talk->phase == PHASE_WRITE ||
+                 talk->phase == PHASE_POLL;
+
+    (void)arg;
+    if (waits)
+        report_failure("all is quiet, the server is cancelled, and conversation %u waits",
+                       talk->number);
+}
+
 /* What is in the ready queue is anybody's who has nothing to do. */
 static void look_at_queue(void)
 {
@@ -87,6 +100,9 @@ void oracle_look(void)
 {
     if (oracle_view.server)
         look_at_queue();
+    if (oracle_view.cancelled && !oracle_view.starves && !oracle_view.spares &&
+        oracle_view.computing == 0)
+        streams_each(look_for_waiting, NULL);
     if (oracle_view.drains && !oracle_view.spares && oracle_view.computing == 0)
         streams_each(look_for_kept, NULL);
     if (oracle_view.spares || oracle_view.is_ending || oracle_view.computing > 0)

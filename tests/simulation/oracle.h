@@ -19,6 +19,8 @@ struct oracle_view {
     bool serves;            /* clients that wait are accepted at once */
     bool is_ending;         /* a stop, a cancel: rules of their own hold */
     bool drains;            /* nobody is kept any more */
+    bool cancelled;         /* nobody waits any more */
+    bool starves;           /* memory or stacks may be wanting */
     bool spares;            /* a worker may wait on its own stack: it is not idle then */
     bool computes;          /* handlers hold their workers now and then ... */
     unsigned computing;     /* ... these just now: what waits behind them is for a tick to rescue */

@@ -42,7 +42,7 @@ static _Noreturn void live(const struct run *run, struct world_result *result)
     if (run->aloud)
         trace_aloud(stdout);
     epoll_drop_once_in(run->drop_in);
-    world_run(run->seed, run->without, run->clients, result);
+    world_run(run->seed, run->with, run->without, run->clients, result);
     fflush(stdout);
     _exit(0);
 }

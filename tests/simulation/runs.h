@@ -16,7 +16,7 @@
 /* One run, as it is wanted. */
 struct run {
     uint64_t seed;
-    uint32_t without;           /* features, bit by bit */
+    uint32_t with, without;     /* features, bit by bit */
     uint32_t clients;           /* at most; 0: as the seed says */
     uint32_t drop_in;           /* the kernel drops an edge once in so many; 0: never */
     uint32_t events;            /* printed before a failure */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define BACKLOG_MAX 256
+#define LISTENERS 8
 
 struct listener {
     struct file file;
@@ -20,8 +21,8 @@ struct listener {
 
 static struct streams_options how = { .size = 4096, .window = 2048 };
 static struct stream *accepted[FILES_MAX];
-static unsigned accepted_len;
-static struct listener *listeners[8];
+static unsigned accepted_len, accept_most;
+static struct listener *listeners[LISTENERS];
 static unsigned listeners_len;
 static uint16_t next_port = 20000;
 
@@ -328,12 +329,16 @@ static struct listener *listener_of(int fd)
     return file && file->kind == &listener_kind ? (struct listener *)file : NULL;
 }
 
-static struct listener *listener_at(uint16_t port)
+/* Of several that share the port, as with SO_REUSEPORT, each gets its part of the clients. */
+static struct listener *listener_at(uint16_t port, unsigned client_port)
 {
+    struct listener *found[LISTENERS];
+    unsigned n = 0;
+
     for (unsigned i = 0; i < listeners_len; i++)
         if (listeners[i]->listens && ntohs(listeners[i]->name.sin_port) == port)
-            return listeners[i];
-    return NULL;
+            found[n++] = listeners[i];
+    return n > 0 ? found[client_port % n] : NULL;
 }
 
 static bool put_into_backlog(struct listener *listener, struct stream *stream)
@@ -362,7 +367,7 @@ static bool answer_connect(struct listener *listener, struct stream *client)
 
 struct stream *stream_connect(uint16_t port, const struct sockaddr_in *name, void *user)
 {
-    struct listener *listener = listener_at(port);
+    struct listener *listener = listener_at(port, ntohs(name->sin_port));
     struct stream *client;
 
     if (!listener)
@@ -416,6 +421,11 @@ int streams_listen(int fd, int backlog)
     return 0;
 }
 
+void streams_accept_at_most(unsigned most)
+{
+    accept_most = most;
+}
+
 int streams_accept(int fd, struct sockaddr_in *ret_name)
 {
     struct listener *listener = listener_of(fd);
@@ -434,6 +444,9 @@ int streams_accept(int fd, struct sockaddr_in *ret_name)
     listener->waiting_len--;
     stream->is_accepted = true;
     accepted[accepted_len++] = stream;
+    if (accept_most > 0 && accepted_len > accept_most)
+        report_failure("%u connections are open, and max_connections is %u", accepted_len,
+                       accept_most);
     *ret_name = stream->peer_name;
     return r;
 }

@@ -85,6 +85,9 @@ int streams_name(int fd, struct sockaddr_in *ret);
 /* Calls fn for every accepted end that has a descriptor. */
 void streams_each(void (*fn)(struct stream *stream, void *arg), void *arg);
 
+/* More than so many accepted ends at a time are a failure; 0: as many as there are. */
+void streams_accept_at_most(unsigned most);
+
 /* How many clients wait in backlogs. */
 unsigned streams_waiting(void);
 

@@ -2,6 +2,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/fiber/stack.h"
+#include "engine/server/server.h"
 #include "engine/weir.h"
 #include "tests/simulation/calls.h"
 #include "tests/simulation/client.h"
@@ -40,6 +41,7 @@ const char *const feature_names[FEATURES] = {
     "preemption", "priorities", "stalls", "time", "waits", "big", "pipelining", "pauses",
     "departures", "timeouts", "limits", "interrupts", "calls", "memory", "stop", "cancel", "rules",
     "options", "datagrams", "modes",
+    "rush", "acceptors", "again",
 };
 
 /* One run. */
@@ -86,7 +88,8 @@ static uint32_t draw_features(void)
     static const unsigned in[FEATURES] = {
         [FEATURE_MEMORY] = 6, [FEATURE_CALLS] = 6, [FEATURE_CANCEL] = 6, [FEATURE_STOP] = 4,
         [FEATURE_LIMITS] = 6, [FEATURE_STALLS] = 3, [FEATURE_RULES] = 6, [FEATURE_TIMEOUTS] = 3,
-        [FEATURE_DATAGRAMS] = 3, [FEATURE_MODES] = 8,
+        [FEATURE_DATAGRAMS] = 3, [FEATURE_MODES] = 8, [FEATURE_RUSH] = 3,
+        [FEATURE_ACCEPTORS] = 5, [FEATURE_AGAIN] = 5,
     };
     uint32_t features = 0;
 
@@ -124,6 +127,17 @@ static struct scheduler_options draw_schedule(void)
         options.stall_ns = UINT64_C(1) << dice_between(&stalls, 14, 26);
     }
     return options;
+}
+
+static void draw_rush(void)
+{
+    struct dice dice = dice_of(FEATURE_RUSH);
+
+    if (!has(FEATURE_RUSH))
+        return;
+    world.clients_len = (uint32_t)dice_between(&dice, 20, CLIENTS_MAX);
+    world.manners.requests = (uint32_t)dice_between(&dice, 1, 10);
+    world.manners.rush_ns = UINT64_C(1) << dice_between(&dice, 18, 25);
 }
 
 static void draw_manners(void)
@@ -169,6 +183,7 @@ static void draw_manners(void)
         manners->half_close_in = 2;
         strcat(says, "x");
     }
+    draw_rush();
 }
 
 /* Mostly one of them alone, so that its end is nobody else's. Clients pause for about as long. */
@@ -197,6 +212,7 @@ static void draw_server(void)
     struct dice dice = dice_of(FEATURE_OPTIONS);
     struct dice limits = dice_of(FEATURE_LIMITS);
     struct dice modes = dice_of(FEATURE_MODES);
+    struct dice acceptors = dice_of(FEATURE_ACCEPTORS);
     struct weir_options *options = &world.options;
     static const size_t sizes[] = { 16, 100, 512, 4096, 8192 };
 
@@ -206,6 +222,8 @@ static void draw_server(void)
         .workers = (uint32_t)dice_between(&dice, 1, 4),
     };
     draw_timeouts(options);
+    if (has(FEATURE_ACCEPTORS) && !has(FEATURE_MODES))
+        options->acceptors = (uint32_t)dice_between(&acceptors, 2, 4);
     if (has(FEATURE_MODES))
         options->concurrency = dice_once_in(&modes, 3) ? WEIR_SERIAL : WEIR_THREAD;
     if (has(FEATURE_OPTIONS)) {
@@ -217,8 +235,10 @@ static void draw_server(void)
             handler_lines.stack = WEIR_STACK_THREAD;
     }
     if (has(FEATURE_LIMITS)) {
+        uint64_t most = has(FEATURE_RUSH) ? 40 : 8;
+
         if (dice_once_in(&limits, 2))
-            options->max_connections = (uint32_t)dice_between(&limits, 1, 8);
+            options->max_connections = (uint32_t)dice_between(&limits, 1, most);
         else
             world.lacks_descriptors = true;
         if (world.lacks_descriptors)
@@ -332,6 +352,7 @@ static void *cancel_main(void *nothing)
     oracle_view.is_ending = true;
     trace_note("thread", scheduler_self(), "cancels", 0, 0, 0);
     weir_server_cancel(world.server);
+    oracle_view.cancelled = true;
     return NULL;
 }
 
@@ -352,6 +373,52 @@ static void *rules_main(void *nothing)
             access = NULL;
         if (weir_server_set_access(world.server, access) < 0)
             weir_access_free(access);
+    }
+    return NULL;
+}
+
+static void stop_serving(void)
+{
+    oracle_view.serves = false;
+    /* A stop of WEIR_SERIAL ends what is kept, and it does not linger for who still sends. */
+    if (world.options.concurrency == WEIR_SERIAL)
+        client_excuses.cancelled = true;
+    weir_server_shutdown(world.server);
+}
+
+static bool may_serve_at_once(void)
+{
+    return !world.lacks_descriptors && !has(FEATURE_CALLS) && !has(FEATURE_MEMORY);
+}
+
+static void serve_again(void)
+{
+    int r;
+
+    while ((r = weir_server_start(world.server)) < 0 && !world.over) {
+        if (may_serve_at_once())
+            report_failure("the server does not start again: %s", weir_why());
+        scheduler_block(&world.over, scheduler_now_ns() + MS_NS);
+    }
+    trace_note("thread", scheduler_self(), "serves again: %ld", r, 0, 0);
+    oracle_view.serves = may_serve_at_once();
+}
+
+/* Nobody is accepted for a while, and those who were are served. */
+static void *again_main(void *nothing)
+{
+    struct dice dice = dice_of(FEATURE_AGAIN);
+    uint64_t pause_ns = UINT64_C(1) << dice_between(&dice, 14, 24);
+
+    (void)nothing;
+    while (!world.over) {
+        scheduler_block(&world.over, scheduler_now_ns() + dice_around(&dice, pause_ns));
+        if (world.over)
+            break;
+        trace_note("thread", scheduler_self(), "stops serving", 0, 0, 0);
+        stop_serving();
+        scheduler_block(&world.over, scheduler_now_ns() + dice_around(&dice, pause_ns));
+        serve_again();
     }
     return NULL;
 }
@@ -380,11 +447,7 @@ static void wait_for_clients(void)
 static void stop_server(void)
 {
     trace_note("thread", scheduler_self(), "shuts the server down", 0, 0, 0);
-    oracle_view.serves = false;
-    /* A stop of WEIR_SERIAL ends what is kept, and it does not linger for who still sends. */
-    if (world.options.concurrency == WEIR_SERIAL)
-        client_excuses.cancelled = true;
-    weir_server_shutdown(world.server);
+    stop_serving();
     /* From here on nobody is kept: what has arrived is answered, and nothing else need be. */
     client_excuses.stopped_ns = scheduler_now_ns();
     oracle_view.is_ending = true;
@@ -442,33 +505,53 @@ static void check_stats(void)
         report_failure("%llu connections were accepted, %llu closed and %llu refused",
                        (unsigned long long)stats.accepted, (unsigned long long)stats.closed,
                        (unsigned long long)stats.refused);
+    if (quota_count(&world.server->quota) != 0)
+        report_failure("the server is closed, and %zu places are taken",
+                       quota_count(&world.server->quota));
+}
+
+/* All clients have gone: what was theirs is freed, though nobody comes any more. */
+static void check_connections_are_freed(size_t before)
+{
+    for (unsigned i = 0; i < 100 && memory_aligned_blocks() > before; i++)
+        scheduler_block(&world.over, scheduler_now_ns() + 1000 * MS_NS);
+    if (memory_aligned_blocks() <= before)
+        return;
+    memory_print_left();
+    report_failure("all clients have gone, and the memory of %zu connections is not freed",
+                   memory_aligned_blocks() - before);
 }
 
 static void serve(void)
 {
-    int canceller = -1, ruler = -1;
+    size_t before = memory_aligned_blocks();
+    void *(*const mains[])(void *) = {
+        world.cancel_ns > 0 ? cancel_main : NULL, has(FEATURE_RULES) ? rules_main : NULL,
+        has(FEATURE_AGAIN) ? again_main : NULL,
+    };
+    int threads[3];
 
     oracle_view.server = world.server;
     oracle_view.datagrams = world.senders_len > 0;
-    oracle_view.serves = !world.lacks_descriptors && !has(FEATURE_CALLS) && !has(FEATURE_MEMORY);
+    oracle_view.serves = may_serve_at_once();
+    streams_accept_at_most(world.options.max_connections);
     clients_expect(world.clients_len + world.senders_len);
     for (unsigned i = 0; i < world.senders_len; i++)
         sender_init(&world.senders[i], i, &world.sending, world.seed * 6007);
     for (unsigned i = 0; i < world.clients_len; i++)
         client_init(&world.clients[i], i, &world.manners, world.seed * 7919);
-    if (world.cancel_ns > 0)
-        canceller = scheduler_start(cancel_main, NULL, false);
-    if (has(FEATURE_RULES))
-        ruler = scheduler_start(rules_main, NULL, false);
+    for (unsigned i = 0; i < 3; i++)
+        threads[i] = mains[i] ? scheduler_start(mains[i], NULL, false) : -1;
     wait_for_clients();
     end_faults();
     world.over = true;
     scheduler_wake(&world.over, true);
     scheduler_wake(&world.cancel_ns, true);
-    if (canceller >= 0)
-        scheduler_join((unsigned)canceller);
-    if (ruler >= 0)
-        scheduler_join((unsigned)ruler);
+    for (unsigned i = 0; i < 3; i++)
+        if (threads[i] >= 0)
+            scheduler_join((unsigned)threads[i]);
+    if (clients_are_done() && world.senders_len == 0)
+        check_connections_are_freed(before);
     stop_server();
     check_stats();
 }
@@ -509,6 +592,8 @@ static void tell_excuses(void)
         .write_ms = world.options.write_timeout_ms,
         .request_ms = world.options.request_timeout_ms,
         .drain_ms = world.options.drain_timeout_ms,
+        .nobody_lingers = handler_lines.stack == WEIR_STACK_THREAD ||
+                          world.options.concurrency == WEIR_SERIAL,
     };
     handler_deadlines = (struct handler_deadlines){
         .read_ms = world.options.read_timeout_ms, .write_ms = world.options.write_timeout_ms,
@@ -519,15 +604,17 @@ static void tell_excuses(void)
     client_buffer_len = world.options.rbufsize > 0 ? world.options.rbufsize : 8192;
     world.manners.client_first = handler_lines.client_first;
     oracle_view.lacks_threads = has(FEATURE_CALLS);
+    oracle_view.starves = has(FEATURE_CALLS) || has(FEATURE_MEMORY);
     oracle_view.spares = handler_lines.stack == WEIR_STACK_THREAD || has(FEATURE_MODES);
 }
 
-void world_run(uint64_t seed, uint32_t without, uint32_t clients, struct world_result *ret)
+void world_run(uint64_t seed, uint32_t with, uint32_t without, uint32_t clients,
+               struct world_result *ret)
 {
     struct scheduler_options schedule;
 
     world.seed = seed;
-    world.features = draw_features() & ~without;
+    world.features = (draw_features() | with) & ~without;
     ret->features = world.features;
     schedule = draw_schedule();
     hooks_weigh(schedule.plain_weight, schedule.atomic_weight);

@@ -33,6 +33,9 @@ enum feature {
     FEATURE_OPTIONS,        /* unusual buffers, stacks, dispatch */
     FEATURE_DATAGRAMS,
     FEATURE_MODES,          /* WEIR_THREAD and WEIR_SERIAL */
+    FEATURE_RUSH,           /* many clients connect at the same moment */
+    FEATURE_ACCEPTORS,      /* more than one */
+    FEATURE_AGAIN,          /* the server stops serving and begins again */
     FEATURES,
 };
 
@@ -45,7 +48,8 @@ struct world_result {
     char why[512];              /* what is wrong */
 };
 
-/* without: features that are left out, bit by bit; clients: at most so many; 0: all. */
-void world_run(uint64_t seed, uint32_t without, uint32_t clients, struct world_result *ret);
+/* Features, bit by bit, that it has in any case, or not. clients: at most so many; 0: all. */
+void world_run(uint64_t seed, uint32_t with, uint32_t without, uint32_t clients,
+               struct world_result *ret);
 
 #endif
