@@ -1,6 +1,8 @@
 /* lifecycle_test.c - create, serve, shut down, close, destroy: in every order, from everywhere. */
 #include "tests/support.h"
 
+#include "engine/server/server.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -383,6 +385,26 @@ static void clients_between_two_servings_wait_in_the_backlog(void **state)
     assert_int_equal(support_stats(server).accepted, 0);
     assert_int_equal(weir_server_start(server), 0);
     support_expect_last(fd, "done\n");
+    shut_down_and_destroy(server);
+}
+
+/* A further acceptor looks at a flag, which is set before its descriptor is written. */
+static void a_stop_that_reaches_an_acceptor_late_is_not_for_the_next_serving(void **state)
+{
+    enum { CLIENTS = 64 };
+    struct weir_server *server = support_start(OPTIONS(.acceptors = 4));
+    int fds[CLIENTS];
+
+    (void)state;
+    assert_int_equal(weir_server_shutdown(server), 0);
+    for (int i = 1; i < 4; i++)
+        acceptor_stop(&server->acceptors[i]);
+    assert_int_equal(weir_server_start(server), 0);
+    /* Each acceptor has a socket of its own, and the kernel shares clients out to all. */
+    for (int i = 0; i < CLIENTS; i++)
+        fds[i] = support_ask(server, 0, "x\n");
+    for (int i = 0; i < CLIENTS; i++)
+        support_expect_last(fds[i], "done\n");
     shut_down_and_destroy(server);
 }
 
@@ -1035,6 +1057,7 @@ int main(void)
         TEST(shutdown_before_serving_ends_the_next_serving_at_once),
         TEST(a_second_shutdown_does_not_poison_the_next_serving),
         TEST(clients_between_two_servings_wait_in_the_backlog),
+        TEST(a_stop_that_reaches_an_acceptor_late_is_not_for_the_next_serving),
         TEST(a_client_that_comes_with_the_stop_is_served_next_time),
         TEST(what_is_ready_when_the_stop_is_seen_is_not_served),
         TEST(serving_twice_at_a_time_is_refused),

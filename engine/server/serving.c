@@ -176,6 +176,8 @@ static int start_further_acceptors(struct weir_server *server)
     while (r == 0 && server->acceptors_running + 1 < server->acceptors_len) {
         size_t i = server->acceptors_running + 1;
 
+        /* It may have seen its last stop before that was written to its descriptor. */
+        acceptor_forget_stop(&server->acceptors[i]);
         r = thread_start(&server->acceptor_threads[i - 1], -1, acceptor_main,
                          &server->acceptors[i]);
         if (r == 0)
