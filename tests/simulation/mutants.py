@@ -35,6 +35,7 @@ FEATURES = {
     "an acceptor that finds a place taken in vain does not ask again": "limits,datagrams,rush",
     "who gives a place back that was taken in vain tells nobody": "limits,datagrams,rush",
     "a call that is not passed on": "waits,rush",
+    "a further acceptor's late stop is for the next serving": "again,acceptors",
 }
 
 # Name, file, the text, and what is there instead.
@@ -165,6 +166,8 @@ void acceptor_wake_in_time"""),
      "        rfile_let_go(req);\n        req->conn->drained = false;\n", ""),
     ("a drain that begins behind the last look", "engine/stream/serve.c",
      "    } while (has_last_input(req));", "    } while (false);"),
+    ("a further acceptor's late stop is for the next serving", "engine/server/serving.c",
+     "        acceptor_forget_stop(&server->acceptors[i]);\n", ""),
     ("a worker sleeps past its first timer", "engine/pool/worker.c",
      "timeout_ms = clock_timeout_ms(next_ms(worker), now_ns / 1000000);",
      "timeout_ms = clock_timeout_ms(next_ms(worker) + 5, now_ns / 1000000);"),
