@@ -22,7 +22,7 @@ check() {
 
 check 'seeds that have failed once' 0 "$SIMULATION" --replay "$FAILED"
 check 'the first seeds' 0 "$SIMULATION" --runs 200 --jobs 2
-for seed in 3 10 19 41; do
+for seed in 6 7 11 21; do
     check "seed $seed twice" 0 "$SIMULATION" --seed $seed --runs 1
 done
 check 'a kernel that loses edges' 1 "$SIMULATION" --runs 50 --drop-edges 300 --failures 1 --events 0
