@@ -11,12 +11,10 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#include "engine/base/log.h"
 #include "engine/fiber/fiber.h"
+#include "engine/fiber/last_words.h"
 #include "engine/fiber/stack.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* held across fork */
@@ -26,52 +24,16 @@ static struct sigaction previous;       /* written while none can */
 
 /* ------------------------------------------------------------------ the message ------- */
 
-/* For room on standard error; then the process ends without its line. */
-#define PATIENCE_MS 1000
-
-struct line {
-    char text[256];
-    size_t len;
-};
-
-/* Appends what fits. */
-static void append_text(struct line *line, const char *text)
-{
-    while (*text && line->len < sizeof(line->text))
-        line->text[line->len++] = *text++;
-}
-
-static void put_number(struct line *line, size_t number)
-{
-    char digits[24] = { 0 };
-    size_t i = sizeof(digits) - 1;
-
-    do {
-        digits[--i] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number != 0);
-    append_text(line, digits + i);
-}
-
-static void put_label(struct line *line, const char *label)
-{
-    size_t len = strnlen(label, sizeof(line->text) / 2);    /* leaves room for the rest */
-
-    for (size_t i = 0; i < len; i++)
-        line->text[line->len++] = label[i];
-}
-
 static _Noreturn void die_of_overflow(const struct fiber *fiber, size_t stack_size)
 {
-    const char *label = fiber_label(fiber);
-    struct line line = { .len = 0 };
+    struct last_words line = { .len = 0 };
 
-    append_text(&line, "weir: stack overflow in handler '");
-    put_label(&line, label ? label : "?");
-    append_text(&line, "': ");
-    put_number(&line, stack_size);
-    append_text(&line, " bytes are not enough; raise stack_size\n");
-    (void)!log_now(line.text, line.len, PATIENCE_MS);
+    last_words_text(&line, "weir: stack overflow in handler '");
+    last_words_label(&line, fiber_label(fiber));
+    last_words_text(&line, "': ");
+    last_words_number(&line, stack_size);
+    last_words_text(&line, " bytes are not enough; raise stack_size\n");
+    (void)!last_words_say(&line);
     abort();
 }
 
