@@ -1018,8 +1018,23 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
 /* ------------------------------------------------------------------ signals ----------- */
 
 /*
- * Signals are the program's. Weir handles only SIGSEGV, to say which handler's stack was too small,
- * and passes every other fault on to whoever handled it before. It changes no signal mask.
+ * Signals are the program's. While a pool serves, weir handles SIGSEGV, to say which handler's
+ * stack was too small, and passes every other fault on to whoever handled it before. It handles
+ * SIGBUS, SIGILL, SIGFPE and SIGABRT, too, where the program hasn't handled or ignored them when
+ * serving begins. It changes no signal mask.
+ *
+ * If nobody handles one of these five, and a handler on a fiber raises it by what it does (an
+ * instruction, abort(3), raise(3)), lines on standard error tell of it before the process ends by
+ * it, core file and all:
+ *
+ *   weir: SIGSEGV at address 0x8 in handler 'upper', which serves 127.0.0.1:51234
+ *   weir:   #0 0x55d0c3a1b2c4 program+0x1b2c4
+ *
+ * with 48 frames at most, for "addr2line -fie program 0x1b2c4".
+ *
+ * If the program handles it, nothing is said: the program has the context to say it. What the
+ * kernel does not blame a handler for (kill(2)), and what crashes elsewhere than on a fiber, with
+ * WEIR_STACK_THREAD for example, ends the process without a word, as it would without weir.
  *
  * Its threads, on which handlers, hooks and weir_offload's functions run, have the signal mask of
  * the thread that first called weir_serve_forever, weir_server_start, weir_handle_request or

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "engine/fiber/fiber.h"
@@ -234,6 +236,182 @@ static void a_large_array_reaches_nobody_elses_stack(void **state)
                                       "65536 bytes are not enough; raise stack_size\n");
         assert_int_equal(end.status, -SIGABRT);
     }
+}
+
+/* ------------------------------------------------------------------ crashes ----------- */
+
+static const int crashes[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+static const char *const crash_names[] = { "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT" };
+
+#define CRASHES (sizeof(crashes) / sizeof(crashes[0]))
+
+static volatile char *volatile nowhere = (char *)8;
+static int crash;
+/* Called by a pointer, so that no compiler moves the call, as one from which nothing returns. */
+static void (*volatile end_by_abort)(void) = abort;
+
+static __attribute__((noinline)) int crash_here(void)
+{
+    if (crash == SIGSEGV)
+        *nowhere = 1;
+    if (crash == SIGABRT)
+        end_by_abort();
+    raise(crash);
+    return *nowhere;            /* behind the call, so that it is no jump */
+}
+
+/* As a program's function that calls another, and has something to do after it. */
+static __attribute__((noinline)) int crash_below(void)
+{
+    volatile int before = 1;
+
+    return crash_here() + before;
+}
+
+static int crash_in_handle(struct weir_request *req)
+{
+    weir_yield(req);
+    return crash_below();
+}
+
+static const struct weir_handler crashing = { .name = "crashing", .handle = crash_in_handle };
+
+/* What cmocka and sanitizers have put there is not the program's. */
+static void let_all_be_fatal(void)
+{
+    for (size_t i = 0; i < CRASHES; i++)
+        signal(crashes[i], SIG_DFL);
+}
+
+static const char *crash_listen;
+
+static void crash_while_serving(void)
+{
+    struct weir_server *server;
+
+    must(weir_server_create(&server, WEIR_OPTIONS(.listen = crash_listen, .handler = &crashing,
+                                                  .workers = 2)));
+    must(weir_server_start(server));
+    support_read_all(support_connect(server, 0), (char[1]){ 0 }, 1);
+}
+
+static void crash_by_default(void)
+{
+    let_all_be_fatal();
+    crash_while_serving();
+}
+
+/* Returns true if one of the frames that were told lies in the function. */
+static bool tells_of(const char *said, int (*function)(void))
+{
+    const char *frame = said;
+
+    while ((frame = strstr(frame, "weir:   #"))) {
+        unsigned long address = 0;
+
+        if (sscanf(frame, "weir:   #%*u 0x%lx", &address) == 1 &&
+            address - (unsigned long)(uintptr_t)function < 256)
+            return true;
+        frame++;
+    }
+    return false;
+}
+
+static void expect_crash_report(size_t i, const char *peer)
+{
+    char begin[128];
+    struct support_end end;
+
+    crash = crashes[i];
+    snprintf(begin, sizeof(begin), "weir: %s%s in handler 'crashing', which serves %s",
+             crash_names[i], crash == SIGSEGV ? " at address 0x8" : "", peer);
+    end = support_run_in_child(crash_by_default);
+    assert_int_equal(end.status, -crash);
+    if (strncmp(end.said, begin, strlen(begin)) != 0)
+        fail_msg("not '%s' but '%s'", begin, end.said);
+    if (!tells_of(end.said, crash_here) || !tells_of(end.said, crash_below))
+        fail_msg("a frame is missing: %s", end.said);
+}
+
+static void a_crash_names_the_handler_its_peer_and_its_frames(void **state)
+{
+    (void)state;
+    crash_listen = "tcp://127.0.0.1:0";
+    for (size_t i = 0; i < CRASHES; i++)
+        expect_crash_report(i, "127.0.0.1:");
+}
+
+static bool has_ipv6(void)
+{
+    const struct sockaddr_in6 loopback = { .sin6_family = AF_INET6,
+                                           .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+    bool has = fd >= 0 && bind(fd, (const struct sockaddr *)&loopback, sizeof(loopback)) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
+static void a_crash_names_other_kinds_of_peers(void **state)
+{
+    (void)state;
+    crash_listen = "unix:@weir-overflow-test";
+    expect_crash_report(0, "a Unix peer\n");
+    crash_listen = "tcp://[::1]:0";
+    if (has_ipv6())
+        expect_crash_report(0, "[0:0:0:0:0:0:0:1]:");
+}
+
+static void note_and_leave(int signal_number)
+{
+    _exit(signal_number == crash ? 42 : 43);
+}
+
+static void crash_with_a_handler_of_the_programs(void)
+{
+    let_all_be_fatal();
+    signal(crash, note_and_leave);
+    crash_while_serving();
+}
+
+static void a_program_that_handles_crashes_itself_is_asked_alone(void **state)
+{
+    (void)state;
+    crash_listen = "tcp://127.0.0.1:0";
+    for (size_t i = 0; i < CRASHES; i++) {
+        struct support_end end;
+
+        crash = crashes[i];
+        end = support_run_in_child(crash_with_a_handler_of_the_programs);
+        assert_int_equal(end.status, 42);
+        assert_string_equal(end.said, "");
+    }
+}
+
+static void come_and_go(void)
+{
+    struct sigaction now;
+
+    let_all_be_fatal();
+    signal(SIGFPE, SIG_IGN);
+    must(overflow_install());
+    must(sigaction(SIGFPE, NULL, &now));
+    must(now.sa_handler != SIG_IGN);
+    overflow_uninstall();
+    for (size_t i = 0; i < CRASHES; i++) {
+        must(sigaction(crashes[i], NULL, &now));
+        must(now.sa_handler != (crashes[i] == SIGFPE ? SIG_IGN : SIG_DFL));
+    }
+    _exit(49);
+}
+
+static void no_signal_is_handled_after_the_last_uninstall(void **state)
+{
+    struct support_end end = support_run_in_child(come_and_go);
+
+    (void)state;
+    assert_int_equal(end.status, 49);
 }
 
 /* ------------------------------------------------------------------ other faults ------ */
@@ -456,6 +634,10 @@ int main(void)
         cmocka_unit_test(an_overflow_on_any_thread_is_told),
         cmocka_unit_test(a_handler_that_overflows_is_told_whatever_is_blocked),
         cmocka_unit_test(a_large_array_reaches_nobody_elses_stack),
+        cmocka_unit_test(a_crash_names_the_handler_its_peer_and_its_frames),
+        cmocka_unit_test(a_crash_names_other_kinds_of_peers),
+        cmocka_unit_test(a_program_that_handles_crashes_itself_is_asked_alone),
+        cmocka_unit_test(no_signal_is_handled_after_the_last_uninstall),
         cmocka_unit_test(another_fault_kills_as_it_would_have),
         cmocka_unit_test(another_fault_reaches_the_handler_from_before),
         cmocka_unit_test(a_handler_without_siginfo_is_reached_too),

@@ -435,6 +435,10 @@ static void an_address_in_a_guard_tells_its_stack(void **state)
         assert_ptr_equal(stack_guarded_by(bottom - STACK_GUARD, &size), top);
         assert_null(stack_guarded_by(bottom, &size));
         assert_null(stack_guarded_by(top - 1, &size));
+        assert_null(stack_holding(bottom - 1, &size));
+        assert_ptr_equal(stack_holding(bottom, &size), top);
+        assert_ptr_equal(stack_holding(top - 1, &size), top);
+        assert_int_equal(size, small_size);
         stack_arena_put(small, top);
 
         top = get(large);

@@ -28,6 +28,7 @@ bool misuse_is_looked_for = true;
 
 static _Atomic(const void *) places[PLACES];
 static _Atomic bool is_full;
+static _Atomic bool is_told;
 
 /* WEIR_CHECK=1. A build with assertions alone looks, but costs no malloc. */
 static bool keeps_memory;
@@ -117,5 +118,13 @@ void misuse_die(const char *format, ...)
     len = strlen(line);
     line[len++] = '\n';
     (void)!log_now(line, len, PATIENCE_MS);
+    /* relaxed: for this thread's own signal handler. pairs: none */
+    atomic_store_explicit(&is_told, true, memory_order_relaxed);
     abort();
+}
+
+bool misuse_is_told(void)
+{
+    /* relaxed: as above. pairs: none */
+    return atomic_load_explicit(&is_told, memory_order_relaxed);
 }

@@ -47,4 +47,7 @@ void misuse_free(void *req);
 /* Writes a line that begins with "weir: " to standard error, and aborts. */
 _Noreturn void misuse_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Returns true if that line is written: the abort is explained. Signal handlers, too. */
+bool misuse_is_told(void);
+
 #endif

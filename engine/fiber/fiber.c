@@ -73,6 +73,7 @@ struct fiber {
     void (*entry)(struct fiber *fiber, void *arg);      /* NULL: spare */
     void *arg;
     const char *_Atomic label;
+    const void *task;                   /* for a report of a crash */
     struct fiber *next;                 /* in its cache */
     struct exceptions *exceptions;      /* of its thread; NULL: there is no C++ */
     unsigned size;                      /* of its stack */
@@ -359,6 +360,16 @@ void fiber_put(struct fiber_cache *cache, struct fiber *fiber)
     fiber->next = cache->warm;
     cache->warm = fiber;
     cache->warm_len++;
+}
+
+void fiber_set_task(struct fiber *fiber, const void *task)
+{
+    fiber->task = task;
+}
+
+const void *fiber_task(const struct fiber *fiber)
+{
+    return fiber->task;
 }
 
 void fiber_set_label(struct fiber *fiber, const char *label)

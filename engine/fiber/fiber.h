@@ -96,6 +96,13 @@ bool fiber_is_here(const struct fiber *fiber);
 void fiber_set_label(struct fiber *fiber, const char *label);
 const char *fiber_label(const struct fiber *fiber);
 
+/*
+ * The task is whatever the label's setter knows more by: see crash.h. NULL: never set. On the fiber
+ * itself, signal handlers included.
+ */
+void fiber_set_task(struct fiber *fiber, const void *task);
+const void *fiber_task(const struct fiber *fiber);
+
 /* fiber_on_stack is the fiber whose stack has this top. */
 struct fiber *fiber_on_stack(void *top);
 

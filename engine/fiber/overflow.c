@@ -1,8 +1,9 @@
 /*
- * overflow.c - the handler of SIGSEGV.
+ * overflow.c - the handler of SIGSEGV, and of the other signals that a fault raises.
  *
  * Everything that the handler does is async-signal-safe: it reads the stacks' records, which are
- * made for that, and calls write and abort.
+ * made for that, and calls write and abort. Where the program has a handler of its own for one of
+ * the others when the first server starts, that signal is left alone.
  */
 #include "engine/fiber/overflow.h"
 
@@ -13,14 +14,26 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "engine/base/misuse.h"
+#include "engine/fiber/crash.h"
 #include "engine/fiber/fiber.h"
 #include "engine/fiber/last_words.h"
 #include "engine/fiber/stack.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* held across fork */
 static unsigned users;                  /* under lock */
-static bool in_chain;                   /* under lock: a signal may reach our handler */
-static struct sigaction previous;       /* written while none can */
+
+/* One of the signals that end a handler that is at fault. */
+static struct link {
+    int signal_number;
+    bool in_chain;                      /* under lock: a signal may reach our handler */
+    struct sigaction previous;          /* written while none can */
+} links[] = {
+    { .signal_number = SIGSEGV }, { .signal_number = SIGBUS }, { .signal_number = SIGILL },
+    { .signal_number = SIGFPE }, { .signal_number = SIGABRT },
+};
+
+#define LINKS (sizeof(links) / sizeof(links[0]))
 
 /* ------------------------------------------------------------------ the message ------- */
 
@@ -40,13 +53,16 @@ static _Noreturn void die_of_overflow(const struct fiber *fiber, size_t stack_si
 /* ------------------------------------------------------------------ the chain --------- */
 
 /* What the kernel would do if our handler weren't there. */
-static void default_action(int signal_number, const siginfo_t *info)
+static void default_action(int signal_number, const siginfo_t *info, const struct link *link,
+                           const void *context)
 {
     const struct sigaction fatal = { .sa_handler = SIG_DFL };
     bool sent = info->si_code <= 0;     /* by kill(2) or the like; no instruction faulted */
 
-    if (sent && previous.sa_handler == SIG_IGN)
+    if (sent && link->previous.sa_handler == SIG_IGN)
         return;
+    if (!misuse_is_told())
+        crash_tell(signal_number, info, context);
     sigaction(signal_number, &fatal, NULL);
     if (sent)
         raise(signal_number);           /* comes when the handler returns */
@@ -55,12 +71,16 @@ static void default_action(int signal_number, const siginfo_t *info)
 
 static void pass_on(int signal_number, siginfo_t *info, void *context)
 {
-    if (previous.sa_handler == SIG_DFL || previous.sa_handler == SIG_IGN)
-        default_action(signal_number, info);
-    else if (previous.sa_flags & SA_SIGINFO)
-        previous.sa_sigaction(signal_number, info, context);
+    const struct link *link = links;
+
+    while (link->signal_number != signal_number)
+        link++;
+    if (link->previous.sa_handler == SIG_DFL || link->previous.sa_handler == SIG_IGN)
+        default_action(signal_number, info, link, context);
+    else if (link->previous.sa_flags & SA_SIGINFO)
+        link->previous.sa_sigaction(signal_number, info, context);
     else
-        previous.sa_handler(signal_number);
+        link->previous.sa_handler(signal_number);
 }
 
 static void on_fault(int signal_number, siginfo_t *info, void *context)
@@ -68,7 +88,7 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
     size_t stack_size;
     void *top;
 
-    if (info->si_code > 0) {
+    if (signal_number == SIGSEGV && info->si_code > 0) {
         top = stack_guarded_by(info->si_addr, &stack_size);
         if (top)
             die_of_overflow(fiber_on_stack(top), stack_size);
@@ -76,32 +96,51 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
     pass_on(signal_number, info, context);
 }
 
-static int install_locked(void)
+static int install_locked(struct link *link)
 {
     struct sigaction ours = { .sa_flags = SA_SIGINFO | SA_ONSTACK };
 
-    if (in_chain)
+    if (link->in_chain)
         return 0;
-    if (sigaction(SIGSEGV, NULL, &previous) < 0)
+    if (sigaction(link->signal_number, NULL, &link->previous) < 0)
         return -errno;
+    if (link->previous.sa_handler != SIG_DFL && link->signal_number != SIGSEGV)
+        return 0;       /* the program's own business: we have nothing to say */
     ours.sa_sigaction = on_fault;
-    ours.sa_mask = previous.sa_mask;    /* as the handler we pass a fault on to expects */
-    if (sigaction(SIGSEGV, &ours, NULL) < 0)
+    ours.sa_mask = link->previous.sa_mask;      /* as the handler we pass a fault on to expects */
+    if (sigaction(link->signal_number, &ours, NULL) < 0)
         return -errno;
-    in_chain = true;
+    link->in_chain = true;
     return 0;
 }
 
-static void uninstall_locked(void)
+static void uninstall_locked(struct link *link)
 {
     struct sigaction now;
 
-    if (sigaction(SIGSEGV, NULL, &now) < 0)
+    if (!link->in_chain || sigaction(link->signal_number, NULL, &now) < 0)
         return;
     if (!(now.sa_flags & SA_SIGINFO) || now.sa_sigaction != on_fault)
         return;     /* somebody put theirs on top, and may pass on to us */
-    if (sigaction(SIGSEGV, &previous, NULL) == 0)
-        in_chain = false;
+    if (sigaction(link->signal_number, &link->previous, NULL) == 0)
+        link->in_chain = false;
+}
+
+static void uninstall_all_locked(void)
+{
+    for (size_t i = 0; i < LINKS; i++)
+        uninstall_locked(&links[i]);
+}
+
+static int install_all_locked(void)
+{
+    for (size_t i = 0; i < LINKS; i++) {
+        int r = install_locked(&links[i]);
+
+        if (r < 0)
+            return r;
+    }
+    return 0;
 }
 
 int overflow_install(void)
@@ -109,9 +148,11 @@ int overflow_install(void)
     int r;
 
     pthread_mutex_lock(&lock);
-    r = install_locked();
+    r = install_all_locked();
     if (r == 0)
         users++;
+    else if (users == 0)
+        uninstall_all_locked();
     pthread_mutex_unlock(&lock);
     return r;
 }
@@ -121,7 +162,7 @@ void overflow_uninstall(void)
     pthread_mutex_lock(&lock);
     assert(users > 0);
     if (--users == 0)
-        uninstall_locked();
+        uninstall_all_locked();
     pthread_mutex_unlock(&lock);
 }
 

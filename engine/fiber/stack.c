@@ -95,7 +95,7 @@ static struct segment *record_add_locked(void)
         return NULL;
     /* relaxed: writers hold the lock. pairs: none */
     record->next_record = atomic_load_explicit(&records, memory_order_relaxed);
-    /* release: a thread that finds the record sees its link. pairs: stack_guarded_by() */
+    /* release: a thread that finds the record sees its link. pairs: find_stack() */
     atomic_store_explicit(&records, record, memory_order_release);
     return record;
 }
@@ -124,11 +124,11 @@ static void record_give_back(struct segment *record)
 /* Lets the fault handler know of the segment, and of each stack that is cut from it. */
 static void record_publish(struct segment *record, const struct stack_arena *arena, void *base)
 {
-    /* relaxed: the base carries them. pairs: guarded_in() */
+    /* relaxed: the base carries them. pairs: find_in() */
     atomic_store_explicit(&record->reach, 0, memory_order_relaxed);
     atomic_store_explicit(&record->stack_size, arena->stack_size, memory_order_relaxed);
     atomic_store_explicit(&record->stride, arena->stride, memory_order_relaxed);
-    /* release: a thread that sees the base sees the three above. pairs: guarded_in() */
+    /* release: a thread that sees the base sees the three above. pairs: find_in() */
     atomic_store_explicit(&record->base, (uintptr_t)base, memory_order_release);
 }
 
@@ -213,7 +213,7 @@ static void *segment_cut(struct segment *segment, const struct stack_arena *aren
     if (!open_stack(guard, arena->stride - arena->stack_size, arena->stack_size))
         return NULL;
     segment->cut += arena->stride;
-    /* relaxed: asked about by who runs on the stack, and has it from us. pairs: guarded_in() */
+    /* relaxed: asked about by who runs on the stack, and has it from us. pairs: find_in() */
     atomic_store_explicit(&segment->reach, segment->cut, memory_order_relaxed);
     return guard + arena->stride;
 }
@@ -390,7 +390,8 @@ void stack_arena_put(struct stack_arena *arena, void *top)
  * A record that is emptied and refilled meanwhile may give a mixed answer, but never about a
  * stack that somebody runs on: that one's arena is alive, and its record stands still.
  */
-static void *guarded_in(const struct segment *record, uintptr_t address, size_t *ret_size)
+static void *find_in(const struct segment *record, uintptr_t address, bool in_guard,
+                     size_t *ret_size)
 {
     /* acquire: the base brings its sizes with it. pairs: record_publish() */
     uintptr_t base = atomic_load_explicit(&record->base, memory_order_acquire);
@@ -402,19 +403,29 @@ static void *guarded_in(const struct segment *record, uintptr_t address, size_t 
     if (base == 0 || address < base || address - base >= reach)
         return NULL;
     in_stride = (address - base) % stride;
-    if (in_stride >= stride - stack_size)
+    if ((in_stride < stride - stack_size) != in_guard)
         return NULL;
     *ret_size = stack_size;
     return (void *)(address - in_stride + stride);
 }
 
-void *stack_guarded_by(const void *address, size_t *ret_size)
+static void *find_stack(const void *address, bool in_guard, size_t *ret_size)
 {
     /* acquire: the records' links. pairs: record_add_locked() */
     const struct segment *record = atomic_load_explicit(&records, memory_order_acquire);
     void *top = NULL;
 
     for (; record && !top; record = record->next_record)
-        top = guarded_in(record, (uintptr_t)address, ret_size);
+        top = find_in(record, (uintptr_t)address, in_guard, ret_size);
     return top;
+}
+
+void *stack_guarded_by(const void *address, size_t *ret_size)
+{
+    return find_stack(address, true, ret_size);
+}
+
+void *stack_holding(const void *address, size_t *ret_size)
+{
+    return find_stack(address, false, ret_size);
 }

@@ -76,4 +76,7 @@ void stack_after_fork(void);
  */
 void *stack_guarded_by(const void *address, size_t *ret_size);
 
+/* stack_holding finds the stack that address lies in, its guard left out. As stack_guarded_by. */
+void *stack_holding(const void *address, size_t *ret_size);
+
 #endif

@@ -4,6 +4,7 @@
 #include "engine/base/log.h"
 #include "engine/base/sys.h"
 #include "engine/base/thread.h"
+#include "engine/fiber/crash.h"
 #include "engine/fiber/overflow.h"
 #include "engine/pool/dispatch.h"
 #include "engine/sync/reclaim.h"
@@ -149,8 +150,10 @@ static void end_threads(struct pool *pool)
 
 static int start_workers(struct pool *pool)
 {
-    int r = overflow_install();
+    int r;
 
+    crash_find_peers_by(task_peer);
+    r = overflow_install();
     while (r == 0 && pool->threads_len < pool->workers_len) {
         r = start_worker(pool, pool->threads_len);
         if (r == 0)

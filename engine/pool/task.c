@@ -150,6 +150,14 @@ void task_await(struct task *task)
     task->patient = false;
 }
 
+void task_peer(const void *task, struct sockaddr_storage *ret)
+{
+    const struct task *crashed = task;
+    socklen_t len;
+
+    connection_peer(crashed->conn, ret, &len);
+}
+
 int task_watch(struct task *task)
 {
     return connection_watch(task->conn, task->worker->watch, EPOLLIN);

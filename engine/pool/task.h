@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 /* So often a task may find what it wants at once, before others get their turn. */
 #define TASK_STREAK_MAX 16
@@ -63,6 +64,9 @@ void task_unpark(struct task *task, int outcome);
 
 /* The call, on a request of this task's, was made from elsewhere. */
 _Noreturn void task_die_of_misuse(const struct task *task, const char *call);
+
+/* Of whom it serves, for crash.h: a crash_find_peer. */
+void task_peer(const void *task, struct sockaddr_storage *ret);
 
 /* Registers the task's connection, so that it can be kept. 0, or an error of epoll_ctl(2). */
 int task_watch(struct task *task);

@@ -270,6 +270,7 @@ static void serve_on_fiber(struct fiber *fiber, void *arg)
     const struct begin *begin = arg;
     struct task task = { .fiber = fiber, .worker = begin->worker };
 
+    fiber_set_task(fiber, &task);
     take_on_by_fiber(&task, begin->conn);
     task.worker->crew->serve(&task);
 }
