@@ -140,7 +140,8 @@ class Faults(unittest.TestCase):
             weir.stats_until(lambda stats: stats["active"] == 0 and stats["timeouts"] == 1)
 
     def test_peers_that_reset_are_forgotten_without_a_word(self):
-        with serve("--workers", "2") as weir:
+        # Who is root is told so unless it is asked for.
+        with serve("--workers", "2", "--user", f"{os.geteuid()}:{os.getegid()}") as weir:
             for data in (b"", GET[:10], GET, GET * 100):
                 for _ in range(20):
                     client = weir.connect()

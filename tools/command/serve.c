@@ -17,6 +17,7 @@
  */
 #include "tools/command/serve.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -27,6 +28,7 @@
 #include <weir/weir.h>
 
 #include "tools/command/notify.h"
+#include "tools/command/privileges.h"
 #include "tools/command/say.h"
 #include "tools/command/settings.h"
 #include "tools/load/descriptors.h"
@@ -243,9 +245,43 @@ static void raise_limit(void)
                 "the hard limit (ulimit -Hn)", (unsigned long long)limit);
 }
 
+/*
+ * Who is root binds, and only then becomes the other user: who is the one that reads the rules, now
+ * as at each SIGHUP. So rules that only root may read are noticed at the start.
+ */
+static int settle_rights(struct weir_server *server, const struct settings *settings,
+                         const struct privileges *privileges)
+{
+    int r = privileges_drop(privileges);
+
+    if (r < 0)
+        return r;
+    r = settings->access ? load_access(server, settings->access) : 0;
+    if (r < 0)
+        say_now("weir serve: --access: %s", weir_why());
+    return r;
+}
+
+/* With its sockets bound, by a process that has only the rights left that it is to have. */
+static int create_server(struct weir_server **ret_server, const struct settings *settings,
+                         const struct privileges *privileges)
+{
+    int r;
+
+    if (weir_server_create(ret_server, &settings->options) < 0) {
+        say_now("weir serve: %s", weir_why());
+        return -EINVAL;
+    }
+    r = settle_rights(*ret_server, settings, privileges);
+    if (r < 0)
+        weir_server_destroy(*ret_server);
+    return r;
+}
+
 int weir_serve(int argc, char **argv)
 {
     struct settings settings;
+    struct privileges privileges;
     struct attendant attendant;
     struct weir_server *server;
     int status;
@@ -256,20 +292,17 @@ int weir_serve(int argc, char **argv)
         settings_help(stdout);
         return EXIT_OK;
     }
+    if (privileges_read(&privileges, settings.user) < 0)
+        return EXIT_USAGE;
     tells_what_to_try = argc == 1;
     settings.options.service_actions = show_life;
     settings.options.poll_interval_ms = notify_open();
     raise_limit();
     attendant_init(&attendant, settings.access);
-    if (weir_server_create(&server, &settings.options) < 0) {
-        say_now("weir serve: %s", weir_why());
+    privileges_renounce();
+    if (create_server(&server, &settings, &privileges) < 0)
         return EXIT_USAGE;
-    }
-    if (settings.access && load_access(server, settings.access) < 0) {
-        say_now("weir serve: --access: %s", weir_why());
-        weir_server_destroy(server);
-        return EXIT_USAGE;
-    }
+    privileges_warn(&privileges);
     status = run_server(&attendant, server);
     weir_server_destroy(server);
     return status;

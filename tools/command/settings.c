@@ -222,8 +222,12 @@ static const struct argument table[] = {
       "close without waiting; the end of the process still waits" },
     { "unix-mode", "MODE", ARGUMENT_BY(read_mode),
       "permissions of Unix sockets, such as 0660; default by the umask" },
+    { "user", "USER[:GROUP]", ARGUMENT_AT(ARGUMENT_TEXT, struct settings, user),
+      "the user to become, by name or number, once the sockets are bound; the group is the user's "
+      "own by default; it takes root; default none" },
     { "unix-owner", "USER[:GROUP]", TEXT(unix_owner),
-      "owner of Unix sockets, by name or number; default the user and group of the server" },
+      "owner of Unix sockets, by name or number; default the user and group that start "
+      "the server" },
     { "keep-path", NULL, YES(keep_path), "leave Unix sockets in place at the end" },
     { "max-packet-size", "SIZE", SIZE(max_packet_size),
       "longest datagram, at most 1M: a longer one is cut; default 8K" },
@@ -310,6 +314,10 @@ void settings_help(FILE *to)
           "--access, SIGHUP reads that file again; a bad file changes nothing. Without --access,\n"
           "SIGHUP ends the server as SIGTERM does, unless it was ignored from the start (nohup).\n"
           "SIGUSR2 is ignored.\n"
+          "\n"
+          "Started as root, it should have --user. FILE of --access is read as that user, who may\n"
+          "not be able to remove Unix sockets at the end: the next start takes their place.\n"
+          "No program that is executed gets more rights than the server has (no_new_privs).\n"
           "\n"
           "A service manager such as systemd is told (NOTIFY_SOCKET) when the server serves,\n"
           "reads its rules, and stops, and every half of WATCHDOG_USEC that it is not stuck.\n"

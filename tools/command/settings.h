@@ -27,6 +27,7 @@ struct settings {
     char passed_uris[SETTINGS_LISTENERS_MAX][SETTINGS_FD_SIZE];
     const struct registry_entry *first_handler; /* for the listeners named before any handler */
     const char *access;                         /* the file of rules, or NULL */
+    const char *user;                           /* whom to become, or NULL */
     bool help;                                  /* was asked for: nothing else counts */
 };
 
