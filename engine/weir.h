@@ -458,7 +458,7 @@ struct weir_options {
      * What had come in time is taken even if a busy machine, or a handler that holds its worker,
      * lets us look only later.
      *
-     * Each listener may have others: see struct weir_listen.
+     * Each listener may have others: see struct weir_listen; and each request: weir_set_timeout.
      */
     uint32_t read_timeout_ms WEIR_0;        /* of the wait for each arrival, in a read */
     uint32_t write_timeout_ms WEIR_0;       /* of one write or flush in total: see writing */
@@ -1184,6 +1184,32 @@ bool weir_truncated(struct weir_request *req);
  * Owns: the hint is needed until handle_error has returned. Parks: no.
  */
 void weir_report(struct weir_request *req, int error, const char *hint);
+
+/*
+ * weir_set_timeout changes a timeout of its own request: a handler that knows what a client may ask
+ * for gives a long upload the time that it needs, and a login less than the listener allows.
+ *
+ *   WEIR_TIMEOUT_READ      read_timeout_ms of the reads that follow
+ *   WEIR_TIMEOUT_WRITE     write_timeout_ms of the writes and flushes that follow. A datagram's
+ *                          reply keeps the listener's
+ *   WEIR_TIMEOUT_REQUEST   request_timeout_ms: this call of setup(), handle() or finish(), with the
+ *                          sending of what it writes, has ms more from now on. It bounds sleeps,
+ *                          polls and the reads and writes of all streams, too
+ *
+ * ms is at least 1, or WEIR_FOREVER. It holds until handle() is called next; that call has the
+ * listener's timeouts again. WEIR_TIMEOUT_READ and _WRITE of what weir_connect opened are that
+ * stream's own, until it is hung up; _REQUEST is always that of the request that opened it. What
+ * has failed with -ETIMEDOUT stays failed. idle_timeout_ms, which begins when handle() has
+ * returned, is the listener's alone.
+ *
+ * Parks: no. Returns 0; or -EINVAL: no such timeout, or an ms of 0.
+ */
+enum weir_timeout {
+    WEIR_TIMEOUT_READ = 0,
+    WEIR_TIMEOUT_WRITE = 1,
+    WEIR_TIMEOUT_REQUEST = 2,
+};
+int weir_set_timeout(struct weir_request *req, enum weir_timeout which, uint32_t ms);
 
 /* weir_draining says whether the server is closing, and nothing will be kept. Parks: no. */
 bool weir_draining(struct weir_request *req);

@@ -144,6 +144,11 @@ static int linger_on(void *req)
     return 0;
 }
 
+static int set_timeout_on(void *req)
+{
+    return weir_set_timeout(req, WEIR_TIMEOUT_READ, 1);
+}
+
 static int peer_address_on(void *req)
 {
     struct sockaddr_storage address;
@@ -251,6 +256,7 @@ static const struct call calls[] = {
     { "weir_sendfile", sendfile_on, false },
     { "weir_end_output", end_output_on, false },
     { "weir_linger", linger_on, false },
+    { "weir_set_timeout", set_timeout_on, false },
     { "weir_peer_address", peer_address_on, false },
     { "weir_local_address", local_address_on, false },
     { "weir_peer_text", peer_text_on, false },

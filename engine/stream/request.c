@@ -117,6 +117,46 @@ int request_give_way(struct weir_request *req)
     return task_yield(req->task);
 }
 
+/* ------------------------------------------------------------------ own timeouts ------ */
+
+/* Until its first change a request has its endpoint's. */
+static void begin_own_timeouts(struct weir_request *req)
+{
+    const struct endpoint *endpoint = req->conn->endpoint;
+
+    if (req->rfile.retimed)
+        return;
+    req->own_timeouts_ms[WEIR_TIMEOUT_READ] = endpoint->read_timeout_ms;
+    req->own_timeouts_ms[WEIR_TIMEOUT_WRITE] = endpoint->write_timeout_ms;
+    req->own_timeouts_ms[WEIR_TIMEOUT_REQUEST] = endpoint->request_timeout_ms;
+    req->rfile.retimed = true;
+}
+
+/* What the handler has opened ends with its own request. */
+static void set_deadline_of_all(struct weir_request *root, uint64_t deadline_ms)
+{
+    root->deadline_ms = deadline_ms;
+    for (struct weir_request *peer = root->opened; peer; peer = peer->next_opened)
+        peer->deadline_ms = deadline_ms;
+}
+
+int weir_set_timeout(struct weir_request *req, enum weir_timeout which, uint32_t ms)
+{
+    request_check(req, "weir_set_timeout");
+
+    if (which > WEIR_TIMEOUT_REQUEST || ms == 0)
+        return -EINVAL;
+    if (which == WEIR_TIMEOUT_REQUEST)
+        req = request_root(req);
+    begin_own_timeouts(req);
+    if (ms == WEIR_FOREVER)
+        ms = 0;
+    req->own_timeouts_ms[which] = ms;
+    if (which == WEIR_TIMEOUT_REQUEST)
+        set_deadline_of_all(req, ms > 0 ? clock_ms() + ms + 1 : 0);
+    return 0;
+}
+
 /* ------------------------------------------------------------------ who and where ----- */
 
 int weir_peer_address(struct weir_request *req, struct sockaddr_storage *ret, socklen_t *ret_len)
@@ -386,7 +426,7 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
     request_check(req, "weir_connect");
     struct weir_request *root = request_root(req);
     struct resolving resolving = { .uri = address };
-    uint32_t like_a_read_ms = root->conn->endpoint->read_timeout_ms;
+    uint32_t like_a_read_ms = request_read_timeout_ms(root);
     uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms : like_a_read_ms);
     int len = address_is_literal(address) ? resolve_offloaded(&resolving)
                                           : weir_offload(req, resolve_offloaded, &resolving);
@@ -409,7 +449,7 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
 /* What was gathered. For a peer that has failed already nobody waits. */
 static void send_last(struct weir_request *peer)
 {
-    uint32_t timeout_ms = peer->conn->endpoint->write_timeout_ms;
+    uint32_t timeout_ms = request_write_timeout_ms(peer);
 
     if (peer->rfile.error)
         wfile_push(peer);

@@ -57,8 +57,9 @@ struct rfile {
     size_t scanned;             /* bytes from start on that hold no '\n' */
     bool eof;
     bool taken;                 /* this call of handle() took some */
-    bool received;              /* more has arrived, since serve.c looked last */
-    uint8_t last;               /* enum rfile_last */
+    bool retimed;               /* ... and set timeouts, of writing, too: one store clears both */
+    bool received : 1;          /* more has arrived, since serve.c looked last */
+    uint8_t last : 7;           /* enum rfile_last */
     int error;                  /* sticky */
 };
 
@@ -78,6 +79,8 @@ struct weir_request {
     struct rfile rfile;
     struct wfile wfile;
     uint64_t deadline_ms;       /* of this call of handle(); 0: none */
+    /* Where rfile.retimed says so: each of enum weir_timeout; 0: none. */
+    uint32_t own_timeouts_ms[WEIR_TIMEOUT_REQUEST + 1];
     struct weir_request *opened;/* weir_connect's, a list */
     struct weir_request *next_opened;
     struct weir_request *opener;/* of one that weir_connect opened */
@@ -107,6 +110,19 @@ static inline struct weir_request *request_root(struct weir_request *req)
 
 /* crew->serve: all that happens to a connection from its input until it is idle or ends. */
 void request_serve(struct task *task);
+
+/* The timeouts of a read and of a write: what the handler has set, or the endpoint's. 0: none. */
+static inline uint32_t request_read_timeout_ms(const struct weir_request *req)
+{
+    return req->rfile.retimed ? req->own_timeouts_ms[WEIR_TIMEOUT_READ]
+                              : req->conn->endpoint->read_timeout_ms;
+}
+
+static inline uint32_t request_write_timeout_ms(const struct weir_request *req)
+{
+    return req->rfile.retimed ? req->own_timeouts_ms[WEIR_TIMEOUT_WRITE]
+                              : req->conn->endpoint->write_timeout_ms;
+}
 
 /* Whichever comes first: timeout_ms (0: none) from now, or the request's deadline. */
 uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms);

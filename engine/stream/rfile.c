@@ -220,7 +220,7 @@ static int wait_for_input(struct weir_request *req, struct reading *reading)
     make_small(req);
     /* Once: what wakes us and brings no input doesn't put it off. */
     if (reading->deadline_ms == 0)
-        reading->deadline_ms = request_deadline_ms(req, req->conn->endpoint->read_timeout_ms);
+        reading->deadline_ms = request_deadline_ms(req, request_read_timeout_ms(req));
     r = request_wait(req, EPOLLIN, reading->deadline_ms);
     reading->late = r == -ETIMEDOUT;
     if (reading->late)
@@ -262,6 +262,13 @@ static __attribute__((cold, noinline)) void fail_idle(struct weir_request *req, 
     fail_reading(&req->rfile, error);
 }
 
+/* The last call of handle() is over, and with it the timeouts that it has set. */
+static ssize_t wait_between_calls(struct weir_request *req)
+{
+    req->rfile.retimed = false;
+    return fill_rfile(req, 1);
+}
+
 bool rfile_has_more(struct weir_request *req)
 {
     struct rfile *rfile = &req->rfile;
@@ -269,7 +276,7 @@ bool rfile_has_more(struct weir_request *req)
 
     if (buffered(rfile) > 0) {
         /* What the handler has looked at and left must grow before it is its turn again. */
-        ssize_t n = rfile->taken ? 1 : fill_rfile(req, 1);
+        ssize_t n = rfile->taken ? 1 : wait_between_calls(req);
 
         if (n < 0)
             fail_idle(req, n);

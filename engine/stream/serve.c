@@ -49,7 +49,14 @@ static void tell_with_hint(struct weir_request *req, enum weir_phase phase, int 
     });
 }
 
-/* Which timeout of its listener's has passed. */
+/* The handler's own, if it has set them, and else the endpoint's. */
+static uint32_t request_timeout_ms(const struct weir_request *req)
+{
+    return req->rfile.retimed ? req->own_timeouts_ms[WEIR_TIMEOUT_REQUEST]
+                              : req->conn->endpoint->request_timeout_ms;
+}
+
+/* Which timeout has passed. */
 static __attribute__((cold, noinline))
 void tell_late(struct weir_request *req, enum weir_phase phase)
 {
@@ -57,16 +64,25 @@ void tell_late(struct weir_request *req, enum weir_phase phase)
     const struct {
         const char *option;
         uint32_t ms;
+        uint32_t listeners_ms;
     } lates[] = {
-        [CONNECTION_READ_LATE] = { "read_timeout_ms", endpoint->read_timeout_ms },
-        [CONNECTION_WRITE_LATE] = { "write_timeout_ms", endpoint->write_timeout_ms },
-        [CONNECTION_IDLE_LATE] = { "idle_timeout_ms", endpoint->idle_timeout_ms },
-        [CONNECTION_REQUEST_LATE] = { "request_timeout_ms", endpoint->request_timeout_ms },
-    };
+        [CONNECTION_READ_LATE] = { "read_timeout_ms", request_read_timeout_ms(req),
+                                   endpoint->read_timeout_ms },
+        [CONNECTION_WRITE_LATE] = { "write_timeout_ms", request_write_timeout_ms(req),
+                                    endpoint->write_timeout_ms },
+        [CONNECTION_IDLE_LATE] = { "idle_timeout_ms", endpoint->idle_timeout_ms,
+                                   endpoint->idle_timeout_ms },
+        [CONNECTION_REQUEST_LATE] = { "request_timeout_ms", request_timeout_ms(req),
+                                      endpoint->request_timeout_ms },
+    }, *late = &lates[req->conn->late];
     char hint[WEIR_ADDRESS_SIZE + 64];
 
-    snprintf(hint, sizeof(hint), "%s has passed, which is %u for %s",
-             lates[req->conn->late].option, lates[req->conn->late].ms, endpoint->uri);
+    if (late->ms == late->listeners_ms)
+        snprintf(hint, sizeof(hint), "%s has passed, which is %u for %s", late->option, late->ms,
+                 endpoint->uri);
+    else
+        snprintf(hint, sizeof(hint), "%s has passed, which the handler has set to %u",
+                 late->option, late->ms);
     tell_with_hint(req, phase, -ETIMEDOUT, hint);
 }
 
@@ -116,11 +132,10 @@ static WEIR_NO_CANARY int handle_once(struct weir_request *req)
     uint32_t timeout_ms = req->conn->endpoint->request_timeout_ms;
     int r;
 
-    req->deadline_ms = 0;
-    if (timeout_ms > 0)
-        /* Up to a tick late, for a clock that costs next to nothing. */
-        req->deadline_ms = clock_coarse_ms() + CLOCK_COARSE_LAG_MS + timeout_ms;
+    /* Up to a tick late, for a clock that costs next to nothing. */
+    req->deadline_ms = timeout_ms > 0 ? clock_coarse_ms() + CLOCK_COARSE_LAG_MS + timeout_ms : 0;
     req->rfile.taken = false;
+    req->rfile.retimed = false;
     r = req->conn->handler->handle(req);
     if (WEIR_UNLIKELY(req->opened))
         request_hang_up_all(req);

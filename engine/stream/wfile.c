@@ -94,7 +94,7 @@ struct writing {
 static void set_deadline(const struct weir_request *req, struct writing *writing)
 {
     if (writing->deadline_ms == 0)
-        writing->deadline_ms = request_deadline_ms(req, req->conn->endpoint->write_timeout_ms);
+        writing->deadline_ms = request_deadline_ms(req, request_write_timeout_ms(req));
 }
 
 /*

@@ -133,9 +133,9 @@ bool weir_http_header_at(struct weir_http *ex, size_t i, char **ret_name, char *
 const void *weir_http_data(const struct weir_http *ex);     /* the route's data */
 
 /*
- * weir_http_request is the request underneath, for addresses, weir_user, weir_sleep, weir_offload
- * and weir_connect. Do not read from it or write to it: that would come between what the exchange
- * reads and writes.
+ * weir_http_request is the request underneath, for addresses, weir_user, weir_sleep, weir_offload,
+ * weir_connect and weir_set_timeout. Do not read from it or write to it: that would come between
+ * what the exchange reads and writes.
  */
 struct weir_request *weir_http_request(const struct weir_http *ex);
 
