@@ -98,7 +98,7 @@ static void note_late(struct weir_request *req, uint64_t deadline_ms, enum conne
     if (root->deadline_ms != 0 && deadline_ms >= root->deadline_ms)
         root->conn->late = CONNECTION_REQUEST_LATE;
     else if (req == root)
-        root->conn->late = own;
+        root->conn->late = own & 7u;
 }
 
 int request_timed_out(struct weir_request *req, uint64_t deadline_ms, enum connection_late own)
