@@ -400,6 +400,8 @@ static int handle(struct weir_request *req)
         report_failure("conversation %u: handle() before setup() or after finish()",
                        talk->number);
     talk->phase = PHASE_BUSY;
+    /* The engine may have seen it behind the last call, and have taken its last look. */
+    talk->was_last = talk->was_last || oracle_drain_is_seen();
     r = one_request(req);
     if (!talk->was_last && r == WEIR_KEEP && oracle_drain_is_seen()) {
         talk->was_last = true;
