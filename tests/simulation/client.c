@@ -54,7 +54,7 @@ static uint64_t think_ns(struct client *client)
 
     if (!hurried && dice_once_in(&client->dice, manners->pause_in))
         return dice_around(&client->dice, manners->pause_ns);
-    return manners->think_ns > 0 ? dice_around(&client->dice, manners->think_ns) : 0;
+    return manners->think_ns > 0 && !hurried ? dice_around(&client->dice, manners->think_ns) : 0;
 }
 
 static void act_again(struct client *client)

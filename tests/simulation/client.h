@@ -95,7 +95,7 @@ void client_note_last(struct conversation *talk);
 /* From now on it makes no new connection. */
 void client_give_up(struct client *client);
 
-/* No pauses any more, and no resets: it comes to an end. */
+/* No pauses any more, long or short, and no resets: it comes to an end. */
 void clients_hurry(void);
 
 /* For whoever reads what went wrong. */
