@@ -125,21 +125,13 @@ static const struct spending {
 /* A margin for files of the program's and for weir_poll: this, or an eighth of what is left. */
 #define SPARE 55
 
-static uint64_t reckon_own(const struct weir_options *options)
+/* Returns how many there are in all, or of those to come. */
+static uint64_t count_spent(const struct weir_options *options, bool only_to_come)
 {
     int64_t sum = 0;
 
     for (size_t i = 0; i < SPENDINGS; i++)
-        sum += spendings[i].each * spendings[i].number(options);
-    return (uint64_t)sum;
-}
-
-static uint64_t count_to_come(const struct weir_options *options)
-{
-    int64_t sum = 0;
-
-    for (size_t i = 0; i < SPENDINGS; i++)
-        if (spendings[i].to_come)
+        if (spendings[i].to_come || !only_to_come)
             sum += spendings[i].each * spendings[i].number(options);
     return (uint64_t)sum;
 }
@@ -149,7 +141,7 @@ static uint64_t count_to_come(const struct weir_options *options)
 /* Returns how many connections that limit allows. */
 static uint32_t room_in(rlim_t limit, const struct weir_options *options)
 {
-    uint64_t own = reckon_own(options);
+    uint64_t own = count_spent(options, false);
     uint64_t room = limit > own ? limit - own : 0;
 
     if (limit > CONNECTION_TABLE_MAX)
@@ -199,7 +191,7 @@ int places_reckon(struct weir_options *options, char *why, size_t why_size)
         return why_set(why, why_size, -EMFILE, "Too many open files: the limit of descriptors "
                        "(ulimit -n) is %llu, and the server itself takes %llu",
                        (unsigned long long)limit.rlim_cur,
-                       (unsigned long long)reckon_own(options));
+                       (unsigned long long)count_spent(options, false));
     if (options->max_connections == 0)
         options->max_connections = left_of(usable_connections(options, limit.rlim_cur), options);
     if (options->max_connections > most)
@@ -265,7 +257,7 @@ static int64_t count_free_below(rlim_t limit, uint64_t needed)
 int places_settle(const struct weir_options *options, struct quota *quota, uint64_t aside,
                   char *why, size_t why_size)
 {
-    uint64_t beside = aside + count_to_come(options);
+    uint64_t beside = aside + count_spent(options, true);
     struct rlimit limit;
     int64_t free_ones;
     uint64_t left;
