@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <ucontext.h>
 #include <unistd.h>
 #include <unwind.h>
@@ -182,28 +183,12 @@ void crash_find_peers_by(crash_find_peer *find)
 
 /* ------------------------------------------------------------------ the report -------- */
 
-static const char *name_of(int signal_number)
-{
-    switch (signal_number) {
-    case SIGSEGV:
-        return "SIGSEGV";
-    case SIGBUS:
-        return "SIGBUS";
-    case SIGILL:
-        return "SIGILL";
-    case SIGFPE:
-        return "SIGFPE";
-    default:
-        return "SIGABRT";
-    }
-}
-
 static void tell_who(int signal_number, const siginfo_t *info, const struct fiber *fiber)
 {
     struct last_words line = { .len = 0 };
 
-    last_words_text(&line, "weir: ");
-    last_words_text(&line, name_of(signal_number));
+    last_words_text(&line, "weir: SIG");
+    last_words_text(&line, sigabbrev_np(signal_number));    /* safe in a signal handler */
     if (info->si_code > 0 && (signal_number == SIGSEGV || signal_number == SIGBUS)) {
         last_words_text(&line, " at address 0x");
         last_words_hex(&line, (uintptr_t)info->si_addr);
