@@ -22,17 +22,6 @@ static void ignore_error(struct weir_server *server, const struct weir_failure *
     (void)failure;
 }
 
-static int answer_line(struct weir_request *req)
-{
-    char *line;
-    ssize_t n = weir_readline(req, &line, 100);
-
-    if (n <= 0)
-        return (int)n;
-    weir_printf(req, "%.*s", (int)n, line);
-    return WEIR_KEEP;
-}
-
 static int say_bye(struct weir_request *req, int status)
 {
     (void)status;
@@ -41,7 +30,7 @@ static int say_bye(struct weir_request *req, int status)
 }
 
 static const struct weir_handler lines = {
-    .name = "lines", .handle = answer_line, .finish = say_bye,
+    .name = "lines", .handle = support_echo, .finish = say_bye,
 };
 
 #define OPTIONS(...) WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &lines, \
@@ -220,7 +209,7 @@ static void without_descriptors_accepting_pauses_and_resumes(void **state)
 static void a_connection_without_memory_is_refused(void **state)
 {
     const struct weir_handler huge = {
-        .name = "huge", .handle = answer_line, .state_size = (size_t)1 << 46,
+        .name = "huge", .handle = support_echo, .state_size = (size_t)1 << 46,
     };
     const struct weir_listen listeners[] = {
         { .address = "tcp://127.0.0.1:0", .handler = &huge },
@@ -286,7 +275,7 @@ static void idle_connections_make_room_for_others(void **state)
 }
 
 static const struct weir_handler silent = {
-    .name = "silent", .handle = answer_line, .client_first = true,
+    .name = "silent", .handle = support_echo, .client_first = true,
 };
 
 /* Who is silent may be so for less time than who is idle. */

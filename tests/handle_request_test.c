@@ -25,19 +25,7 @@ static int reset(void **state)
     return 0;
 }
 
-/* Answers lines until there are no more. */
-static int echo(struct weir_request *req)
-{
-    char *line;
-    ssize_t n = weir_readline(req, &line, 100);
-
-    if (n <= 0)
-        return (int)n;
-    weir_printf(req, "%.*s", (int)n, line);
-    return WEIR_KEEP;
-}
-
-static const struct weir_handler echoing = { .name = "echoing", .handle = echo };
+static const struct weir_handler echoing = { .name = "echoing", .handle = support_echo };
 
 static void count_timeout(struct weir_server *server)
 {

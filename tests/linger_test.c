@@ -165,17 +165,25 @@ static void who_sends_much_that_nobody_wants_still_gets_the_answer(void **state)
     close(fd);
 }
 
+/* A client that has been told no, and has seen the end; the server waits for what it announced. */
+static int refused_client(struct weir_server **ret_server)
+{
+    int fd;
+
+    *ret_server = STREAM_SERVE(refuse_what_is_to_come);
+    fd = support_ask(*ret_server, 0, "go\n");
+    support_expect(fd, "no\n");
+    support_expect_end(fd);
+    return fd;
+}
+
 /* Nothing of it had come when the handler returned. What comes is no reason for a reset ... */
 static void what_a_handler_knows_to_be_on_the_way_is_awaited(void **state)
 {
     struct weir_server *server;
-    int fd;
+    int fd = refused_client(&server);
 
     (void)state;
-    server = STREAM_SERVE(refuse_what_is_to_come);
-    fd = support_ask(server, 0, "go\n");
-    support_expect(fd, "no\n");
-    support_expect_end(fd);
     for (int i = 0; i < 3; i++)
         support_say(fd, "x");
     assert_int_equal(support_stats(server).closed, 1);
@@ -188,13 +196,9 @@ static void what_a_handler_knows_to_be_on_the_way_is_awaited(void **state)
 static void who_never_sends_what_is_awaited_is_left(void **state)
 {
     struct weir_server *server;
-    int fd;
+    int fd = refused_client(&server);
 
     (void)state;
-    server = STREAM_SERVE(refuse_what_is_to_come);
-    fd = support_ask(server, 0, "go\n");
-    support_expect(fd, "no\n");
-    support_expect_end(fd);
     SUPPORT_AWAIT(server, active, == 0);
     close(fd);
 }

@@ -324,6 +324,17 @@ const char *support_long_line(void)
     return text;
 }
 
+int support_echo(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    if (n <= 0)
+        return (int)n;
+    weir_printf(req, "%.*s", (int)n, line);
+    return WEIR_KEEP;
+}
+
 int support_answer_long(struct weir_request *req, size_t len)
 {
     weir_consume(req, len);

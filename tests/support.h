@@ -113,6 +113,9 @@ void *support_board(size_t size);
 
 const char *support_long_line(void);
 
+/* A handler: answers a line, and wants to be called for the next one. */
+int support_echo(struct weir_request *req);
+
 /* Handlers: they look for such a line as often as a byte more comes, or at all, and answer "!". */
 int support_peek_for_one_more(struct weir_request *req);
 int support_peek_at_all(struct weir_request *req);

@@ -25,18 +25,7 @@ void __wrap_crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *c
     __real_crew_queue_idle(crew, pick, arg);
 }
 
-static int echo(struct weir_request *req)
-{
-    char *line;
-    ssize_t n = weir_readline(req, &line, 100);
-
-    if (n <= 0)
-        return (int)n;
-    weir_printf(req, "%.*s", (int)n, line);
-    return WEIR_KEEP;
-}
-
-static const struct weir_handler echoing = { .name = "echoing", .handle = echo };
+static const struct weir_handler echoing = { .name = "echoing", .handle = support_echo };
 
 /* The short timeout asks for a walk every 10 ms, which would be all that the acceptor does. */
 static void long_walks_are_few(void **state)

@@ -81,15 +81,22 @@ static int one_of(const int *errors, unsigned len)
 
 /* ------------------------------------------------------------------ bytes ------------- */
 
+/* The stream that bytes go to or come from, or what the call fails with. */
+static ssize_t begin_transfer(int fd, struct stream **ret_stream)
+{
+    *ret_stream = stream_of(fd);
+    if (!*ret_stream)
+        return file_of(fd) ? -ENOTSOCK : -EBADF;
+    return fails(faults.interrupt_in) ? -EINTR : 0;
+}
+
 static ssize_t receive(int fd, void *buf, size_t len)
 {
-    struct stream *stream = stream_of(fd);
-    ssize_t n;
+    struct stream *stream;
+    ssize_t n = begin_transfer(fd, &stream);
 
-    if (!stream)
-        return file_of(fd) ? -ENOTSOCK : -EBADF;
-    if (fails(faults.interrupt_in))
-        return -EINTR;
+    if (n < 0)
+        return n;
     n = stream_receive(stream, buf, len);
     note("recv(%ld) of %ld: %ld", fd, (long)len, n);
     return n;
@@ -97,13 +104,11 @@ static ssize_t receive(int fd, void *buf, size_t len)
 
 static ssize_t send_bytes(int fd, const void *buf, size_t len)
 {
-    struct stream *stream = stream_of(fd);
-    ssize_t n;
+    struct stream *stream;
+    ssize_t n = begin_transfer(fd, &stream);
 
-    if (!stream)
-        return file_of(fd) ? -ENOTSOCK : -EBADF;
-    if (fails(faults.interrupt_in))
-        return -EINTR;
+    if (n < 0)
+        return n;
     if (len > 1 && fails(faults.send_in))
         len = dice_between(scheduler_dice(), 1, len);
     n = stream_send(stream, buf, len);
