@@ -170,3 +170,42 @@ def dots(title, unit, rows):
                   for place, value in enumerate(some, 3 - len(some))]
         parts.append(_text(at_x(some[-1]) + 9, y, short(some[-1]), kind="value"))
     return _svg(height, title, parts)
+
+
+def traces(title, unit, panels, style):
+    """A drawing that stands alone. panels: (title, [(name, class, [(x, y), ...]), ...]), above
+    each other with one x.
+    """
+    panel, top, bottom = 160, 32, 40
+    longest = max(points[-1][0] for _, series in panels for _, _, points in series)
+    x_ticks = [tick for tick in round_ticks(longest) if tick <= longest]
+    left, right = 56, WIDTH - RIGHT
+    at_x = _axis(False, 0, longest, left, right)
+
+    parts = []
+    for place, (name, series) in enumerate(panels):
+        reach = place * panel + top, (place + 1) * panel - 8
+        parts += _trace_panel(name, series, x_ticks, at_x, reach)
+    height = len(panels) * panel + bottom
+    parts.append(_text((left + right) / 2, height - 8, unit, "middle", "axis"))
+    drawing = _svg(height, title, [f"<style>{style}</style>", *parts])
+    return drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
+
+
+def _trace_panel(title, series, x_ticks, at_x, reach):
+    top, bottom = reach
+    left, right = at_x(0), WIDTH - RIGHT
+    y_ticks = round_ticks(max(y for _, _, points in series for _, y in points))
+    at_y = _axis(False, 0, y_ticks[-1], bottom, top)
+    parts = [_text(left, top - 12, title, kind="axis")]
+    for tick in y_ticks:
+        parts += [_line(left, at_y(tick), right, at_y(tick), "grid"),
+                  _text(left - 8, at_y(tick), short(tick), "end", "axis")]
+    parts += [_text(at_x(tick), bottom + 12, f"{tick:,.0f}", "middle", "axis") for tick in x_ticks]
+    for name, kind, points in series:
+        path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in points)
+        parts.append(f'<polyline points="{path}" class="trace {kind}"/>')
+    wanted = sorted((at_y(points[-1][1]), name, kind) for name, kind, points in series)
+    for place, (_, name, kind) in zip(apart([end[0] for end in wanted], 15), wanted):
+        parts.append(_text(right + 12, place, name, kind=f"name {kind}"))
+    return parts

@@ -1,0 +1,1 @@
+"""Hours of honest and hostile clients against `weir serve`: what tools/soak consists of."""
