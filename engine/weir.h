@@ -1018,23 +1018,27 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
 /* ------------------------------------------------------------------ signals ----------- */
 
 /*
- * Signals are the program's. While a pool serves, weir handles SIGSEGV, to say which handler's
+ * Signals are the program's. While a server serves, weir handles SIGSEGV, to say which handler's
  * stack was too small, and passes every other fault on to whoever handled it before. It handles
  * SIGBUS, SIGILL, SIGFPE and SIGABRT, too, where the program hasn't handled or ignored them when
  * serving begins. It changes no signal mask.
  *
- * If nobody handles one of these five, and a handler on a fiber raises it by what it does (an
+ * If nobody handles one of these five, and a thread of weir's raises it by what it does (an
  * instruction, abort(3), raise(3)), lines on standard error tell of it before the process ends by
  * it, core file and all:
  *
  *   weir: SIGSEGV at address 0x8 in handler 'upper', which serves 127.0.0.1:51234
  *   weir:   #0 0x55d0c3a1b2c4 program+0x1b2c4
  *
- * with 48 frames at most, for "addr2line -fie program 0x1b2c4".
+ * with 48 frames at most, for "addr2line -fie program 0x1b2c4". Threads of weir's are those that
+ * handlers, what they offload, and hooks run on; the one that is in weir_serve_forever; and those
+ * of its children. Who is at no client's service is told of by what it does, "in the thread that
+ * accepts".
  *
  * If the program handles it, nothing is said: the program has the context to say it. What the
- * kernel does not blame a handler for (kill(2)), and what crashes elsewhere than on a fiber, with
- * WEIR_STACK_THREAD for example, ends the process without a word, as it would without weir.
+ * kernel does not blame a thread for (kill(2)), and what crashes on threads of the program's own,
+ * ends the process without a word, as it would without weir. So does a stack that was too small
+ * other than a fiber's.
  *
  * Its threads, on which handlers, hooks and weir_offload's functions run, have the signal mask of
  * the thread that first called weir_serve_forever, weir_server_start, weir_handle_request or

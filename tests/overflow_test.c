@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine/base/compiler.h"
 #include "engine/fiber/fiber.h"
 #include "engine/fiber/overflow.h"
 #include "engine/fiber/stack.h"
@@ -363,6 +364,408 @@ static void a_crash_names_other_kinds_of_peers(void **state)
         expect_crash_report(0, "[0:0:0:0:0:0:0:1]:");
 }
 
+/* ------------------------------------------------------------------ ... elsewhere ----- */
+
+/* A server of whose threads one crashes, once a client has come. */
+static struct weir_options crash_options;
+
+static void crash_of_options(void)
+{
+    struct weir_server *server;
+
+    let_all_be_fatal();
+    must(weir_server_create(&server, &crash_options));
+    must(weir_server_start(server));
+    support_say(support_connect(server, 0), "x");
+    for (;;)
+        pause();
+}
+
+static void expect_crash(const struct weir_options *options, const char *says)
+{
+    struct support_end end;
+
+    crash_options = *options;
+    end = support_run_in_child(crash_of_options);
+    assert_int_equal(end.status, -SIGSEGV);
+    if (strncmp(end.said, says, strlen(says)) != 0)
+        fail_msg("not '%s' but '%s'", says, end.said);
+    if (!tells_of(end.said, crash_here))
+        fail_msg("a frame is missing: %s", end.said);
+}
+
+static int crash_at_once(struct weir_request *req)
+{
+    (void)req;
+    return crash_below();
+}
+
+static const struct weir_handler crashing_on_thread = {
+    .name = "blocking", .handle = crash_at_once, .stack = WEIR_STACK_THREAD,
+};
+
+static void a_crash_on_a_threads_own_stack_names_handler_and_peer(void **state)
+{
+    static const enum weir_concurrency concurrencies[] = { WEIR_POOL, WEIR_SERIAL, WEIR_THREAD };
+
+    (void)state;
+    crash = SIGSEGV;
+    for (size_t i = 0; i < sizeof(concurrencies) / sizeof(concurrencies[0]); i++)
+        expect_crash(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &crashing_on_thread,
+                                  .concurrency = concurrencies[i]),
+                     "weir: SIGSEGV at address 0x8 in handler 'blocking', which serves 127.0.0.1:");
+}
+
+/* Its child crashes, and goes on to be told of by the parent. */
+static void crash_in_a_child_of_ours(void)
+{
+    struct weir_server *server;
+    char line[1];
+
+    let_all_be_fatal();
+    must(weir_server_create(&server, &crash_options));
+    must(weir_server_start(server));
+    support_read_all(support_connect(server, 0), line, 1);
+    _exit(0);
+}
+
+static void a_crash_in_a_child_names_handler_and_peer(void **state)
+{
+    static const enum weir_concurrency concurrencies[] = { WEIR_FORK, WEIR_PREFORK };
+
+    (void)state;
+    crash = SIGSEGV;
+    for (size_t i = 0; i < sizeof(concurrencies) / sizeof(concurrencies[0]); i++) {
+        struct support_end end;
+
+        crash_options = *WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &crashing,
+                                      .concurrency = concurrencies[i]);
+        end = support_run_in_child(crash_in_a_child_of_ours);
+        assert_int_equal(end.status, 0);
+        assert_non_null(strstr(end.said, "weir: SIGSEGV at address 0x8 in handler 'crashing', "
+                                         "which serves 127.0.0.1:"));
+    }
+}
+
+static int crash_in_job(void *unused)
+{
+    (void)unused;
+    return crash_below();
+}
+
+static int crash_by_offload(struct weir_request *req)
+{
+    return weir_offload(req, crash_in_job, NULL);
+}
+
+static const struct weir_handler offloading = { .name = "offloading", .handle = crash_by_offload };
+
+static void a_crash_of_what_is_offloaded_names_handler_and_peer(void **state)
+{
+    (void)state;
+    crash = SIGSEGV;
+    expect_crash(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &offloading),
+                 "weir: SIGSEGV at address 0x8 in what is offloaded by handler 'offloading', which "
+                 "serves 127.0.0.1:");
+}
+
+static int crash_in_hook(struct weir_server *server, const struct weir_peer *peer)
+{
+    (void)server;
+    (void)peer;
+    return crash_below();
+}
+
+static void a_crash_of_a_hook_names_the_thread(void **state)
+{
+    (void)state;
+    crash = SIGSEGV;
+    expect_crash(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &crashing,
+                              .verify_request = crash_in_hook),
+                 "weir: SIGSEGV at address 0x8 in the thread that accepts\n");
+}
+
+static void crash_in_interrupt(int signal_number)
+{
+    (void)signal_number;
+    crash_below();
+}
+
+static int interrupt(struct weir_request *req)
+{
+    struct sigaction action = { .sa_handler = crash_in_interrupt, .sa_flags = SA_ONSTACK };
+
+    (void)req;
+    sigaction(SIGUSR1, &action, NULL);
+    return raise(SIGUSR1);
+}
+
+static const struct weir_handler interrupted = { .name = "interrupted", .handle = interrupt };
+
+static void a_crash_of_a_signal_handler_names_who_was_interrupted(void **state)
+{
+    (void)state;
+    /* ThreadSanitizer blocks every signal in a program's handlers, and then faults kill at once. */
+    if (WEIR_TSAN)
+        skip();
+    crash = SIGSEGV;
+    expect_crash(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &interrupted),
+                 "weir: SIGSEGV at address 0x8 in what has interrupted handler 'interrupted'\n");
+}
+
+static void *crash_on_a_thread(void *unused)
+{
+    crash_below();
+    return unused;
+}
+
+static void crash_on_a_thread_of_the_programs(void)
+{
+    struct weir_server *server;
+    pthread_t thread;
+
+    let_all_be_fatal();
+    must(weir_server_create(&server, WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0",
+                                                  .handler = &crashing)));
+    must(weir_server_start(server));
+    must(pthread_create(&thread, NULL, crash_on_a_thread, NULL));
+    pthread_join(thread, NULL);
+}
+
+static void a_crash_on_a_thread_of_the_programs_is_its_own_business(void **state)
+{
+    struct support_end end;
+
+    (void)state;
+    crash = SIGSEGV;
+    end = support_run_in_child(crash_on_a_thread_of_the_programs);
+    assert_int_equal(end.status, -SIGSEGV);
+    assert_string_equal(end.said, "");
+}
+
+static void crash_of_a_datagram(void)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    struct weir_server *server;
+    char address[WEIR_ADDRESS_SIZE];
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+    let_all_be_fatal();
+    must(weir_server_create(&server, WEIR_OPTIONS(.listen = "udp://127.0.0.1:0",
+                                                  .handler = &crashing)));
+    must(weir_server_start(server));
+    must(weir_server_address(server, 0, address, sizeof(address)) < 0);
+    to.sin_port = htons((uint16_t)strtoul(strrchr(address, ':') + 1, NULL, 10));
+    must(sendto(fd, "x", 1, 0, (const struct sockaddr *)&to, sizeof(to)) != 1);
+    for (;;)
+        pause();
+}
+
+static void a_crash_names_the_sender_of_a_datagram(void **state)
+{
+    static const char says[] = "weir: SIGSEGV at address 0x8 in handler 'crashing', which serves "
+                               "127.0.0.1:";
+    struct support_end end;
+
+    (void)state;
+    crash = SIGSEGV;
+    end = support_run_in_child(crash_of_a_datagram);
+    assert_int_equal(end.status, -SIGSEGV);
+    if (strncmp(end.said, says, strlen(says)) != 0)
+        fail_msg("not '%s' but '%s'", says, end.said);
+}
+
+/* ------------------------------------------------------------------ ... badly --------- */
+
+/* As an overrun array leaves the frames of its callers. */
+static __attribute__((noinline, no_sanitize("address"))) int crash_over_ruins(void)
+{
+    volatile uintptr_t *frame = __builtin_frame_address(0);
+
+    for (int i = 1; i < 40; i++)
+        frame[i] = 0x4141414141414141;
+    raise(crash);
+    return *nowhere;
+}
+
+static int ruin(struct weir_request *req)
+{
+    weir_yield(req);
+    return crash_over_ruins();
+}
+
+static const struct weir_handler ruining = { .name = "ruining", .handle = ruin };
+
+static void a_damaged_stack_ends_the_process_by_its_own_signal(void **state)
+{
+    (void)state;
+    crash_options = *WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &ruining);
+    for (size_t i = 0; i < CRASHES; i++) {
+        struct support_end end;
+
+        crash = crashes[i];
+        end = support_run_in_child(crash_of_options);
+        assert_int_equal(end.status, -crash);
+        assert_non_null(strstr(end.said, " in handler 'ruining', which serves 127.0.0.1:"));
+        assert_non_null(strstr(end.said, "weir:   #0 "));
+    }
+}
+
+static int (*volatile no_function)(void);
+
+static __attribute__((noinline)) int crash_by_null(struct weir_request *req)
+{
+    weir_yield(req);
+    return no_function() + 1;
+}
+
+static const struct weir_handler calling_null = { .name = "null", .handle = crash_by_null };
+
+static void a_call_of_null_names_its_caller(void **state)
+{
+    struct support_end end;
+    const char *caller;
+    unsigned long address = 0;
+
+    (void)state;
+    crash = SIGSEGV;
+    crash_options = *WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &calling_null);
+    end = support_run_in_child(crash_of_options);
+    assert_int_equal(end.status, -SIGSEGV);
+    caller = strstr(end.said, "weir:   #0 0x0\nweir:   #1 0x");
+    assert_non_null(caller);
+    sscanf(strchr(caller, '\n'), " weir: #1 0x%lx", &address);
+    assert_true(address - (unsigned long)(uintptr_t)crash_by_null < 256);
+}
+
+/* The lowest page of another's stack has a guard below it; so has this one's. */
+static volatile char *volatile others_guard;
+
+static int touch_anothers_guard(struct weir_request *req)
+{
+    char *line;
+
+    if (!others_guard) {
+        others_guard = (volatile char *)__builtin_frame_address(0) - (128 << 10);
+        return weir_readline(req, &line, 1) < 0 ? -EIO : 0;
+    }
+    *others_guard = 1;
+    return 0;
+}
+
+static const struct weir_handler wild = { .name = "wild", .handle = touch_anothers_guard };
+
+static void touch_from_a_second_handler(void)
+{
+    struct weir_server *server;
+    int first;
+
+    let_all_be_fatal();
+    must(weir_server_create(&server, WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &wild,
+                                                  .workers = 1)));
+    must(weir_server_start(server));
+    first = support_connect(server, 0);
+    SUPPORT_AWAIT(server, parked, == 1);
+    support_read_all(support_connect(server, 0), (char[1]){ 0 }, 1);
+    close(first);
+}
+
+static void a_wild_pointer_into_anothers_guard_is_no_overflow(void **state)
+{
+    struct support_end end = support_run_in_child(touch_from_a_second_handler);
+
+    (void)state;
+    assert_int_equal(end.status, -SIGSEGV);
+    assert_non_null(strstr(end.said, "weir: SIGSEGV at address 0x"));
+    assert_non_null(strstr(end.said, " in handler 'wild', which serves 127.0.0.1:"));
+}
+
+/* ------------------------------------------------------------------ the program's own -- */
+
+static sigjmp_buf way_out;
+static volatile int caught;
+
+static void leave_by_jump(int signal_number)
+{
+    (void)signal_number;
+    caught++;
+    siglongjmp(way_out, 1);
+}
+
+/* The mask is left as it is: the program's handler asks for its signal not to be blocked. */
+static int fault_thrice(struct weir_request *req)
+{
+    (void)req;
+    for (volatile int i = 0; i < 3; i++)
+        if (sigsetjmp(way_out, 0) == 0)
+            *nowhere = 1;
+    _exit(caught == 3 ? 42 : 43);
+}
+
+static const struct weir_handler thrice = { .name = "thrice", .handle = fault_thrice };
+
+static void fault_with_a_handler_that_jumps(void)
+{
+    const struct sigaction jumping = { .sa_handler = leave_by_jump, .sa_flags = SA_NODEFER };
+    struct weir_server *server;
+
+    must(sigaction(SIGSEGV, &jumping, NULL));
+    must(weir_server_create(&server, WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0",
+                                                  .handler = &thrice)));
+    must(weir_server_start(server));
+    support_read_all(support_connect(server, 0), (char[1]){ 0 }, 1);
+}
+
+static void a_handler_that_is_not_to_be_blocked_is_not(void **state)
+{
+    struct support_end end;
+
+    (void)state;
+    /* ThreadSanitizer blocks every signal in a program's handlers, whatever they ask for. */
+    if (WEIR_TSAN)
+        skip();
+    end = support_run_in_child(fault_with_a_handler_that_jumps);
+    assert_int_equal(end.status, 42);
+    assert_string_equal(end.said, "");
+}
+
+static void count_and_return(int signal_number)
+{
+    (void)signal_number;
+    if (++caught > 1)
+        _exit(43);
+}
+
+static int fault_for_good(struct weir_request *req)
+{
+    (void)req;
+    *nowhere = 1;
+    return 0;
+}
+
+static const struct weir_handler faulting = { .name = "faulting", .handle = fault_for_good };
+
+/* It returns, so the same instruction faults once more. */
+static void fault_with_a_handler_for_once(void)
+{
+    const struct sigaction once = { .sa_handler = count_and_return, .sa_flags = (int)SA_RESETHAND };
+    struct weir_server *server;
+
+    must(sigaction(SIGSEGV, &once, NULL));
+    must(weir_server_create(&server, WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0",
+                                                  .handler = &faulting)));
+    must(weir_server_start(server));
+    support_read_all(support_connect(server, 0), (char[1]){ 0 }, 1);
+}
+
+static void a_handler_for_once_is_called_once(void **state)
+{
+    struct support_end end = support_run_in_child(fault_with_a_handler_for_once);
+
+    (void)state;
+    assert_int_equal(end.status, -SIGSEGV);
+}
+
 static void note_and_leave(int signal_number)
 {
     _exit(signal_number == crash ? 42 : 43);
@@ -636,6 +1039,18 @@ int main(void)
         cmocka_unit_test(a_large_array_reaches_nobody_elses_stack),
         cmocka_unit_test(a_crash_names_the_handler_its_peer_and_its_frames),
         cmocka_unit_test(a_crash_names_other_kinds_of_peers),
+        cmocka_unit_test(a_crash_on_a_threads_own_stack_names_handler_and_peer),
+        cmocka_unit_test(a_crash_in_a_child_names_handler_and_peer),
+        cmocka_unit_test(a_crash_of_what_is_offloaded_names_handler_and_peer),
+        cmocka_unit_test(a_crash_of_a_hook_names_the_thread),
+        cmocka_unit_test(a_crash_of_a_signal_handler_names_who_was_interrupted),
+        cmocka_unit_test(a_crash_on_a_thread_of_the_programs_is_its_own_business),
+        cmocka_unit_test(a_crash_names_the_sender_of_a_datagram),
+        cmocka_unit_test(a_damaged_stack_ends_the_process_by_its_own_signal),
+        cmocka_unit_test(a_call_of_null_names_its_caller),
+        cmocka_unit_test(a_wild_pointer_into_anothers_guard_is_no_overflow),
+        cmocka_unit_test(a_handler_that_is_not_to_be_blocked_is_not),
+        cmocka_unit_test(a_handler_for_once_is_called_once),
         cmocka_unit_test(a_program_that_handles_crashes_itself_is_asked_alone),
         cmocka_unit_test(no_signal_is_handled_after_the_last_uninstall),
         cmocka_unit_test(another_fault_kills_as_it_would_have),

@@ -3,6 +3,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/sys.h"
+#include "engine/fiber/crash.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -319,6 +320,7 @@ void acceptor_give_up(struct acceptor *acceptor)
 
 void acceptor_run(struct acceptor *acceptor)
 {
+    const char *role = crash_set_role("the thread that accepts");
     struct mixin *mixin = acceptor->config->mixin;
 
     acceptor->outer = self_acceptor;
@@ -331,6 +333,7 @@ void acceptor_run(struct acceptor *acceptor)
     mixin->end(mixin);
     reclaim_thread_fini();
     self_acceptor = acceptor->outer;
+    crash_set_role(role);
     acceptor_forget_stop(acceptor);
 }
 

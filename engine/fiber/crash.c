@@ -1,10 +1,10 @@
 /*
- * crash.c - the report of a handler that crashes.
+ * crash.c - the report of a thread that crashes.
  *
  * The frames are found by the compiler's unwinder, which reads tables of the program's and of its
  * libraries. glibc finds these without a lock since 2.35. A stack that has been written over may
- * make the unwinder fault in turn: so the line that says most goes first. The second fault finds
- * its signal blocked, and ends the process as the first would have.
+ * make the unwinder fault in turn, as a name or an address that is no pointer any more does whoever
+ * reads it: each part of the report ends at such a fault, and the process ends by the first one.
  */
 #include "engine/fiber/crash.h"
 
@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,28 +36,114 @@
 /* For the thread that was first to crash: it ends the process. */
 #define PATIENCE_MS 2000
 
-static _Atomic(crash_find_peer *) find_peer;
+static _Atomic(crash_find_scene *) find_scene;
 static _Atomic bool is_told;
+
+/*
+ * Of a thread that is not weir's the first touch of a variable may allocate memory, in a program
+ * that loads weir by dlopen(3): so these have their place from the start.
+ */
+#define IN_PLACE __attribute__((tls_model("initial-exec")))
+
+static _Thread_local IN_PLACE const char *self_role;
+static _Thread_local IN_PLACE sigjmp_buf *self_way_out;     /* of the part that is being told */
+
+const char *crash_set_role(const char *role)
+{
+    const char *before = self_role;
+
+    self_role = role;
+    return before;
+}
+
+/* ------------------------------------------------------------------ faults of its own - */
+
+void crash_go_on(int signal_number)
+{
+    if (self_way_out && (signal_number == SIGSEGV || signal_number == SIGBUS))
+        siglongjmp(*self_way_out, 1);
+}
+
+/* Returns true if the part was told to its end. */
+static bool tell_part(void (*tell)(void *arg), void *arg)
+{
+    sigjmp_buf way_out;
+
+    if (sigsetjmp(way_out, 1) != 0) {
+        self_way_out = NULL;
+        return false;
+    }
+    self_way_out = &way_out;
+    tell(arg);
+    self_way_out = NULL;
+    return true;
+}
+
+/* A fault that is blocked would end the process by a signal that is not the first. */
+static void let_faults_come(sigset_t *ret_before)
+{
+    sigset_t faults;
+
+    sigemptyset(&faults);
+    sigaddset(&faults, SIGSEGV);
+    sigaddset(&faults, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &faults, ret_before);
+}
 
 /* ------------------------------------------------------------------ where ------------- */
 
+/* Where a context keeps what a report needs; NULL: nobody has said that of this CPU. */
 struct place {
-    uintptr_t instruction;
-    uintptr_t stack_pointer;    /* 0: nobody has said where this CPU keeps it */
+    uintptr_t *instruction;
+    uintptr_t *stack_pointer;
 };
 
-static struct place place_of(const void *context)
+static struct place place_of(void *context)
 {
-    const ucontext_t *user = context;
+    ucontext_t *user = context;
 
 #if defined(__x86_64__)
-    return (struct place){ (uintptr_t)user->uc_mcontext.gregs[REG_RIP],
-                           (uintptr_t)user->uc_mcontext.gregs[REG_RSP] };
+    return (struct place){ (uintptr_t *)&user->uc_mcontext.gregs[REG_RIP],
+                           (uintptr_t *)&user->uc_mcontext.gregs[REG_RSP] };
 #elif defined(__aarch64__)
-    return (struct place){ user->uc_mcontext.pc, user->uc_mcontext.sp };
+    return (struct place){ (uintptr_t *)&user->uc_mcontext.pc,
+                           (uintptr_t *)&user->uc_mcontext.sp };
 #else
     (void)user;
-    return (struct place){ 0 };
+    return (struct place){ NULL };
+#endif
+}
+
+const void *crash_stack_pointer(const void *context)
+{
+    struct place place = place_of((void *)(uintptr_t)context);
+
+    return place.stack_pointer ? (const void *)*place.stack_pointer : NULL;
+}
+
+/* Makes the context that of the call that has led to where it is. */
+static void take_call_back(void *context)
+{
+    struct place place = place_of(context);
+
+#if defined(__x86_64__)
+    *place.instruction = *(const uintptr_t *)*place.stack_pointer;
+    *place.stack_pointer += sizeof(uintptr_t);
+#elif defined(__aarch64__)
+    *place.instruction = ((ucontext_t *)context)->uc_mcontext.regs[30];
+#endif
+    (void)place;
+}
+
+/* Returns false if no file has the instruction, as where NULL has been called. */
+static bool is_code(uintptr_t instruction)
+{
+#ifdef DLFO_STRUCT_HAS_EH_DBASE
+    struct dl_find_object found;
+
+    return _dl_find_object((void *)instruction, &found) == 0;
+#else
+    return instruction != 0;
 #endif
 }
 
@@ -112,18 +200,51 @@ static _Unwind_Reason_Code on_frame(struct _Unwind_Context *frame, void *arg)
         walk->is_past = instruction == walk->from;
         return _URC_NO_REASON;
     }
+    /* Some begin their threads so. */
+    if (instruction == 0)
+        return _URC_END_OF_STACK;
     /* A call may be its function's last instruction: the address behind it is another's. */
     return tell_frame(walk, is_exact ? instruction : instruction - 1) ? _URC_NO_REASON
                                                                      : _URC_END_OF_STACK;
 }
 
-static void tell_frames(uintptr_t instruction)
+static void tell_frames(void *context)
 {
-    struct walk walk = { .from = instruction };
+    struct place place = place_of(context);
+    struct walk walk = { .from = *place.instruction };
 
-    /* That one is known even if it is none, as where NULL has been called. */
-    if (tell_frame(&walk, instruction))
-        _Unwind_Backtrace(on_frame, &walk);
+    /* That one is known even if it is none, as where NULL has been called ... */
+    if (!tell_frame(&walk, walk.from))
+        return;
+    /* ... of which the unwinder has no table, and so would not find the caller. */
+    if (!is_code(walk.from)) {
+        take_call_back(context);
+        walk.from = *place.instruction;
+        if (!tell_frame(&walk, walk.from - 1))
+            return;
+    }
+    _Unwind_Backtrace(on_frame, &walk);
+}
+
+static void tell_that_frames_end(void)
+{
+    struct last_words line = { .len = 0 };
+
+    last_words_text(&line, "weir:   more can't be told: the stack is damaged\n");
+    (void)!last_words_say(&line);
+}
+
+/* The context is read by the unwinder, and is as it was when this returns. */
+static void tell_frames_of(void *context)
+{
+    struct place place = place_of(context);
+    uintptr_t instruction = *place.instruction;
+    uintptr_t stack_pointer = *place.stack_pointer;
+
+    if (!tell_part(tell_frames, context))
+        tell_that_frames_end();
+    *place.instruction = instruction;
+    *place.stack_pointer = stack_pointer;
 }
 
 /* ------------------------------------------------------------------ who --------------- */
@@ -159,46 +280,78 @@ static void put_address(struct last_words *line, const struct sockaddr_storage *
     last_words_number(line, ntohs(peer->ss_family == AF_INET ? in->sin_port : in6->sin6_port));
 }
 
-static void put_peer(struct last_words *line, const struct fiber *fiber)
+static void put_peer(struct last_words *line, const struct crash_scene *scene)
 {
-    /* relaxed: it was there before any fiber. pairs: none */
-    crash_find_peer *find = atomic_load_explicit(&find_peer, memory_order_relaxed);
-    struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
+    sa_family_t family = scene->peer.ss_family;
 
-    if (!find || !fiber_task(fiber))
+    if (scene->peer_len == 0)
         return;
-    find(fiber_task(fiber), &peer);
     last_words_text(line, ", which serves ");
-    if (peer.ss_family == AF_INET || peer.ss_family == AF_INET6)
-        put_address(line, &peer);
+    if (family == AF_INET || family == AF_INET6)
+        put_address(line, &scene->peer);
     else
         last_words_text(line, "a Unix peer");
 }
 
-void crash_find_peers_by(crash_find_peer *find)
+void crash_find_scenes_by(crash_find_scene *find)
 {
+    /* relaxed: before any thread of a pool. pairs: none */
+    atomic_store_explicit(&find_scene, find, memory_order_relaxed);
+}
+
+struct telling {
+    struct last_words line;
+    const struct fiber *fiber;          /* NULL: the thread is on none */
+    struct crash_scene scene;
+};
+
+static void find_out(void *arg)
+{
+    struct telling *telling = arg;
+    const struct fiber *fiber = telling->fiber;
     /* relaxed: as above. pairs: none */
-    atomic_store_explicit(&find_peer, find, memory_order_relaxed);
+    crash_find_scene *find = atomic_load_explicit(&find_scene, memory_order_relaxed);
+
+    if (find && (!fiber || fiber_task(fiber)))
+        find(fiber ? fiber_task(fiber) : NULL, &telling->scene);
+}
+
+static void put_scene(void *arg)
+{
+    struct telling *telling = arg;
+    struct last_words *line = &telling->line;
+
+    last_words_text(line, " in ");
+    last_words_text(line, telling->scene.place);
+    if (telling->fiber || telling->scene.handler) {
+        last_words_text(line, " '");
+        last_words_label(line, telling->scene.handler);
+        last_words_text(line, "'");
+    }
+    put_peer(line, &telling->scene);
 }
 
 /* ------------------------------------------------------------------ the report -------- */
 
 static void tell_who(int signal_number, const siginfo_t *info, const struct fiber *fiber)
 {
-    struct last_words line = { .len = 0 };
+    struct telling telling = { .fiber = fiber, .scene.place = self_role };
+    struct last_words *line = &telling.line;
 
-    last_words_text(&line, "weir: SIG");
-    last_words_text(&line, sigabbrev_np(signal_number));    /* safe in a signal handler */
-    if (info->si_code > 0 && (signal_number == SIGSEGV || signal_number == SIGBUS)) {
-        last_words_text(&line, " at address 0x");
-        last_words_hex(&line, (uintptr_t)info->si_addr);
+    if (fiber) {
+        telling.scene.place = "handler";
+        telling.scene.handler = fiber_label(fiber);
     }
-    last_words_text(&line, " in handler '");
-    last_words_label(&line, fiber_label(fiber));
-    last_words_text(&line, "'");
-    put_peer(&line, fiber);
-    last_words_text(&line, "\n");
-    (void)!last_words_say(&line);
+    last_words_text(line, "weir: SIG");
+    last_words_text(line, sigabbrev_np(signal_number));     /* safe in a signal handler */
+    if (info->si_code > 0 && (signal_number == SIGSEGV || signal_number == SIGBUS)) {
+        last_words_text(line, " at address 0x");
+        last_words_hex(line, (uintptr_t)info->si_addr);
+    }
+    (void)!tell_part(find_out, &telling);
+    (void)!tell_part(put_scene, &telling);
+    last_words_text(line, "\n");
+    (void)!last_words_say(line);
 }
 
 /* Returns true if the thread has done it to itself: an instruction, abort(3), raise(3). */
@@ -207,21 +360,30 @@ static bool is_own_doing(const siginfo_t *info)
     return info->si_code > 0 || (info->si_code == SI_TKILL && info->si_pid == getpid());
 }
 
-void crash_tell(int signal_number, const siginfo_t *info, const void *context)
+static void tell_all(int signal_number, const siginfo_t *info, const struct fiber *fiber,
+                     void *context)
 {
-    struct place place = place_of(context);
+    sigset_t before;
+
+    let_faults_come(&before);
+    tell_who(signal_number, info, fiber);
+    if (place_of(context).instruction)
+        tell_frames_of(context);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void crash_tell(int signal_number, const siginfo_t *info, void *context)
+{
     int error = errno;
     size_t size;
-    void *top = stack_holding((const void *)place.stack_pointer, &size);
+    void *top = stack_holding(crash_stack_pointer(context), &size);
 
-    if (!top || !is_own_doing(info))
+    if ((!top && !self_role) || !is_own_doing(info))
         return;
     /* relaxed: of several threads that crash at once, one tells. pairs: none */
-    if (atomic_exchange_explicit(&is_told, true, memory_order_relaxed)) {
+    if (atomic_exchange_explicit(&is_told, true, memory_order_relaxed))
         (void)!poll(NULL, 0, PATIENCE_MS);
-    } else {
-        tell_who(signal_number, info, fiber_on_stack(top));
-        tell_frames(place.instruction);
-    }
+    else
+        tell_all(signal_number, info, top ? fiber_on_stack(top) : NULL, context);
     errno = error;
 }

@@ -1,14 +1,15 @@
 /*
- * crash.h - says of a handler that crashes who it is, whom it serves and where it is:
+ * crash.h - says of a thread of weir's that crashes what it was at, for whom, and where:
  *
  *     weir: SIGSEGV at address 0x8 in handler 'upper', which serves 127.0.0.1:51234
  *     weir:   #0 0x55d0c3a1b2c4 program+0x1b2c4
  *     weir:   #1 0x55d0c3a1b307 program+0x1b307
  *
  * A line is that of a call: the instruction's address, and the file that it is in with the address
- * there, as addr2line(1) wants it. It is told of what runs on a fiber, and of nothing else.
+ * there, as addr2line(1) wants it. Threads that are not weir's end without a word.
  *
- * Threads: any, on a signal handler's stack; crash_find_peers_by before there is a fiber.
+ * Threads: any, on a signal handler's stack; crash_find_scenes_by before there is a fiber;
+ *          crash_set_role on the thread that it is about.
  * Blocks:  for room on standard error, a second at most; a second thread that crashes meanwhile,
  *          until the first has ended the process, for two seconds at most.
  */
@@ -18,12 +19,38 @@
 #include <signal.h>
 #include <sys/socket.h>
 
-/* Gives the peer of the task that a fiber has been told of. Async-signal-safe. */
-typedef void crash_find_peer(const void *task, struct sockaddr_storage *ret);
+/* What runs on the thread. */
+struct crash_scene {
+    const char *place;              /* "handler 'upper' ..." begins with these words */
+    const char *handler;            /* whose name follows them; NULL: of none */
+    struct sockaddr_storage peer;   /* whom it serves */
+    socklen_t peer_len;             /* 0: nobody, or it is not known */
+};
 
-void crash_find_peers_by(crash_find_peer *find);
+/*
+ * Tells of the calling thread. task is what its fiber has been told of, NULL if it is on none.
+ * place comes as the thread's role. Async-signal-safe.
+ */
+typedef void crash_find_scene(const void *task, struct crash_scene *scene);
 
-/* In a signal handler, before the signal ends the process. Async-signal-safe. */
-void crash_tell(int signal_number, const siginfo_t *info, const void *context);
+void crash_find_scenes_by(crash_find_scene *find);
+
+/*
+ * What the calling thread is there for, as in "in ...": "a worker, outside of any handler"; NULL:
+ * it is none of weir's. Returns what it was before.
+ */
+const char *crash_set_role(const char *role);
+
+/*
+ * In a signal handler, before the signal ends the process. Changes nothing in the context in the
+ * end. Async-signal-safe.
+ */
+void crash_tell(int signal_number, const siginfo_t *info, void *context);
+
+/* In the handler of a fault: does not return if it was the report itself that met with it. */
+void crash_go_on(int signal_number);
+
+/* The stack pointer of a signal's context; NULL: nobody has said where this CPU keeps it. */
+const void *crash_stack_pointer(const void *context);
 
 #endif

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -33,6 +34,9 @@ static struct link {
     { .signal_number = SIGFPE }, { .signal_number = SIGABRT },
 };
 
+/* A stack that was too small: the abort is explained. */
+static _Atomic bool is_told_of;
+
 #define LINKS (sizeof(links) / sizeof(links[0]))
 
 /* ------------------------------------------------------------------ the message ------- */
@@ -47,6 +51,8 @@ static _Noreturn void die_of_overflow(const struct fiber *fiber, size_t stack_si
     last_words_number(&line, stack_size);
     last_words_text(&line, " bytes are not enough; raise stack_size\n");
     (void)!last_words_say(&line);
+    /* relaxed: for this thread's own signal handler. pairs: none */
+    atomic_store_explicit(&is_told_of, true, memory_order_relaxed);
     abort();
 }
 
@@ -54,14 +60,16 @@ static _Noreturn void die_of_overflow(const struct fiber *fiber, size_t stack_si
 
 /* What the kernel would do if our handler weren't there. */
 static void default_action(int signal_number, const siginfo_t *info, const struct link *link,
-                           const void *context)
+                           void *context)
 {
     const struct sigaction fatal = { .sa_handler = SIG_DFL };
     bool sent = info->si_code <= 0;     /* by kill(2) or the like; no instruction faulted */
+    /* relaxed: as above. pairs: none */
+    bool told = misuse_is_told() || atomic_load_explicit(&is_told_of, memory_order_relaxed);
 
     if (sent && link->previous.sa_handler == SIG_IGN)
         return;
-    if (!misuse_is_told())
+    if (!told)
         crash_tell(signal_number, info, context);
     sigaction(signal_number, &fatal, NULL);
     if (sent)
@@ -71,10 +79,13 @@ static void default_action(int signal_number, const siginfo_t *info, const struc
 
 static void pass_on(int signal_number, siginfo_t *info, void *context)
 {
+    const struct sigaction fatal = { .sa_handler = SIG_DFL };
     const struct link *link = links;
 
     while (link->signal_number != signal_number)
         link++;
+    if (link->previous.sa_flags & SA_RESETHAND)
+        sigaction(signal_number, &fatal, NULL);
     if (link->previous.sa_handler == SIG_DFL || link->previous.sa_handler == SIG_IGN)
         default_action(signal_number, info, link, context);
     else if (link->previous.sa_flags & SA_SIGINFO)
@@ -83,18 +94,40 @@ static void pass_on(int signal_number, siginfo_t *info, void *context)
         link->previous.sa_handler(signal_number);
 }
 
+/*
+ * The stack whose guard the thread has met with, if it is the thread's own: a wild pointer may lead
+ * into any. NULL: it is not, or the address is another one.
+ */
+static void *overflowed_stack(const siginfo_t *info, const void *context, size_t *ret_size)
+{
+    const void *stack_pointer = crash_stack_pointer(context);
+    void *top = stack_guarded_by(info->si_addr, ret_size);
+    size_t size;
+
+    if (!top || !stack_pointer)
+        return top;
+    /* It may have moved into the guard already. */
+    if (stack_holding(stack_pointer, &size) == top || stack_guarded_by(stack_pointer, &size) == top)
+        return top;
+    return NULL;
+}
+
 static void on_fault(int signal_number, siginfo_t *info, void *context)
 {
     size_t stack_size;
     void *top;
 
+    crash_go_on(signal_number);
     if (signal_number == SIGSEGV && info->si_code > 0) {
-        top = stack_guarded_by(info->si_addr, &stack_size);
+        top = overflowed_stack(info, context, &stack_size);
         if (top)
             die_of_overflow(fiber_on_stack(top), stack_size);
     }
     pass_on(signal_number, info, context);
 }
+
+/* What the handler that we pass a fault on to expects: SA_NODEFER of one that may leave by jump. */
+#define FLAGS_OF_PREVIOUS (SA_NODEFER | SA_RESTART)
 
 static int install_locked(struct link *link)
 {
@@ -107,7 +140,8 @@ static int install_locked(struct link *link)
     if (link->previous.sa_handler != SIG_DFL && link->signal_number != SIGSEGV)
         return 0;       /* the program's own business: we have nothing to say */
     ours.sa_sigaction = on_fault;
-    ours.sa_mask = link->previous.sa_mask;      /* as the handler we pass a fault on to expects */
+    ours.sa_mask = link->previous.sa_mask;
+    ours.sa_flags |= link->previous.sa_flags & FLAGS_OF_PREVIOUS;
     if (sigaction(link->signal_number, &ours, NULL) < 0)
         return -errno;
     link->in_chain = true;

@@ -12,6 +12,7 @@
 #include "engine/base/log.h"
 #include "engine/base/sys.h"
 #include "engine/base/thread.h"
+#include "engine/fiber/crash.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -60,6 +61,7 @@ static void *guard_main(void *arg)
         { .fd = child->parent_fd, .events = POLLIN },
     };
 
+    crash_set_role("a child's thread that hears of its parent");
     for (;;) {
         sys_poll(fds, sizeof(fds) / sizeof(fds[0]), clock_timeout_ms(end_at_ms, clock_ms()));
         if (fds[0].revents)

@@ -1,6 +1,7 @@
 #include "engine/pool/offload.h"
 
 #include "engine/base/thread.h"
+#include "engine/fiber/crash.h"
 #include "engine/pool/worker.h"
 #include "engine/sync/inbox.h"
 
@@ -116,6 +117,7 @@ static void *offload_thread_main(void *arg)
     struct job *job;
 
     self_offload = offload;
+    crash_set_role("a thread for what handlers offload");
     pthread_mutex_lock(&offload->lock);
     while ((job = next_job_locked(offload))) {
         struct worker *worker = job->task->worker;

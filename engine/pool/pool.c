@@ -4,9 +4,9 @@
 #include "engine/base/log.h"
 #include "engine/base/sys.h"
 #include "engine/base/thread.h"
-#include "engine/fiber/crash.h"
 #include "engine/fiber/overflow.h"
 #include "engine/pool/dispatch.h"
+#include "engine/pool/scene.h"
 #include "engine/sync/reclaim.h"
 
 #include <errno.h>
@@ -113,10 +113,31 @@ static void stop_reclaiming(struct pool *pool)
     pool->reclaims = false;
 }
 
+/* Of faults, on whichever threads. */
+static int start_catching(struct pool *pool)
+{
+    int r;
+
+    if (pool->catches)
+        return 0;
+    crash_find_scenes_by(scene_find);
+    r = overflow_install();
+    pool->catches = r == 0;
+    return r;
+}
+
+static void stop_catching(struct pool *pool)
+{
+    if (pool->catches)
+        overflow_uninstall();
+    pool->catches = false;
+}
+
 void pool_destroy(struct pool *pool)
 {
     if (!pool)
         return;
+    stop_catching(pool);
     stop_reclaiming(pool);
     fini_workers(pool);
     crew_fini(&pool->crew);
@@ -145,15 +166,12 @@ static void end_threads(struct pool *pool)
     while (pool->threads_len > 0)
         pthread_join(pool->threads[--pool->threads_len], NULL);
     atomic_store_explicit(&pool->crew.stopping, false, memory_order_relaxed); /* pairs: none */
-    overflow_uninstall();
 }
 
 static int start_workers(struct pool *pool)
 {
-    int r;
+    int r = 0;
 
-    crash_find_peers_by(task_peer);
-    r = overflow_install();
     while (r == 0 && pool->threads_len < pool->workers_len) {
         r = start_worker(pool, pool->threads_len);
         if (r == 0)
@@ -171,11 +189,14 @@ int pool_start(struct pool *pool)
     if (pool->threads_len > 0)
         return 0;
     r = start_reclaiming(pool);
-    if (r < 0 || pool->config.crew.threadless)
-        return r;
-    r = start_workers(pool);
-    if (r < 0)
+    if (r == 0)
+        r = start_catching(pool);
+    if (r == 0 && !pool->config.crew.threadless)
+        r = start_workers(pool);
+    if (r < 0) {
+        stop_catching(pool);
         stop_reclaiming(pool);
+    }
     return r;
 }
 
@@ -183,6 +204,7 @@ void pool_stop(struct pool *pool)
 {
     if (pool->threads_len > 0)
         end_threads(pool);
+    stop_catching(pool);
 }
 
 /* ------------------------------------------------------------------ the common set ---- */

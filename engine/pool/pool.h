@@ -45,6 +45,7 @@ struct pool {
     pthread_t *threads;
     unsigned threads_len;
     bool reclaims;              /* a user of reclaim.c's thread */
+    bool catches;               /* ... and of overflow.c's handlers */
     struct tally tally;         /* the tick's */
 };
 

@@ -3,6 +3,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/misuse.h"
 #include "engine/base/sys.h"
+#include "engine/pool/packet.h"
 #include "engine/pool/worker.h"
 
 #include <errno.h>
@@ -150,12 +151,16 @@ void task_await(struct task *task)
     task->patient = false;
 }
 
-void task_peer(const void *task, struct sockaddr_storage *ret)
+void task_peer(const struct task *task, struct sockaddr_storage *ret, socklen_t *ret_len)
 {
-    const struct task *crashed = task;
-    socklen_t len;
+    const struct packet *packet = packet_of(task->conn);
 
-    connection_peer(crashed->conn, ret, &len);
+    if (!packet) {
+        connection_peer(task->conn, ret, ret_len);
+        return;
+    }
+    *ret = packet->peer;
+    *ret_len = packet->peer_len;
 }
 
 int task_watch(struct task *task)

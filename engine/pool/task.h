@@ -65,8 +65,8 @@ void task_unpark(struct task *task, int outcome);
 /* The call, on a request of this task's, was made from elsewhere. */
 _Noreturn void task_die_of_misuse(const struct task *task, const char *call);
 
-/* Of whom it serves, for crash.h: a crash_find_peer. */
-void task_peer(const void *task, struct sockaddr_storage *ret);
+/* Whom it serves. Async-signal-safe on the thread that the task is on. */
+void task_peer(const struct task *task, struct sockaddr_storage *ret, socklen_t *ret_len);
 
 /* Registers the task's connection, so that it can be kept. 0, or an error of epoll_ctl(2). */
 int task_watch(struct task *task);

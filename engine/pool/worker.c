@@ -3,6 +3,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/sys.h"
+#include "engine/fiber/crash.h"
 #include "engine/fiber/stack.h"
 #include "engine/pool/dispatch.h"
 #include "engine/pool/receiver.h"
@@ -209,7 +210,9 @@ static void serve_on_own_stack(struct worker *worker, struct connection *conn)
     struct task task = { .worker = worker };
 
     take_on(&task, conn);
+    worker->on_own_stack = &task;
     worker->crew->serve(&task);
+    worker->on_own_stack = NULL;
     conn->task = NULL;
 }
 
@@ -545,6 +548,7 @@ void *worker_main(void *arg)
     struct worker *worker = arg;
 
     self_worker = worker;
+    crash_set_role("a worker, outside of handlers");
     /* relaxed: for the tick. pairs: pool.c's waits_for_lock() */
     atomic_store_explicit(&worker->tid, gettid(), memory_order_relaxed);
     worker->busy_since_ns = clock_ns();
@@ -657,6 +661,8 @@ static void wait_idle(struct worker *worker, struct connection *conn)
 void worker_serve_alone(struct worker *worker, struct connection *conn,
                         const struct worker_alone *how)
 {
+    const char *role = crash_set_role("a thread that serves, outside of its handler");
+
     /* Embedded in a handler of another server, say. */
     worker->outer = self_worker;
     self_worker = worker;
@@ -678,4 +684,5 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
     close_connection(worker, conn);
     worker->alone = NULL;
     self_worker = worker->outer;
+    crash_set_role(role);
 }

@@ -1,0 +1,38 @@
+#include "engine/pool/scene.h"
+
+#include "engine/pool/offload.h"
+#include "engine/pool/task.h"
+#include "engine/pool/worker.h"
+
+static void tell_of_task(const struct task *task, const char *place, struct crash_scene *scene)
+{
+    socklen_t len;
+
+    scene->place = place;
+    scene->handler = task->conn->handler->name;
+    task_peer(task, &scene->peer, &len);
+    scene->peer_len = len;
+}
+
+/* On no fiber, a thread of a pool may yet be in a signal handler that has a stack of its own. */
+static void tell_of_worker(const struct worker *worker, struct crash_scene *scene)
+{
+    const char *interrupted = worker->alone ? NULL : worker_handler_here();
+
+    if (worker->on_own_stack) {
+        tell_of_task(worker->on_own_stack, "handler", scene);
+    } else if (interrupted) {
+        scene->place = "what has interrupted handler";
+        scene->handler = interrupted;
+    }
+}
+
+void scene_find(const void *task, struct crash_scene *scene)
+{
+    if (task)
+        tell_of_task(task, "handler", scene);
+    else if (offload_task_self())
+        tell_of_task(offload_task_self(), "what is offloaded by handler", scene);
+    else if (worker_self())
+        tell_of_worker(worker_self(), scene);
+}
