@@ -2,7 +2,8 @@
  * weir_main.c - weir with the handlers that only benches need, as a program.
  *
  *     weir_main [--workers N] [--dispatch worker|acceptor] [--concurrency pool|thread]
- *               [--body FILE] [--backend URI] [--max-connections N] [--backlog N] JOB
+ *               [--body FILE] [--backend URI] [--max-connections N] [--backlog N]
+ *               [--queue-target MS] JOB
  *
  *     slow            HTTP: hello, and at /slow hello after 10 ms of CPU time
  *     memory, file    HTTP: the file as a body, read before, or by sendfile
@@ -189,6 +190,9 @@ static bool read_option(struct weir_options *options, int c, char *text)
     case 'q':
         options->backlog = (uint32_t)strtoul(text, NULL, 10);
         return options->backlog > 0;
+    case 't':
+        options->queue_target_ms = (uint32_t)strtoul(text, NULL, 10);
+        return options->queue_target_ms > 0;
     case 'w':
         options->workers = (uint32_t)strtoul(text, NULL, 10);
         return options->workers > 0;
@@ -206,6 +210,7 @@ int main(int argc, char **argv)
         { "concurrency", required_argument, NULL, 'c' },
         { "dispatch", required_argument, NULL, 'd' },
         { "max-connections", required_argument, NULL, 'm' },
+        { "queue-target", required_argument, NULL, 't' },
         { "workers", required_argument, NULL, 'w' },
         { NULL, 0, NULL, 0 },
     };

@@ -160,6 +160,12 @@ enum weir_stack {
  * running), and under WEIR_SERIAL nobody else is served meanwhile. The first request costs no
  * further system call. Datagrams bring their input.
  *
+ * goodbye: what a client is told, in the words of its protocol, that is turned away because there
+ * is no room or no time for it (max_per_address, max_queued, queue_target_ms; no memory, thread or
+ * child for it when it was accepted). None of the three functions is called; what the client has
+ * sent is thrown away, the goodbye is sent if the socket takes it at once, and the connection is
+ * closed. Whom access or verify_request refuse is told nothing.
+ *
  * Without client_first, setup and handle are called as soon as the connection is accepted. From
  * then on it is the handler's: a drain waits for it as long as it reads, even if its client never
  * says a byte. A server that speaks first does so in its first call of handle(), and returns
@@ -175,14 +181,21 @@ struct weir_handler {
     const void *data WEIR_0;                     /* yours: weir_handler_data() */
     enum weir_stack stack WEIR_0;
     weir_default_no client_first WEIR_0;         /* not called before there is input */
-    uint8_t reserved[32] WEIR_0;                 /* 0: room for what a later version can do */
+    const void *goodbye WEIR_0;                  /* for clients that are turned away; may be NULL */
+    size_t goodbye_len WEIR_0;                   /* bytes of it */
+    uint8_t reserved[16] WEIR_0;                 /* 0: room for what a later version can do */
 };
 
 /* ------------------------------------------------------------------ addresses --------- */
 
-/* For a timeout: it never passes. For max_per_address: any number of connections. */
+/*
+ * For a timeout: it never passes. For max_per_address: any number of connections; or half of the
+ * places that there are (max_connections; of WEIR_FORK, children), whereby connections of this
+ * machine's loopback addresses are not counted.
+ */
 #define WEIR_FOREVER UINT32_MAX
 #define WEIR_ANY_NUMBER UINT32_MAX
+#define WEIR_HALF (UINT32_MAX - 1)
 
 /*
  * One address to listen on, the handler that serves it, and what else is its own. Addresses are
@@ -304,6 +317,12 @@ enum weir_concurrency {
 enum weir_dispatch {
     WEIR_DISPATCH_WORKER = 0,   /* the worker that ran it: it waits in that worker's epoll set */
     WEIR_DISPATCH_ACCEPTOR = 1, /* the acceptor, which queues it for whichever worker is free */
+};
+
+/* What happens while max_queued connections wait for a worker. */
+enum weir_when_queued {
+    WEIR_PAUSE = 0,             /* accepting pauses: further clients wait in the backlog */
+    WEIR_REFUSE = 1,            /* further clients are told goodbye: see struct weir_handler */
 };
 
 /* ------------------------------------------------------------------ hooks ------------- */
@@ -440,9 +459,8 @@ struct weir_options {
                                                never exceeded, however many threads let clients in
                                                */
     uint32_t max_per_address WEIR_0;        /* connections of one IPv4 or IPv6 address; 0: any
-                                               number */
-    uint32_t backlog WEIR_0;                /* listen(2)'s; 0: SOMAXCONN. With max_connections it is
-                                               what sheds load: docs/operations.md */
+                                               number; WEIR_HALF: half of the places */
+    uint32_t backlog WEIR_0;                /* listen(2)'s; 0: SOMAXCONN */
     const char *access WEIR_0;              /* rules: see who may connect; NULL: everybody may */
 
     /* Buffers. A handler holds them while it runs or waits, and a kept connection holds none. */
@@ -507,6 +525,25 @@ struct weir_options {
     const char *multicast WEIR_0;
     uint32_t multicast_ttl WEIR_0;          /* hops; 0: 1, no further than this network */
     enum weir_choice multicast_loop WEIR_0; /* default yes: receivers on this machine get it, too */
+
+    /*
+     * When more come than can be served: docs/operations.md. Of WEIR_POOL, and each child of
+     * WEIR_PREFORK.
+     *
+     * queue_target_ms   how long a new connection may wait for a worker. If all that had their
+     *                   first turn within three times that were late, those that have waited for
+     *                   twice as long are told goodbye instead, until one is in time again. But
+     *                   not the last that waits, nor a client that is to speak first and has not.
+     *                   It is no finer than the kernel's clock tick, some milliseconds. `weir
+     *                   serve` sets 100.
+     * max_queued        how many ready connections may wait for a worker; when_queued is what
+     *                   happens to further clients. weir_submit_fd and weir_handle_request don't
+     *                   pause.
+     */
+    uint32_t queue_target_ms WEIR_0;        /* 0: any time */
+    uint32_t max_queued WEIR_0;             /* 0: as many as may be open */
+    enum weir_when_queued when_queued WEIR_0;
+    uint32_t reserved WEIR_0;               /* 0 */
 };
 
 /*
@@ -550,6 +587,7 @@ enum weir_log_kind {
     WEIR_LOG_SHORTAGE = 3,  /* descriptors, memory, threads or processes are wanted */
     WEIR_LOG_FULL = 4,      /* max_connections are open, and somebody waits */
     WEIR_LOG_LEFT_OUT = 5,  /* how many lines have been left out */
+    WEIR_LOG_OVERLOAD = 6,  /* clients are turned away that have waited too long: queue_target_ms */
 };
 
 /*
@@ -718,9 +756,9 @@ int weir_server_fileno(struct weir_server *server);
  * Parks: no. Returns 0, or a negative errno with a sentence in weir_why(): -EBADF; -ENOTSOCK;
  * -EPROTOTYPE it is no stream socket; -ENOTCONN it has no peer; -EBUSY the server has it already;
  * -EAGAIN max_connections or max_children are open (or a thread that accepts has the last place,
- * for a client that may be coming), or no thread or child could be had; -ESHUTDOWN the server is
- * closed; -EINVAL the handler is wrong; -EOPNOTSUPP it is WEIR_PREFORK; -EDEADLK, -ESRCH see above;
- * -ENOMEM.
+ * for a client that may be coming), or no thread or child could be had; -ENOBUFS max_queued wait,
+ * and when_queued is WEIR_REFUSE; -ESHUTDOWN the server is closed; -EINVAL the handler is wrong;
+ * -EOPNOTSUPP it is WEIR_PREFORK; -EDEADLK, -ESRCH see above; -ENOMEM.
  */
 int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler);
 
@@ -862,6 +900,8 @@ struct weir_stats {
                                waited */
     uint64_t made_room;     /* idle connections that were ended because others waited */
     uint64_t truncated;     /* datagrams that were longer than max_packet_size, and cut */
+    uint64_t shed;          /* of the refused, those that had waited longer than queue_target_ms
+                               allows, or found max_queued before them */
 };
 
 /*
@@ -912,7 +952,8 @@ const struct weir_stat *weir_stats_field(size_t i);
  * IPv4 address mapped into IPv6 (RFC 4291) counts as the IPv4 address, and ::/0 does not hold it.
  *
  * A new connection is checked in this order: rules, verify_request, max_per_address. If it is
- * refused, it is closed without a byte and counted in weir_stats.refused.
+ * refused, it is closed and counted in weir_stats.refused. For max_per_address it is told the
+ * handler's goodbye before, else nothing.
  *
  * max_per_address counts the connections of whole addresses, from accept to close. A client that
  * ends its connection may be counted until the handler has noticed; one that sees the server end it

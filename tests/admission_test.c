@@ -213,6 +213,29 @@ static void who_is_not_wanted_is_turned_away_silently(void **state)
     assert_int_equal(tally_read(&tally, TALLY_NO_MEMORY), 0);
 }
 
+/* Where that is half of the places, this machine's own connections are not counted. */
+static void loopback_addresses_may_be_spared(void **state)
+{
+    struct crowd_guest *seats[3] = { NULL };
+
+    (void)state;
+    endpoint.spares_loopback = true;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ask("127.0.0.1", &seats[0]), 0);
+        assert_null(seats[0]);
+    }
+    assert_int_equal(ask("192.0.2.1", &seats[1]), 0);
+    assert_non_null(seats[1]);
+    assert_int_equal(ask("192.0.2.1", &seats[2]), -EUSERS);
+    /* A proxy here has told of somebody else, and the other way round. */
+    admission_leave_seat(&endpoint, &seats[1]);
+    assert_int_equal(ask("192.0.2.1", &seats[0]), 0);
+    assert_non_null(seats[0]);
+    assert_int_equal(ask("127.0.0.1", &seats[0]), 0);
+    assert_null(seats[0]);
+    endpoint.spares_loopback = false;
+}
+
 static void who_could_not_be_served_is_told_of(void **state)
 {
     (void)state;
@@ -264,6 +287,7 @@ int main(void)
         TEST(who_asks_under_another_address_has_left_its_seat),
         TEST(datagrams_and_endpoints_without_a_crowd_need_no_seat),
         TEST(who_is_not_wanted_is_turned_away_silently),
+        TEST(loopback_addresses_may_be_spared),
         TEST(who_could_not_be_served_is_told_of),
         TEST(who_can_have_no_seat_is_told_of),
     };

@@ -136,6 +136,24 @@ static void a_socket_address_is_a_host(void **state)
     cidr_set_fini(&set);
 }
 
+static void this_machines_own_addresses_are_known(void **state)
+{
+    static const struct { const char *text; bool is_loopback; } hosts[] = {
+        { "127.0.0.1", true }, { "127.255.255.255", true }, { "::1", true },
+        { "126.255.255.255", false }, { "128.0.0.1", false }, { "0.0.0.1", false },
+        { "::", false }, { "::2", false }, { "7f00::", false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+        struct cidr host;
+        char why[400];
+
+        assert_int_equal(cidr_parse(hosts[i].text, &host, why, sizeof(why)), 0);
+        assert_int_equal(cidr_is_loopback(&host), hosts[i].is_loopback);
+    }
+}
+
 /* ------------------------------------------------------------------ sets -------------- */
 
 static void an_empty_set_holds_nobody(void **state)
@@ -291,6 +309,7 @@ int main(void)
         cmocka_unit_test(networks_and_single_addresses_are_understood),
         cmocka_unit_test(what_is_no_network_is_refused_with_a_sentence),
         cmocka_unit_test(a_socket_address_is_a_host),
+        cmocka_unit_test(this_machines_own_addresses_are_known),
         cmocka_unit_test(an_empty_set_holds_nobody),
         cmocka_unit_test(the_longest_prefix_answers_whatever_the_order),
         cmocka_unit_test(networks_of_ipv6_say_nothing_about_ipv4),

@@ -644,6 +644,32 @@ static void a_handler_may_say_what_is_wrong_with_it(void **state)
                    "handler 'wrong': it has no teapot");
 }
 
+static void goodbye_and_its_length_go_together(void **state)
+{
+    const struct weir_handler endless = { .name = "odd", .handle = handle, .goodbye = "bye" };
+    const struct weir_handler silent = { .name = "odd", .handle = handle, .goodbye_len = 3 };
+    const struct weir_handler right = { .name = "right", .handle = handle, .goodbye = "bye",
+                                        .goodbye_len = 3 };
+    const char *why = "handler 'odd': goodbye and goodbye_len go together: set both, or neither";
+
+    (void)state;
+    assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &endless), why);
+    assert_refused(WEIR_OPTIONS(.listen = "unix:@a", .handler = &silent), why);
+    accepted(WEIR_OPTIONS(.listen = "unix:@a", .handler = &right));
+}
+
+static void a_queue_that_refuses_has_an_end(void **state)
+{
+    (void)state;
+    assert_refused(OPTIONS(.when_queued = WEIR_REFUSE), "when_queued is WEIR_REFUSE, but "
+                   "max_queued is 0: it says from how many on");
+    assert_refused(OPTIONS(.when_queued = 2), "when_queued is 2: at most 1");
+    assert_refused(OPTIONS(.reserved = 1), "reserved is 1: at most 0");
+    assert_int_equal(accepted(OPTIONS(.when_queued = WEIR_REFUSE, .max_queued = 1)).max_queued, 1);
+    assert_int_equal(accepted(OPTIONS(.queue_target_ms = WEIR_FOREVER)).queue_target_ms, 0);
+    assert_int_equal(accepted(OPTIONS(.queue_target_ms = 5)).queue_target_ms, 5);
+}
+
 static void numbers_beyond_their_ends_are_refused(void **state)
 {
     (void)state;
@@ -748,6 +774,8 @@ int main(void)
         cmocka_unit_test(children_for_listeners_count_as_children),
         cmocka_unit_test(a_stack_of_an_unknown_kind_is_refused),
         cmocka_unit_test(what_is_reserved_must_be_0),
+        cmocka_unit_test(goodbye_and_its_length_go_together),
+        cmocka_unit_test(a_queue_that_refuses_has_an_end),
         cmocka_unit_test(a_handler_may_say_what_is_wrong_with_it),
         cmocka_unit_test(numbers_beyond_their_ends_are_refused),
         cmocka_unit_test(numbers_at_their_ends_are_taken),

@@ -239,10 +239,19 @@ static int accept_into_places(struct acceptor *acceptor, struct listening *liste
 
 unsigned acceptor_accept_batch(struct acceptor *acceptor, struct listening *listening)
 {
-    size_t places = quota_take(listening->endpoint->quota, acceptor->config->mixin->batch);
+    struct crew *crew = &acceptor->pool->crew;
+    size_t batch = overload_room(&crew->overload, &crew->handoff.queue,
+                                 acceptor->config->mixin->batch);
     unsigned admitted = 0;
-    int r = places > 0 ? accept_into_places(acceptor, listening, places, &admitted) : -EUSERS;
+    size_t places;
+    int r;
 
+    if (WEIR_UNLIKELY(batch == 0)) {
+        acceptor_rest_for_queue(acceptor, listening);
+        return 0;
+    }
+    places = quota_take(listening->endpoint->quota, batch);
+    r = places > 0 ? accept_into_places(acceptor, listening, places, &admitted) : -EUSERS;
     if (r < 0)
         break_off(acceptor, listening, r);
     return admitted;

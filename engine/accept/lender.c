@@ -1,11 +1,18 @@
 /* lender.c - which listeners are lent to the workers, and taken back: see lending.h. */
 #include "engine/accept/acceptor_parts.h"
 
+/* How long clients wait is known from when they were accepted: so the acceptor does it, at once. */
+static bool is_overloaded(const struct acceptor *acceptor)
+{
+    return overload_is_late(&acceptor->pool->crew.overload);
+}
+
 /* An acceptor that dispatches for all accepts for all; and processes share clients another way. */
 static bool may_lend(const struct acceptor *acceptor, const struct listening *listening)
 {
-    return listening->listener.type == SOCK_STREAM && acceptor->config->mixin->has_workers &&
-           !listening->shared && !pool_has_common_set(acceptor->pool);
+    return !is_overloaded(acceptor) && listening->listener.type == SOCK_STREAM &&
+           acceptor->config->mixin->has_workers && !listening->shared &&
+           !pool_has_common_set(acceptor->pool);
 }
 
 void acceptor_lend_if_due(struct acceptor *acceptor, struct listening *listening,
@@ -33,10 +40,13 @@ void acceptor_take_all_back(struct acceptor *acceptor)
 
 void acceptor_look_after_lent(struct acceptor *acceptor, uint64_t now_ms)
 {
+    bool is_over = is_overloaded(acceptor);
+
     for (size_t i = 0; i < acceptor->listening_len; i++) {
         struct listening *listening = &acceptor->listening[i];
 
-        if (listening->state == LISTENING_LENT && !lending_goes_on(&listening->lending, now_ms))
+        if (listening->state == LISTENING_LENT &&
+            (is_over || !lending_goes_on(&listening->lending, now_ms)))
             listening_take_back(listening);
     }
 }

@@ -109,6 +109,21 @@ void acceptor_rest_while_full(struct acceptor *acceptor, const struct endpoint *
     acceptor_rest_for_room(acceptor, endpoint->quota, next_try_ms(acceptor, endpoint->quota));
 }
 
+/* ------------------------------------------------------------------ the queue --------- */
+
+/*
+ * The workers tell nobody how long their queue is: that would cost something at each connection,
+ * and a look QUEUE_LOOK_MS later costs little beside what they do meanwhile.
+ */
+#define QUEUE_LOOK_MS 1
+
+void acceptor_rest_for_queue(struct acceptor *acceptor, struct listening *listening)
+{
+    tally_add(&acceptor->tally, TALLY_FULL, 1);
+    if (leaves_client(listening, clock_ms() + QUEUE_LOOK_MS))
+        sys_eventfd_signal(acceptor->config->others_fd);
+}
+
 /* ------------------------------------------------------------------ want -------------- */
 
 static void rest_for_want_of(struct acceptor *acceptor, const char *listen, const char *what,

@@ -42,6 +42,7 @@ static const struct limit {
     [LOG_CHILD] = { WEIR_LOG_CHILD, 10, 1000, "child processes" },
     [LOG_SHORTAGE] = { WEIR_LOG_SHORTAGE, 3, 10000, "what there is not enough of" },
     [LOG_FULL] = { WEIR_LOG_FULL, 1, 60000, NULL },
+    [LOG_OVERLOAD] = { WEIR_LOG_OVERLOAD, 1, 60000, NULL },
 };
 
 struct period {

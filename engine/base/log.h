@@ -26,6 +26,7 @@ enum log_kind {
     LOG_CHILD,              /* one that has ended, or can't be had */
     LOG_SHORTAGE,           /* of what the system has */
     LOG_FULL,               /* as many connections as are allowed */
+    LOG_OVERLOAD,           /* clients that have waited too long */
     LOG_KINDS,
 };
 

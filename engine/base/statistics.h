@@ -43,7 +43,8 @@
     TALLIED(NO_MEMORY, no_memory, "connections and datagrams lost for want of memory") \
     TALLIED(FULL, full, "times that accepting paused because there was no room") \
     TALLIED(MADE_ROOM, made_room, "kept connections ended because others waited") \
-    TALLIED(TRUNCATED, truncated, "datagrams that were cut")
+    TALLIED(TRUNCATED, truncated, "datagrams that were cut") \
+    TALLIED(SHED, shed, "clients turned away because too many waited, or they had waited too long")
 
 /* For the kinds of lines that a list made of this one has no use for. */
 #define STATISTICS_NONE(...)

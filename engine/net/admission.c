@@ -41,10 +41,12 @@ int admission_take_seat(const struct endpoint *endpoint, const struct access_pee
                         struct crowd_guest **seat)
 {
     struct cidr host;
-    bool is_counted = cidr_of_address(peer->address, peer->address_len, &host);
+    bool is_counted = cidr_of_address(peer->address, peer->address_len, &host) &&
+                      !(endpoint->spares_loopback && cidr_is_loopback(&host));
 
     /*
-     * A greeting may give an address to a client without one, but can't take a seat for a child.
+     * A greeting may give an address to a client that is not counted, but can't take a seat for a
+     * child.
      */
     if (!is_counted && !*seat && !endpoint->greet)
         return 0;

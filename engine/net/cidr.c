@@ -142,6 +142,11 @@ bool cidr_of_address(const struct sockaddr *address, socklen_t len, struct cidr 
     return true;
 }
 
+bool cidr_is_loopback(const struct cidr *host)
+{
+    return host->v6 ? host->bits == 1 : host->bits >> 120 == 127;
+}
+
 /* ------------------------------------------------------------------ the trie ---------- */
 
 void cidr_set_fini(struct cidr_set *set)

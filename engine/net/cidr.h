@@ -35,6 +35,9 @@ int cidr_parse(const char *text, struct cidr *ret, char *why, size_t why_size);
 /* The host that a socket address names. False: it is of neither family. */
 bool cidr_of_address(const struct sockaddr *address, socklen_t len, struct cidr *ret);
 
+/* Returns true if it is in 127.0.0.0/8, or ::1. */
+bool cidr_is_loopback(const struct cidr *host);
+
 struct cidr_node {
     unsigned __int128 bits;
     uint32_t child[2];          /* by the bit behind the prefix; 0: none */

@@ -26,6 +26,7 @@ struct endpoint {
     struct quota *quota;                /* which its connections are counted against */
     struct access_slot *access;         /* the rules for who comes in */
     struct crowd *crowd;                /* NULL: connections of an address aren't counted */
+    bool spares_loopback;               /* ... nor those of loopback addresses in any case */
     uint32_t read_timeout_ms;           /* timeouts as in struct weir_options; 0: there is none */
     uint32_t write_timeout_ms;
     uint32_t request_timeout_ms;

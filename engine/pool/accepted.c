@@ -1,6 +1,7 @@
 #include "engine/pool/accepted.h"
 
 #include "engine/base/sys.h"
+#include "engine/pool/goodbye.h"
 
 #include <errno.h>
 
@@ -46,10 +47,14 @@ struct connection *accepted_to_connection(const struct accepted *accepted,
 
 int accepted_queue(const struct accepted *accepted, struct crew *crew)
 {
-    struct connection *conn = accepted_to_connection(accepted, &crew->table);
+    struct connection *conn;
 
+    if (WEIR_UNLIKELY(overload_refuses(&crew->overload, &crew->handoff.queue)))
+        return -ENOBUFS;
+    conn = accepted_to_connection(accepted, &crew->table);
     if (!conn)
         return -ENOMEM;
+    overload_note_queued(&crew->overload, &crew->handoff.queue, conn);
     handoff_put(&crew->handoff, conn);
     return 0;
 }
@@ -74,15 +79,22 @@ void accepted_drop(const struct accepted *accepted)
 void accepted_turn_away(struct accepted *accepted, struct connection_table *table,
                         const struct admission *admission, int error, struct tally *tally)
 {
-    if (error != -EACCES && error != -EUSERS)
+    bool is_meant = error == -EACCES || error == -EUSERS || error == -ENOBUFS;
+
+    if (!is_meant)
         admission_tell(admission, WEIR_PHASE_PROCESS, error, accepted->peer, accepted->peer_len,
                        accepted->handler->name);
     if (error == -ENOMEM)
         tally_add(tally, TALLY_NO_MEMORY, 1);
+    if (error == -ENOBUFS)
+        tally_add(tally, TALLY_SHED, 1);
     tally_add(tally, TALLY_REFUSED, 1);
     admission_leave_seat(accepted->endpoint, &accepted->guest);
-    if (!accepted->packet)
+    if (!accepted->packet) {
+        if (error != -EACCES)
+            goodbye_say(accepted->fd, accepted->handler);
         sys_shutdown_write(accepted->fd);
+    }
     accepted_drop(accepted);
     connection_table_release(table, accepted->endpoint->quota, 1);
 }

@@ -39,12 +39,16 @@ int accepted_take_seat(struct accepted *accepted);
 
 /*
  * Turns it away, counted, for this -errno, and gives its place back. handle_error is told that it
- * could not be served, unless the program wants it to be kept out (-EACCES, -EUSERS).
+ * could not be served, unless the program wants it to be kept out (-EACCES, -EUSERS, -ENOBUFS). It
+ * is told its handler's goodbye, unless it has no business here (-EACCES).
  */
 void accepted_turn_away(struct accepted *accepted, struct connection_table *table,
                         const struct admission *admission, int error, struct tally *tally);
 
-/* Into the ready queue; handoff_call is the caller's. 0, or -ENOMEM: it is still the caller's. */
+/*
+ * Into the ready queue; handoff_call is the caller's. 0; -ENOMEM, or -ENOBUFS: as many wait there
+ * as may, and it is still the caller's.
+ */
 int accepted_queue(const struct accepted *accepted, struct crew *crew);
 
 /* A connection for it, QUEUED, to which its guest and its place pass; or NULL: no memory. */

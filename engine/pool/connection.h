@@ -101,7 +101,8 @@ struct connection {
     uint16_t sent;          /* bytes, until it was idle last; UINT16_MAX: or more */
     const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
-    _Atomic uint64_t idle_since_ms; /* 0: it has not been idle; CONNECTION_IS_SILENT */
+    _Atomic uint64_t idle_since_ms; /* 0: it has not been idle; CONNECTION_IS_SILENT. Before its
+                                       first turn: see connection_note_queued */
     const struct endpoint *endpoint;    /* that it came in by; OPENED: its opener */
     union {
         struct crowd_guest *guest;  /* ACCEPTED: its seat in the endpoint's crowd; NULL: none */
@@ -254,6 +255,26 @@ static inline uint64_t connection_idle_since_ms(const struct connection *conn, b
 
     *ret_is_silent = noted_ms & CONNECTION_IS_SILENT;
     return noted_ms & ~CONNECTION_IS_SILENT;
+}
+
+/* Returns true if it has had no turn yet. The owner. */
+static inline bool connection_is_new(const struct connection *conn)
+{
+    return conn->kind == CONNECTION_ACCEPTED && !conn->kept && !conn->began;
+}
+
+/* The owner, before the first turn: it waits for that in the ready queue from now_ms on. */
+static inline void connection_note_queued(struct connection *conn, uint64_t now_ms)
+{
+    /* relaxed: handed on with conn, by the queue. pairs: connection_queued_ms() */
+    atomic_store_explicit(&conn->idle_since_ms, now_ms, memory_order_relaxed);
+}
+
+/* Since when a connection waits that is new; 0: nobody was there before it. The owner. */
+static inline uint64_t connection_queued_ms(const struct connection *conn)
+{
+    /* relaxed: came with conn, by the queue. pairs: connection_note_queued() */
+    return atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
 }
 
 /* A peer that hung up or sent urgent data: a short read no longer means that all was read. */

@@ -50,6 +50,10 @@ int crew_init(struct crew *crew, const struct crew_config *config)
         .rbufsize = config->rbufsize,
         .wbufsize = config->wbufsize,
         .packet_format = config->packet_format,
+        .overload = {
+            .target_ms = config->queue_target_ms, .max_queued = config->max_queued,
+            .refuses = config->refuses,
+        },
         .serve = config->serve,
         .service = config->service,
     };

@@ -8,6 +8,7 @@
 #define WEIR_CREW_H
 
 #include "engine/pool/connection.h"
+#include "engine/pool/overload.h"
 #include "engine/pool/packet.h"
 #include "engine/sync/handoff.h"
 
@@ -24,6 +25,7 @@ struct task;
 
 struct crew {
     struct handoff handoff;
+    struct overload overload;
     struct connection_table table;
     struct stack_arena *arena;
     size_t rbufsize;
@@ -53,6 +55,9 @@ struct crew_config {
     size_t rbufsize;
     size_t wbufsize;
     struct packet_format packet_format;
+    uint32_t queue_target_ms;   /* these three: see struct overload */
+    uint32_t max_queued;
+    bool refuses;
     size_t sockets;         /* from which datagrams may be received */
     bool common_set;        /* one epoll set for all connections */
     bool watched;           /* the acceptor ticks: see handoff_init */

@@ -4,7 +4,7 @@
  * While few connections come, the acceptor accepts them: it is always there, whatever handlers do.
  * While they come fast, and workers keep turning, the workers accept them (side_door.h). The
  * acceptor takes the listener back when few come, when a worker is stuck, which may have left some
- * behind, and when the server is full.
+ * behind, when the server is full, and when clients wait too long (overload.h).
  *
  * Threads: the listener's acceptor.
  * Owns:    the side door.

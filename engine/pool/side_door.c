@@ -155,11 +155,14 @@ static void leave_to_acceptor_locked(struct side_door *door)
 /* For a batch. 0: none is free. */
 static unsigned take_places_locked(struct side_door *door)
 {
-    unsigned places;
+    struct crew *crew = door->crew;
+    size_t batch = overload_room(&crew->overload, &crew->handoff.queue, door->batch);
+    unsigned places = 0;
 
     if (!door->open)
         return 0;
-    places = (unsigned)quota_take(door->config.endpoint->quota, door->batch);
+    if (batch > 0)
+        places = (unsigned)quota_take(door->config.endpoint->quota, batch);
     if (places == 0)
         leave_to_acceptor_locked(door);
     return places;

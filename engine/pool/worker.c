@@ -6,6 +6,7 @@
 #include "engine/fiber/crash.h"
 #include "engine/fiber/stack.h"
 #include "engine/pool/dispatch.h"
+#include "engine/pool/goodbye.h"
 #include "engine/pool/receiver.h"
 #include "engine/pool/side_door.h"
 
@@ -413,14 +414,41 @@ static void enter_side_doors(struct worker *worker)
     } while (worker->at_side_doors != 0);
 }
 
+/* Of a client that has waited too long. Returns true if it was still there, and is done with. */
+static __attribute__((cold, noinline))
+bool say_goodbye(struct worker *worker, struct connection *conn)
+{
+    const struct overload *overload = &worker->crew->overload;
+
+    if (!goodbye_say_if_asked(conn->fd, conn->handler))
+        return false;
+    log_line(LOG_OVERLOAD, "%s: overloaded: clients wait for a worker for more than %u ms, and "
+             "those that have waited for %u ms are turned away", conn->endpoint->uri,
+             overload->target_ms, OVERLOAD_LIMIT * overload->target_ms);
+    tally_add(&worker->tally, TALLY_SHED, 1);
+    connection_start(conn);
+    conn->refused = true;
+    close_connection(worker, conn);
+    return true;
+}
+
+/*
+ * Those that are turned away don't count: as many as there are have waited too long, and while they
+ * stay in the queue nobody behind them is served.
+ */
 static void run_queue(struct worker *worker)
 {
-    if (!ready_queue_empty(&worker->crew->handoff.queue) && leave_to_another(worker))
+    struct ready_queue *queue = &worker->crew->handoff.queue;
+
+    if (!ready_queue_empty(queue) && leave_to_another(worker))
         return;
     for (unsigned i = 0; i < QUEUE_SHARE; i++) {
-        struct connection *conn = ready_queue_pop(&worker->crew->handoff.queue);
+        struct connection *conn = ready_queue_pop(queue);
 
         pass_call_on(worker);
+        while (conn && WEIR_UNLIKELY(overload_sheds(&worker->crew->overload, queue, conn)) &&
+               say_goodbye(worker, conn))
+            conn = ready_queue_pop(queue);
         if (!conn)
             return;
         worker_start(worker, conn);

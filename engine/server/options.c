@@ -42,7 +42,7 @@ _Static_assert(sizeof(struct weir_handler) == 96, "nothing says its size: a new 
 #define ENDS_WITH(type, field) \
     _Static_assert(END_OF(type, field) == sizeof(type), #type " ends with padding: put a " \
                    "reserved field behind its last one, or name here the last one")
-ENDS_WITH(struct weir_options, multicast_loop);
+ENDS_WITH(struct weir_options, reserved);
 ENDS_WITH(struct weir_listen, user);
 ENDS_WITH(struct weir_handler, reserved);
 
@@ -128,6 +128,9 @@ static int check_handler(const struct weir_handler *handler, const char *address
     if (handler->client_first > WEIR_NO)
         return REFUSE(reading, "handler '%s': client_first is %u: at most %d", handler->name,
                       (unsigned)handler->client_first, WEIR_NO);
+    if ((handler->goodbye != NULL) != (handler->goodbye_len > 0))
+        return REFUSE(reading, "handler '%s': goodbye and goodbye_len go together: set both, or "
+                      "neither", handler->name);
     return ask_handler(handler, reading);
 }
 
@@ -213,6 +216,8 @@ static const struct limit limits[] = {
     LIMIT(max_packet_size, .most = WEIR_MAX_PACKET_SIZE, .usual = 8192),
     LIMIT(multicast_ttl, .most = WEIR_MAX_MULTICAST_TTL),
     LIMIT(multicast_loop, .most = WEIR_NO),
+    LIMIT(when_queued, .most = WEIR_REFUSE),
+    LIMIT(reserved, .most = 0),
 };
 
 enum { LIMITS = sizeof(limits) / sizeof(limits[0]) };
@@ -368,6 +373,7 @@ static void set_no_timeouts(struct weir_options *options)
     uint32_t *timeouts[] = {
         &options->read_timeout_ms, &options->write_timeout_ms, &options->idle_timeout_ms,
         &options->request_timeout_ms, &options->drain_timeout_ms, &options->timeout_ms,
+        &options->queue_target_ms,
     };
 
     for (size_t i = 0; i < sizeof(timeouts) / sizeof(timeouts[0]); i++)
@@ -398,6 +404,17 @@ static int check_children(struct reading *reading)
         return 0;
     return REFUSE(reading, "max_children and the listeners' max_connections are %llu in all: at "
                   "most %d", (unsigned long long)children, WEIR_MAX_CHILDREN);
+}
+
+/* A queue that refuses has an end from which on it does. */
+static int check_queue(struct reading *reading)
+{
+    const struct weir_options *options = reading->options;
+
+    if (options->when_queued == WEIR_REFUSE && options->max_queued == 0)
+        return REFUSE(reading, "when_queued is WEIR_REFUSE, but max_queued is 0: it says from how "
+                      "many on");
+    return 0;
 }
 
 static int complete_options(struct reading *reading)
@@ -434,6 +451,8 @@ int options_read(const struct weir_options *in, struct weir_options *ret, char *
         r = check_mode(&reading);
     if (r == 0)
         r = check_concurrency(&reading);
+    if (r == 0)
+        r = check_queue(&reading);
     if (r == 0)
         r = complete_options(&reading);
     return r;

@@ -199,6 +199,9 @@ int server_create_pool(struct weir_server *server)
             .rbufsize = options->rbufsize,
             .wbufsize = options->wbufsize == WEIR_UNBUFFERED ? 0 : options->wbufsize,
             .packet_format = packet_format(server),
+            .queue_target_ms = options->queue_target_ms,
+            .max_queued = options->max_queued,
+            .refuses = options->when_queued == WEIR_REFUSE,
             .sockets = server->listens_len * SERVER_ADDRESSES_MAX,
             .common_set = kind->pooled && options->dispatch == WEIR_DISPATCH_ACCEPTOR,
             .threadless = !kind->pooled,
@@ -218,14 +221,24 @@ int server_create_pool(struct weir_server *server)
     return 0;
 }
 
-int server_create_crowd(const struct weir_server *server, uint32_t limit, size_t expected,
+/* WEIR_HALF of these many places; or as many as the program has said. */
+static uint32_t limit_of(uint32_t said, size_t places)
+{
+    if (said != WEIR_HALF)
+        return said;
+    return places > 1 ? (uint32_t)(places / 2) : 1;
+}
+
+int server_create_crowd(const struct weir_server *server, uint32_t said, size_t places,
                         struct crowd **ret)
 {
+    uint32_t limit = limit_of(said, places);
+
     /* Who is in a crowd has a place of a quota before. */
     if (kind_of(&server->options)->child_each)
         return crowd_create_shared(limit, (size_t)server->options.max_children +
                                    options_set_aside(&server->options), ret);
-    return crowd_create(limit, expected, ret);
+    return crowd_create(limit, places, ret);
 }
 
 /* The rules and limits for clients, as the options say. */
@@ -243,7 +256,7 @@ static int create_access(struct weir_server *server)
         access_slot_set(&server->access, rules);
     }
     if (options->max_per_address > 0 && options->max_per_address != WEIR_ANY_NUMBER)
-        r = server_create_crowd(server, options->max_per_address, options->max_connections,
+        r = server_create_crowd(server, options->max_per_address, server->quota.max,
                                 &server->crowd);
     return r == 0 ? 0 : SERVER_REFUSE(r, "max_per_address: %s", why_error(r));
 }

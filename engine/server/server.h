@@ -120,7 +120,7 @@ int server_create_pool(struct weir_server *server);
 int server_create_mixin(struct weir_server *server);
 int server_create_acceptors(struct weir_server *server);
 void server_fill_in_alike(struct weir_server *server);
-int server_create_crowd(const struct weir_server *server, uint32_t limit, size_t expected,
+int server_create_crowd(const struct weir_server *server, uint32_t said, size_t places,
                         struct crowd **ret);
 void server_free(struct weir_server *server);
 

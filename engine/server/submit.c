@@ -129,6 +129,7 @@ static int could_not_submit(int fd, int r)
                          r == -ESHUTDOWN ? "the server was closed" :
                          r == -EAGAIN ? "max_connections are open, or no thread or child "
                                         "could be had" :
+                         r == -ENOBUFS ? "max_queued connections wait for a worker" :
                          r == -EBUSY ? "the server has it already" :
                          r == -EOPNOTSUPP ? "the server is WEIR_PREFORK: its children serve" :
                          r == -EDEADLK ? "a handler of a server that is WEIR_SERIAL or WEIR_FORK "

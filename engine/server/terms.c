@@ -23,6 +23,7 @@ struct endpoint terms_of(const struct weir_options *options, const struct weir_l
         .idle_timeout_ms = own_timeout(listen->idle_timeout_ms, options->idle_timeout_ms),
         .backlog = own_or(listen->backlog, options->backlog),
         .nodelay = nodelay == WEIR_YES,
+        .spares_loopback = own_or(listen->max_per_address, options->max_per_address) == WEIR_HALF,
         .number = WEIR_NO_LISTENER,
         .user = listen->user,
     };

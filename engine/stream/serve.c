@@ -7,6 +7,7 @@
 #include "engine/stream/request.h"
 
 #include "engine/base/clock.h"
+#include "engine/pool/goodbye.h"
 #include "engine/pool/packet.h"
 #include "engine/stream/greeting.h"
 #include "engine/stream/rfile.h"
@@ -348,6 +349,8 @@ static bool is_greeted(struct weir_request *req)
     req->conn->refused = true;
     if (r == -ENOMEM)
         tally_add(&req->task->worker->tally, TALLY_NO_MEMORY, 1);
+    if (r == -EUSERS)
+        goodbye_say(req->conn->fd, req->conn->handler);
     if (r != -EACCES && r != -EUSERS && !request_is_end_by_peer(r))
         tell_error(req, r == -ENOMEM ? WEIR_PHASE_PROCESS : WEIR_PHASE_VERIFY, r);
     return false;

@@ -80,15 +80,24 @@ struct weir_http_site {
     .routes = (routes_), .routes_len = sizeof(routes_) / sizeof((routes_)[0]), \
     .route_size = sizeof((routes_)[0])
 
+/* What a client is told for whom there is no room or no time: goodbye of struct weir_handler. */
+#define WEIR_HTTP_GOODBYE \
+    "HTTP/1.1 503 Service Unavailable\r\n" \
+    "Connection: close\r\n" \
+    "Retry-After: 1\r\n" \
+    "Content-Length: 0\r\n" \
+    "\r\n"
+
 /* WEIR_HTTP_HANDLER initializes a struct weir_handler that serves a site. */
 #ifndef __cplusplus
 #define WEIR_HTTP_HANDLER(name_, site_) \
     { .name = (name_), .handle = weir_http_handle, .check = weir_http_check, .data = (site_), \
-      .client_first = true }
+      .client_first = true, .goodbye = WEIR_HTTP_GOODBYE, \
+      .goodbye_len = sizeof(WEIR_HTTP_GOODBYE) - 1 }
 #else
 #define WEIR_HTTP_HANDLER(name_, site_) \
     { (name_), nullptr, weir_http_handle, nullptr, weir_http_check, 0, (site_), \
-      WEIR_STACK_FIBER, true, {} }
+      WEIR_STACK_FIBER, true, WEIR_HTTP_GOODBYE, sizeof(WEIR_HTTP_GOODBYE) - 1, {} }
 #endif
 
 /*

@@ -136,6 +136,7 @@ class Output(unittest.TestCase):
                        "drain-timeout", "stall-warn", "no-delay", "reuse-port",
                        "no-reuse-address", "daemon-threads", "no-block-on-close",
                        "unix-mode", "unix-owner", "keep-path", "max-per-address", "access",
+                       "queue-target", "max-queued", "when-queued",
                        "max-packet-size", "reply-always", "multicast", "multicast-ttl",
                        "no-multicast-loop",
                        "concurrency", "max-children", "processes", "help"):

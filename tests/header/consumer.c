@@ -31,7 +31,7 @@ _Static_assert(sizeof(enum weir_concurrency) == 4 && sizeof(enum weir_choice) ==
                sizeof(enum weir_dispatch) == 4 && sizeof(enum weir_stack) == 4 &&
                sizeof(enum weir_phase) == 4 && sizeof(enum weir_stat_kind) == 4 &&
                sizeof(enum weir_log_kind) == 4 && sizeof(weir_default_no) == 4 &&
-               sizeof(enum weir_timeout) == 4,
+               sizeof(enum weir_timeout) == 4 && sizeof(enum weir_when_queued) == 4,
                "enumerations");
 
 static int echo(struct weir_request *req)

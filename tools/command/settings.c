@@ -152,6 +152,20 @@ static int read_concurrency(void *into, const struct argument *argument, const c
     return refuse("--concurrency: '%s' is none of pool, serial, thread, fork and prefork", text);
 }
 
+static int read_when_queued(void *into, const struct argument *argument, const char *text)
+{
+    struct settings *settings = into;
+
+    (void)argument;
+    if (strcmp(text, "pause") == 0)
+        settings->options.when_queued = WEIR_PAUSE;
+    else if (strcmp(text, "refuse") == 0)
+        settings->options.when_queued = WEIR_REFUSE;
+    else
+        return refuse("--when-queued: '%s' is neither pause nor refuse", text);
+    return 0;
+}
+
 /* ------------------------------------------------------------------ the table --------- */
 
 #define NUMBER(field, most) \
@@ -195,7 +209,16 @@ static const struct argument table[] = {
     { "max-connections", "N", NUMBER(max_connections, UINT32_MAX),
       "open at once; default what the limit on descriptors allows" },
     { "max-per-address", "N", NUMBER(max_per_address, UINT32_MAX),
-      "open at once from one IPv4 or IPv6 address; default any number" },
+      "open at once from one IPv4 or IPv6 address, 0: any number; default half of those that "
+      "may be open at all, but any number from this machine's loopback addresses" },
+    { "queue-target", "TIME", TIME(queue_target_ms),
+      "how long a new connection may wait for a thread of the pool: once all wait longer, those "
+      "that have waited for twice as long are turned away, HTTP's with 503; default 100ms" },
+    { "max-queued", "N", NUMBER(max_queued, UINT32_MAX),
+      "ready connections that may wait for a thread of the pool; default any number" },
+    { "when-queued", "HOW", ARGUMENT_BY(read_when_queued),
+      "what happens while as many wait: pause (nobody is accepted) or refuse (as "
+      "--queue-target); default pause" },
     { "access", "FILE", ARGUMENT_AT(ARGUMENT_TEXT, struct settings, access),
       "rules who may connect, one in a line: allow or deny, and a network, uid N or gid N; "
       "default allow or deny; read again at SIGHUP; without the option: everybody" },
@@ -291,6 +314,8 @@ int settings_read(struct settings *ret_settings, int argc, char **argv)
             .request_timeout_ms = 60 * 1000,
             .drain_timeout_ms = 5 * 1000,
             .stall_warn_ms = 1000,
+            .queue_target_ms = 100,
+            .max_per_address = WEIR_HALF,
             .reuse_address = WEIR_YES,
         },
     };
