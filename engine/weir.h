@@ -937,6 +937,43 @@ struct weir_stat {
  */
 const struct weir_stat *weir_stats_field(size_t i);
 
+/*
+ * weir_server_dump tells of the connections that there are at this moment, in lines for people and
+ * scripts: how many; then how many of them wait for the same, by listener and handler; then a line
+ * for each, `most` of them at most. Those come first that are not idle, and of these, as of the
+ * idle ones, those that have waited longest. It costs the server a walk through its connections,
+ * without a lock; nobody waits while lines are taken. The handler's name has the last place:
+ *
+ *   weir: dump connections=3 datagrams=0 silent_children=0 shown=3
+ *   weir: dump count=2 state=idle waits=idle longest_ms=75200 listen=tcp://[::]:80 handler=upper
+ *   weir: dump peer=127.0.0.1:51234 age_ms=80100 state=parked waits=read for_ms=1300 pid=7 fd=17
+ *         listen=tcp://[::]:80 handler=upper                              (which is one line)
+ *
+ * age_ms is the time since the client was accepted, to a tenth of a second. state is as in struct
+ * weir_stats. waits is what for:
+ *
+ *   idle             input, between two calls of handle() or before the first
+ *   queue, turn      a worker: to be begun, or to go on, since what it waited for has come
+ *   read, write      its client
+ *   linger, greeting its client, after the last call of handle() or before the first
+ *   read_opened, write_opened, connect    another server: see weir_connect
+ *   poll, sleep, offload                  what weir_poll, weir_sleep and weir_offload wait for
+ *   nothing          it works
+ *
+ * for_ms is for how long. at_most_ms stands in its place where that is not known, since a handler's
+ * call and the queue begin without a note: that long ago the connection was idle or was accepted.
+ * peer is "-" until a greeting has told it. fd is -1 under WEIR_FORK, where children have it.
+ * datagrams that are being served are only counted. Under WEIR_PREFORK all children are asked, for
+ * whose answers it waits a tenth of a second, and each tells of 8,192 connections; those that have
+ * not answered are silent. In a child it tells of that child alone.
+ *
+ * line() is called on the calling thread; the text is terminated, and valid during the call.
+ * Threads: any, but not signal handlers. Parks: no. Returns 0; or -ESRCH with a sentence in
+ * weir_why(): the server is another process's (see weir_server_destroy).
+ */
+int weir_server_dump(struct weir_server *server, size_t most,
+                     void (*line)(void *arg, const char *text, size_t len), void *arg);
+
 /* ------------------------------------------------------------------ who may connect --- */
 
 /*

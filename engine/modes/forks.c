@@ -19,6 +19,7 @@
  */
 #include "engine/modes/mixin.h"
 
+#include "engine/base/clock.h"
 #include "engine/base/ensure.h"
 #include "engine/base/log.h"
 #include "engine/base/sys.h"
@@ -33,6 +34,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -48,6 +50,7 @@ struct slot {
     const struct endpoint *endpoint;    /* that its connection came in by */
     struct crowd_guest *guest;  /* of its connection; NULL: it is not counted, or has left */
     char peer[WEIR_ADDRESS_SIZE];
+    struct roll_entry entry;    /* all but what its worker has noted */
 };
 
 struct forks {
@@ -150,6 +153,23 @@ static int forks_prepare(struct mixin *mixin)
     return r;
 }
 
+static struct roll_entry entry_of(const struct accepted *accepted, pid_t pid)
+{
+    struct roll_entry entry = {
+        .endpoint = accepted->endpoint, .fd = -1, .pid = pid,
+        .begun_ms = clock_coarse_ms(), .peer.any.sa_family = AF_UNIX,
+        .peer_len = sizeof(sa_family_t),
+    };
+
+    roll_name(&entry, accepted->handler);
+    /* The name of a Unix socket has no room, nor a port that somebody would look for. */
+    if (accepted->peer_len <= sizeof(entry.peer) && accepted->peer->sa_family != AF_UNIX) {
+        memcpy(&entry.peer, accepted->peer, accepted->peer_len);
+        entry.peer_len = accepted->peer_len;
+    }
+    return entry;
+}
+
 static void fill_slot_locked(struct forks *forks, size_t i, pid_t pid,
                              const struct accepted *accepted)
 {
@@ -160,6 +180,7 @@ static void fill_slot_locked(struct forks *forks, size_t i, pid_t pid,
     slot->handler = accepted->handler;
     slot->endpoint = accepted->endpoint;
     slot->guest = accepted->guest;
+    slot->entry = entry_of(accepted, pid);
     forks->guests += slot->guest != NULL;
     address_text(accepted->peer, accepted->peer_len, slot->peer, sizeof(slot->peer));
     forks->taken++;
@@ -342,6 +363,31 @@ static void forks_add_stats(struct mixin *mixin, struct weir_stats *sum, mixin_a
     pthread_mutex_unlock(&forks->lock);
 }
 
+/* What its worker has noted tells all: a child has one connection, which is kept or is served. */
+static void add_child_to_roll(const struct forks *forks, size_t i, struct roll *roll)
+{
+    struct roll_entry *entry = roll_add(roll);
+    /* relaxed: for people. pairs: worker.c's worker_note() */
+    uint64_t noted = atomic_load_explicit(&forks->workers[i].note, memory_order_relaxed);
+    bool is_idle = noted != 0 && connection_wait_of(noted) == CONNECTION_WAITS_IDLE;
+
+    if (!entry)
+        return;
+    *entry = forks->slots[i].entry;
+    roll_judge(entry, is_idle ? CONNECTION_IDLE : CONNECTION_RUNNING, noted, false);
+}
+
+static void forks_add_roll(struct mixin *mixin, struct roll *roll)
+{
+    struct forks *forks = forks_of(mixin);
+
+    pthread_mutex_lock(&forks->lock);
+    for (size_t i = 0; i < forks->config.max_children; i++)
+        if (forks->slots[i].child.pid != 0)
+            add_child_to_roll(forks, i, roll);
+    pthread_mutex_unlock(&forks->lock);
+}
+
 /* ------------------------------------------------------------------ begin and end ----- */
 
 static size_t workers_size(const struct forks *forks)
@@ -411,7 +457,8 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
     *forks = (struct forks){
         .mixin = {
             .prepare = forks_prepare, .process = forks_process, .reap = forks_reap,
-            .add_stats = forks_add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
+            .add_stats = forks_add_stats, .add_roll = forks_add_roll,
+            .begin = mixin_needs_nothing, .end = mixin_has_nobody,
             .renew = mixin_has_nobody, .kill = forks_kill, .free_locks = forks_free_locks,
             .destroy = forks_destroy, .accepts_here = true, .ends_with_handler = true,
             .batch = 1,     /* a child that ended meanwhile is reaped first */

@@ -13,6 +13,12 @@ void mixin_has_nobody(struct mixin *mixin)
     (void)mixin;
 }
 
+void mixin_calls_nobody(struct mixin *mixin, struct roll *roll)
+{
+    (void)mixin;
+    (void)roll;
+}
+
 void mixin_destroy(struct mixin *mixin)
 {
     if (mixin)

@@ -19,6 +19,7 @@
 #include "engine/base/tally.h"
 #include "engine/pool/accepted.h"
 #include "engine/pool/connection.h"
+#include "engine/pool/roll.h"
 #include "engine/pool/worker.h"
 #include "engine/weir.h"
 
@@ -41,6 +42,8 @@ struct mixin {
     void (*reap)(struct mixin *mixin);
     /* Sets how many serve now, and adds what they have done: each tally, or the sum itself. */
     void (*add_stats)(struct mixin *mixin, struct weir_stats *sum, mixin_add_tally *add);
+    /* Adds those whom children serve. Any thread. */
+    void (*add_roll)(struct mixin *mixin, struct roll *roll);
     /*
      * Before and after a serving. begin on the thread that asks for it: 0 or -errno. end on the
      * first acceptor's, and when it returns nothing is accepted.
@@ -73,6 +76,9 @@ int mixin_needs_nothing(struct mixin *mixin);
 /* For what is done with children or locks: does nothing. */
 void mixin_has_nobody(struct mixin *mixin);
 
+/* For who has no children: adds none. */
+void mixin_calls_nobody(struct mixin *mixin, struct roll *roll);
+
 /* NULL is fine: a server that could not be built has none. */
 void mixin_destroy(struct mixin *mixin);
 
@@ -88,6 +94,7 @@ struct child_calls {
     void (*look)(struct weir_server *server);   /* at all listeners: somebody may wait there */
     void (*cancel)(struct weir_server *server);
     void (*stats)(struct weir_server *server, struct weir_stats *ret_stats);
+    void (*roll)(struct weir_server *server, struct roll *roll);
 };
 
 struct mixin_config {

@@ -45,7 +45,8 @@ int pooled_create(const struct mixin_config *config, struct mixin **ret)
     *pooled = (struct pooled){
         .mixin = {
             .prepare = mixin_needs_nothing, .process = pooled_process, .reap = mixin_has_nobody,
-            .add_stats = pooled_add_stats, .begin = mixin_needs_nothing, .end = mixin_has_nobody,
+            .add_stats = pooled_add_stats, .add_roll = mixin_calls_nobody,
+            .begin = mixin_needs_nothing, .end = mixin_has_nobody,
             .renew = mixin_has_nobody, .kill = mixin_has_nobody, .free_locks = mixin_has_nobody,
             .destroy = pooled_destroy,
             .accepts_here = true, .has_workers = true, .hands_on = true, .ended_fd = -1,

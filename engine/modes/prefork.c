@@ -82,23 +82,25 @@ static struct prefork *prefork_of(struct mixin *mixin)
 
 /* ------------------------------------------------------------------ statistics -------- */
 
-static bool all_have_answered_locked(const struct prefork *prefork)
+static bool all_have_answered_locked(const struct prefork *prefork,
+                                     bool (*is_answered)(const struct wire *wire))
 {
     for (const struct forked *forked = prefork->list; forked; forked = forked->next)
-        if (!wire_is_answered(&forked->wire))
+        if (!is_answered(&forked->wire))
             return false;
     return true;
 }
 
-static void ask_all_locked(struct prefork *prefork)
+static void ask_all_locked(struct prefork *prefork, void (*ask)(const struct wire *wire),
+                           bool (*is_answered)(const struct wire *wire))
 {
     struct pollfd answered = { .fd = prefork->answer_fd, .events = POLLIN };
     uint64_t now_ms = clock_ms();
     uint64_t until_ms = now_ms + STATS_PATIENCE_MS;
 
     for (struct forked *forked = prefork->list; forked; forked = forked->next)
-        wire_ask(&forked->wire);
-    while (!all_have_answered_locked(prefork) && now_ms < until_ms) {
+        ask(&forked->wire);
+    while (!all_have_answered_locked(prefork, is_answered) && now_ms < until_ms) {
         sys_poll(&answered, 1, clock_timeout_ms(until_ms, now_ms));
         sys_eventfd_clear(prefork->answer_fd);
         now_ms = clock_ms();
@@ -111,11 +113,26 @@ static void prefork_add_stats(struct mixin *mixin, struct weir_stats *sum, mixin
 
     (void)add;
     pthread_mutex_lock(&prefork->lock);
-    ask_all_locked(prefork);
+    ask_all_locked(prefork, wire_ask, wire_is_answered);
     statistics_add(sum, &prefork->ended);
     for (struct forked *forked = prefork->list; forked; forked = forked->next)
         statistics_add(sum, wire_last_answer(&forked->wire));
     sum->workers = prefork->list_len;
+    pthread_mutex_unlock(&prefork->lock);
+}
+
+static void prefork_add_roll(struct mixin *mixin, struct roll *roll)
+{
+    struct prefork *prefork = prefork_of(mixin);
+
+    pthread_mutex_lock(&prefork->lock);
+    ask_all_locked(prefork, wire_ask_roll, wire_roll_is_answered);
+    for (struct forked *forked = prefork->list; forked; forked = forked->next) {
+        if (wire_roll_is_answered(&forked->wire))
+            wire_add_roll(&forked->wire, roll);
+        else
+            roll->silent_children++;
+    }
     pthread_mutex_unlock(&prefork->lock);
 }
 
@@ -570,7 +587,8 @@ int prefork_create(const struct mixin_config *config, struct mixin **ret)
     *prefork = (struct prefork){
         .mixin = {
             .prepare = mixin_needs_nothing, .process = prefork_process, .reap = prefork_reap,
-            .add_stats = prefork_add_stats, .begin = prefork_begin, .end = prefork_end,
+            .add_stats = prefork_add_stats, .add_roll = prefork_add_roll,
+            .begin = prefork_begin, .end = prefork_end,
             .renew = prefork_renew, .kill = prefork_kill, .free_locks = prefork_free_locks,
             .destroy = prefork_destroy, .shortage = "",
         },

@@ -34,6 +34,16 @@ static void answer_parent(const struct prefork_child *child)
     wire_child_send_answer(&child->wire);
 }
 
+static void call_roll(const struct prefork_child *child)
+{
+    const struct mixin_config *config = child->config;
+    struct roll roll;
+
+    wire_child_begin_roll(&child->wire, &roll);
+    config->child_calls->roll(config->server, &roll);
+    wire_child_send_roll(&child->wire, &roll);
+}
+
 static void obey(const struct prefork_child *child)
 {
     const struct child_calls *calls = child->config->child_calls;
@@ -41,6 +51,8 @@ static void obey(const struct prefork_child *child)
 
     if (orders.answer)
         answer_parent(child);
+    if (orders.roll)
+        call_roll(child);
     if (orders.look)
         calls->look(child->config->server);
     if (orders.stop)

@@ -5,6 +5,8 @@
  *   stop, look     the parent    order_fd                the child's guard
  *   asked          the parent    order_fd                the child's guard
  *   answered       the child     answer_fd               the parent, who asks for statistics
+ *   roll_asked     the parent    order_fd                the child's guard
+ *   roll_answered  the child     answer_fd               the parent, who asks for a roll
  *   accepts        the child     said_fd                 the parent, who begins a serving
  *   stopped        the child     said_fd                 the parent, who ends a serving
  *   error          the child     its end                 the parent, who reaps it
@@ -28,6 +30,10 @@ struct wire_page {
     _Atomic uint32_t answered;      /* ... and of the last answer */
     struct weir_stats answers[2];   /* the n-th is in the (n mod 2)-th: at most one question is
                                        open, and nobody reads the answer that is being written */
+    _Atomic uint32_t roll_asked;    /* for who is connected: as above */
+    _Atomic uint32_t roll_answered;
+    struct roll roll;               /* but for its pointer: the answer, and nobody asks meanwhile */
+    struct roll_entry roll_entries[WIRE_ROLL_MAX];  /* no memory before they are written */
 };
 
 /* ------------------------------------------------------------------ the parent's ------ */
@@ -39,7 +45,8 @@ int wire_open(struct wire *wire, int answer_fd, int said_fd)
 
     if (order_fd < 0)
         return order_fd;
-    page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (page == MAP_FAILED) {
         sys_close(order_fd);
         return -ENOMEM;
@@ -103,6 +110,38 @@ const struct weir_stats *wire_last_answer(const struct wire *wire)
     return &page->answers[atomic_load_explicit(&page->answered, memory_order_acquire) % 2];
 }
 
+bool wire_roll_is_answered(const struct wire *wire)
+{
+    const struct wire_page *page = wire->page;
+    /* relaxed: the parent has written it itself. pairs: none */
+    uint32_t asked = atomic_load_explicit(&page->roll_asked, memory_order_relaxed);
+
+    /* acquire: what it says. pairs: wire_child_send_roll() */
+    return asked == atomic_load_explicit(&page->roll_answered, memory_order_acquire);
+}
+
+void wire_ask_roll(const struct wire *wire)
+{
+    if (wire_roll_is_answered(wire))
+        /* relaxed: the signal that follows orders it. pairs: wire_child_hear() */
+        atomic_fetch_add_explicit(&wire->page->roll_asked, 1, memory_order_relaxed);
+    sys_eventfd_signal(wire->order_fd);
+}
+
+void wire_add_roll(const struct wire *wire, struct roll *roll)
+{
+    const struct wire_page *page = wire->page;
+
+    for (size_t i = 0; i < page->roll.len && i < WIRE_ROLL_MAX; i++) {
+        struct roll_entry *entry = roll_add(roll);
+
+        if (entry)
+            *entry = page->roll_entries[i];
+    }
+    roll->left_out += page->roll.left_out;
+    roll->datagrams += page->roll.datagrams;
+}
+
 bool wire_accepts(const struct wire *wire)
 {
     /* relaxed: the signal before orders it. pairs: wire_child_say_accepts() */
@@ -150,6 +189,8 @@ struct wire_orders wire_child_hear(const struct wire *wire)
     /* relaxed: the signal before orders them. pairs: wire_ask(), wire_order_look(),
      * wire_order_stop() */
     orders.answer = atomic_load_explicit(&page->asked, memory_order_relaxed) == next_answer(page);
+    orders.roll = atomic_load_explicit(&page->roll_asked, memory_order_relaxed) !=
+                  atomic_load_explicit(&page->roll_answered, memory_order_relaxed);
     orders.look = atomic_exchange_explicit(&page->look, false, memory_order_relaxed);
     orders.stop = atomic_load_explicit(&page->stop, memory_order_relaxed);
     return orders;
@@ -164,6 +205,23 @@ void wire_child_send_answer(const struct wire *wire)
 {
     /* release: what it says. pairs: wire_last_answer() */
     atomic_store_explicit(&wire->page->answered, next_answer(wire->page), memory_order_release);
+    sys_eventfd_signal(wire->answer_fd);
+}
+
+void wire_child_begin_roll(const struct wire *wire, struct roll *ret_roll)
+{
+    roll_lend(ret_roll, wire->page->roll_entries, WIRE_ROLL_MAX);
+}
+
+void wire_child_send_roll(const struct wire *wire, const struct roll *roll)
+{
+    struct wire_page *page = wire->page;
+    /* relaxed: nobody asks while a question is open. pairs: none */
+    uint32_t asked = atomic_load_explicit(&page->roll_asked, memory_order_relaxed);
+
+    page->roll = *roll;
+    /* release: what it says. pairs: wire_roll_is_answered() */
+    atomic_store_explicit(&page->roll_answered, asked, memory_order_release);
     sys_eventfd_signal(wire->answer_fd);
 }
 

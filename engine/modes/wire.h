@@ -16,6 +16,7 @@
 #ifndef WEIR_WIRE_H
 #define WEIR_WIRE_H
 
+#include "engine/pool/roll.h"
 #include "engine/weir.h"
 
 #include <stdbool.h>
@@ -46,6 +47,15 @@ void wire_ask(const struct wire *wire);
 bool wire_is_answered(const struct wire *wire);
 const struct weir_stats *wire_last_answer(const struct wire *wire);
 
+/*
+ * The same with the child's roll, of WIRE_ROLL_MAX entries at most. It may be added once it is
+ * answered, and until it is asked for again.
+ */
+#define WIRE_ROLL_MAX 8192
+void wire_ask_roll(const struct wire *wire);
+bool wire_roll_is_answered(const struct wire *wire);
+void wire_add_roll(const struct wire *wire, struct roll *roll);
+
 /* What the child has said. Why it could not serve: -errno; 0: it has not said that. */
 bool wire_accepts(const struct wire *wire);
 bool wire_has_stopped(const struct wire *wire);
@@ -60,6 +70,7 @@ struct wire_orders {
     bool stop;
     bool look;
     bool answer;
+    bool roll;
 };
 
 /* What the parent has ordered since the last call; a stop once more each time. */
@@ -68,6 +79,10 @@ struct wire_orders wire_child_hear(const struct wire *wire);
 /* An answer, whether it was asked for or not: where it is to be written, and that it is. */
 struct weir_stats *wire_child_begin_answer(const struct wire *wire);
 void wire_child_send_answer(const struct wire *wire);
+
+/* The same of a roll, only after it has been asked for. */
+void wire_child_begin_roll(const struct wire *wire, struct roll *ret_roll);
+void wire_child_send_roll(const struct wire *wire, const struct roll *roll);
 
 void wire_child_say_accepts(const struct wire *wire);
 void wire_child_say_stopped(const struct wire *wire);

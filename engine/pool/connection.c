@@ -1,5 +1,6 @@
 #include "engine/pool/connection.h"
 
+#include "engine/base/clock.h"
 #include "engine/base/sys.h"
 #include "engine/pool/transport.h"
 
@@ -18,6 +19,8 @@
 #define READY UINT32_C(8)
 #define ALERT UINT32_C(16)
 
+#define MS_PER_DS UINT64_C(100)
+
 /* Unread input that a peer is spared a reset for. */
 #define DISCARD_MAX ((size_t)1 << 20)
 
@@ -28,6 +31,25 @@
 #define TABLE_MIN ((size_t)1 << 16)
 
 /* ------------------------------------------------------------------ the table --------- */
+
+/*
+ * Zeroed memory for as many descriptors as there may ever be, or NULL; pages that none of them
+ * reaches cost nothing.
+ */
+static void *map_for_each(const struct connection_table *table, size_t size)
+{
+    void *memory = mmap(NULL, table->size * size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void unmap(struct connection_table *table)
+{
+    munmap(table->slots, table->size * sizeof(*table->slots));
+    if (table->begun_ds)
+        munmap(table->begun_ds, table->size * sizeof(*table->begun_ds));
+}
 
 int connection_table_init(struct connection_table *table)
 {
@@ -40,14 +62,13 @@ int connection_table_init(struct connection_table *table)
                                                         : CONNECTION_TABLE_MAX;
     if (table->size < TABLE_MIN)
         table->size = TABLE_MIN;
-    /* As large as descriptors may ever get; pages that no descriptor reaches cost nothing. */
-    table->slots = mmap(NULL, table->size * sizeof(*table->slots), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (table->slots == MAP_FAILED)
+    table->slots = map_for_each(table, sizeof(*table->slots));
+    if (!table->slots)
         return -ENOMEM;
-    table->room_fd = sys_eventfd();
+    table->begun_ds = map_for_each(table, sizeof(*table->begun_ds));
+    table->room_fd = table->begun_ds ? sys_eventfd() : -ENOMEM;
     if (table->room_fd < 0) {
-        munmap(table->slots, table->size * sizeof(*table->slots));
+        unmap(table);
         return table->room_fd;
     }
     table->held.max = SIZE_MAX;
@@ -58,7 +79,7 @@ int connection_table_init(struct connection_table *table)
 void connection_table_fini(struct connection_table *table)
 {
     sys_close(table->room_fd);
-    munmap(table->slots, table->size * sizeof(*table->slots));
+    unmap(table);
 }
 
 void connection_table_add_quota(struct connection_table *table, struct quota *quota)
@@ -239,6 +260,12 @@ static uint8_t transport_for(int family)
 _Static_assert(offsetof(struct connection, user_state) <= (size_t)2 * WEIR_CACHE_LINE,
                "a connection without state is two cache lines");
 
+uint64_t connection_begun_ms(const struct connection_table *table, const struct connection *conn)
+{
+    /* relaxed: the slot has ordered it. pairs: connection_create() */
+    return atomic_load_explicit(&table->begun_ds[conn->fd], memory_order_relaxed) * MS_PER_DS;
+}
+
 static struct connection *allocate_connection(struct connection_table *table, int fd,
                                               size_t user_state)
 {
@@ -271,6 +298,9 @@ struct connection *connection_create(struct connection_table *table, int fd,
     note_peer(conn, peer, peer_len);
     conn->transport = transport_for(conn->family);
     atomic_init(&conn->state, CONNECTION_QUEUED);
+    /* relaxed: the slot that it is put into orders it. pairs: connection_begun_ms() */
+    atomic_store_explicit(&table->begun_ds[fd], (uint32_t)(clock_coarse_ms() / MS_PER_DS),
+                          memory_order_relaxed);
     enter_slot(table, conn);
     return conn;
 }

@@ -75,7 +75,33 @@ enum connection_late {
     CONNECTION_REQUEST_LATE,
 };
 
-/* Of idle_since_ms: its client has not spoken yet. See connection_note_idle. */
+/*
+ * What a connection waits for, or its handler: for weir_server_dump. From CONNECTION_WAITS_FOR_PEER
+ * on it is the connection itself that has to get ready.
+ */
+enum connection_wait {
+    CONNECTION_WAITS_IDLE,          /* and is noted so by connection_note_idle; see there */
+    CONNECTION_WAITS_NOTHING,       /* its handler has gone on */
+    CONNECTION_WAITS_QUEUE,         /* for its first turn: see connection_note_queued */
+    CONNECTION_WAITS_TURN,          /* never noted: for its worker, which does something else */
+    CONNECTION_WAITS_SLEEP,
+    CONNECTION_WAITS_OFFLOAD,
+    CONNECTION_WAITS_POLL,
+    CONNECTION_WAITS_CONNECT,
+    CONNECTION_WAITS_OPENED_READ,   /* a stream that weir_connect has opened */
+    CONNECTION_WAITS_OPENED_WRITE,
+    CONNECTION_WAITS_FOR_PEER,
+    CONNECTION_WAITS_READ = CONNECTION_WAITS_FOR_PEER,
+    CONNECTION_WAITS_WRITE,
+    CONNECTION_WAITS_GREETING,
+    CONNECTION_WAITS_LINGER,
+};
+
+/* A note: milliseconds of clock_ms, an enum connection_wait, and whether the client is silent. */
+#define CONNECTION_WAIT_SHIFT 56
+#define CONNECTION_NOTED_MS ((UINT64_C(1) << CONNECTION_WAIT_SHIFT) - 1)
+
+/* Of a note of an idle one: its client has not spoken yet. See connection_note_idle. */
 #define CONNECTION_IS_SILENT (UINT64_C(1) << 63)
 
 struct connection {
@@ -101,8 +127,7 @@ struct connection {
     uint16_t sent;          /* bytes, until it was idle last; UINT16_MAX: or more */
     const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
-    _Atomic uint64_t idle_since_ms; /* 0: it has not been idle; CONNECTION_IS_SILENT. Before its
-                                       first turn: see connection_note_queued */
+    _Atomic uint64_t note;  /* since when it waits for what; 0: it has not waited yet */
     const struct endpoint *endpoint;    /* that it came in by; OPENED: its opener */
     union {
         struct crowd_guest *guest;  /* ACCEPTED: its seat in the endpoint's crowd; NULL: none */
@@ -130,6 +155,7 @@ struct connection {
  */
 struct connection_table {
     _Atomic(struct connection *) *slots;
+    _Atomic uint32_t *begun_ds;             /* when each was accepted, in tenths of a second */
     size_t size;                            /* descriptors from here on can't be kept */
     int room_fd;                            /* eventfd: see connection_table_want_room */
     bool private;                           /* one thread's alone: memory is freed at once */
@@ -238,23 +264,59 @@ enum connection_next connection_ready(struct connection *conn, uint32_t events);
 bool connection_claim(struct connection *conn);    /* false: not IDLE any more */
 enum connection_state connection_state(const struct connection *conn);
 
+/* When it was accepted, by clock_ms, to a tenth of a second. Who found it in the table. */
+uint64_t connection_begun_ms(const struct connection_table *table, const struct connection *conn);
+
 /* The owner, before connection_keep: it is idle from now_ms on. */
 static inline void connection_note_idle(struct connection *conn, uint64_t now_ms)
 {
-    uint64_t noted_ms = conn->began ? now_ms : now_ms | CONNECTION_IS_SILENT;
+    uint64_t noted = conn->began ? now_ms : now_ms | CONNECTION_IS_SILENT;
 
-    /* relaxed: neither half is exact. pairs: connection_idle_since_ms() */
-    atomic_store_explicit(&conn->idle_since_ms, noted_ms, memory_order_relaxed);
+    /* release: the peer, which a greeting may have changed. pairs: connection_noted() */
+    atomic_store_explicit(&conn->note, noted, memory_order_release);
 }
 
-/* Since when it is idle, by the last such note; 0: never yet. A hint: connection_claim decides. */
+/* The owner, who is about to wait, or has waited. Returns the note. */
+static inline uint64_t connection_note_wait(struct connection *conn, enum connection_wait wait,
+                                            uint64_t now_ms)
+{
+    uint64_t noted = now_ms | (uint64_t)wait << CONNECTION_WAIT_SHIFT;
+
+    /* release: as above. pairs: connection_noted() */
+    atomic_store_explicit(&conn->note, noted, memory_order_release);
+    return noted;
+}
+
+/*
+ * The last note. It tells what a connection waits for only together with its state: that leaves the
+ * queue and an idle time, and comes into the queue again, without a note.
+ */
+static inline uint64_t connection_noted(const struct connection *conn)
+{
+    /* acquire: see connection_note_idle(). pairs: that, and connection_note_wait() */
+    return atomic_load_explicit(&conn->note, memory_order_acquire);
+}
+
+static inline enum connection_wait connection_wait_of(uint64_t noted)
+{
+    return (enum connection_wait)((noted & ~CONNECTION_IS_SILENT) >> CONNECTION_WAIT_SHIFT);
+}
+
+static inline uint64_t connection_since_ms(uint64_t noted)
+{
+    return noted & CONNECTION_NOTED_MS;
+}
+
+/*
+ * Since when it is idle, by the last note; 0: it has not been idle, or has waited for something
+ * else since. A hint: connection_claim decides.
+ */
 static inline uint64_t connection_idle_since_ms(const struct connection *conn, bool *ret_is_silent)
 {
-    /* relaxed: a hint. pairs: connection_note_idle() */
-    uint64_t noted_ms = atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
+    uint64_t noted = connection_noted(conn);
 
-    *ret_is_silent = noted_ms & CONNECTION_IS_SILENT;
-    return noted_ms & ~CONNECTION_IS_SILENT;
+    *ret_is_silent = noted & CONNECTION_IS_SILENT;
+    return connection_wait_of(noted) == CONNECTION_WAITS_IDLE ? connection_since_ms(noted) : 0;
 }
 
 /* Returns true if it has had no turn yet. The owner. */
@@ -266,15 +328,15 @@ static inline bool connection_is_new(const struct connection *conn)
 /* The owner, before the first turn: it waits for that in the ready queue from now_ms on. */
 static inline void connection_note_queued(struct connection *conn, uint64_t now_ms)
 {
-    /* relaxed: handed on with conn, by the queue. pairs: connection_queued_ms() */
-    atomic_store_explicit(&conn->idle_since_ms, now_ms, memory_order_relaxed);
+    connection_note_wait(conn, CONNECTION_WAITS_QUEUE, now_ms);
 }
 
 /* Since when a connection waits that is new; 0: nobody was there before it. The owner. */
 static inline uint64_t connection_queued_ms(const struct connection *conn)
 {
-    /* relaxed: came with conn, by the queue. pairs: connection_note_queued() */
-    return atomic_load_explicit(&conn->idle_since_ms, memory_order_relaxed);
+    uint64_t noted = connection_noted(conn);
+
+    return connection_wait_of(noted) == CONNECTION_WAITS_QUEUE ? connection_since_ms(noted) : 0;
 }
 
 /* A peer that hung up or sent urgent data: a short read no longer means that all was read. */

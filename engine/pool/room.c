@@ -37,7 +37,7 @@ static uint64_t may_go_since_ms(const struct longest *longest, const struct conn
     bool is_silent;
     uint64_t since_ms = connection_idle_since_ms(conn, &is_silent);
 
-    if (longest->now_ms < since_ms + (is_silent ? SILENT_MS : FRESH_MS))
+    if (since_ms == 0 || longest->now_ms < since_ms + (is_silent ? SILENT_MS : FRESH_MS))
         return CLOCK_NEVER;
     return since_ms;
 }

@@ -45,8 +45,42 @@ static void require_here(const struct task *task)
         task_die_of_misuse(task, "a waiting call");
 }
 
+/* ------------------------------------------------------------------ what it waits for - */
+
+static enum connection_wait wait_of_own(const struct connection *conn, uint32_t events)
+{
+    if (conn->greets)
+        return CONNECTION_WAITS_GREETING;
+    if (conn->ended && !conn->said_end)
+        return CONNECTION_WAITS_LINGER;
+    return events & EPOLLIN ? CONNECTION_WAITS_READ : CONNECTION_WAITS_WRITE;
+}
+
+static enum connection_wait wait_of(const struct task *task, const struct connection *conn,
+                                     uint32_t events)
+{
+    if (task->connects)
+        return CONNECTION_WAITS_CONNECT;
+    if (conn == task->conn)
+        return wait_of_own(conn, events);
+    /* What weir_poll waits in is no socket. */
+    if (conn->family == AF_UNSPEC)
+        return CONNECTION_WAITS_POLL;
+    return events & EPOLLIN ? CONNECTION_WAITS_OPENED_READ : CONNECTION_WAITS_OPENED_WRITE;
+}
+
+static void note(struct task *task, enum connection_wait wait)
+{
+    uint64_t noted = connection_note_wait(task->conn, wait, clock_coarse_ms());
+
+    if (WEIR_UNLIKELY(task->worker->alone))
+        worker_note(task->worker, noted);
+}
+
+/* ------------------------------------------------------------------ waiting ----------- */
+
 /* Off the stack until somebody has called task_unpark(). */
-static int park(struct task *task, uint64_t deadline_ms)
+static int park(struct task *task, uint64_t deadline_ms, enum connection_wait wait)
 {
     struct worker *worker = task->worker;
 
@@ -58,7 +92,9 @@ static int park(struct task *task, uint64_t deadline_ms)
     if (deadline_ms != 0)
         timer_arm(&worker->timers, &task->timer, deadline_ms);
     task->streak = 0;
+    note(task, wait);
     fiber_park(task->fiber);
+    note(task, CONNECTION_WAITS_NOTHING);
     return task->outcome;
 }
 
@@ -66,7 +102,7 @@ static int park(struct task *task, uint64_t deadline_ms)
  * On a thread's own stack nobody parks: the thread waits, with all that it has, and with an ear for
  * orders. Where these don't come as descriptors it looks for one now and then.
  */
-static int wait_blocking(struct task *task, int fd, short events, uint64_t deadline_ms)
+static int poll_until(struct task *task, int fd, short events, uint64_t deadline_ms)
 {
     struct worker *worker = task->worker;
     struct crew *crew = worker->crew;
@@ -89,6 +125,17 @@ static int wait_blocking(struct task *task, int fd, short events, uint64_t deadl
     }
 }
 
+static int wait_blocking(struct task *task, int fd, short events, uint64_t deadline_ms,
+                         enum connection_wait wait)
+{
+    int r;
+
+    note(task, wait);
+    r = poll_until(task, fd, events, deadline_ms);
+    note(task, CONNECTION_WAITS_NOTHING);
+    return r;
+}
+
 int task_wait(struct task *task, struct connection *conn, uint32_t events, uint64_t deadline_ms)
 {
     int r;
@@ -97,7 +144,8 @@ int task_wait(struct task *task, struct connection *conn, uint32_t events, uint6
         return -ECANCELED;
     if (!task->fiber) {
         conn->drained = false;
-        return wait_blocking(task, conn->fd, events & EPOLLIN ? POLLIN : POLLOUT, deadline_ms);
+        return wait_blocking(task, conn->fd, events & EPOLLIN ? POLLIN : POLLOUT, deadline_ms,
+                             wait_of(task, conn, events));
     }
     require_here(task);
     r = connection_watch(conn, task->worker->watch, events);
@@ -106,22 +154,23 @@ int task_wait(struct task *task, struct connection *conn, uint32_t events, uint6
     if (!connection_park(conn))
         return 0;
     task->waits_for = conn;
-    r = park(task, deadline_ms);
+    r = park(task, deadline_ms, wait_of(task, conn, events));
     task->waits_for = NULL;
     return r;
 }
 
 int task_sleep(struct task *task, uint64_t deadline_ms)
 {
+    enum connection_wait wait = task->connects ? CONNECTION_WAITS_CONNECT : CONNECTION_WAITS_SLEEP;
     int r;
 
     if (crew_cancelled(task->worker->crew))
         return -ECANCELED;
     if (task->fiber) {
         require_here(task);
-        r = park(task, deadline_ms);
+        r = park(task, deadline_ms, wait);
     } else {
-        r = wait_blocking(task, -1, 0, deadline_ms);
+        r = wait_blocking(task, -1, 0, deadline_ms, wait);
     }
     return r == -ETIMEDOUT ? 0 : r;
 }
@@ -147,7 +196,7 @@ void task_begin_awaiting(struct task *task)
 void task_await(struct task *task)
 {
     task->patient = true;
-    park(task, 0);
+    park(task, 0, task->connects ? CONNECTION_WAITS_CONNECT : CONNECTION_WAITS_OFFLOAD);
     task->patient = false;
 }
 

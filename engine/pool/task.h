@@ -36,6 +36,7 @@ struct task {
     unsigned streak;                /* how often, since it last gave its worker away */
     int outcome;                    /* of the wait: 0, -ETIMEDOUT, -ECANCELED */
     bool patient;                   /* this wait can't be cancelled */
+    bool connects;                  /* it is in weir_connect */
 };
 
 /*

@@ -190,6 +190,12 @@ static void note_inside(struct worker *worker, const char *handler_name)
     atomic_store_explicit(&worker->inside, handler_name, memory_order_relaxed);
 }
 
+void worker_note(struct worker *worker, uint64_t noted)
+{
+    /* relaxed: for people; one writer. pairs: forks.c's forks_add_roll() */
+    atomic_store_explicit(&worker->note, noted, memory_order_relaxed);
+}
+
 const char *worker_handler_here(void)
 {
     const struct worker *worker = worker_self();
@@ -679,8 +685,11 @@ static void wait_idle(struct worker *worker, struct connection *conn)
 {
     uint32_t timeout_ms = endpoint_idle_limit_ms(conn->endpoint, !conn->began);
     uint64_t until_ms = timeout_ms > 0 ? clock_ms() + timeout_ms + 1 : CLOCK_NEVER;
-    int r = worker_poll(worker, conn->fd, POLLIN, until_ms);
+    int r;
 
+    worker_note(worker, connection_noted(conn));
+    r = worker_poll(worker, conn->fd, POLLIN, until_ms);
+    worker_note(worker, connection_note_wait(conn, CONNECTION_WAITS_NOTHING, clock_coarse_ms()));
     if (r == -ECANCELED)
         worker->draining = true;
     conn->expired = r <= 0 && !worker->draining;

@@ -81,6 +81,7 @@ struct worker {
     _Atomic uint64_t steps;                             /* went into a handler */
     _Atomic(const char *) inside;                       /* the handler's name; NULL: in none */
     _Atomic pid_t tid;                                  /* its thread's, once it runs */
+    _Atomic uint64_t note;  /* alone: its connection's, for the parent of a forked child */
     struct tally tally;
 };
 
@@ -121,6 +122,9 @@ static inline bool worker_draining(const struct worker *worker)
 {
     return worker->draining || crew_draining(worker->crew);
 }
+
+/* What its only connection waits for: of a worker that serves alone, for others to see. */
+void worker_note(struct worker *worker, uint64_t noted);
 
 /* The thread: runs until the crew is stopping. The argument is the worker. */
 void *worker_main(void *worker);

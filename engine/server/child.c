@@ -129,5 +129,5 @@ static void read_stats(struct weir_server *server, struct weir_stats *ret_stats)
 const struct child_calls server_child_calls = {
     .become = become_pool, .begin = server_begin_serving, .accept = server_serve,
     .drain = drain_and_close, .stop = stop_accepting, .look = look_for_clients,
-    .cancel = cancel_pool, .stats = read_stats,
+    .cancel = cancel_pool, .stats = read_stats, .roll = server_call_roll,
 };

@@ -9,6 +9,7 @@
  *   submit.c    connections that somebody else has accepted
  *   closing.c   cancel, close, destroy
  *   stats.c     what everybody has counted
+ *   dump.c      who is connected, and what each waits for
  *   child.c     what a forked child does with it
  *
  * Threads: as weir.h says. What ends in _locked is called with the lock held.
@@ -42,6 +43,7 @@
 #include "engine/net/quota.h"
 #include "engine/pool/offload.h"
 #include "engine/pool/pool.h"
+#include "engine/pool/roll.h"
 #include "engine/server/options.h"
 #include "engine/stream/request.h"
 #include "engine/weir.h"
@@ -154,6 +156,9 @@ int server_check_accepts(const struct weir_server *server); /* -EOPNOTSUPP: its 
 int server_begin_serving(struct weir_server *server);
 void server_serve(struct weir_server *server);
 void server_join_thread(struct weir_server *server);
+
+/* dump.c: who is connected, in whatever process. */
+void server_call_roll(struct weir_server *server, struct roll *roll);
 
 /* closing.c */
 int server_wait_until_empty(struct weir_server *server, uint64_t until_ms);

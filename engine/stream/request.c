@@ -420,16 +420,14 @@ static int refuse_connect(const char *address, int error, const char *reason)
     return why_set(why_last, sizeof(why_last), error, "%s: %s", address, reason);
 }
 
-int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
-                 struct weir_request **ret_peer)
+static int open_stream(struct weir_request *root, const char *address, uint32_t timeout_ms,
+                       struct weir_request **ret_peer)
 {
-    request_check(req, "weir_connect");
-    struct weir_request *root = request_root(req);
     struct resolving resolving = { .uri = address };
     uint32_t like_a_read_ms = request_read_timeout_ms(root);
     uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms : like_a_read_ms);
     int len = address_is_literal(address) ? resolve_offloaded(&resolving)
-                                          : weir_offload(req, resolve_offloaded, &resolving);
+                                          : weir_offload(root, resolve_offloaded, &resolving);
     int r;
 
     if (len < 0 && resolving.why[0] != '\0')
@@ -444,6 +442,19 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
     r = connect_to_any(root, resolving.addresses, len, deadline_ms, ret_peer);
     free(resolving.addresses);
     return r < 0 ? refuse_connect(address, r, why_error(r)) : 0;
+}
+
+int weir_connect(struct weir_request *req, const char *address, uint32_t timeout_ms,
+                 struct weir_request **ret_peer)
+{
+    request_check(req, "weir_connect");
+    struct weir_request *root = request_root(req);
+    int r;
+
+    root->task->connects = true;
+    r = open_stream(root, address, timeout_ms, ret_peer);
+    root->task->connects = false;
+    return r;
 }
 
 /* What was gathered. For a peer that has failed already nobody waits. */

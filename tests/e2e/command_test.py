@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -331,6 +332,32 @@ class Signals(unittest.TestCase):
             self.assertEqual((stats["bytes_in"], stats["bytes_out"]), (4, 4))
             self.assertEqual((stats["errors"], stats["accept_errors"]), (0, 0))
             weir.stats_until(lambda stats: stats["active"] == 0 and stats["closed"] == 1)
+
+    def test_sigusr1_prints_who_is_connected(self):
+        for concurrency, state in (("pool", "parked"), ("thread", "running"), ("fork", "running"),
+                                   ("prefork", "parked")):
+            with self.subTest(concurrency=concurrency), \
+                    serve("--handler", "upper", "--concurrency", concurrency) as weir:
+                with weir.connect() as client:
+                    client.sendall(b"half a line")
+                    peer = "127.0.0.1:%d" % client.getsockname()[1]
+                    told = {}
+                    end = time.monotonic() + TIMEOUT
+                    while told.get("waits") != "read" and time.monotonic() < end:
+                        weir.signal(signal.SIGUSR1)
+                        weir.line("weir: stats ")
+                        first = weir.line("weir: dump connections=")
+                        shown = int(first.split("shown=")[1])
+                        told = self.dumped(weir.line("weir: dump peer=")) if shown else {}
+                    self.assertEqual((told["peer"], told["state"], told["waits"], told["handler"]),
+                                     (peer, state, "read", "upper"))
+                    self.assertEqual(told["listen"], weir.addresses[0])
+                    self.assertEqual(int(told["pid"]) == weir.process.pid,
+                                     concurrency in ("pool", "thread"))
+
+    def dumped(self, line):
+        """What a line of a dump says, as a dictionary."""
+        return dict(word.split("=", 1) for word in line.split()[2:])
 
     def test_a_standard_error_that_nobody_reads_any_more_does_not_end_the_server(self):
         weir = serve("--handler", "echo")

@@ -8,7 +8,7 @@
  *   signal            while it serves      while it drains, or again
  *   SIGTERM, SIGINT,  stop, then drain     cancel: what is parked ends at once
  *   SIGQUIT
- *   SIGUSR1           statistics           statistics
+ *   SIGUSR1           statistics, and who is connected: the same
  *   SIGHUP            reads the rules of --access again; without it, as SIGTERM: the terminal has
  *                     gone. Unless it was ignored from the start, as nohup has it
  *   SIGUSR2           nothing: it costs nobody a request
@@ -36,6 +36,7 @@
 enum {
     FEW_DESCRIPTORS = 256,
     STATS_SIZE = 2048,          /* 20 digits and a name for each */
+    DUMPED_MAX = 256,           /* connections: a pipe that is empty has room for their lines */
 };
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -116,6 +117,18 @@ static void print_stats(struct weir_server *server)
             stats.busy_ns / 1000000);
 }
 
+static void print_line(void *arg, const char *text, size_t len)
+{
+    (void)arg;
+    (void)len;
+    say_now("%s", text);
+}
+
+static void print_dump(struct weir_server *server)
+{
+    weir_server_dump(server, DUMPED_MAX, print_line, NULL);
+}
+
 /* ------------------------------------------------------------------ signals ----------- */
 
 /* Puts the file's rules in force; bad ones leave those that are. 0, or -errno: see weir_why(). */
@@ -150,6 +163,7 @@ static void *attend(void *arg)
             break;
         if (signal_number == SIGUSR1) {
             print_stats(attendant->server);
+            print_dump(attendant->server);
         } else if (signal_number == SIGHUP && attendant->access) {
             reload_access(attendant);
         } else if (stopped) {
