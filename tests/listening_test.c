@@ -261,6 +261,46 @@ static void who_is_called_has_left_the_line(void **state)
     let_go(clients[1]);
 }
 
+static void who_waits_when_a_shared_one_is_taken_back_is_looked_for(void **state)
+{
+    struct epoll_event event;
+    int client;
+
+    (void)state;
+    listening_share(&listening);
+    listening_call(&listening);
+    listening_run_dry(&listening);
+    assert_int_equal(lend(1000), 0);
+    assert_int_equal(listening.state, LISTENING_LENT);
+    client = come();
+    assert_int_equal(epoll_wait(worker_set.fd, &event, 1, 0), 1);
+    listening_take_back(&listening);
+    assert_int_equal(listening.state, LISTENING_READY);
+    assert_int_equal(epoll_wait(worker_set.fd, &event, 1, 0), 0);
+    /* The worker has been called for that client, and no other process. */
+    assert_true(listening_may_be_called(&listening));
+    let_go(client);
+    listening_note_client(&listening);
+    assert_false(listening_may_be_called(&listening));
+    listening_run_dry(&listening);
+    assert_int_equal(listening.state, LISTENING_ASIDE);
+}
+
+static void a_call_takes_back_a_shared_one(void **state)
+{
+    struct epoll_event event;
+    int client;
+
+    (void)state;
+    listening_share(&listening);
+    assert_int_equal(lend(1000), 0);
+    listening_call(&listening);
+    assert_int_equal(listening.state, LISTENING_READY);
+    client = come();
+    assert_int_equal(epoll_wait(worker_set.fd, &event, 1, 0), 0);
+    let_go(client);
+}
+
 static void a_shared_one_rests_out_of_line(void **state)
 {
     int client;
@@ -337,6 +377,8 @@ int main(void)
         TEST(what_the_workers_cannot_watch_stays_ready),
         TEST(out_of_line_it_hears_of_nobody_but_by_a_call),
         TEST(who_is_called_has_left_the_line),
+        TEST(who_waits_when_a_shared_one_is_taken_back_is_looked_for),
+        TEST(a_call_takes_back_a_shared_one),
         TEST(a_shared_one_rests_out_of_line),
         cmocka_unit_test_setup_teardown(a_socket_of_the_pool_is_deaf_for_a_while, set_up_socket,
                                         tear_down_socket),

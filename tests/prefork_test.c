@@ -31,6 +31,7 @@ static struct board {
     _Atomic bool fills;             /* who is called next is full when it comes to the client */
     _Atomic pid_t filled;           /* it was; 0: nobody yet */
     _Atomic bool empties;           /* it has room again */
+    _Atomic unsigned by_workers;    /* clients that workers have accepted, not acceptors */
 } *board;
 
 static struct gate gate;            /* an eventfd: children share it */
@@ -45,6 +46,7 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
 int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
 {
     pid_t survivor = board->survivor;
+    int client;
 
     if (survivor != 0 && survivor != getpid())
         raise(SIGKILL);
@@ -52,7 +54,10 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
         errno = ENOMEM;
         return -1;
     }
-    return __real_accept4(fd, address, len, flags);
+    client = __real_accept4(fd, address, len, flags);
+    if (client >= 0 && !acceptor_self())
+        board->by_workers++;
+    return client;
 }
 
 static bool has_called(const struct acceptor *acceptor, const struct epoll_event *events, int n)
@@ -268,6 +273,58 @@ static void children_take_turns_at_the_clients(void **state)
         assert_int_not_equal(pid, getpid());
         note_answer(answers, pid);
         assert_true(answers[0].count < 1000);
+    }
+    finish(server);
+}
+
+enum { CROWD = 200 };
+
+static void answer_crowd(struct weir_server *server, struct answers *answers)
+{
+    int fds[CROWD];
+
+    for (int i = 0; i < CROWD; i++)
+        fds[i] = support_ask(server, 0, "pid\n");
+    for (int i = 0; i < CROWD; i++) {
+        pid_t pid = number_from(fds[i]);
+
+        assert_int_not_equal(pid, 0);
+        note_answer(answers, pid);
+        support_expect_last(fds[i], "");
+    }
+}
+
+/* Whether a crowd is a rush is also a matter of who else has the CPU. */
+static void in_a_rush_the_workers_of_all_children_accept(void **state)
+{
+    struct weir_server *server = START(.processes = 2, .workers = 2);
+    struct answers answers[3] = { { 0 } };
+    unsigned crowds = 0;
+
+    (void)state;
+    SUPPORT_UNTIL((answer_crowd(server, answers), crowds++,
+                   board->by_workers >= CROWD && answers[0].count > CROWD / 4 &&
+                   answers[1].count > CROWD / 4));
+    assert_int_equal(answers[0].count + answers[1].count, crowds * CROWD);
+    SUPPORT_AWAIT(server, closed, == crowds * CROWD);
+    assert_int_equal(support_stats(server).accepted, crowds * CROWD);
+    finish(server);
+}
+
+/* Both children may have lent their listener: they hear of the death, and look again. */
+static void in_a_rush_a_client_of_a_dead_child_is_served_by_another(void **state)
+{
+    struct weir_server *server = START(.processes = 2, .workers = 1);
+    struct answers answers[8] = { { 0 } };
+
+    (void)state;
+    SUPPORT_UNTIL((answer_crowd(server, answers), board->by_workers > 0));
+    for (int i = 0; i < 4; i++) {
+        int before = told;
+
+        support_expect_last(support_ask(server, 0, "die\n"), "");
+        answer_crowd(server, (struct answers[8]){ { 0 } });
+        SUPPORT_UNTIL(told == before + 1);
     }
     finish(server);
 }
@@ -791,6 +848,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(children_end_with_their_parent, begin, end_program),
         TEST(children_take_turns_at_the_clients),
+        TEST(in_a_rush_the_workers_of_all_children_accept),
+        TEST(in_a_rush_a_client_of_a_dead_child_is_served_by_another),
         TEST(who_has_no_room_leaves_clients_to_the_others),
         TEST(who_is_full_when_it_is_called_has_another_serve),
         TEST(who_has_no_descriptors_leaves_clients_to_the_others),

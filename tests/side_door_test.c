@@ -10,7 +10,10 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -41,6 +44,7 @@ struct door {
     int listen_fd;
     int call_fd;
     struct sockaddr_in address;
+    bool shared;
 };
 
 static int make_door(struct door *door)
@@ -48,15 +52,15 @@ static int make_door(struct door *door)
     const struct side_door_config config = {
         .admission = &door->server->acceptor_config.admission,
         .fd = door->listen_fd, .endpoint = door->server->endpoints[0],
-        .call_fd = door->call_fd,
+        .call_fd = door->call_fd, .shared = door->shared,
     };
 
     return side_door_create(&door->server->pool->crew, &config, &door->door);
 }
 
-static struct door open_door(const struct weir_options *options)
+static struct door open_door_of(const struct weir_options *options, bool shared)
 {
-    struct door door = { .server = support_start(options) };
+    struct door door = { .server = support_start(options), .shared = shared };
     socklen_t len = sizeof(door.address);
 
     gate_init(&gate);
@@ -71,6 +75,11 @@ static struct door open_door(const struct weir_options *options)
     assert_int_equal(make_door(&door), 0);
     assert_int_equal(side_door_open(door.door), 0);
     return door;
+}
+
+static struct door open_door(const struct weir_options *options)
+{
+    return open_door_of(options, false);
 }
 
 /* Its workers' threads have ended when it returns. */
@@ -320,6 +329,103 @@ static void only_so_many_are_had(void **state)
     destroy_server(&doors[0]);
 }
 
+/* ------------------------------------------------------------------ a shared door ----- */
+
+/* Of the threads of this process. */
+static bool is_asleep(pid_t tid)
+{
+    char path[64], state = '?';
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)tid);
+    file = fopen(path, "re");
+    if (!file)
+        return false;
+    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+        state = '?';
+    fclose(file);
+    return state == 'S';
+}
+
+static void let_worker_fall_asleep(const struct door *door)
+{
+    struct pool *pool = door->server->pool;
+
+    SUPPORT_UNTIL(handoff_everyone_asleep(&pool->crew.handoff) && is_asleep(pool->workers[0].tid));
+}
+
+/* It stands in line for the door's clients as another process would, and turns one of them away. */
+struct other {
+    pthread_t thread;
+    int listen_fd;
+    int set;
+    _Atomic pid_t tid;
+    _Atomic bool called;
+};
+
+static void *wait_for_a_client(void *arg)
+{
+    struct other *other = arg;
+    struct epoll_event event;
+
+    other->tid = gettid();
+    if (epoll_wait(other->set, &event, 1, PLENTY_MS) == 1) {
+        other->called = true;
+        close(accept(other->listen_fd, NULL, NULL));
+    }
+    return NULL;
+}
+
+static void stand_behind(const struct door *door, struct other *other)
+{
+    struct epoll_event event = { .events = EPOLLIN | EPOLLEXCLUSIVE };
+
+    *other = (struct other){ .listen_fd = door->listen_fd, .set = epoll_create1(EPOLL_CLOEXEC) };
+    assert_int_equal(epoll_ctl(other->set, EPOLL_CTL_ADD, other->listen_fd, &event), 0);
+    assert_int_equal(pthread_create(&other->thread, NULL, wait_for_a_client, other), 0);
+    SUPPORT_UNTIL(other->tid != 0 && is_asleep(other->tid));
+}
+
+static void who_has_accepted_goes_behind_the_other_processes(void **state)
+{
+    struct door door = open_door_of(OPTIONS(.workers = 1), true);
+    struct other other;
+
+    (void)state;
+    stand_behind(&door, &other);
+    let_worker_fall_asleep(&door);
+    support_expect_last(come_in(&door, "word\n"), "word\n");
+    assert_false(other.called);
+    let_worker_fall_asleep(&door);
+    support_expect_last(come_in(&door, "word\n"), "");
+    assert_true(other.called);
+    assert_int_equal(side_door_taken(door.door), 1);
+    pthread_join(other.thread, NULL);
+    close(other.set);
+    close_door(&door);
+}
+
+/* The next client would call a process that can't take anybody. */
+static void who_takes_the_last_place_leaves_the_line(void **state)
+{
+    struct door door = open_door_of(OPTIONS(.workers = 1, .max_connections = 2), true);
+    int clients[2];
+
+    (void)state;
+    clients[0] = come_in(&door, "");
+    SUPPORT_AWAIT(door.server, accepted, == 1);
+    assert_true(side_door_is_open(door.door));
+    assert_false(was_called(&door));
+    clients[1] = come_in(&door, "");
+    SUPPORT_UNTIL(was_called(&door));
+    assert_false(side_door_is_open(door.door));
+    for (int i = 0; i < 2; i++) {
+        support_say(clients[i], "out\n");
+        support_expect_last(clients[i], "out\n");
+    }
+    close_door(&door);
+}
+
 /* ------------------------------------------------------------------ in a rush --------- */
 
 static uint64_t accepted_by_workers(struct weir_server *server)
@@ -464,6 +570,8 @@ int main(void)
         cmocka_unit_test(a_close_forgets_nobody_who_was_accepted),
         cmocka_unit_test(a_stuck_worker_keeps_nobody_out),
         cmocka_unit_test(only_so_many_are_had),
+        cmocka_unit_test(who_has_accepted_goes_behind_the_other_processes),
+        cmocka_unit_test(who_takes_the_last_place_leaves_the_line),
         cmocka_unit_test(in_a_rush_workers_accept_and_all_are_counted),
         cmocka_unit_test(at_rest_the_acceptor_accepts_again),
         cmocka_unit_test(after_a_shutdown_nobody_accepts_until_it_serves_again),

@@ -7,12 +7,11 @@ static bool is_overloaded(const struct acceptor *acceptor)
     return overload_is_late(&acceptor->pool->crew.overload);
 }
 
-/* An acceptor that dispatches for all accepts for all; and processes share clients another way. */
+/* An acceptor that dispatches for all accepts for all. */
 static bool may_lend(const struct acceptor *acceptor, const struct listening *listening)
 {
     return !is_overloaded(acceptor) && listening->listener.type == SOCK_STREAM &&
-           acceptor->config->mixin->has_workers && !listening->shared &&
-           !pool_has_common_set(acceptor->pool);
+           acceptor->config->mixin->has_workers && !pool_has_common_set(acceptor->pool);
 }
 
 void acceptor_lend_if_due(struct acceptor *acceptor, struct listening *listening,
@@ -21,7 +20,7 @@ void acceptor_lend_if_due(struct acceptor *acceptor, struct listening *listening
     const struct side_door_config config = {
         .admission = &acceptor->config->admission,
         .fd = listening->listener.fd, .endpoint = listening->endpoint,
-        .call_fd = acceptor->call_fd,
+        .call_fd = acceptor->call_fd, .shared = listening->shared,
     };
 
     if (may_lend(acceptor, listening) &&

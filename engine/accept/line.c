@@ -2,7 +2,8 @@
  * line.c - the shared listeners of a child of WEIR_PREFORK: when it stands in line for their
  * clients. A child without room leaves the line, and one that could accept nobody stays out of it.
  * What a child lacks it may only notice when it has been called: then it has the parent tell the
- * others to look (rest_those_of). A child that is told to stop is followed by one that looks.
+ * others to look (rest_those_of). A child that is told to stop is followed by one that looks. In a
+ * rush the child's workers stand in line in the acceptor's stead (side_door.h).
  */
 #include "engine/accept/acceptor_parts.h"
 
@@ -71,10 +72,13 @@ static void rest_out_of_line(struct acceptor *acceptor, struct quota *quota)
 void acceptor_leave_full_lines(struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++) {
-        const struct listening *listening = &acceptor->listening[i];
+        struct listening *listening = &acceptor->listening[i];
         struct quota *quota = listening->endpoint->quota;
 
-        if (listening->shared && listening->state != LISTENING_RESTING && quota_is_used_up(quota))
-            rest_out_of_line(acceptor, quota);
+        if (!listening->shared || listening->state == LISTENING_RESTING || !quota_is_used_up(quota))
+            continue;
+        if (listening->state == LISTENING_LENT)
+            listening_take_back(listening);
+        rest_out_of_line(acceptor, quota);
     }
 }

@@ -81,6 +81,11 @@ void listening_call(struct listening *listening)
     case LISTENING_ASIDE:
         listening->state = LISTENING_READY;
         break;
+    case LISTENING_LENT:
+        /* Its own set tells of nobody now, so this is the parent of a child, who says: look. */
+        if (listening->shared)
+            listening_take_back(listening);
+        break;
     default:
         break;
     }
@@ -169,13 +174,21 @@ int listening_lend(struct listening *listening, struct crew *crew,
     if (r < 0)
         return r;
     listening->state = LISTENING_LENT;
-    change_set(listening, EPOLL_CTL_MOD, 0);
+    /* A shared one has left the set when it was called. */
+    if (!listening->shared)
+        change_set(listening, EPOLL_CTL_MOD, 0);
     return 0;
 }
 
 void listening_take_back(struct listening *listening)
 {
     lending_end(&listening->lending);
+    if (listening->shared) {
+        /* A worker may have been called, and no other process, for a client who still waits. */
+        listening->state = LISTENING_READY;
+        listening->unheeded = true;
+        return;
+    }
     listening->state = LISTENING_WATCHED;
     /* The kernel tells at once if somebody waits there. */
     change_set(listening, EPOLL_CTL_MOD, EDGES);

@@ -21,9 +21,13 @@
  *   RESTING    nobody, until         listening_wake           -> READY    room was made, or the
  *              until_ms                                       or ASIDE    moment has passed
  *   LENT       the workers           listening_take_back      -> WATCHED  the rush is over, or a
- *              (side_door.h)                                              worker has shut the door
+ *              (side_door.h)                                  or READY    worker has shut the door;
+ *                                                                         ... of a shared one
+ *                                    listening_call           -> READY    a shared one: the parent
+ *                                                                         says: look
  *   ASIDE      other processes       listening_stand_in_line  -> IN_LINE  the acceptor will sleep
  *                                    listening_call           -> READY    the parent says: look
+ *                                    listening_lend           -> LENT     this is a rush
  *                                    listening_rest           -> RESTING
  *   IN_LINE    whichever process is  listening_call           -> READY    this process was first,
  *              the first in line                              and has left the line
@@ -37,8 +41,8 @@
  *   CLOSED     nobody
  *
  * Every state but CLOSED leaves by listening_close. No client is forgotten whose edge comes while
- * the listener rests or is lent: READY begins with accept(2), and ASIDE and LENT are left for a new
- * registration in the set, at which the kernel tells at once of who waits already.
+ * the listener rests or is lent: READY begins with accept(2), and ASIDE and LENT are left for that
+ * or for a new registration in the set, at which the kernel tells at once of who waits already.
  */
 #ifndef WEIR_LISTENING_H
 #define WEIR_LISTENING_H
@@ -63,7 +67,8 @@ struct listening {
     uint64_t token;                     /* ... and what it is called there */
     enum listening_state state;
     bool shared;                        /* other processes accept from it: it began ASIDE */
-    bool unheeded;                      /* it was called IN_LINE, and nobody was accepted since */
+    bool unheeded;                      /* it was called IN_LINE, or a worker may have been for it
+                                           LENT, and nobody was accepted since */
     uint64_t until_ms;                  /* RESTING and DEAF: how long */
     uint64_t deaf_ms;                   /* when it was deafened last; 0: never */
     struct receiver *receiver;          /* POOLS and DEAF; else NULL */
@@ -93,7 +98,7 @@ void listening_run_dry(struct listening *listening);
 void listening_rest(struct listening *listening, uint64_t until_ms);
 void listening_wake(struct listening *listening);   /* RESTING */
 
-/* READY or WATCHED: 0, or -errno and it stays so. */
+/* READY, WATCHED or ASIDE: 0, or -errno and it stays so. */
 int listening_lend(struct listening *listening, struct crew *crew,
                    const struct side_door_config *config, uint64_t now_ms);
 void listening_take_back(struct listening *listening);  /* LENT */

@@ -110,6 +110,12 @@ static void shut_locked(struct side_door *door)
     door->open = false;
 }
 
+static void leave_to_acceptor_locked(struct side_door *door)
+{
+    shut_locked(door);
+    sys_eventfd_signal(door->config.call_fd);
+}
+
 int side_door_open(struct side_door *door)
 {
     int r;
@@ -145,12 +151,6 @@ uint64_t side_door_taken(const struct side_door *door)
 }
 
 /* ------------------------------------------------------------------ who comes in ------ */
-
-static void leave_to_acceptor_locked(struct side_door *door)
-{
-    shut_locked(door);
-    sys_eventfd_signal(door->config.call_fd);
-}
 
 /* For a batch. 0: none is free. */
 static unsigned take_places_locked(struct side_door *door)
@@ -205,6 +205,20 @@ static unsigned accept_into_places_locked(struct side_door *door, struct caller 
 }
 
 /*
+ * This process has had its turn: its workers watch anew, behind those of the other processes. It
+ * doesn't where it has no room, since the kernel calls one process for each client.
+ */
+static void go_to_end_of_line_locked(struct side_door *door)
+{
+    if (!door->open)
+        return;
+    unwatch_locked(door, door->crew->handoff.workers);
+    door->open = !quota_is_used_up(door->config.endpoint->quota) && watch_locked(door) == 0;
+    if (!door->open)
+        sys_eventfd_signal(door->config.call_fd);
+}
+
+/*
  * They are counted here too: when the door is shut the count is final. Each has a place from before
  * it was accepted, so that nobody takes the server for empty until it has a connection.
  */
@@ -220,6 +234,8 @@ static unsigned accept_locked(struct worker *worker, struct side_door *door,
         fit_batch_locked(door, len);
     /* relaxed: how busy it is. pairs: none */
     atomic_fetch_add_explicit(&door->taken, len, memory_order_relaxed);
+    if (door->config.shared && len > 0)
+        go_to_end_of_line_locked(door);
     return len;
 }
 

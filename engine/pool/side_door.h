@@ -7,6 +7,11 @@
  * level-triggered and exclusively: the kernel wakes one of the sleeping workers, and a worker that
  * leaves clients behind, or is stuck, costs the others nothing but time (see lending.h).
  *
+ * The children of WEIR_PREFORK share a listener, and each may have a side door to it. The kernel
+ * calls the first that sleeps of all their workers, in the order in which they began to watch. So
+ * when a worker has accepted a batch all workers of its child begin to watch anew, behind those of
+ * the other children; and when the child has no room for more the door shuts behind the batch.
+ *
  * Threads: create to shut, and taken, by the listener's acceptor; enter by workers.
  * Owns:    nothing; the listener is the acceptor's.
  * Blocks:  enter and shut, while another worker is in accept(2).
@@ -31,6 +36,7 @@ struct side_door_config {
     int fd;                             /* the listener */
     const struct endpoint *endpoint;    /* what comes by it */
     int call_fd;                        /* the acceptor's eventfd: see side_door_is_open */
+    bool shared;                        /* other processes accept from it, too */
 };
 
 /* Shut. 0 or -errno; -ENOSPC: there are too many already. */
