@@ -1118,6 +1118,17 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  * ends the process without a word, as it would without weir. So does a stack that was too small
  * other than a fiber's.
  *
+ * With stall_warn_ms a line tells of a handler that holds its worker, whom it serves and where:
+ *
+ *   weir: handler 'upper' has held worker 0 for 127.0.0.1:51234, in clock_nanosleep(2) at
+ *         libc.so.6+0xcc2a9 program+0x1b2c4, for 1000 ms without waiting: ...       (in one line)
+ *
+ * A worker that is in a system call is left alone, and the places are the return addresses that
+ * lie on its stack: the callers, and perhaps what earlier calls have left. One that computes is
+ * asked by SIGURG, which is handled while a server with stall_warn_ms serves, unless the program handles or
+ * ignores it. So a handler's own system calls are not cut short (EINTR), but for one that it begins
+ * within the microseconds between the look and the signal, and SA_RESTART has most of these go on.
+ *
  * Its threads, on which handlers, hooks and weir_offload's functions run, have the signal mask of
  * the thread that first called weir_serve_forever, weir_server_start, weir_handle_request or
  * weir_submit_fd; only faults, SIGSEGV and the like, are never blocked on them. So programs that a

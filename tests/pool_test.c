@@ -4,14 +4,17 @@
 
 #include "engine/base/compiler.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct gate gate;
@@ -400,6 +403,102 @@ static void each_stall_is_told_once(void **state)
     }
 }
 
+static __attribute__((noinline)) int hold_in_sleep(void)
+{
+    struct timespec pause = { .tv_sec = 0, .tv_nsec = 300 * 1000 * 1000 };
+
+    /* Nobody cuts it short. */
+    return nanosleep(&pause, NULL) == 0 ? 1 : 2;
+}
+
+static __attribute__((noinline)) int hold_in_loop(void)
+{
+    uint64_t before = support_stats(stalling_server).stalls;
+    uint64_t until_ms = support_now_ms() + PLENTY_MS;
+    volatile int rounds = 0;
+
+    while (support_stats(stalling_server).stalls == before && support_now_ms() < until_ms)
+        for (volatile int i = 0; i < 2000000; i++)
+            rounds++;
+    return rounds > 0 ? 1 : 2;
+}
+
+static int (*volatile hold)(void);
+
+static int hold_worker(struct weir_request *req)
+{
+    return weir_printf(req, "%d\n", hold()) < 0 ? -EIO : 0;
+}
+
+/* Returns true if one of the addresses that the line tells, as "+0x", lies in the function. */
+static bool tells_of(const char *line, const void *base, int (*function)(void))
+{
+    for (const char *at = line; (at = strstr(at, "+0x")); at++) {
+        uintptr_t address = (uintptr_t)base + strtoul(at + 3, NULL, 16);
+
+        if (address - (uintptr_t)function < 512)
+            return true;
+    }
+    return false;
+}
+
+static void a_stall_names_the_peer_and_tells_where_it_is(void **state)
+{
+    static int (*const ways[])(void) = { hold_in_sleep, hold_in_loop };
+    const struct weir_handler holding = { .name = "holding", .handle = hold_worker };
+    char written[1000];
+    struct capture capture;
+    Dl_info program;
+
+    (void)state;
+    assert_int_not_equal(dladdr((const void *)(uintptr_t)hold_in_sleep, &program), 0);
+    /* ThreadSanitizer lets no signal come in the midst of a loop. */
+    for (size_t i = 0; i < (WEIR_TSAN ? 1 : 2); i++) {
+        struct weir_server *server = support_start(WEIR_OPTIONS(
+            .listen = "tcp://127.0.0.1:0", .handler = &holding, .workers = 1,
+            .stall_warn_ms = 20));
+
+        stalling_server = server;
+        hold = ways[i];
+        capture_begin(&capture);
+        support_talk(server, 0, "", "1\n");
+        capture_end(&capture, written, sizeof(written));
+        assert_int_equal(lines_in(written), 1);
+        assert_non_null(strstr(written, "weir: handler 'holding' has held worker 0 for "
+                                        "127.0.0.1:"));
+        assert_true((strstr(written, ", in clock_nanosleep(2) at ") != NULL) == (i == 0));
+        if (!tells_of(written, program.dli_fbase, ways[i]))
+            fail_msg("no frame is in the function: %s", written);
+        weir_server_destroy(server);
+    }
+}
+
+/* A program that has SIGURG for itself is not asked, and its handler stays. */
+static void note_urge(int signal_number)
+{
+    (void)signal_number;
+}
+
+static void a_program_keeps_its_own_sigurg(void **state)
+{
+    const struct weir_handler holding = { .name = "holding", .handle = hold_worker };
+    const struct sigaction own = { .sa_handler = note_urge };
+    struct sigaction before, now;
+    struct weir_server *server;
+
+    (void)state;
+    assert_int_equal(sigaction(SIGURG, &own, &before), 0);
+    server = support_start(WEIR_OPTIONS(.listen = support_abstract("urge"), .handler = &holding,
+                                        .workers = 1, .stall_warn_ms = 20));
+    stalling_server = server;
+    hold = hold_in_loop;
+    support_talk(server, 0, "", "1\n");
+    assert_int_equal(support_stats(server).stalls, 1);
+    weir_server_destroy(server);
+    assert_int_equal(sigaction(SIGURG, &before, &now), 0);
+    assert_ptr_equal(now.sa_handler, note_urge);
+}
+
 static void waiting_is_no_stall(void **state)
 {
     struct weir_server *server = support_start(WEIR_OPTIONS(
@@ -631,6 +730,8 @@ int main(void)
         TEST(connections_of_a_stuck_worker_are_served_by_another),
         TEST(a_common_set_needs_no_rescue),
         TEST(each_stall_is_told_once),
+        TEST(a_stall_names_the_peer_and_tells_where_it_is),
+        TEST(a_program_keeps_its_own_sigurg),
         TEST(waiting_is_no_stall),
         TEST(a_connection_without_memory_for_a_stack_is_refused),
         TEST(who_has_no_mapping_for_a_stack_is_told_of_the_sysctl),

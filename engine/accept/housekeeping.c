@@ -72,7 +72,7 @@ void housekeeping_begin_ticking(struct housekeeping *housekeeping)
 
 static uint64_t tick_interval_ms(const struct pool *pool)
 {
-    uint64_t interval_ms = pool->config.stall_warn_ms / 4;
+    uint64_t interval_ms = pool->config.stall.warn_ms / 4;
 
     if (pool->workers_len > 1)
         return TICK_MS;

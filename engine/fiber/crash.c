@@ -136,7 +136,7 @@ static void take_call_back(void *context)
 }
 
 /* Returns false if no file has the instruction, as where NULL has been called. */
-static bool is_code(uintptr_t instruction)
+bool crash_is_code(uintptr_t instruction)
 {
 #ifdef DLFO_STRUCT_HAS_EH_DBASE
     struct dl_find_object found;
@@ -168,18 +168,45 @@ static void put_file(struct last_words *line, uintptr_t instruction)
 #endif
 }
 
+/* Without its folder: a line has several of these. */
+void crash_put_place(struct last_words *line, uintptr_t instruction)
+{
+#ifdef DLFO_STRUCT_HAS_EH_DBASE
+    struct dl_find_object found;
+    const char *name, *slash;
+
+    if (_dl_find_object((void *)instruction, &found) == 0) {
+        name = found.dlfo_link_map->l_name;
+        slash = strrchr(name, '/');
+        last_words_text(line, " ");
+        last_words_label(line, !*name ? program_invocation_short_name : slash ? slash + 1 : name);
+        last_words_text(line, "+0x");
+        last_words_hex(line, instruction - found.dlfo_link_map->l_addr);
+        return;
+    }
+#endif
+    last_words_text(line, " 0x");
+    last_words_hex(line, instruction);
+}
+
 /* ------------------------------------------------------------------ frames ------------ */
 
 struct walk {
-    uintptr_t from;             /* the instruction that faulted */
+    uintptr_t from;             /* the instruction that faulted, or was interrupted */
     bool is_past;               /* its frame has been met */
     unsigned told;
+    uintptr_t *noted;           /* they are not told but noted here; NULL: they are */
+    unsigned max;
 };
 
 static bool tell_frame(struct walk *walk, uintptr_t instruction)
 {
     struct last_words line = { .len = 0 };
 
+    if (walk->noted) {
+        walk->noted[walk->told++] = instruction;
+        return walk->told < walk->max;
+    }
     last_words_text(&line, "weir:   #");
     last_words_number(&line, walk->told++);
     last_words_text(&line, " 0x");
@@ -208,6 +235,19 @@ static _Unwind_Reason_Code on_frame(struct _Unwind_Context *frame, void *arg)
                                                                      : _URC_END_OF_STACK;
 }
 
+unsigned crash_frames_here(void *context, uintptr_t *ret, unsigned max)
+{
+    struct place place = place_of(context);
+    struct walk walk = { .noted = ret, .max = max };
+
+    if (!place.instruction)
+        return 0;
+    walk.from = *place.instruction;
+    if (tell_frame(&walk, walk.from))
+        _Unwind_Backtrace(on_frame, &walk);
+    return walk.told;
+}
+
 static void tell_frames(void *context)
 {
     struct place place = place_of(context);
@@ -217,7 +257,7 @@ static void tell_frames(void *context)
     if (!tell_frame(&walk, walk.from))
         return;
     /* ... of which the unwinder has no table, and so would not find the caller. */
-    if (!is_code(walk.from)) {
+    if (!crash_is_code(walk.from)) {
         take_call_back(context);
         walk.from = *place.instruction;
         if (!tell_frame(&walk, walk.from - 1))
@@ -299,6 +339,25 @@ void crash_find_scenes_by(crash_find_scene *find)
     atomic_store_explicit(&find_scene, find, memory_order_relaxed);
 }
 
+/* NULL: the thread is on no fiber. */
+static void find_scene_of(const struct fiber *fiber, struct crash_scene *scene)
+{
+    /* relaxed: as above. pairs: none */
+    crash_find_scene *find = atomic_load_explicit(&find_scene, memory_order_relaxed);
+
+    if (find && (!fiber || fiber_task(fiber)))
+        find(fiber ? fiber_task(fiber) : NULL, scene);
+}
+
+void crash_scene_here(const void *context, struct crash_scene *ret)
+{
+    size_t size;
+    void *top = stack_holding(crash_stack_pointer(context), &size);
+
+    *ret = (struct crash_scene){ .place = self_role };
+    find_scene_of(top ? fiber_on_stack(top) : NULL, ret);
+}
+
 struct telling {
     struct last_words line;
     const struct fiber *fiber;          /* NULL: the thread is on none */
@@ -308,12 +367,8 @@ struct telling {
 static void find_out(void *arg)
 {
     struct telling *telling = arg;
-    const struct fiber *fiber = telling->fiber;
-    /* relaxed: as above. pairs: none */
-    crash_find_scene *find = atomic_load_explicit(&find_scene, memory_order_relaxed);
 
-    if (find && (!fiber || fiber_task(fiber)))
-        find(fiber ? fiber_task(fiber) : NULL, &telling->scene);
+    find_scene_of(telling->fiber, &telling->scene);
 }
 
 static void put_scene(void *arg)

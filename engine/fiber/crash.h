@@ -17,7 +17,11 @@
 #define WEIR_CRASH_H
 
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
+
+struct last_words;
 
 /* What runs on the thread. */
 struct crash_scene {
@@ -49,6 +53,19 @@ void crash_tell(int signal_number, const siginfo_t *info, void *context);
 
 /* In the handler of a fault: does not return if it was the report itself that met with it. */
 void crash_go_on(int signal_number);
+
+/*
+ * The same for who asks without a crash: the scene of the calling thread, and the addresses of its
+ * calls, how many; both in a signal handler, which the context belongs to. Async-signal-safe.
+ */
+void crash_scene_here(const void *context, struct crash_scene *ret);
+unsigned crash_frames_here(void *context, uintptr_t *ret, unsigned max);
+
+/* Appends " program+0x1b2c4", or the address alone if no file has the instruction. */
+void crash_put_place(struct last_words *line, uintptr_t instruction);
+
+/* Returns true if a file has the instruction. */
+bool crash_is_code(uintptr_t instruction);
 
 /* The stack pointer of a signal's context; NULL: nobody has said where this CPU keeps it. */
 const void *crash_stack_pointer(const void *context);

@@ -3,6 +3,7 @@
 #include "engine/base/compiler.h"
 #include "engine/fiber/overflow.h"
 #include "engine/fiber/stack.h"
+#include "engine/fiber/trace.h"
 #include "engine/modes/turn.h"
 #include "engine/sync/reclaim.h"
 
@@ -45,12 +46,14 @@ static void before(void)
     reclaim_before_fork();
     turn_before_fork();
     overflow_before_fork();
+    trace_before_fork();
     stack_before_fork();
 }
 
 static void after_in_parent(void)
 {
     stack_after_fork();
+    trace_after_fork();
     overflow_after_fork();
     turn_after_fork();
     reclaim_after_fork();
@@ -68,6 +71,7 @@ static void note_self(void)
 static void after_in_child(void)
 {
     stack_after_fork();
+    trace_after_fork();
     overflow_after_fork();
     turn_after_fork_in_child();
     reclaim_after_fork_in_child();

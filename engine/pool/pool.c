@@ -1,20 +1,16 @@
 #include "engine/pool/pool.h"
 
 #include "engine/base/clock.h"
-#include "engine/base/log.h"
 #include "engine/base/sys.h"
 #include "engine/base/thread.h"
 #include "engine/fiber/overflow.h"
+#include "engine/fiber/trace.h"
 #include "engine/pool/dispatch.h"
 #include "engine/pool/scene.h"
 #include "engine/sync/reclaim.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 /*
  * A worker that has not looked at its epoll set for TICKS_STUCK_IDLE ticks is stuck if another one
@@ -68,7 +64,7 @@ int pool_create(const struct pool_config *config, struct pool **ret_pool)
         return -ENOMEM;
     pool->config = *config;
     crew = &pool->config.crew;
-    crew->watched = !crew->threadless && (crew->workers > 1 || config->stall_warn_ms > 0);
+    crew->watched = !crew->threadless && (crew->workers > 1 || config->stall.warn_ms > 0);
     r = crew_init(&pool->crew, crew);
     if (r < 0) {
         free_pool(pool);
@@ -122,15 +118,23 @@ static int start_catching(struct pool *pool)
         return 0;
     crash_find_scenes_by(scene_find);
     r = overflow_install();
+    if (r < 0)
+        return r;
+    r = pool->config.stall.warn_ms > 0 ? trace_install() : 0;
     pool->catches = r == 0;
+    if (r < 0)
+        overflow_uninstall();
     return r;
 }
 
 static void stop_catching(struct pool *pool)
 {
-    if (pool->catches)
-        overflow_uninstall();
+    if (!pool->catches)
+        return;
     pool->catches = false;
+    if (pool->config.stall.warn_ms > 0)
+        trace_uninstall();
+    overflow_uninstall();
 }
 
 void pool_destroy(struct pool *pool)
@@ -163,6 +167,8 @@ static void end_threads(struct pool *pool)
     /* release: what was done before; a worker that misses it is woken. pairs: crew_stopping() */
     atomic_store_explicit(&pool->crew.stopping, true, memory_order_release);
     handoff_wake_all(&pool->crew.handoff);
+    for (unsigned i = 0; i < pool->workers_len; i++)
+        stall_note_sleep(&pool->watches[i].stall, 0);
     while (pool->threads_len > 0)
         pthread_join(pool->threads[--pool->threads_len], NULL);
     atomic_store_explicit(&pool->crew.stopping, false, memory_order_relaxed); /* pairs: none */
@@ -263,56 +269,6 @@ static bool is_stuck(struct pool *pool, struct worker *worker, struct pool_watch
            clock_since(watch->used_ns, clock_of_thread_ns(watch->clock)) >= USED_STUCK_NS;
 }
 
-/*
- * Nobody can say that it is a lock that a thread waits for, nor who holds it: glibc tells of no
- * mutexes but robust ones. The kernel says in which system call a thread is: locks, condition
- * variables and joins wait in futex(2).
- */
-static bool waits_in_futex(const struct worker *worker)
-{
-    /* relaxed: written before the first handler. pairs: worker.c's worker_main() */
-    pid_t tid = atomic_load_explicit(&worker->tid, memory_order_relaxed);
-    char path[64];
-    char call[32] = "";
-    ssize_t n;
-    int fd;
-
-    snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)tid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    n = read(fd, call, sizeof(call) - 1);
-    close(fd);
-    return n > 0 && strtol(call, NULL, 10) == SYS_futex;
-}
-
-static void warn_of_stall(struct pool *pool, struct worker *worker, struct pool_watch *watch,
-                          uint64_t now_ms)
-{
-    /* relaxed: for people. pairs: none */
-    uint64_t steps = atomic_load_explicit(&worker->steps, memory_order_relaxed);
-    const char *inside = atomic_load_explicit(&worker->inside, memory_order_relaxed);
-    uint64_t held_ms = clock_since(watch->steps_since_ms, now_ms);
-
-    if (steps != watch->steps || !inside) {
-        watch->steps = steps;
-        watch->steps_since_ms = now_ms;
-        watch->warned = false;
-        return;
-    }
-    if (watch->warned || held_ms < pool->config.stall_warn_ms)
-        return;
-    watch->warned = true;
-    tally_add(&pool->tally, TALLY_STALLS, 1);
-    log_line(LOG_STALL, "handler '%s' has held worker %u for %llu ms without waiting%s", inside,
-             worker->index, (unsigned long long)held_ms,
-             pool->config.explain_stalls && waits_in_futex(worker)
-                 ? ": it waits in futex(2), as for a lock: a handler may have held one across a "
-                   "call that parks"
-                 : ": what blocks, or computes for long, belongs in weir_offload, and a pause is "
-                   "weir_sleep");
-}
-
 static void rescue(struct pool *pool, struct worker *stuck)
 {
     tally_add(&pool->tally, TALLY_RESCUED, dispatch_rescue(stuck));
@@ -341,15 +297,16 @@ bool pool_tick(struct pool *pool, uint64_t now_ms)
 
         if (handoff_asleep(&pool->crew.handoff, i)) {
             watch->ticks = 0;
-            watch->steps_since_ms = now_ms;
+            stall_note_sleep(&watch->stall, now_ms);
             continue;
         }
         if (pool->workers_len > 1 && is_stuck(pool, worker, watch)) {
             rescue(pool, worker);
             stuck = true;
         }
-        if (pool->config.stall_warn_ms > 0)
-            warn_of_stall(pool, worker, watch, now_ms);
+        if (pool->config.stall.warn_ms > 0 &&
+            stall_look(&watch->stall, &pool->config.stall, worker, now_ms))
+            tally_add(&pool->tally, TALLY_STALLS, 1);
     }
     return stuck;
 }

@@ -9,6 +9,7 @@
 #ifndef WEIR_POOL_H
 #define WEIR_POOL_H
 
+#include "engine/pool/stall.h"
 #include "engine/pool/worker.h"
 
 #include <pthread.h>
@@ -19,8 +20,7 @@
 
 struct pool_config {
     struct crew_config crew;    /* watched is the pool's to say */
-    uint32_t stall_warn_ms;     /* 0: nobody is warned of stuck handlers */
-    bool explain_stalls;        /* says of one that waits in futex(2) that it does */
+    struct stall_config stall;  /* who is warned of handlers that hold on */
     const int *cpus;            /* worker i is bound to cpus[i mod cpus_len]; kept, not copied */
     size_t cpus_len;            /* 0: to none */
 };
@@ -30,10 +30,8 @@ struct pool_watch {
     clockid_t clock;            /* of its thread's CPU time */
     uint64_t used_ns;           /* by that clock, at the tick at which turns was new */
     uint64_t turns;
-    uint64_t steps;
-    uint64_t steps_since_ms;
     unsigned ticks;             /* that turns has not moved */
-    bool warned;
+    struct stall_watch stall;
 };
 
 struct pool {
@@ -45,7 +43,7 @@ struct pool {
     pthread_t *threads;
     unsigned threads_len;
     bool reclaims;              /* a user of reclaim.c's thread */
-    bool catches;               /* ... and of overflow.c's handlers */
+    bool catches;               /* ... and of overflow.c's and trace.c's handlers */
     struct tally tally;         /* the tick's */
 };
 

@@ -66,6 +66,7 @@ struct worker {
     uint64_t at_side_doors; /* the tokens of those where clients wait */
     bool called;            /* woken for the ready queue, and has not looked there yet */
     bool cancel_done;
+    const void *stack_base; /* of its thread: where its own stack begins to be used */
     const struct task *on_own_stack;     /* that it runs on no fiber; NULL: none */
     const struct worker_alone *alone;    /* serves alone; NULL: a thread of the pool */
     uint64_t cancel_at_ms;  /* alone: what waits then is cancelled; 0: nothing is */

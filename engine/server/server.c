@@ -209,8 +209,7 @@ int server_create_pool(struct weir_server *server)
             .serve = request_serve,
             .service = &server->service,
         },
-        .stall_warn_ms = options->stall_warn_ms,
-        .explain_stalls = server->checked,
+        .stall = { .warn_ms = options->stall_warn_ms, .explains = server->checked },
         .cpus = server->cpus,
         .cpus_len = server->cpus_len,
     }, &server->pool);

@@ -1,0 +1,257 @@
+/*
+ * trace.c - the one question that is open, of all servers:
+ *
+ *   state     leaves by
+ *   FREE      trace_ask       -> ASKED      the watching thread, which sends the signal
+ *   ASKED     on_signal       -> ANSWERING  the thread that was asked
+ *             trace_forget    -> FREE       the watching thread
+ *   ANSWERING on_signal       -> ANSWERED   the thread that was asked
+ *             trace_forget    -> FORGOTTEN  the watching thread
+ *   ANSWERED  trace_take      -> FREE       the watching thread; so does trace_forget
+ *   FORGOTTEN on_signal       -> FREE       the thread that was asked
+ */
+#include "engine/fiber/trace.h"
+
+#include "engine/fiber/last_words.h"
+#include "engine/fiber/stack.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define ASK_BY SIGURG
+
+/* Of a stack, read for return addresses: what a handler's own calls take, and no more. */
+#define SCAN_MAX ((size_t)16 << 10)
+
+enum state { FREE, ASKED, ANSWERING, ANSWERED, FORGOTTEN };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* held across fork */
+static unsigned users;                  /* under lock */
+static bool is_installed;               /* under lock */
+static struct sigaction previous;       /* under lock */
+
+static _Atomic enum state state;
+static _Atomic pid_t asked_tid;
+static struct trace answer;             /* the asked thread's while ANSWERING */
+
+/* ------------------------------------------------------------------ asking ------------ */
+
+static bool pass(enum state from, enum state to)
+{
+    /* acq_rel: the answer, from who writes it to who reads it. pairs: itself */
+    return atomic_compare_exchange_strong_explicit(&state, &from, to, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+static void on_signal(int signal_number, siginfo_t *info, void *context)
+{
+    int error = errno;
+    /* relaxed: written before the signal was sent. pairs: trace_ask() */
+    bool is_me = gettid() == atomic_load_explicit(&asked_tid, memory_order_relaxed);
+
+    (void)signal_number;
+    (void)info;
+    if (is_me && pass(ASKED, ANSWERING)) {
+        answer.call = -1;
+        crash_scene_here(context, &answer.scene);
+        answer.len = crash_frames_here(context, answer.frames, TRACE_FRAMES);
+        if (!pass(ANSWERING, ANSWERED))
+            pass(FORGOTTEN, FREE);
+    }
+    errno = error;
+}
+
+static bool is_ours(void)
+{
+    struct sigaction now;
+
+    return sigaction(ASK_BY, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) &&
+           now.sa_sigaction == on_signal;
+}
+
+bool trace_ask(pid_t tid)
+{
+    /* One server's watching thread at a time: another's may have asked first. */
+    if (!is_ours() || !pass(FREE, ASKED))
+        return false;
+    /* relaxed: the signal, sent from here, comes after it. pairs: on_signal() */
+    atomic_store_explicit(&asked_tid, tid, memory_order_relaxed);
+    if (syscall(SYS_tgkill, getpid(), tid, ASK_BY) == 0)
+        return true;
+    trace_forget();
+    return false;
+}
+
+bool trace_take(struct trace *trace)
+{
+    /* acquire: the answer. pairs: pass() */
+    if (atomic_load_explicit(&state, memory_order_acquire) != ANSWERED)
+        return false;
+    *trace = answer;
+    pass(ANSWERED, FREE);
+    return true;
+}
+
+void trace_forget(void)
+{
+    if (!pass(ASKED, FREE) && !pass(ANSWERING, FORGOTTEN))
+        pass(ANSWERED, FREE);
+}
+
+/* ------------------------------------------------------------------ looking ----------- */
+
+bool trace_look(pid_t tid, struct trace *trace)
+{
+    char path[64];
+    char text[256] = "";
+    const char *stack_pointer;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)tid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    if (n <= 0)
+        return false;
+    *trace = (struct trace){ .call = strncmp(text, "running", 7) == 0 ? -1
+                                                                      : strtol(text, NULL, 10) };
+    /* "NUMBER ARGUMENT... STACK_POINTER INSTRUCTION" */
+    stack_pointer = strrchr(text, ' ');
+    while (stack_pointer && stack_pointer > text && *--(stack_pointer) != ' ')
+        ;
+    if (stack_pointer)
+        trace->stack_pointer = strtoul(stack_pointer, NULL, 16);
+    return true;
+}
+
+/* Returns true if the instruction before this address is a call. */
+static bool follows_call(uintptr_t address)
+{
+    const unsigned char *code = (const unsigned char *)address;
+
+    if (!crash_is_code(address - 8))
+        return false;
+#if defined(__x86_64__)
+    /* To a place that it names; by a register or by memory, with as many bytes of address. */
+    if (code[-5] == 0xe8)
+        return true;
+    for (int i = 2; i <= 7; i++)
+        if (code[-i] == 0xff && (code[1 - i] & 0x38) == 0x10)
+            return true;
+    return false;
+#elif defined(__aarch64__)
+    uint32_t instruction = *(const uint32_t *)(code - 4);
+
+    return (instruction & 0xfc000000) == 0x94000000 || (instruction & 0xfffffc1f) == 0xd63f0000;
+#else
+    (void)code;
+    return false;
+#endif
+}
+
+/* The stack is another thread's, which may be going on just now. */
+static __attribute__((no_sanitize("address", "thread")))
+uintptr_t word_at(uintptr_t address)
+{
+    return *(const volatile uintptr_t *)address;
+}
+
+void trace_scan(struct trace *trace, const void *base)
+{
+    uintptr_t at = trace->stack_pointer & -sizeof(uintptr_t);
+    size_t size;
+    uintptr_t end = (uintptr_t)stack_holding((const void *)at, &size);
+
+    if (end == 0)
+        end = (uintptr_t)base;
+    if (at == 0 || at >= end)
+        return;
+    if (end - at > SCAN_MAX)
+        end = at + SCAN_MAX;
+    for (; at + sizeof(uintptr_t) <= end && trace->len < TRACE_FRAMES; at += sizeof(uintptr_t)) {
+        uintptr_t word = word_at(at);
+
+        if (word > 8 && follows_call(word))
+            trace->frames[trace->len++] = word - 1;
+    }
+}
+
+unsigned trace_text(const struct trace *trace, unsigned i, char *buf, size_t size)
+{
+    size_t len = 0;
+
+    buf[0] = '\0';
+    for (; i < trace->len; i++) {
+        struct last_words place = { .len = 0 };
+
+        crash_put_place(&place, trace->frames[i]);
+        if (len + place.len + 1 > size)
+            break;
+        memcpy(buf + len, place.text, place.len);
+        len += place.len;
+        buf[len] = '\0';
+    }
+    return i;
+}
+
+/* ------------------------------------------------------------------ begin and end ----- */
+
+/* SA_RESTART: a call that was begun after the look goes on, if it is one that can. */
+static int begin_locked(void)
+{
+    const struct sigaction ours = { .sa_sigaction = on_signal,
+                                    .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART };
+
+    if (sigaction(ASK_BY, NULL, &previous) < 0)
+        return -errno;
+    if (previous.sa_handler != SIG_DFL)
+        return 0;               /* the program's own business: nobody is asked */
+    if (sigaction(ASK_BY, &ours, NULL) < 0)
+        return -errno;
+    is_installed = true;
+    return 0;
+}
+
+int trace_install(void)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&lock);
+    if (users == 0)
+        r = begin_locked();
+    users += r == 0;
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+void trace_uninstall(void)
+{
+    pthread_mutex_lock(&lock);
+    users--;
+    if (users == 0 && is_installed && is_ours())
+        sigaction(ASK_BY, &previous, NULL);
+    if (users == 0)
+        is_installed = false;
+    pthread_mutex_unlock(&lock);
+}
+
+void trace_before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void trace_after_fork(void)
+{
+    pthread_mutex_unlock(&lock);
+}
