@@ -1065,6 +1065,11 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  * environment, in whatever build,
  *   - every call by somebody else, and every call on a request that is over or NULL, ends the
  *     program with a line that names the call, the handler and the rule;
+ *   - what a handler does to others ends the program with a line, when its turn is over: it has
+ *     closed its client's descriptor, or made it blocking; has written behind weir_state()'s bytes,
+ *     or above its stack; or has left signals of its thread blocked or unblocked. The bytes that a
+ *     read gave are overwritten with 0xa5, so that a pointer that was kept is noticed;
+ *   - weir looks at its own state around each such call, and when a server is freed;
  *   - a line tells of a handler that has held its worker for a second (stall_warn_ms), and whether
  *     it waits in futex(2), as a thread does that waits for a lock. Nobody can tell which handler
  *     has the lock, for the C library does not say which ones a thread holds.
@@ -1125,9 +1130,10 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  *
  * A worker that is in a system call is left alone, and the places are the return addresses that
  * lie on its stack: the callers, and perhaps what earlier calls have left. One that computes is
- * asked by SIGURG, which is handled while a server with stall_warn_ms serves, unless the program handles or
- * ignores it. So a handler's own system calls are not cut short (EINTR), but for one that it begins
- * within the microseconds between the look and the signal, and SA_RESTART has most of these go on.
+ * asked by SIGURG, which is handled while a server with stall_warn_ms serves, unless the program
+ * handles or ignores it. So a handler's own system calls are not cut short (EINTR), but for one
+ * that it begins within the microseconds between the look and the signal, and SA_RESTART has most
+ * of these go on.
  *
  * Its threads, on which handlers, hooks and weir_offload's functions run, have the signal mask of
  * the thread that first called weir_serve_forever, weir_server_start, weir_handle_request or

@@ -1,13 +1,25 @@
 #include "engine/base/buffers.h"
 
+#include "engine/base/misuse.h"
+
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 void buffers_init(struct buffers *buffers, size_t size)
 {
     *buffers = (struct buffers){
         .size = size < sizeof(struct spare_buffer) ? sizeof(struct spare_buffer) : size,
+        /* As if there were enough spare ones: each that is put is freed. */
+        .spare_len = misuse_is_thorough() ? BUFFERS_SPARE_MAX : 0,
     };
+}
+
+void buffers_free(const struct buffers *buffers, char *buffer)
+{
+    if (misuse_is_thorough())
+        memset(buffer, BUFFERS_POISON, buffers->size);
+    free(buffer);
 }
 
 void buffers_init_aligned(struct buffers *buffers, size_t size, size_t alignment)

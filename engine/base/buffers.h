@@ -47,6 +47,10 @@ void buffers_fini(struct buffers *buffers);
 /* Another one from malloc; NULL: no memory. */
 char *buffers_make(const struct buffers *buffers);
 
+/* To malloc. With WEIR_CHECK=1 all are, and are overwritten first: no data is left to be read. */
+#define BUFFERS_POISON 0xa5
+void buffers_free(const struct buffers *buffers, char *buffer);
+
 /* NULL: no memory. */
 static inline char *buffers_get(struct buffers *buffers)
 {
@@ -64,7 +68,7 @@ static inline void buffers_put(struct buffers *buffers, char *buffer)
     struct spare_buffer *spare = (struct spare_buffer *)(void *)buffer;
 
     if (WEIR_UNLIKELY(buffers->spare_len == BUFFERS_SPARE_MAX)) {
-        free(buffer);
+        buffers_free(buffers, buffer);
         return;
     }
     spare->next = buffers->spare;

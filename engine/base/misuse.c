@@ -49,6 +49,11 @@ bool misuse_read_environment(void)
     return wanted;
 }
 
+bool misuse_is_thorough(void)
+{
+    return keeps_memory;
+}
+
 static size_t nth_place(const void *req, size_t i)
 {
     return (size_t)((uint64_t)(uintptr_t)req * UINT64_C(0x9e3779b97f4a7c15) >> 48) + i;

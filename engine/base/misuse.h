@@ -26,6 +26,9 @@ extern bool misuse_is_looked_for;
 /* Has calls looked at if the environment says WEIR_CHECK=1. Returns true if it says so. */
 bool misuse_read_environment(void);
 
+/* Returns true if it said so: whatever is looked at may cost time and memory. */
+bool misuse_is_thorough(void);
+
 /*
  * A request may be used from misuse_note_begin until misuse_note_end; both are called only while
  * calls are looked at. misuse_has_ended returns true if it may not be used: also false if there

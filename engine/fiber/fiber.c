@@ -67,7 +67,10 @@ struct exceptions {
 /* NOLINTNEXTLINE(bugprone-reserved-identifier): its name is what the ABI says */
 void *__cxa_get_globals(void) __attribute__((weak));
 
+#define CANARY UINT64_C(0x7a1e5c0de5bad1ce)
+
 struct fiber {
+    uint64_t canary;                    /* next to the first frame */
     void *context;                      /* not running: where to go on */
     void *scheduler;                    /* running: the way back. NULL otherwise */
     void (*entry)(struct fiber *fiber, void *arg);      /* NULL: spare */
@@ -231,6 +234,11 @@ bool fiber_resume(struct fiber *fiber)
     return enter_fiber(fiber);
 }
 
+bool fiber_is_sound(const struct fiber *fiber)
+{
+    return fiber->canary == CANARY;
+}
+
 bool fiber_is_here(const struct fiber *fiber)
 {
     /* Its stack ends where it lies itself. */
@@ -303,6 +311,7 @@ static struct fiber *fiber_create(struct fiber_cache *cache)
         return NULL;
     fiber = fiber_on_stack(top);
     *fiber = (struct fiber){
+        .canary = CANARY,
         .context = make_fcontext(fiber, size - HEADER_SIZE, trampoline),
         .exceptions = cache_exceptions(cache),
         .size = (unsigned)size,

@@ -89,6 +89,9 @@ void fiber_park(struct fiber *fiber);
 /* Returns true if the caller runs on this fiber, which must not be spare. Any thread. */
 bool fiber_is_here(const struct fiber *fiber);
 
+/* Returns true if nothing has been written beyond the beginning of its stack. Any thread. */
+bool fiber_is_sound(const struct fiber *fiber);
+
 /*
  * The label names what runs on the fiber, for the message about a stack overflow and the like.
  * It is kept by reference; it may be read from any thread, and from signal handlers.

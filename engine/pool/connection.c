@@ -1,6 +1,7 @@
 #include "engine/pool/connection.h"
 
 #include "engine/base/clock.h"
+#include "engine/base/misuse.h"
 #include "engine/base/sys.h"
 #include "engine/pool/transport.h"
 
@@ -18,6 +19,9 @@
 #define STATE UINT32_C(7)
 #define READY UINT32_C(8)
 #define ALERT UINT32_C(16)
+
+/* Behind a handler's state: whatever is written over it changes one of these bytes at least. */
+static const unsigned char GUARD[8] = { 0x9e, 0x37, 0x79, 0xb9, 0x7f, 0x4a, 0x7c, 0x15 };
 
 #define MS_PER_DS UINT64_C(100)
 
@@ -260,6 +264,12 @@ static uint8_t transport_for(int family)
 _Static_assert(offsetof(struct connection, user_state) <= (size_t)2 * WEIR_CACHE_LINE,
                "a connection without state is two cache lines");
 
+bool connection_state_is_whole(const struct connection *conn)
+{
+    return !conn->guarded ||
+           memcmp(conn->user_state + conn->handler->state_size, GUARD, sizeof(GUARD)) == 0;
+}
+
 uint64_t connection_begun_ms(const struct connection_table *table, const struct connection *conn)
 {
     /* relaxed: the slot has ordered it. pairs: connection_create() */
@@ -269,7 +279,9 @@ uint64_t connection_begun_ms(const struct connection_table *table, const struct 
 static struct connection *allocate_connection(struct connection_table *table, int fd,
                                               size_t user_state)
 {
-    size_t size = offsetof(struct connection, user_state) + user_state;
+    bool guards = misuse_is_thorough();
+    size_t size = offsetof(struct connection, user_state) + user_state +
+                  (guards ? sizeof(GUARD) : 0);
     struct connection *conn;
 
     if ((size_t)fd >= table->size)
@@ -280,6 +292,9 @@ static struct connection *allocate_connection(struct connection_table *table, in
         return NULL;
     memset(conn, 0, size);
     conn->fd = fd;
+    conn->guarded = guards;
+    if (guards)
+        memcpy(conn->user_state + user_state, GUARD, sizeof(GUARD));
     return conn;
 }
 

@@ -143,6 +143,7 @@ struct connection {
     bool misreturned : 1;   /* handle() has returned a number that has no meaning */
     uint8_t late : 3;       /* enum connection_late: which timeout has passed last */
     bool lingers : 1;       /* its handler has called weir_linger */
+    bool guarded : 1;       /* behind user_state there is what connection_state_is_whole looks at */
     _Alignas(max_align_t) unsigned char user_state[];
 };
 
@@ -352,6 +353,9 @@ bool connection_may_have_input(const struct connection *conn);
  * peer sees this one from now on; rules and crowd are the caller's to ask.
  */
 void connection_set_peer(struct connection *conn, const struct sockaddr *peer, socklen_t len);
+
+/* False: its handler has written beyond user_state, and WEIR_CHECK=1 has that looked at. */
+bool connection_state_is_whole(const struct connection *conn);
 
 /* The peer, from what was noted at accept or by the greeting. */
 void connection_peer(const struct connection *conn, struct sockaddr_storage *ret,

@@ -1,6 +1,7 @@
 #include "engine/pool/pool.h"
 
 #include "engine/base/clock.h"
+#include "engine/base/misuse.h"
 #include "engine/base/sys.h"
 #include "engine/base/thread.h"
 #include "engine/fiber/overflow.h"
@@ -137,10 +138,28 @@ static void stop_catching(struct pool *pool)
     overflow_uninstall();
 }
 
+/* Of a pool that has served: at its end everybody has left. */
+static void check_rest(struct pool *pool)
+{
+    size_t open = connection_table_count(&pool->crew.table);
+    size_t lent = connection_table_lent(&pool->crew.table);
+
+    if (open > 0 || lent > 0)
+        misuse_die("a server is freed while %zu places are taken and %zu connections are lent: "
+                   "this is a fault of weir's own: please report it", open, lent);
+    for (unsigned i = 0; i < pool->workers_len; i++)
+        if (pool->workers[i].parked || pool->workers[i].runnable ||
+            !inbox_empty(&pool->workers[i].inbox))
+            misuse_die("a server is freed while worker %u has handlers or messages: this is a "
+                       "fault of weir's own: please report it", i);
+}
+
 void pool_destroy(struct pool *pool)
 {
     if (!pool)
         return;
+    if (misuse_is_thorough())
+        check_rest(pool);
     stop_catching(pool);
     stop_reclaiming(pool);
     fini_workers(pool);

@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <sys/syscall.h>
 
-/* For the answer of a worker that runs; it may have blocked the signal. */
-#define PATIENCE_MS 100
+/* For the answer of a worker that runs, perhaps after others; it may have blocked the signal. */
+#define PATIENCE_MS 1000
 
 /* All that a line has room for beside the rest. */
 #define WHERE_SIZE 260

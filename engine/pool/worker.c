@@ -583,6 +583,7 @@ void *worker_main(void *arg)
 
     self_worker = worker;
     worker->stack_base = __builtin_frame_address(0);
+    pthread_sigmask(SIG_BLOCK, NULL, &worker->mask);
     crash_set_role("a worker, outside of handlers");
     /* relaxed: for the tick. pairs: pool.c's waits_for_lock() */
     atomic_store_explicit(&worker->tid, gettid(), memory_order_relaxed);

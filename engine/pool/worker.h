@@ -23,6 +23,7 @@
 #include "engine/pool/task.h"
 #include "engine/sync/inbox.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -66,6 +67,7 @@ struct worker {
     uint64_t at_side_doors; /* the tokens of those where clients wait */
     bool called;            /* woken for the ready queue, and has not looked there yet */
     bool cancel_done;
+    sigset_t mask;          /* its thread's */
     const void *stack_base; /* of its thread: where its own stack begins to be used */
     const struct task *on_own_stack;     /* that it runs on no fiber; NULL: none */
     const struct worker_alone *alone;    /* serves alone; NULL: a thread of the pool */

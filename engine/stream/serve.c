@@ -9,6 +9,7 @@
 #include "engine/base/clock.h"
 #include "engine/pool/goodbye.h"
 #include "engine/pool/packet.h"
+#include "engine/stream/check.h"
 #include "engine/stream/greeting.h"
 #include "engine/stream/rfile.h"
 #include "engine/stream/wfile.h"
@@ -554,19 +555,25 @@ static void init_request(struct weir_request *req, struct task *task)
 
 /* Where calls are looked at. On the stack the next request would have the address of this one. */
 static __attribute__((cold, noinline)) struct weir_request *begin_looked_for(
-    struct weir_request *own)
+    struct weir_request *own, struct task *task)
 {
     struct weir_request *req = misuse_allocate(sizeof(*req));
 
     if (!req)
         req = own;
     misuse_note_begin(req);
+    if (misuse_is_thorough())
+        check_begin(task);
     return req;
 }
 
 static __attribute__((cold, noinline)) void end_looked_for(struct weir_request *req,
                                                            const struct weir_request *own)
 {
+    if (misuse_is_thorough())
+        check_end(req);
+    wfile_fini(req);
+    rfile_fini(req);
     misuse_note_end(req);
     if (req != own)
         misuse_free(req);
@@ -578,7 +585,7 @@ static void serve_one(struct task *task)
     struct weir_request *req = &own;
 
     if (WEIR_UNLIKELY(misuse_is_looked_for))
-        req = begin_looked_for(&own);
+        req = begin_looked_for(&own, task);
     init_request(req, task);
     if (WEIR_UNLIKELY(task->conn->kind == CONNECTION_PACKET))
         serve_packet(req);
@@ -586,10 +593,12 @@ static void serve_one(struct task *task)
         serve_accepted(req);
     if (WEIR_UNLIKELY(req->opened))
         request_hang_up_all(req);
+    if (WEIR_UNLIKELY(misuse_is_looked_for)) {
+        end_looked_for(req, &own);
+        return;
+    }
     wfile_fini(req);
     rfile_fini(req);
-    if (WEIR_UNLIKELY(misuse_is_looked_for))
-        end_looked_for(req, &own);
 }
 
 void request_serve(struct task *task)
