@@ -238,3 +238,31 @@ class Idle:
     def close(self):
         for client in self.clients:
             client.close()
+
+
+class Arrivals:
+    """`weir load` at a constant rate, for a while."""
+
+    def __init__(self, server, setting, seconds, rate, connections, path):
+        argv = [setting.built / "tools/weir", "load", server.address, "--path", path,
+                "--connections", connections, "--rate", max(1, round(rate)),
+                "--duration", f"{round(seconds * 1000)}ms", "--json", "-"]
+        self.command = " ".join(map(str, argv))
+        self.process = subprocess.Popen(machine.pinned(machine.ALL_CPUS, argv), text=True,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def end(self):
+        said, wrong = self.process.communicate()
+        if not said:
+            raise Failure(f"weir load failed: {wrong.strip()}")
+        load = json.loads(said)
+        if load["errors"] or load["requests"] == 0:
+            raise Failure(f"{load['errors']} errors beside {load['requests']} requests: "
+                          f"{', '.join(load['errors_by_kind'])}")
+        return load
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()

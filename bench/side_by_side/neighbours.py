@@ -10,15 +10,13 @@ the same kind that has none. Both stay up and are loaded in turn.
 import contextlib
 import dataclasses
 import functools
-import json
 import pathlib
 import resource
-import subprocess
 import time
 import typing
 
 from side_by_side import figures, machine
-from side_by_side.generators import Idle, OwnLoad, ports_per_address
+from side_by_side.generators import Arrivals, Idle, OwnLoad, ports_per_address
 from side_by_side.servers import PEERS, Failure
 
 ACTIVE = 64
@@ -40,34 +38,6 @@ def slow_rate(fast_us):
     """Requests per second: a share of what two threads can do, if a fast one takes fast_us."""
     mean_us = fast_us + SLOW_SHARE * SLOW_MS * 1000
     return LOAD_SHARE * min(THREADS, len(machine.CPUS)) * 1e6 / mean_us
-
-
-class Arrivals:
-    """`weir load` at a constant rate, for a while."""
-
-    def __init__(self, server, setting, seconds, rate, connections, path):
-        argv = [setting.built / "tools/weir", "load", server.address, "--path", path,
-                "--connections", connections, "--rate", max(1, round(rate)),
-                "--duration", f"{round(seconds * 1000)}ms", "--json", "-"]
-        self.command = " ".join(map(str, argv))
-        self.process = subprocess.Popen(machine.pinned(machine.ALL_CPUS, argv), text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-    def end(self):
-        said, wrong = self.process.communicate()
-        if not said:
-            raise Failure(f"weir load failed: {wrong.strip()}")
-        load = json.loads(said)
-        if load["errors"] or load["requests"] == 0:
-            raise Failure(f"{load['errors']} errors beside {load['requests']} requests: "
-                          f"{', '.join(load['errors_by_kind'])}")
-        return load
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-        self.process.stderr.close()
 
 
 class Mixed:
