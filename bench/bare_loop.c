@@ -73,12 +73,14 @@ static bool answer(struct loop *loop, int fd, size_t len)
     if (loop->mode == BARE_LOOP_LINE)
         return send_all(fd, loop->input, len);
 
+    bool closes = loop->mode == BARE_LOOP_CLOSE || loop->mode == BARE_LOOP_OVERLOAD;
+    bool is_slow = loop->mode == BARE_LOOP_SLOW || loop->mode == BARE_LOOP_OVERLOAD;
     size_t left = requests_in(loop->input, len);
 
-    if (loop->mode == BARE_LOOP_SLOW && len >= sizeof(slow_request) - 1 &&
+    if (is_slow && len >= sizeof(slow_request) - 1 &&
         memcmp(loop->input, slow_request, sizeof(slow_request) - 1) == 0)
         burn_ms(BURN_SLOW_MS);
-    if (loop->mode == BARE_LOOP_CLOSE) {
+    if (closes) {
         if (left > 0)
             send_all(fd, close_reply, sizeof(close_reply) - 1);
         return left == 0;

@@ -17,6 +17,7 @@ enum bare_loop_mode {
     BARE_LOOP_HTTP,     /* a fixed reply for each CRLFCRLF in what a recv brought */
     BARE_LOOP_CLOSE,    /* one such reply, then closes: a connection per request */
     BARE_LOOP_SLOW,     /* as HTTP, but "GET /slow" is computed for 10 ms (burn.h) */
+    BARE_LOOP_OVERLOAD, /* as SLOW, a connection per request */
 };
 
 /*

@@ -19,11 +19,12 @@ static const char *const mode_names[] = {
     [BARE_LOOP_HTTP] = "http",
     [BARE_LOOP_CLOSE] = "close",
     [BARE_LOOP_SLOW] = "slow",
+    [BARE_LOOP_OVERLOAD] = "overload",
 };
 
 static int usage(void)
 {
-    fputs("usage: bare_loop [--threads N | --unix PATH] line|http|close|slow\n"
+    fputs("usage: bare_loop [--threads N | --unix PATH] line|http|close|slow|overload\n"
           "       bare_loop udp|unixgram|sleep\n"
           "       bare_loop --body FILE memory|file\n"
           "       bare_loop --backend URI ask\n", stderr);

@@ -18,7 +18,8 @@ BUILT = pathlib.Path(os.environ.get("BUILT", "."))
 sys.path.insert(0, str(BENCH.parent.parent / "bench"))
 
 from side_by_side import (                                        # noqa: E402
-    figures, machine, neighbours, page, plots, servers, syscalls, text, workloads)
+    contention, figures, machine, neighbours, overload, page, plots, servers, syscalls, text,
+    workloads)
 from side_by_side.growth import ACTIVE, GROWTHS, Subject          # noqa: E402
 from side_by_side.workloads import WORKLOADS                      # noqa: E402
 
@@ -191,6 +192,83 @@ class Neighbours(unittest.TestCase):
         tree = well_formed(page.page({**report_of([]), "neighbours": rows}))
         self.assertEqual("".join(tree.itertext()).count("no figure: it <broke>"), len(rows))
         self.assertEqual(tree.findall(".//svg"), [])
+
+
+class Overload(unittest.TestCase):
+    SAID = {"requests": 500, "errors_by_kind": {overload.REFUSED: 1500, "no answer in time": 2},
+            "latency_ns": {"p50": 150e6, "p99": 210e6}}
+
+    def test_a_storm_has_a_connection_for_each_that_waits(self):
+        storm = overload.Storm(100.0, 5, 10)
+        self.assertEqual(storm.rate, 500)
+        self.assertGreater(storm.connections, 500 * overload.PATIENCE_S)
+
+    def test_what_is_served_counts_by_the_time_in_which_clients_came(self):
+        made = overload.slice_of(self.SAID, overload.Storm(100.0, 5, 10), 0.2, 1, 2)
+        self.assertEqual((made["offered"], made["served"], made["share"], made["refused"]),
+                         (500, 50, 0.5, 150))
+        self.assertEqual((made["p50_ms"], made["p99_ms"], made["next_s"]), (150, 210, 0.2))
+
+    def test_the_peak_is_the_best_of_all_storms(self):
+        victim = overload.Victim(mock.Mock())
+        for i, times in enumerate(overload.TIMES):
+            victim.slices[times] = [overload.slice_of(
+                {**self.SAID, "requests": 1000 - 250 * i}, overload.Storm(100.0, times, 10), 0, 1, 2)]
+        self.assertEqual([row["of_peak"]["median"] for row in victim.rows()], [1, 0.75, 0.5, 0.25])
+
+    def test_where_nobody_was_served_the_share_is_0(self):
+        victim = overload.Victim(mock.Mock())
+        for times in overload.TIMES:
+            victim.slices[times] = [overload.slice_of({**self.SAID, "requests": 0},
+                                                      overload.Storm(1.0, times, 1), 0, 1, 2)]
+        self.assertEqual({row["of_peak"]["median"] for row in victim.rows()}, {0})
+
+    def test_who_is_refused_comes_again_until_somebody_is_served(self):
+        with mock.patch.object(overload, "_is_answered", side_effect=[False, OSError, True]) as ask:
+            self.assertLess(overload.wait_of_the_next(1), overload.LONGEST_WAIT_S)
+        self.assertEqual(ask.call_count, 3)
+
+    def test_who_fails_keeps_nobody_else_from_being_measured(self):
+        setting, peers = mock.Mock(rounds=1, patience=9), [mock.Mock(), mock.Mock()]
+        peers[0].name, peers[1].name = "breaks", "lasts"
+        setting.peers_for.return_value = peers
+
+        def suffer(victim, _, times):
+            if victim.name == "breaks":
+                raise servers.Failure("it broke")
+            victim.slices[times].append(
+                overload.slice_of(self.SAID, overload.Storm(100.0, times, 10), 0.1, 1, 2))
+
+        with mock.patch.multiple(overload.Victim, be_measured=mock.DEFAULT, suffer=suffer):
+            rows = overload.run_overload(setting)
+        self.assertEqual([row.get("failed") for row in rows],
+                         ["it broke", *[None] * len(overload.TIMES)])
+        tree = well_formed(page.page({**report_of([]), "overload": rows}))
+        self.assertIn("no figure: it broke", "".join(tree.itertext()))
+        self.assertEqual(len(tree.findall(".//svg")), 4)
+
+
+class Contention(unittest.TestCase):
+    def test_a_ratio_is_that_of_the_worst_latencies(self):
+        sufferer = contention.Sufferer(mock.Mock(), contention.TRAFFICS[0])
+        sufferer.slices = [{"p50_us": 1, "p99_us": 2, "p999_us": 30}]
+        row = sufferer.row(1, [{"p50_us": 1, "p99_us": 2, "p999_us": 20}])
+        self.assertEqual(row["ratio"]["median"], 1.5)
+        self.assertNotIn("ratio", sufferer.row(1, []))
+
+    def test_a_failure_says_why_and_is_not_drawn(self):
+        sufferer = contention.Sufferer(mock.Mock(), contention.TRAFFICS[0])
+        sufferer.name, sufferer.failed = "weir", "it <broke>"
+        rows = [sufferer.row(1, [])]
+        tree = well_formed(page.page({**report_of([]), "contention": rows}))
+        self.assertIn("no figure: it <broke>", "".join(tree.itertext()))
+        self.assertEqual(tree.findall(".//svg"), [])
+        self.assertIn("it <broke>", text.contention_table(rows))
+
+    def test_busy_programs_end_with_the_block(self):
+        with contention.busy_programs(3):
+            self.assertEqual(len(machine.children(os.getpid())), 3)
+        self.assertEqual(machine.children(os.getpid()), [])
 
 
 def report_of(rows, memory=(), growth=()):
@@ -397,6 +475,29 @@ class Bench(unittest.TestCase):
         self.assertIn(("idle-many", "weir, 6 processes"), rows)
         for title in ("Slow requests", "Stalled clients, 60", "Idle clients of one process, 60"):
             self.assertIn(f"## {title}", done.stdout)
+
+    def test_storms_have_a_row_for_each_strength(self):
+        done = bench(self.folder, "--rounds", "1", "--seconds", "0.1", "--rows", "overload",
+                     "--peers", "weir")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = self.report()["overload"]
+        self.assertEqual([row["times"] for row in rows], list(overload.TIMES))
+        for row in rows:
+            self.assertGreater(row["offered"]["median"], 0)
+            self.assertGreater(row["greatest_bytes"]["median"], 0)
+        self.assertIn(f"## {overload.OVERLOAD_TITLE}", done.stdout)
+
+    def test_beside_busy_programs_each_traffic_has_rows_with_a_ratio(self):
+        done = bench(self.folder, "--rounds", "1", "--seconds", "0.1", "--rows", "contention",
+                     "--peers", "bare loop;weir")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = {(row["busy"], row["traffic"], row["peer"]): row
+                for row in self.report()["contention"]}
+        self.assertEqual(len(rows), 2 * len(contention.TRAFFICS) * len(contention.BUSY))
+        for busy in contention.BUSY:
+            for traffic in contention.TRAFFICS:
+                self.assertGreater(rows[busy, traffic.name, "weir"]["ratio"]["median"], 0)
+                self.assertEqual(rows[busy, traffic.name, "bare loop"]["ratio"]["median"], 1)
 
     def test_more_idle_clients_than_the_machine_allows_are_left_out_with_the_reason(self):
         done = bench(self.folder, *SMALL, "--rows", "line,idle", "--crowd", "1000000000",

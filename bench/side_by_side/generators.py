@@ -240,22 +240,26 @@ class Idle:
             client.close()
 
 
-class Arrivals:
-    """`weir load` at a constant rate, for a while."""
+class ClosedLoop:
+    """`weir load` for a while. how: what else it is to be told."""
 
-    def __init__(self, server, setting, seconds, rate, connections, path):
-        argv = [setting.built / "tools/weir", "load", server.address, "--path", path,
-                "--connections", connections, "--rate", max(1, round(rate)),
-                "--duration", f"{round(seconds * 1000)}ms", "--json", "-"]
+    def __init__(self, server, setting, seconds, connections, *how, cpu=machine.ALL_CPUS):
+        argv = [setting.built / "tools/weir", "load", server.address, *how,
+                "--connections", connections, "--duration", f"{round(seconds * 1000)}ms",
+                "--json", "-"]
         self.command = " ".join(map(str, argv))
-        self.process = subprocess.Popen(machine.pinned(machine.ALL_CPUS, argv), text=True,
+        self.process = subprocess.Popen(machine.pinned(cpu, argv), text=True,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def end(self):
+    def said(self):
+        """What it says, unjudged."""
         said, wrong = self.process.communicate()
         if not said:
             raise Failure(f"weir load failed: {wrong.strip()}")
-        load = json.loads(said)
+        return json.loads(said)
+
+    def end(self):
+        load = self.said()
         if load["errors"] or load["requests"] == 0:
             raise Failure(f"{load['errors']} errors beside {load['requests']} requests: "
                           f"{', '.join(load['errors_by_kind'])}")
@@ -266,3 +270,11 @@ class Arrivals:
         self.process.wait()
         self.process.stdout.close()
         self.process.stderr.close()
+
+
+class Arrivals(ClosedLoop):
+    """The same at a constant rate, whatever the server does."""
+
+    def __init__(self, server, setting, seconds, rate, connections, *how, cpu=machine.ALL_CPUS):
+        super().__init__(server, setting, seconds, connections, *how,
+                         "--rate", max(1, round(rate)), cpu=cpu)

@@ -75,7 +75,7 @@ class Mixed:
         before = machine.cpu_seconds(self.server.pid)
         with contextlib.ExitStack() as stack:
             both = [stack.enter_context(contextlib.closing(Arrivals(
-                self.server, self.setting, seconds, of * rate, connections, path)))
+                self.server, self.setting, seconds, of * rate, connections, "--path", path)))
                 for of, connections, path in ((1 - SLOW_SHARE, ACTIVE, "/"),
                                               (SLOW_SHARE, SLOW_CONNECTIONS, "/slow"))]
             self.commands = [arrivals.command for arrivals in both]

@@ -3,9 +3,11 @@
 from xml.sax.saxutils import escape
 
 from side_by_side import plots, text
+from side_by_side.contention import CONTENTION, CONTENTION_TITLE
 from side_by_side.figures import LATENCIES
 from side_by_side.growth import GROWTHS
 from side_by_side.neighbours import CROWDS, SLOW
+from side_by_side.overload import OVERLOAD, OVERLOAD_TITLE
 from side_by_side.servers import PEERS
 from side_by_side.syscalls import TRAFFICS
 from side_by_side.workloads import WORKLOADS
@@ -313,6 +315,62 @@ def syscalls_section(report):
     return parts + [repeat(report, "--rows syscalls")]
 
 
+# ---------------------------------------------------------------------- too many, too busy
+
+OVERLOAD_WORDS = (
+    "Each request takes 10 ms of CPU time (nginx packs a file with gzip, which takes it about as "
+    "long), on a connection of its own. So many clients come a second, whatever becomes of those before, and "
+    "each leaves after a second. What a server can serve is measured before, by two clients in a "
+    "closed loop; its peak is the best of the rows. weir turns clients away that have waited for "
+    "200 ms, as <code>weir serve</code> does; <b>the next one</b> comes at the end of the storm.")
+CONTENTION_WORDS = (
+    "Programs compute on the servers' CPU without a pause, and requests come at a constant rate, "
+    " over 64 connections, from the other CPU. Latencies count from when a request was due. "
+    "The ratio is that of p99.9 to the bare loop's of the same round.")
+
+
+def overload_plot(caption, rows, key, scale=1):
+    names = dict.fromkeys(row["peer"] for row in rows)
+    series = [(name, kind_of(name), [(row["times"], row[key]["median"] * scale)
+                                     for row in rows if row["peer"] == name]) for name in names]
+    return figure(caption, plots.lines(caption, "clients, of those that it can serve", series))
+
+
+def overload_section(report):
+    rows = report.get("overload", [])
+    if not rows:
+        return []
+    fine = [row for row in rows if "failed" not in row]
+    parts = [f"<h2>{escape(OVERLOAD_TITLE)}</h2>", f"<p>{OVERLOAD_WORDS}</p>",
+             table(text.OVERLOAD_COLUMNS, [(text.overload_cells_of(row), line_kind(row["peer"]))
+                                           for row in rows])]
+    if fine:
+        parts += [
+            overload_plot("Served in time, of the server's own peak", fine, "of_peak"),
+            overload_plot("Seconds until the next one is served, behind the storm", fine, "next_s"),
+            overload_plot("p99 of what is served, in ms", fine, "p99_ms"),
+            overload_plot("The server's memory at its greatest, MiB", fine, "greatest_bytes",
+                          1 / (1 << 20)),
+        ]
+    return parts + [repeat(report, f"--rows {OVERLOAD}"), commands(rows)]
+
+
+def contention_section(report):
+    rows = report.get("contention", [])
+    parts = []
+    for busy, name in dict.fromkeys((row["busy"], row["traffic"]) for row in rows):
+        some = [row for row in rows if (row["busy"], row["traffic"]) == (busy, name)]
+        timed = [row for row in some if "failed" not in row]
+        parts += [f"<h3>{escape(text.contention_title(some))}</h3>",
+                  table(text.CONTENTION_COLUMNS, [
+                      (text.contention_cells_of(row), line_kind(row["peer"])) for row in some]),
+                  *([latencies(timed, "beside them")] if timed else []), commands(some)]
+    if not parts:
+        return []
+    return [f"<h2>{escape(CONTENTION_TITLE)}</h2>", f"<p>{escape(CONTENTION_WORDS)}</p>", *parts,
+            repeat(report, f"--rows {CONTENTION}")]
+
+
 # ---------------------------------------------------------------------- the whole
 
 def head(report):
@@ -354,7 +412,7 @@ def page(report):
         parts += growth_section(report, growth)
     for name in (SLOW, *CROWDS):
         parts += neighbours_section(report, name)
-    parts += syscalls_section(report)
+    parts += syscalls_section(report) + overload_section(report) + contention_section(report)
     return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
             '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
             f"<title>weir beside its peers</title><style>{STYLE}</style></head>\n<body>"

@@ -11,6 +11,7 @@ import functools
 import os
 import pathlib
 import platform
+import random
 import re
 import shutil
 import signal
@@ -27,6 +28,7 @@ SOCKETSERVER = HERE.parent / "peers/socketserver_peer"
 PROGRAM_FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 BACKLOG = 4096
 READY_SECONDS = 10
+SLOW_TEXT_LEN = 24000
 HELLO = "Hello, world!\\n"
 
 # jobs that go together
@@ -53,6 +55,7 @@ class Place:
     job: str                # line, unixline (of a Unix socket), http, close (HTTP, a connection
                             # per request), memory and file (HTTP, a body), crowd (HTTP, with
                             # thousands who stall or idle), slow (HTTP, some requests take long),
+                            # overload (HTTP, a connection per request, each takes long),
                             # udp, memcached, models (lines, on connections that end), sleep
                             # (lines, after 10 ms), ask (lines, sent back by another server)
     body_len: int = 0       # of jobs that have one
@@ -136,6 +139,9 @@ def bare_loop(place, threads=1):
 
 
 def weir(place, workers=1, dispatch="worker", processes=0):
+    if place.job == "overload":
+        # what `weir serve` sets, which has no such handler
+        return weir_without_target(place, "--queue-target", 100)
     if place.body_len or place.job in WAITS:
         return Launch([place.built / "bench/weir_main", *special(place)])
     if place.job == "slow":
@@ -148,6 +154,10 @@ def weir(place, workers=1, dispatch="worker", processes=0):
                    handler, "--workers", workers, "--dispatch", dispatch,
                    "--idle-timeout", f"{place.patience}s",
                    *(["--concurrency", "prefork", "--processes", processes] if processes else [])])
+
+
+def weir_without_target(place, *how):
+    return Launch([place.built / "bench/weir_main", *how, "slow"])
 
 
 # as many children as there are clients, and twice that: who ends is not reaped at once
@@ -187,8 +197,15 @@ def python_forks(_):
     return Launch([SOCKETSERVER, "fork"])
 
 
+def write_slow_text(place):
+    """What gzip takes some 10 ms to pack, and makes a short answer: nothing else here is slow."""
+    place.write("slow", "".join(random.Random(1).choices("ab", k=SLOW_TEXT_LEN)))
+
+
 def nginx(place):
     listener, port = listen()
+    if place.job == "overload":
+        write_slow_text(place)
     conf = place.write("nginx.conf", f"""
         worker_processes 1;
         daemon off;
@@ -212,6 +229,13 @@ def nginx(place):
             server {{
                 listen 127.0.0.1:{port} backlog={BACKLOG};
                 location = / {{ return 200 "{HELLO}"; }}
+                location = /slow {{
+                    root {place.scratch};
+                    gzip on;
+                    gzip_comp_level 9;
+                    gzip_types *;
+                    chunked_transfer_encoding off;
+                }}
                 location / {{ root {place.scratch}; }}
             }}
         }}
@@ -363,8 +387,10 @@ class Peer:
 
 
 PEERS = [
-    Peer("bare loop", (*LINES, *WEB, *BODIES, *WAITS, "udp", "models", "crowd"), bare_loop),
-    Peer("weir", (*LINES, *WEB, *BODIES, *WAITS, "udp", "crowd"), weir),
+    Peer("bare loop", (*LINES, *WEB, *BODIES, *WAITS, "udp", "models", "crowd", "overload"),
+         bare_loop),
+    Peer("weir", (*LINES, *WEB, *BODIES, *WAITS, "udp", "crowd", "overload"), weir),
+    Peer("weir, no queue target", ("overload",), weir_without_target),
     Peer("weir, threads", WAITS, weir_threads),
     Peer("weir, pool", ("models",), functools.partial(weir_model, model="pool")),
     Peer("weir, prefork", ("models",), functools.partial(weir_model, model="prefork")),
@@ -379,7 +405,7 @@ PEERS = [
     Peer("libuv", LINES, functools.partial(library_peer, program="libuv_lines"),
          package="libuv1-dev", header="/usr/include/uv.h", target="libuv_lines"),
     Peer("memcached", ("memcached",), memcached, package="memcached", program="memcached"),
-    Peer("nginx", (*WEB, "crowd", "file"), nginx, package="nginx", program="nginx"),
+    Peer("nginx", (*WEB, "crowd", "file", "overload"), nginx, package="nginx", program="nginx"),
     Peer("haproxy", (*WEB, "memory"), haproxy, package="haproxy", program="haproxy"),
     Peer("haproxy, relay", ("ask",), haproxy_relay, package="haproxy", program="haproxy"),
     Peer("h2o", (*WEB, "file"), h2o, package="h2o", program="h2o"),

@@ -1,7 +1,9 @@
 """The report as tables for a terminal, which are Markdown, too."""
 
+from side_by_side.contention import CONTENTION_TITLE, TRAFFICS as CONTENDED
 from side_by_side.figures import LATENCIES
 from side_by_side.neighbours import CROWDS, SLOW, SLOW_TITLE
+from side_by_side.overload import OVERLOAD_TITLE
 from side_by_side.syscalls import TRAFFICS
 
 COLUMNS = ("server", "requests/s", "CPU us/request", "ratio", "least - greatest", "p50 us",
@@ -175,3 +177,54 @@ def syscalls_table(rows):
     title = TRAFFICS[rows[0]["traffic"]].title
     return (f"\n## System calls: {title}\n\n"
             + aligned(list(SYSCALL_COLUMNS), [syscalls_cells_of(row) for row in rows], words=True))
+
+
+OVERLOAD_COLUMNS = ("server", "offered, of what it can serve", "offered/s", "served/s",
+                    "of its peak", "least - greatest", "refused/s", "p50 ms", "p99 ms",
+                    "the next one s", "memory KiB before", "greatest")
+
+
+def overload_cells_of(row):
+    if "failed" in row:
+        return [row["peer"], f"no figure: {row['failed']}"]
+    return [
+        row["peer"],
+        f"{row['times']:g}",
+        *(f"{row[key]['median']:,.0f}" for key in ("offered", "served")),
+        *spread_cells(row["of_peak"]),
+        *(f"{row[key]['median']:,.0f}" for key in ("refused", "p50_ms", "p99_ms")),
+        f"{row['next_s']['median']:.2f}",
+        *(f"{row[key]['median'] / 1024:,.0f}" for key in ("before_bytes", "greatest_bytes")),
+    ]
+
+
+def overload_table(rows):
+    return f"\n## {OVERLOAD_TITLE}\n\n" + aligned(list(OVERLOAD_COLUMNS),
+                                                  [overload_cells_of(row) for row in rows])
+
+
+CONTENTION_COLUMNS = ("server", "p50 us", "p99 us", "p99.9 us", "least - greatest",
+                      "p99.9 ratio", "least - greatest")
+
+
+def contention_cells_of(row):
+    if "failed" in row:
+        return [row["peer"], f"no figure: {row['failed']}"]
+    worst = row["p999_us"]
+    return [
+        row["peer"],
+        *(f"{row[key]['median']:,.0f}" for key in LATENCIES),
+        f"{worst['least']:,.0f} - {worst['greatest']:,.0f}",
+        *spread_cells(row.get("ratio")),
+    ]
+
+
+def contention_title(rows):
+    traffic = next(one for one in CONTENDED if one.name == rows[0]["traffic"])
+    return (f"{CONTENTION_TITLE}, {rows[0]['busy']} of them: {traffic.title}, "
+            f"{traffic.rate:,} requests/s")
+
+
+def contention_table(rows):
+    return f"\n## {contention_title(rows)}\n\n" + aligned(
+        list(CONTENTION_COLUMNS), [contention_cells_of(row) for row in rows])
