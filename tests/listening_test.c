@@ -209,6 +209,26 @@ static void what_is_lent_is_the_workers_until_it_is_taken_back(void **state)
     let_go(client);
 }
 
+static void what_cannot_be_watched_again_is_taken_back_later(void **state)
+{
+    int client;
+
+    (void)state;
+    assert_int_equal(listening_watch(&listening), 0);
+    listening_call(&listening);
+    assert_int_equal(lend(1000), 0);
+    client = come();
+    listening.epoll_fd = -1;
+    listening_take_back(&listening);
+    assert_int_equal(listening.state, LISTENING_LENT);
+    assert_false(lending_goes_on(&listening.lending, 1000));
+    listening.epoll_fd = set;
+    listening_take_back(&listening);
+    assert_int_equal(listening.state, LISTENING_WATCHED);
+    assert_int_equal(events(), 1);
+    let_go(client);
+}
+
 static void what_the_workers_cannot_watch_stays_ready(void **state)
 {
     int fd = worker_set.fd;
@@ -374,6 +394,7 @@ int main(void)
         TEST(what_cannot_be_watched_is_as_it_was),
         TEST(who_comes_while_it_rests_is_looked_for_when_it_wakes),
         TEST(what_is_lent_is_the_workers_until_it_is_taken_back),
+        TEST(what_cannot_be_watched_again_is_taken_back_later),
         TEST(what_the_workers_cannot_watch_stays_ready),
         TEST(out_of_line_it_hears_of_nobody_but_by_a_call),
         TEST(who_is_called_has_left_the_line),

@@ -189,9 +189,9 @@ void listening_take_back(struct listening *listening)
         listening->unheeded = true;
         return;
     }
-    listening->state = LISTENING_WATCHED;
     /* The kernel tells at once if somebody waits there. */
-    change_set(listening, EPOLL_CTL_MOD, EDGES);
+    if (change_set(listening, EPOLL_CTL_MOD, EDGES) == 0)
+        listening->state = LISTENING_WATCHED;
 }
 
 /* ------------------------------------------------------------------ the line ---------- */

@@ -101,7 +101,8 @@ void listening_wake(struct listening *listening);   /* RESTING */
 /* READY, WATCHED or ASIDE: 0, or -errno and it stays so. */
 int listening_lend(struct listening *listening, struct crew *crew,
                    const struct side_door_config *config, uint64_t now_ms);
-void listening_take_back(struct listening *listening);  /* LENT */
+/* LENT. If the kernel has no memory for it, it stays LENT, to nobody, and is due at once again. */
+void listening_take_back(struct listening *listening);
 
 /* ASIDE: 0, or -errno and it stays ASIDE. */
 int listening_stand_in_line(struct listening *listening);
