@@ -35,7 +35,7 @@ static void what_this_kernel_has_is_enough(void **state)
 {
     (void)state;
     missing = -1;
-    assert_int_equal(kernel_check(why, sizeof(why)), 0);
+    assert_int_equal(kernel_check(false, why, sizeof(why)), 0);
 }
 
 static void a_call_that_is_refused_is_named(void **state)
@@ -43,6 +43,8 @@ static void a_call_that_is_refused_is_named(void **state)
     static const struct { long number; const char *name; } some[] = {
         { SYS_accept4, "accept4" }, { SYS_recvfrom, "recvfrom" }, { SYS_sendmmsg, "sendmmsg" },
         { SYS_epoll_create1, "epoll_create1" }, { SYS_epoll_ctl, "epoll_ctl" },
+        { SYS_eventfd2, "eventfd2" }, { SYS_write, "write" }, { SYS_tgkill, "tgkill" },
+        { SYS_rt_sigtimedwait, "rt_sigtimedwait" },
     };
     static const int errors[] = { ENOSYS, EPERM, EACCES };
 
@@ -56,9 +58,25 @@ static void a_call_that_is_refused_is_named(void **state)
             snprintf(sentence, sizeof(sentence), "the system call %s is refused here, by a sandbox "
                      "or an old kernel, and nobody can be served without it: %s", some[i].name,
                      strerror(error));
-            assert_int_equal(kernel_check(why, sizeof(why)), -error);
+            assert_int_equal(kernel_check(false, why, sizeof(why)), -error);
             assert_string_equal(why, sentence);
         }
+}
+
+/* Nothing but children needs these. */
+static void calls_of_children_are_for_who_has_some(void **state)
+{
+    static const long some[] = { SYS_waitid, SYS_clone };
+
+    (void)state;
+    error = EPERM;
+    for (size_t i = 0; i < sizeof(some) / sizeof(some[0]); i++) {
+        missing = some[i];
+        assert_int_equal(kernel_check(false, why, sizeof(why)), 0);
+        assert_int_equal(kernel_check(true, why, sizeof(why)), -EPERM);
+    }
+    missing = -1;
+    assert_int_equal(kernel_check(true, why, sizeof(why)), 0);
 }
 
 static void an_argument_that_is_wrong_otherwise_is_no_refusal(void **state)
@@ -66,7 +84,7 @@ static void an_argument_that_is_wrong_otherwise_is_no_refusal(void **state)
     (void)state;
     missing = SYS_recvmsg;
     error = EFAULT;
-    assert_int_equal(kernel_check(why, sizeof(why)), 0);
+    assert_int_equal(kernel_check(false, why, sizeof(why)), 0);
 }
 
 int main(void)
@@ -74,6 +92,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_this_kernel_has_is_enough),
         cmocka_unit_test(a_call_that_is_refused_is_named),
+        cmocka_unit_test(calls_of_children_are_for_who_has_some),
         cmocka_unit_test(an_argument_that_is_wrong_otherwise_is_no_refusal),
     };
 

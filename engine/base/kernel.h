@@ -9,9 +9,13 @@
 #ifndef WEIR_KERNEL_H
 #define WEIR_KERNEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
-/* Returns 0, or the error of a call that is refused, with the reason in why. */
-int kernel_check(char *why, size_t why_size);
+/*
+ * Returns 0, or the error of a call that is refused, with the reason in why. forks: children are to
+ * serve.
+ */
+int kernel_check(bool forks, char *why, size_t why_size);
 
 #endif

@@ -251,7 +251,7 @@ static int open_file(const char *path, FILE **ret)
     else if (!S_ISREG(info.st_mode))
         r = -ESPIPE;
     else if (!(*ret = fdopen(fd, "r")))
-        r = -ENOMEM;
+        r = -errno;
     if (r < 0)
         close(fd);
     return r;

@@ -341,11 +341,12 @@ static void forget_callers_strings(struct weir_options *options)
 
 static int build(struct weir_server *server)
 {
+    enum weir_concurrency how = server->options.concurrency;
     int r = process_init();
 
     if (r < 0)
         return SERVER_REFUSE(r, "the server: %s", why_error(r));
-    r = kernel_check(why_last, sizeof(why_last));
+    r = kernel_check(how == WEIR_FORK || how == WEIR_PREFORK, why_last, sizeof(why_last));
     if (r == 0)
         r = parse_cpus(server);
 

@@ -65,12 +65,14 @@ void say_now(const char *format, ...)
     struct pollfd room = { .fd = STDERR_FILENO, .events = POLLOUT };
     struct line line = { 0 };
     va_list args;
+    int n;
 
     va_start(args, format);
     line_make(&line, format, args);
     va_end(args);
-    /* With POLLERR nobody has the other end open any more. */
-    if (poll(&room, 1, 0) != 1 || room.revents != POLLOUT)
+    n = poll(&room, 1, 0);
+    /* With POLLERR nobody has the other end open any more. Who may not ask has reason to speak. */
+    if (n == 0 || (n > 0 && room.revents != POLLOUT))
         return;
     /* Older kernels don't know how for pipes. */
     if (!write_unless_full(&line))

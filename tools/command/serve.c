@@ -238,7 +238,9 @@ static int run_server(struct attendant *attendant, struct weir_server *server)
     int status = EXIT_OK;
 
     if (r < 0)
-        return serve_failed(r, "no thread can be had: raise the limit of a user's processes "
+        return serve_failed(r, r == -EPERM ? "no thread can be had: a policy forbids clone3(2), "
+                            "which is to fail with ENOSYS, or to be allowed"
+                            : "no thread can be had: raise the limit of a user's processes "
                             "(ulimit -u), or the container's of pids");
     r = weir_serve_forever(server);
     if (r < 0)
