@@ -50,9 +50,20 @@ static size_t buckets_for(size_t expected)
     return len;
 }
 
+static int choose_seed(uint64_t *ret)
+{
+    ssize_t n;
+
+    do
+        n = getrandom(ret, sizeof(*ret), 0);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
+
 int crowd_create(uint32_t limit, size_t expected, struct crowd **ret)
 {
     struct crowd *crowd = aligned_alloc(WEIR_CACHE_LINE, sizeof(*crowd));
+    int r;
 
     if (!crowd)
         return -ENOMEM;
@@ -60,10 +71,11 @@ int crowd_create(uint32_t limit, size_t expected, struct crowd **ret)
     crowd->limit = limit;
     crowd->buckets_len = buckets_for(expected);
     crowd->buckets = calloc(crowd->buckets_len, sizeof(struct crowd_guest *));
-    if (!crowd->buckets || getrandom(&crowd->seed, sizeof(crowd->seed), 0) < 0) {
+    r = crowd->buckets ? choose_seed(&crowd->seed) : -ENOMEM;
+    if (r < 0) {
         free(crowd->buckets);
         free(crowd);
-        return -ENOMEM;
+        return r;
     }
     for (size_t i = 0; i < LOCKS; i++)
         pthread_mutex_init(&crowd->locks[i].mutex, NULL);
