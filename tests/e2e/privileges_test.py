@@ -152,6 +152,21 @@ class AsRoot(unittest.TestCase):
                 self.assertTrue(says_hello(client))
             self.assertTrue(stat.S_ISSOCK(os.stat(self.path).st_mode))
 
+    def test_a_path_is_the_users_unless_another_owner_is_named(self):
+        for args, owner in ([], (UID, GID)), (["--unix-owner", "0:0"], (0, 0)):
+            with self.subTest(args=args), \
+                    Weir("--listen", f"unix://{self.path}", "--listen", "tcp://127.0.0.1:0", "--handler",
+                         "echo", "--user", f"{UID}:{GID}", *args) as weir:
+                weir.listening(2)
+                status = os.stat(self.path)
+                self.assertEqual((status.st_uid, status.st_gid), owner)
+
+    def test_a_path_in_a_folder_for_everybody_goes_at_the_end(self):
+        os.chmod(self.folder.name, 0o1777)      # as /tmp: who owns a file may remove it
+        with self.listen_at_the_path() as weir:
+            weir.listening()
+        self.assertFalse(os.path.exists(self.path))
+
     def test_root_is_warned_in_one_line_unless_it_is_to_be_root(self):
         for args, lines in ([], 1), (["--user", "root"], 0), (["--user", "nobody"], 0):
             with self.subTest(args=args), serve(*args) as weir:

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -63,6 +64,25 @@ int privileges_read(struct privileges *ret_privileges, const char *user)
         return refuse("--user: %s: it takes root to become another user: be root, or leave the "
                       "option out", user);
     return 0;
+}
+
+/* An owner without a path that it could own is refused. */
+static bool has_unix_path(const struct weir_options *options)
+{
+    for (size_t i = 0; i < options->listeners_len; i++)
+        if (strncmp(options->listeners[i].address, "unix:///", strlen("unix:///")) == 0 ||
+            strncmp(options->listeners[i].address, "unixgram:///", strlen("unixgram:///")) == 0)
+            return true;
+    return false;
+}
+
+void privileges_own(struct privileges *privileges, struct weir_options *options)
+{
+    if (!privileges->changes || options->unix_owner || !has_unix_path(options))
+        return;
+    snprintf(privileges->owner, sizeof(privileges->owner), "%u:%u", (unsigned)privileges->uid,
+             (unsigned)privileges->gid);
+    options->unix_owner = privileges->owner;
 }
 
 /* ------------------------------------------------------------------ becoming it ------- */

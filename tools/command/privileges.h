@@ -9,12 +9,14 @@
 
 #include <stdbool.h>
 #include <sys/types.h>
+#include <weir/weir.h>
 
 struct privileges {
     const char *user;           /* as it was given, or NULL */
     bool changes;               /* another user than the one that runs us is to be taken on */
     uid_t uid;
     gid_t gid;
+    char owner[24];             /* the two, as --unix-owner takes them */
 };
 
 /*
@@ -23,6 +25,13 @@ struct privileges {
  * could not become that user, so that nothing is bound in vain.
  */
 int privileges_read(struct privileges *ret_privileges, const char *user);
+
+/*
+ * privileges_own has that user own the server's Unix paths, if there are any and nobody is named
+ * to: nobody but root could connect to what is root's, by the usual umask. The options refer to
+ * the privileges then.
+ */
+void privileges_own(struct privileges *privileges, struct weir_options *options);
 
 /*
  * privileges_drop becomes that user for good, with the groups that the user is in. Returns 0, or

@@ -29,6 +29,7 @@
 
 #include "tools/command/notify.h"
 #include "tools/command/privileges.h"
+#include "tools/command/sandbox.h"
 #include "tools/command/say.h"
 #include "tools/command/settings.h"
 #include "tools/load/descriptors.h"
@@ -275,6 +276,8 @@ static int settle_rights(struct weir_server *server, const struct settings *sett
     r = settings->access ? load_access(server, settings->access) : 0;
     if (r < 0)
         say_now("weir serve: --access: %s", weir_why());
+    if (r == 0 && settings->sandbox)
+        r = sandbox_enter(server, settings->options.concurrency, settings->access);
     return r;
 }
 
@@ -310,6 +313,7 @@ int weir_serve(int argc, char **argv)
     }
     if (privileges_read(&privileges, settings.user) < 0)
         return EXIT_USAGE;
+    privileges_own(&privileges, &settings.options);
     tells_what_to_try = argc == 1;
     settings.options.service_actions = show_life;
     settings.options.poll_interval_ms = notify_open();

@@ -248,9 +248,12 @@ static const struct argument table[] = {
     { "user", "USER[:GROUP]", ARGUMENT_AT(ARGUMENT_TEXT, struct settings, user),
       "the user to become, by name or number, once the sockets are bound; the group is the user's "
       "own by default; it takes root; default none" },
+    { "sandbox", NULL, ARGUMENT_AT(ARGUMENT_YES, struct settings, sandbox),
+      "once the sockets are bound, leave the server only the system calls and files that serving "
+      "takes (seccomp, Landlock)" },
     { "unix-owner", "USER[:GROUP]", TEXT(unix_owner),
-      "owner of Unix sockets, by name or number; default the user and group that start "
-      "the server" },
+      "owner of Unix sockets, by name or number; default the user and group of --user, or "
+      "those that start the server" },
     { "keep-path", NULL, YES(keep_path), "leave Unix sockets in place at the end" },
     { "max-packet-size", "SIZE", SIZE(max_packet_size),
       "longest datagram, at most 1M: a longer one is cut; default 8K" },
@@ -344,6 +347,8 @@ void settings_help(FILE *to)
           "Started as root, it should have --user. FILE of --access is read as that user, who may\n"
           "not be able to remove Unix sockets at the end: the next start takes their place.\n"
           "No program that is executed gets more rights than the server has (no_new_privs).\n"
+          "With --sandbox none can be executed, no socket made and no file written; what is read\n"
+          "is the folder of --access, and /proc. A call beyond that fails, and ends nothing.\n"
           "\n"
           "A service manager such as systemd is told (NOTIFY_SOCKET) when the server serves,\n"
           "reads its rules, and stops, and every half of WATCHDOG_USEC that it is not stuck.\n"

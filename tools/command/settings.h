@@ -28,6 +28,7 @@ struct settings {
     const struct registry_entry *first_handler; /* for the listeners named before any handler */
     const char *access;                         /* the file of rules, or NULL */
     const char *user;                           /* whom to become, or NULL */
+    bool sandbox;                               /* only what serving takes is left: sandbox.h */
     bool help;                                  /* was asked for: nothing else counts */
 };
 
