@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 
@@ -50,20 +52,26 @@ static size_t buckets_for(size_t expected)
     return len;
 }
 
-static int choose_seed(uint64_t *ret)
+/*
+ * Where a policy refuses getrandom(2): what the kernel has given this program as it was executed.
+ * The C library makes a secret of either half, so neither is told by what is made of both.
+ */
+static uint64_t choose_seed(void)
 {
-    ssize_t n;
+    const void *at = (const void *)getauxval(AT_RANDOM);
+    uint64_t given[2] = { 0 };
+    uint64_t seed;
 
-    do
-        n = getrandom(ret, sizeof(*ret), 0);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : 0;
+    if (getrandom(&seed, sizeof(seed), 0) == (ssize_t)sizeof(seed))
+        return seed;
+    if (at)
+        memcpy(given, at, sizeof(given));
+    return given[0] ^ given[1];
 }
 
 int crowd_create(uint32_t limit, size_t expected, struct crowd **ret)
 {
     struct crowd *crowd = aligned_alloc(WEIR_CACHE_LINE, sizeof(*crowd));
-    int r;
 
     if (!crowd)
         return -ENOMEM;
@@ -71,12 +79,11 @@ int crowd_create(uint32_t limit, size_t expected, struct crowd **ret)
     crowd->limit = limit;
     crowd->buckets_len = buckets_for(expected);
     crowd->buckets = calloc(crowd->buckets_len, sizeof(struct crowd_guest *));
-    r = crowd->buckets ? choose_seed(&crowd->seed) : -ENOMEM;
-    if (r < 0) {
-        free(crowd->buckets);
+    if (!crowd->buckets) {
         free(crowd);
-        return r;
+        return -ENOMEM;
     }
+    crowd->seed = choose_seed();
     for (size_t i = 0; i < LOCKS; i++)
         pthread_mutex_init(&crowd->locks[i].mutex, NULL);
     *ret = crowd;
