@@ -155,10 +155,10 @@ enum weir_stack {
  * Neither setup nor handle is called before there is input, and none of the three for a client that
  * ends without a byte. Until then the connection is idle, as between two calls of handle() (see
  * WEIR_KEEP), and a drain ends it at once. It is given up after the shortest of idle_timeout_ms,
- * read_timeout_ms and request_timeout_ms; the latter two bound a handler's first read, too. Under
- * WEIR_THREAD and WEIR_FORK it has its thread or child all the same (WEIR_FORK counts it as
- * running), and under WEIR_SERIAL nobody else is served meanwhile. The first request costs no
- * further system call. Datagrams bring their input.
+ * head_timeout_ms, read_timeout_ms and request_timeout_ms; all but the first bound a handler's
+ * first read, too. Under WEIR_THREAD and WEIR_FORK it has its thread or child all the same
+ * (WEIR_FORK counts it as running), and under WEIR_SERIAL nobody else is served meanwhile. The
+ * first request costs no further system call. Datagrams bring their input.
  *
  * goodbye: what a client is told, in the words of its protocol, that is turned away because there
  * is no room or no time for it (max_per_address, max_queued, queue_target_ms; no memory, thread or
@@ -249,6 +249,8 @@ struct weir_listen {
     uint32_t request_timeout_ms WEIR_0;
     enum weir_choice disable_nagle_algorithm WEIR_0;
     void *user WEIR_0;
+    uint32_t head_timeout_ms WEIR_0;
+    uint32_t progress_timeout_ms WEIR_0;
 };
 
 /* ------------------------------------------------------------------ who runs them ----- */
@@ -470,8 +472,9 @@ struct weir_options {
     /*
      * Timeouts. None is set by default, for only the program knows how long things may take; and a
      * client that reads nothing may then hold its handler, and weir_server_close, for ever. A
-     * program that serves strangers sets request_timeout_ms, idle_timeout_ms and drain_timeout_ms,
-     * which `weir serve` sets to 60, 75 and 5 seconds.
+     * program that serves strangers sets idle_timeout_ms, request_timeout_ms and drain_timeout_ms,
+     * which `weir serve` sets to 75 seconds, an hour and 5 seconds; and two that are further below,
+     * head_timeout_ms and progress_timeout_ms: 30 and 60 seconds.
      *
      * What had come in time is taken even if a busy machine, or a handler that holds its worker,
      * lets us look only later.
@@ -543,6 +546,13 @@ struct weir_options {
     uint32_t queue_target_ms WEIR_0;        /* 0: any time */
     uint32_t max_queued WEIR_0;             /* 0: as many as may be open */
     enum weir_when_queued when_queued WEIR_0;
+
+    /*
+     * Two more timeouts, of how long a client is waited for. They are for clients that send or take
+     * a byte now and then, which read_timeout_ms and write_timeout_ms are not: see weir_end_head.
+     */
+    uint32_t head_timeout_ms WEIR_0;        /* of the head of a request: until weir_end_head */
+    uint32_t progress_timeout_ms WEIR_0;    /* each 64 KiB of a body or a reply move in this time */
     uint32_t reserved WEIR_0;               /* 0 */
 };
 
@@ -883,7 +893,7 @@ struct weir_stats {
     uint64_t running;       /* a handler works, sleeps, or waits for another stream; beyond
                                WEIR_POOL also those that wait for their client, and each child */
     uint64_t setup_errors, handle_errors, finish_errors, verify_errors;
-    uint64_t timeouts;      /* read, write, idle and request timeouts that passed */
+    uint64_t timeouts;      /* read, write, head, progress, idle and request timeouts that passed */
     uint64_t cancelled;     /* handlers that failed by -ECANCELED, once the server had been
                                cancelled */
     uint64_t accept_errors; /* descriptors, memory or processes could not be had to serve */
@@ -1157,8 +1167,9 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  * Before they wait they flush what was written, so that no client waits for an answer that is still
  * in our buffer; if that fails they return its error, as weir_flush does.
  *
- * Besides what each says, they return -ETIMEDOUT (read_timeout_ms or request_timeout_ms have
- * passed; every later read returns it, too), -ECANCELED (weir_server_cancel), -ECONNRESET and other
+ * Besides what each says, they return -ETIMEDOUT (read_timeout_ms, head_timeout_ms,
+ * progress_timeout_ms or request_timeout_ms have passed; every later read returns it, too),
+ * -ECANCELED (weir_server_cancel), -ECONNRESET and other
  * errors of recv(2), and -ENOMEM.
  */
 
@@ -1201,9 +1212,10 @@ void weir_consume(struct weir_request *req, size_t len);
  * have their turn now and then.
  *
  * Each returns the number of bytes it was given, all of them (weir_flush: 0), or -ETIMEDOUT
- * (write_timeout_ms in total, or request_timeout_ms), -ECANCELED, -EPIPE, -ECONNRESET and other
- * errors of send(2), -ENOMEM, -EINVAL (more than SSIZE_MAX bytes, or a format that can't be
- * printed). There is no SIGPIPE. After an error of the connection every later write returns it.
+ * (write_timeout_ms in total, progress_timeout_ms or request_timeout_ms), -ECANCELED, -EPIPE,
+ * -ECONNRESET and other errors of send(2), -ENOMEM, -EINVAL (more than SSIZE_MAX bytes, or a format
+ * that can't be printed). There is no SIGPIPE. After an error of the connection every later write
+ * returns it.
  *
  * If a peer has gone, or does not take in time what was written for it, handle_error is told only
  * if handle() returns the error; a timeout is counted in any case. If write_timeout_ms passed while
@@ -1285,6 +1297,32 @@ bool weir_truncated(struct weir_request *req);
 void weir_report(struct weir_request *req, int error, const char *hint);
 
 /*
+ * weir_end_head says that the head of the request has been read: what says how the rest of it is to
+ * be taken, or all of a small one. Two timeouts go by it, of which neither minds how many bytes a
+ * client sends at a time:
+ *
+ *   head_timeout_ms       all that setup() or this call of handle() waits for input before, from
+ *                         its first wait on: that is when the first byte has come (client_first, or
+ *                         a kept connection) or the connection was accepted. A handler that never
+ *                         says it has nothing but heads
+ *   progress_timeout_ms   all that it waits for input afterwards, and for the client to take what
+ *                         was written, before and afterwards. It is a least rate, of 64 KiB in that
+ *                         time: each wait uses it up, and what moves gives it back in proportion,
+ *                         up to all of it. So a client that is faster is waited for as long as that
+ *                         takes, a slower one is not; and one may pause for that time. What our
+ *                         kernel holds has not moved. While the handler itself keeps the client
+ *                         waiting, nothing passes
+ *
+ * Both begin anew with each call of handle(), and a read or write whose time is over returns
+ * -ETIMEDOUT. A head's end is as good as the end of a request, so that a handler whose requests
+ * have no more than a line or a head need not say it: as it reads nothing behind. Of what
+ * weir_connect has opened it changes nothing, and neither timeout is asked for there, nor in
+ * weir_poll.
+ * Parks: no.
+ */
+void weir_end_head(struct weir_request *req);
+
+/*
  * weir_set_timeout changes a timeout of its own request: a handler that knows what a client may ask
  * for gives a long upload the time that it needs, and a login less than the listener allows.
  *
@@ -1294,12 +1332,16 @@ void weir_report(struct weir_request *req, int error, const char *hint);
  *   WEIR_TIMEOUT_REQUEST   request_timeout_ms: this call of setup(), handle() or finish(), with the
  *                          sending of what it writes, has ms more from now on. It bounds sleeps,
  *                          polls and the reads and writes of all streams, too
+ *   WEIR_TIMEOUT_HEAD      head_timeout_ms: the head has ms more from now on
+ *   WEIR_TIMEOUT_PROGRESS  progress_timeout_ms, which begins anew
+ *   WEIR_TIMEOUT_IDLE      idle_timeout_ms of the connection, from now until it ends: in seconds,
+ *                          rounded up; and more than 65,534 of them are WEIR_FOREVER. It is looked
+ *                          at once a second
  *
- * ms is at least 1, or WEIR_FOREVER. It holds until handle() is called next; that call has the
- * listener's timeouts again. WEIR_TIMEOUT_READ and _WRITE of what weir_connect opened are that
- * stream's own, until it is hung up; _REQUEST is always that of the request that opened it. What
- * has failed with -ETIMEDOUT stays failed. idle_timeout_ms, which begins when handle() has
- * returned, is the listener's alone.
+ * ms is at least 1, or WEIR_FOREVER. But for _IDLE it holds until handle() is called next; that
+ * call has the listener's timeouts again. WEIR_TIMEOUT_READ and _WRITE of what weir_connect opened
+ * are that stream's own, until it is hung up; the others are always those of the request that
+ * opened it. What has failed with -ETIMEDOUT stays failed.
  *
  * Parks: no. Returns 0; or -EINVAL: no such timeout, or an ms of 0.
  */
@@ -1307,6 +1349,9 @@ enum weir_timeout {
     WEIR_TIMEOUT_READ = 0,
     WEIR_TIMEOUT_WRITE = 1,
     WEIR_TIMEOUT_REQUEST = 2,
+    WEIR_TIMEOUT_HEAD = 3,
+    WEIR_TIMEOUT_PROGRESS = 4,
+    WEIR_TIMEOUT_IDLE = 5,
 };
 int weir_set_timeout(struct weir_request *req, enum weir_timeout which, uint32_t ms);
 

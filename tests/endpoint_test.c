@@ -120,9 +120,11 @@ struct deadline {
 
 static const struct deadline deadlines[] = {
     DEADLINE(read_timeout_ms, "", "", "late\n"),
+    DEADLINE(head_timeout_ms, "", "", "late\n"),
     DEADLINE(request_timeout_ms, "", "", "late\n"),
     DEADLINE(idle_timeout_ms, "k\n", "k\n", ""),
     DEADLINE(write_timeout_ms, "m\n", "", NULL),
+    DEADLINE(progress_timeout_ms, "m\n", "", NULL),
 };
 
 static void set(void *structure, size_t at, uint32_t value)
@@ -235,6 +237,7 @@ static void a_server_may_say_for_ever(void **state)
         assert_only_the_second_is_late(listeners, WEIR_OPTIONS(
             .read_timeout_ms = WEIR_FOREVER, .write_timeout_ms = WEIR_FOREVER,
             .idle_timeout_ms = WEIR_FOREVER, .request_timeout_ms = WEIR_FOREVER,
+            .head_timeout_ms = WEIR_FOREVER, .progress_timeout_ms = WEIR_FOREVER,
             .drain_timeout_ms = WEIR_FOREVER), &deadlines[0]);
 }
 
@@ -243,6 +246,7 @@ static void a_silent_client_has_its_listeners_deadlines(void **state)
 {
     const size_t fields[] = {
         offsetof(struct weir_listen, idle_timeout_ms),
+        offsetof(struct weir_listen, head_timeout_ms),
         offsetof(struct weir_listen, read_timeout_ms),
         offsetof(struct weir_listen, request_timeout_ms),
     };
@@ -319,10 +323,14 @@ static void a_timeout_is_told_by_its_name_and_listener(void **state)
         { .address = "tcp://127.0.0.1:0", .write_timeout_ms = SHORT_MS },
         { .address = "tcp://127.0.0.1:0", .request_timeout_ms = SHORT_MS },
         { .address = "tcp://127.0.0.1:0", .idle_timeout_ms = SHORT_MS },
+        { .address = "tcp://127.0.0.1:0", .head_timeout_ms = SHORT_MS },
+        { .address = "tcp://127.0.0.1:0", .progress_timeout_ms = SHORT_MS },
     };
     static const char *const options[] = { "read_timeout_ms", "write_timeout_ms",
-                                           "request_timeout_ms", "idle_timeout_ms" };
-    static const char *const said[] = { "half", "m", "s", "k" };
+                                           "request_timeout_ms", "idle_timeout_ms",
+                                           "head_timeout_ms", "progress_timeout_ms" };
+    static const char *const said[] = { "half", "m", "s", "k", "half", "m" };
+    enum { LISTENERS = sizeof(listeners) / sizeof(*listeners) };
 
     (void)state;
     assert_int_equal(pipe(hints), 0);
@@ -332,12 +340,12 @@ static void a_timeout_is_told_by_its_name_and_listener(void **state)
             .stack = way->stack,
         };
         struct weir_server *server = support_start(WEIR_OPTIONS(
-            .listeners = listeners, .listeners_len = 4, .handler = &waiting,
+            .listeners = listeners, .listeners_len = LISTENERS, .handler = &waiting,
             .handle_error = send_hint, .concurrency = way->concurrency,
             .dispatch = way->dispatch, .workers = way->workers, .acceptors = way->acceptors,
             .processes = way->concurrency == WEIR_PREFORK));
 
-        for (size_t i = 0; i < 4; i++) {
+        for (size_t i = 0; i < LISTENERS; i++) {
             int fd = support_ask(server, i, said[i]);
 
             expect_hint(server, i, options[i]);

@@ -176,7 +176,7 @@ static struct weir_server *start_greeting(const struct weir_options *options, ui
         given.listen = "tcp://127.0.0.1:0";
     server = support_create(&given);
     server->endpoints[0]->greet = greet;
-    server->endpoints[0]->greet_timeout_ms = timeout_ms;
+    server->endpoints[0]->head_timeout_ms = timeout_ms;
     assert_int_equal(weir_server_start(server), 0);
     return server;
 }
@@ -296,10 +296,19 @@ static void one_that_stalls_ends_in_time(void **state)
     finish(server);
 }
 
-/* A deadline of its own: what follows has none. */
+static int answer_patiently(struct weir_request *req)
+{
+    weir_set_timeout(req, WEIR_TIMEOUT_HEAD, WEIR_FOREVER);
+    return answer(req);
+}
+
+/* What follows has a time of its own, which this handler does without. */
 static void its_deadline_ends_with_it(void **state)
 {
-    struct weir_server *server = start_greeting(WEIR_OPTIONS(.backlog = 0), 1000);
+    static const struct weir_handler patient = {
+        .name = "patient", .setup = set_up, .handle = answer_patiently, .finish = note_finish,
+    };
+    struct weir_server *server = start_greeting(WEIR_OPTIONS(.handler = &patient), 1000);
     int fd = support_ask(server, 0, "welcome\n");
     uint64_t since_ms = support_now_ms();
 

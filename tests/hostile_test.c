@@ -593,11 +593,11 @@ ssize_t sys_discard(int fd, size_t len)
     return socket->ended ? 0 : -EAGAIN;
 }
 
-bool sys_has_unsent(int fd)
+size_t sys_unsent(int fd)
 {
     struct socket *socket = socket_of(fd);
 
-    return socket->written > socket->taken;
+    return socket->written - socket->taken;
 }
 
 void sys_close(int fd)

@@ -136,6 +136,11 @@ void weir_linger(struct weir_request *req)
     req->lingers = true;
 }
 
+void weir_end_head(struct weir_request *req)
+{
+    (void)req;
+}
+
 void weir_report(struct weir_request *req, int error, const char *hint)
 {
     req->reports++;

@@ -144,6 +144,12 @@ static int linger_on(void *req)
     return 0;
 }
 
+static int end_head_on(void *req)
+{
+    weir_end_head(req);
+    return 0;
+}
+
 static int set_timeout_on(void *req)
 {
     return weir_set_timeout(req, WEIR_TIMEOUT_READ, 1);
@@ -256,6 +262,7 @@ static const struct call calls[] = {
     { "weir_sendfile", sendfile_on, false },
     { "weir_end_output", end_output_on, false },
     { "weir_linger", linger_on, false },
+    { "weir_end_head", end_head_on, false },
     { "weir_set_timeout", set_timeout_on, false },
     { "weir_peer_address", peer_address_on, false },
     { "weir_local_address", local_address_on, false },
@@ -642,7 +649,7 @@ static void a_call_on_anothers_exchange_is_told(void **state)
 {
     static const struct call replies[] = {
         { "weir_draining", reply_to, false }, { "weir_draining", stream_to, false },
-        { "weir_writev", write_to, false }, { "weir_read", read_body_of, false },
+        { "weir_writev", write_to, false }, { "weir_end_head", read_body_of, false },
     };
     char words[200];
 

@@ -410,6 +410,8 @@ static void assert_terms(const struct endpoint *terms, const struct endpoint *ex
     assert_int_equal(terms->write_timeout_ms, expected->write_timeout_ms);
     assert_int_equal(terms->idle_timeout_ms, expected->idle_timeout_ms);
     assert_int_equal(terms->request_timeout_ms, expected->request_timeout_ms);
+    assert_int_equal(terms->head_timeout_ms, expected->head_timeout_ms);
+    assert_int_equal(terms->progress_timeout_ms, expected->progress_timeout_ms);
     assert_int_equal(terms->backlog, expected->backlog);
     assert_int_equal(terms->nodelay, expected->nodelay);
     assert_ptr_equal(terms->user, expected->user);
@@ -425,21 +427,24 @@ static void a_listener_has_what_it_says_and_else_what_the_server_does(void **sta
         { .address = "unix:@a" },
         { .address = "unix:@b", .read_timeout_ms = 5, .write_timeout_ms = 6, .idle_timeout_ms = 7,
           .request_timeout_ms = 8, .backlog = 9, .disable_nagle_algorithm = WEIR_NO,
-          .user = (void *)&handler },
+          .user = (void *)&handler, .head_timeout_ms = 11, .progress_timeout_ms = 12 },
         { .address = "unix:@c", .read_timeout_ms = WEIR_FOREVER, .write_timeout_ms = WEIR_FOREVER,
-          .idle_timeout_ms = WEIR_FOREVER, .request_timeout_ms = WEIR_FOREVER },
+          .idle_timeout_ms = WEIR_FOREVER, .request_timeout_ms = WEIR_FOREVER,
+          .head_timeout_ms = WEIR_FOREVER, .progress_timeout_ms = WEIR_FOREVER },
     };
     const struct endpoint expected[] = {
         { .handler = &handler, .read_timeout_ms = 1, .write_timeout_ms = 2, .idle_timeout_ms = 3,
-          .request_timeout_ms = 4, .backlog = 10, .nodelay = true },
+          .request_timeout_ms = 4, .head_timeout_ms = 13, .progress_timeout_ms = 14,
+          .backlog = 10, .nodelay = true },
         { .handler = &handler, .read_timeout_ms = 5, .write_timeout_ms = 6, .idle_timeout_ms = 7,
-          .request_timeout_ms = 8, .backlog = 9, .user = (void *)&handler },
+          .request_timeout_ms = 8, .head_timeout_ms = 11, .progress_timeout_ms = 12,
+          .backlog = 9, .user = (void *)&handler },
         { .handler = &handler, .backlog = 10, .nodelay = true },
     };
     struct weir_options options = accepted(WEIR_OPTIONS(
         .listeners = listeners, .listeners_len = 3, .handler = &handler, .read_timeout_ms = 1,
         .write_timeout_ms = 2, .idle_timeout_ms = 3, .request_timeout_ms = 4, .backlog = 10,
-        .disable_nagle_algorithm = true));
+        .disable_nagle_algorithm = true, .head_timeout_ms = 13, .progress_timeout_ms = 14));
 
     (void)state;
     for (size_t i = 0; i < 3; i++) {
@@ -527,9 +532,12 @@ static void for_ever_is_as_long_as_0_is(void **state)
     struct weir_options options = accepted(OPTIONS(
         .read_timeout_ms = WEIR_FOREVER, .write_timeout_ms = WEIR_FOREVER,
         .idle_timeout_ms = WEIR_FOREVER, .request_timeout_ms = WEIR_FOREVER,
-        .drain_timeout_ms = WEIR_FOREVER, .timeout_ms = WEIR_FOREVER));
+        .drain_timeout_ms = WEIR_FOREVER, .timeout_ms = WEIR_FOREVER,
+        .head_timeout_ms = WEIR_FOREVER, .progress_timeout_ms = WEIR_FOREVER));
 
     (void)state;
+    assert_int_equal(options.head_timeout_ms, 0);
+    assert_int_equal(options.progress_timeout_ms, 0);
     assert_int_equal(options.read_timeout_ms, 0);
     assert_int_equal(options.write_timeout_ms, 0);
     assert_int_equal(options.idle_timeout_ms, 0);

@@ -370,7 +370,7 @@ static void a_route_bounds_the_body_that_it_waits_for(void **state)
 static int set_nonsense(struct weir_request *req)
 {
     int r = weir_set_timeout(req, WEIR_TIMEOUT_READ, 0);
-    int s = weir_set_timeout(req, (enum weir_timeout)3, 1);
+    int s = weir_set_timeout(req, (enum weir_timeout)6, 1);
 
     return weir_printf(req, "%d %d\n", r == -EINVAL, s == -EINVAL) < 0 ? -EIO : 0;
 }

@@ -35,7 +35,7 @@ static bool idle_for_too_long(struct connection *conn, void *arg)
 
     if (since_ms == 0)
         return false;
-    timeout_ms = endpoint_idle_limit_ms(conn->endpoint, is_silent);
+    timeout_ms = connection_idle_limit_ms(conn, is_silent);
     return timeout_ms > 0 && since_ms + timeout_ms + CLOCK_COARSE_LAG_MS < *now_ms;
 }
 
@@ -48,6 +48,12 @@ static uint64_t walk_and_queue(struct crew *crew, uint64_t now_ms)
     return clock_since(began_ns, clock_ns()) * SWEEP_PAUSE / NS_PER_MS;
 }
 
+/* An endpoint has an idle timeout, or a handler has set one, which is at least a second. */
+static bool sweeps(const struct housekeeping *housekeeping)
+{
+    return housekeeping->config->shortest_idle_ms > 0 || crew_sweeps(&housekeeping->pool->crew);
+}
+
 static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
 {
     uint64_t interval_ms = housekeeping->config->shortest_idle_ms / SWEEPS_A_TIMEOUT;
@@ -55,7 +61,7 @@ static void sweep(struct housekeeping *housekeeping, uint64_t now_ms)
 
     if (interval_ms < SWEEP_MIN_MS)
         interval_ms = SWEEP_MIN_MS;
-    if (interval_ms > SWEEP_MAX_MS)
+    if (interval_ms > SWEEP_MAX_MS || housekeeping->config->shortest_idle_ms == 0)
         interval_ms = SWEEP_MAX_MS;
     if (pool_open_count(housekeeping->pool) > 0)
         pause_ms = walk_and_queue(&housekeeping->pool->crew, now_ms);
@@ -113,7 +119,7 @@ bool housekeeping_do(struct housekeeping *housekeeping, uint64_t now_ms)
         stuck = tick(housekeeping, now_ms);
     if (has_come(mixin->due_at_ms, now_ms))
         mixin->reap(mixin);
-    if (config->shortest_idle_ms > 0 && now_ms >= housekeeping->sweep_at_ms)
+    if (sweeps(housekeeping) && now_ms >= housekeeping->sweep_at_ms)
         sweep(housekeeping, now_ms);
     if (config->service_actions && now_ms >= housekeeping->service_at_ms) {
         housekeeping->service_at_ms = now_ms + config->poll_interval_ms;
@@ -132,7 +138,7 @@ uint64_t housekeeping_next_ms(const struct housekeeping *housekeeping)
         next_ms = clock_earlier(next_ms, housekeeping->tick_at_ms);
     if (mixin->due_at_ms != 0)
         next_ms = clock_earlier(next_ms, mixin->due_at_ms);
-    if (config->shortest_idle_ms > 0)
+    if (sweeps(housekeeping))
         next_ms = clock_earlier(next_ms, housekeeping->sweep_at_ms);
     if (config->service_actions)
         next_ms = clock_earlier(next_ms, housekeeping->service_at_ms);

@@ -361,11 +361,11 @@ LEAF int sys_socket_error(int fd)
     return -error;
 }
 
-LEAF bool sys_has_unsent(int fd)
+LEAF size_t sys_unsent(int fd)
 {
     int len;
 
-    return ioctl(fd, SIOCOUTQ, &len) == 0 && len > 0;
+    return ioctl(fd, SIOCOUTQ, &len) == 0 && len > 0 ? (size_t)len : 0;
 }
 
 LEAF ssize_t sys_discard(int fd, size_t len)

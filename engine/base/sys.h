@@ -144,8 +144,11 @@ int sys_socket_error(int fd);
 /* Throws away what a TCP socket has received, len bytes at most: how many; 0: the end; -errno. */
 ssize_t sys_discard(int fd, size_t len);
 
-/* Returns true if a TCP peer has not acknowledged everything yet. */
-bool sys_has_unsent(int fd);
+/*
+ * Bytes that a TCP peer has not acknowledged yet; of a Unix socket, what the messages take that its
+ * peer has not read, which is somewhat more. 0, too, where the kernel can't tell.
+ */
+size_t sys_unsent(int fd);
 
 /* The peer of a connected stream socket: 0, -EPROTOTYPE: of another type, or -errno. */
 int sys_stream_peer(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_len);

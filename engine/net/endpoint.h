@@ -30,12 +30,13 @@ struct endpoint {
     uint32_t read_timeout_ms;           /* timeouts as in struct weir_options; 0: there is none */
     uint32_t write_timeout_ms;
     uint32_t request_timeout_ms;
+    uint32_t head_timeout_ms;           /* of a greeting, too */
+    uint32_t progress_timeout_ms;
     uint32_t idle_timeout_ms;
     uint32_t backlog;                   /* listen(2)'s, of its listeners; 0: SOMAXCONN */
     bool nodelay;                       /* TCP_NODELAY on its connections */
     /* What comes between accept and setup(): see greeting.h. NULL: nothing. */
     int (*greet)(struct weir_request *req);
-    uint32_t greet_timeout_ms;          /* of all of it; 0: for ever */
     uint32_t number;                    /* which of the listeners; WEIR_NO_LISTENER: none */
     void *user;                         /* the listener's */
     char uri[WEIR_ADDRESS_SIZE];        /* as it is bound, a port 0 resolved */
@@ -44,6 +45,9 @@ struct endpoint {
 /* Makes one of this address, otherwise like another one: 0 or -ENOMEM. */
 int endpoint_create(const struct endpoint *like, const char *uri, struct endpoint **ret);
 void endpoint_destroy(struct endpoint *endpoint);
+
+/* One of them; 0: there is none. */
+uint32_t endpoint_timeout_ms(const struct endpoint *endpoint, enum weir_timeout which);
 
 /*
  * How long a connection may be idle; 0: for ever. is_silent: its client is to speak first and has

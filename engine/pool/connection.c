@@ -438,6 +438,26 @@ void connection_close(struct connection_table *table, struct connection *conn)
 
 /* ------------------------------------------------------------------ events ------------ */
 
+void connection_set_idle_timeout(struct connection *conn, uint32_t ms)
+{
+    uint32_t s = ms / 1000 + (ms % 1000 > 0);
+
+    if (s > CONNECTION_IDLE_MAX_S)
+        s = CONNECTION_IDLE_MAX_S + 1;
+    /* relaxed: a number by itself. pairs: connection_idle_limit_ms() */
+    atomic_store_explicit(&conn->own_idle_s, (uint16_t)s, memory_order_relaxed);
+}
+
+uint32_t connection_idle_limit_ms(const struct connection *conn, bool is_silent)
+{
+    /* relaxed: a number by itself. pairs: connection_set_idle_timeout() */
+    uint32_t own_s = atomic_load_explicit(&conn->own_idle_s, memory_order_relaxed);
+
+    if (own_s == 0)
+        return endpoint_idle_limit_ms(conn->endpoint, is_silent);
+    return own_s > CONNECTION_IDLE_MAX_S ? 0 : own_s * 1000;
+}
+
 int connection_watch(struct connection *conn, struct epoll_set *set, uint32_t events)
 {
     uint64_t token = (uint64_t)conn->generation << 32 | (uint32_t)conn->fd;
@@ -460,7 +480,7 @@ int connection_watch(struct connection *conn, struct epoll_set *set, uint32_t ev
     if (op == EPOLL_CTL_ADD)
         epoll_set_count(set, 1);
     conn->home = set;
-    conn->watched = events;
+    conn->watched = (uint16_t)events;
     return 0;
 }
 

@@ -66,13 +66,15 @@ enum connection_next {
     CONNECTION_QUEUE,       /* it is QUEUED and yours: put it where a worker will take it */
 };
 
-/* Which timeout has passed, for who is told of -ETIMEDOUT. */
+/* Which timeout has passed, for who is told of -ETIMEDOUT: each of enum weir_timeout, plus 1. */
 enum connection_late {
     CONNECTION_NOT_LATE,
     CONNECTION_READ_LATE,
     CONNECTION_WRITE_LATE,
-    CONNECTION_IDLE_LATE,
     CONNECTION_REQUEST_LATE,
+    CONNECTION_HEAD_LATE,
+    CONNECTION_PROGRESS_LATE,
+    CONNECTION_IDLE_LATE,
 };
 
 /*
@@ -109,7 +111,8 @@ struct connection {
     _Alignas(WEIR_CACHE_LINE) _Atomic uint32_t state;   /* a connection_state and marks */
     int fd;
     uint32_t generation;    /* tells it from the one that had the same descriptor before */
-    uint32_t watched;       /* the events it is registered for */
+    uint16_t watched;       /* the events it is registered for; EPOLLET is not noted */
+    _Atomic uint16_t own_idle_s;    /* see connection_set_idle_timeout; 0: the endpoint's */
     struct epoll_set *home; /* ... in this set; NULL: in none yet */
     uint8_t family;         /* the peer's: an AF_ */
     uint8_t transport;      /* enum transport_kind: how its bytes come and go */
@@ -267,6 +270,16 @@ enum connection_state connection_state(const struct connection *conn);
 
 /* When it was accepted, by clock_ms, to a tenth of a second. Who found it in the table. */
 uint64_t connection_begun_ms(const struct connection_table *table, const struct connection *conn);
+
+/*
+ * Its own idle timeout, in place of the endpoint's: rounded up to seconds, and for ever if it is
+ * longer than CONNECTION_IDLE_MAX_S. The owner.
+ */
+#define CONNECTION_IDLE_MAX_S 65534
+void connection_set_idle_timeout(struct connection *conn, uint32_t ms);
+
+/* How long it may be idle; 0: for ever. is_silent: as for endpoint_idle_limit_ms. Any thread. */
+uint32_t connection_idle_limit_ms(const struct connection *conn, bool is_silent);
 
 /* The owner, before connection_keep: it is idle from now_ms on. */
 static inline void connection_note_idle(struct connection *conn, uint64_t now_ms)

@@ -131,3 +131,13 @@ void crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, vo
     connection_table_each(&crew->table, queue_if_idle, &queueing);
     handoff_call(&crew->handoff, queueing.queued);
 }
+
+void crew_want_sweeps(struct crew *crew)
+{
+    /* Without workers' threads the thread that keeps a connection looks after it. */
+    if (crew->drain_fd >= 0 || crew_sweeps(crew))
+        return;
+    /* relaxed: the acceptor is called behind it, and sees it then. pairs: crew_sweeps() */
+    atomic_store_explicit(&crew->sweeps, true, memory_order_relaxed);
+    sys_eventfd_signal(crew->handoff.watch_fd);
+}

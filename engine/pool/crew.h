@@ -44,6 +44,7 @@ struct crew {
     int drain_fd;
     int cancel_fd;
     _Atomic uint64_t room_next_ns;  /* room.c looks for idle ones of any quota's; not before */
+    _Atomic bool sweeps;    /* a connection has an idle timeout of its own */
     _Atomic bool draining;  /* nothing is kept any more */
     _Atomic bool cancelled; /* nobody waits any more */
     _Atomic bool stopping;  /* the workers' threads end */
@@ -78,6 +79,18 @@ void crew_fini(struct crew *crew);
  */
 void crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
                      void *arg);
+
+/*
+ * A connection has an idle timeout of its own: from now on the first acceptor sweeps, whatever the
+ * endpoints say. Any thread.
+ */
+void crew_want_sweeps(struct crew *crew);
+
+static inline bool crew_sweeps(const struct crew *crew)
+{
+    /* relaxed: an acceptor that misses it is called, and looks again. pairs: crew_want_sweeps() */
+    return atomic_load_explicit(&crew->sweeps, memory_order_relaxed);
+}
 
 static inline struct side_door *crew_side_door(struct crew *crew, unsigned i)
 {

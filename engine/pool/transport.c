@@ -44,9 +44,9 @@ static ssize_t plain_discard(struct connection *conn, size_t len)
     return sys_discard(conn->fd, len);
 }
 
-static bool plain_has_unsent(struct connection *conn)
+static size_t plain_unsent(struct connection *conn)
 {
-    return sys_has_unsent(conn->fd);
+    return sys_unsent(conn->fd);
 }
 
 /* ------------------------------------------------------------------ unix -------------- */
@@ -72,12 +72,13 @@ const struct transport transports[] = {
         .sends = true, .resets = true,
         .recv = plain_recv, .send = plain_send, .sendv = plain_sendv, .sendfile = plain_sendfile,
         .cork = plain_cork, .push = plain_push, .end_output = plain_end_output,
-        .discard = plain_discard, .has_unsent = plain_has_unsent,
+        .unsent = plain_unsent, .discard = plain_discard,
     },
     [TRANSPORT_UNIX] = {
         .sends = true,
         .recv = unix_recv, .send = plain_send, .sendv = plain_sendv, .sendfile = plain_sendfile,
         .cork = plain_cork, .push = plain_push, .end_output = plain_end_output,
+        .unsent = plain_unsent,
     },
     [TRANSPORT_NONE] = { .end_output = none_end_output },
 };

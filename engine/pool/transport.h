@@ -36,7 +36,7 @@ enum transport_kind { TRANSPORT_PLAIN, TRANSPORT_UNIX, TRANSPORT_NONE };
 struct transport {
     bool sends;             /* what is written is sent; else it is gathered, and send to push are
                                NULL */
-    bool resets;            /* unread input turns an end into a reset; else the last two are NULL */
+    bool resets;            /* unread input turns an end into a reset; else discard is NULL */
     /* *ret_more: there may be more at once, although less came than there is room for. */
     ssize_t (*recv)(struct connection *conn, void *buf, size_t len, bool *ret_more);
     ssize_t (*send)(struct connection *conn, const void *buf, size_t len, int flags);
@@ -48,7 +48,7 @@ struct transport {
     /* Tells the peer that no more will come. 0 or -errno. */
     int (*end_output)(struct connection *conn);
     ssize_t (*discard)(struct connection *conn, size_t len);
-    bool (*has_unsent)(struct connection *conn);
+    size_t (*unsent)(struct connection *conn);
 };
 
 extern const struct transport transports[];

@@ -685,7 +685,7 @@ int worker_hear_orders(struct worker *worker)
 /* A kept connection waits for input, for its timeout, or for an order to keep nothing. */
 static void wait_idle(struct worker *worker, struct connection *conn)
 {
-    uint32_t timeout_ms = endpoint_idle_limit_ms(conn->endpoint, !conn->began);
+    uint32_t timeout_ms = connection_idle_limit_ms(conn, !conn->began);
     uint64_t until_ms = timeout_ms > 0 ? clock_ms() + timeout_ms + 1 : CLOCK_NEVER;
     int r;
 

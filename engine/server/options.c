@@ -43,7 +43,7 @@ _Static_assert(sizeof(struct weir_handler) == 96, "nothing says its size: a new 
     _Static_assert(END_OF(type, field) == sizeof(type), #type " ends with padding: put a " \
                    "reserved field behind its last one, or name here the last one")
 ENDS_WITH(struct weir_options, reserved);
-ENDS_WITH(struct weir_listen, user);
+ENDS_WITH(struct weir_listen, progress_timeout_ms);
 ENDS_WITH(struct weir_handler, reserved);
 
 struct reading {
@@ -373,7 +373,7 @@ static void set_no_timeouts(struct weir_options *options)
     uint32_t *timeouts[] = {
         &options->read_timeout_ms, &options->write_timeout_ms, &options->idle_timeout_ms,
         &options->request_timeout_ms, &options->drain_timeout_ms, &options->timeout_ms,
-        &options->queue_target_ms,
+        &options->queue_target_ms, &options->head_timeout_ms, &options->progress_timeout_ms,
     };
 
     for (size_t i = 0; i < sizeof(timeouts) / sizeof(timeouts[0]); i++)

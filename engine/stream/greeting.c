@@ -9,12 +9,13 @@ static int greet(struct weir_request *req)
     int flushed;
     int r;
 
-    if (endpoint->greet_timeout_ms > 0)
-        req->deadline_ms = clock_ms() + endpoint->greet_timeout_ms + 1;
+    if (endpoint->head_timeout_ms > 0)
+        req->deadline_ms = clock_ms() + endpoint->head_timeout_ms + 1;
     r = endpoint->greet(req);
     /* What it has written leaves even if it failed: that may say why. */
     flushed = wfile_flush(req, 0);
     req->deadline_ms = 0;
+    req->rfile.timing = 0;
     return r < 0 ? r : flushed;
 }
 

@@ -5,7 +5,7 @@
  * A greeting (endpoint.greet) runs on the fiber, thread or child that serves the connection, once,
  * as soon as that begins: for a handler with client_first with the client's first bytes, which are
  * the greeting's. It reads and writes as a handler does, and as one it may wait, for
- * greet_timeout_ms in all, and is cancelled. It may
+ * head_timeout_ms in all, and is cancelled. It may
  *
  *   say that the peer is another     connection_set_peer: rules, verify_request and the crowd are
  *                                    asked for that one then

@@ -80,7 +80,7 @@ static bool lingering_is_over(const struct lingering *lingering, uint64_t now_ms
         return true;
     if (lingering->heard_ms != 0 && now_ms - lingering->heard_ms < QUIET_MS)
         return false;
-    return !transport_of(conn)->has_unsent(conn);
+    return transport_of(conn)->unsent(conn) == 0;
 }
 
 void weir_linger(struct weir_request *req)

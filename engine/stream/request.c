@@ -124,12 +124,19 @@ static void begin_own_timeouts(struct weir_request *req)
 {
     const struct endpoint *endpoint = req->conn->endpoint;
 
-    if (req->rfile.retimed)
+    if (req->rfile.timing & TIMING_OWN)
         return;
-    req->own_timeouts_ms[WEIR_TIMEOUT_READ] = endpoint->read_timeout_ms;
-    req->own_timeouts_ms[WEIR_TIMEOUT_WRITE] = endpoint->write_timeout_ms;
-    req->own_timeouts_ms[WEIR_TIMEOUT_REQUEST] = endpoint->request_timeout_ms;
-    req->rfile.retimed = true;
+    for (unsigned i = 0; i < WEIR_TIMEOUT_IDLE; i++)
+        req->own_timeouts_ms[i] = endpoint_timeout_ms(endpoint, (enum weir_timeout)i);
+    req->rfile.timing |= TIMING_OWN;
+}
+
+uint32_t request_timeout_ms(const struct weir_request *req, enum weir_timeout which)
+{
+    if (which == WEIR_TIMEOUT_IDLE)
+        return connection_idle_limit_ms(req->conn, false);
+    return req->rfile.timing & TIMING_OWN ? req->own_timeouts_ms[which]
+                                          : endpoint_timeout_ms(req->conn->endpoint, which);
 }
 
 /* What the handler has opened ends with its own request. */
@@ -140,20 +147,41 @@ static void set_deadline_of_all(struct weir_request *root, uint64_t deadline_ms)
         peer->deadline_ms = deadline_ms;
 }
 
+/* Of the connection, which is idle beyond any call of handle(). */
+static void set_idle_timeout(struct weir_request *root, uint32_t ms)
+{
+    connection_set_idle_timeout(root->conn, ms);
+    crew_want_sweeps(root->task->worker->crew);
+}
+
+/* It begins anew, from now on or with the next wait. ms of 0: it never passes. */
+static void set_own_timeout(struct weir_request *req, enum weir_timeout which, uint32_t ms)
+{
+    uint64_t until_ms = ms > 0 ? clock_ms() + ms + 1 : 0;
+
+    begin_own_timeouts(req);
+    req->own_timeouts_ms[which] = ms;
+    if (which == WEIR_TIMEOUT_REQUEST)
+        set_deadline_of_all(req, until_ms);
+    if (which == WEIR_TIMEOUT_HEAD) {
+        req->patience.head_until_ms = until_ms;
+        req->rfile.timing |= TIMING_HEAD;
+    }
+    if (which == WEIR_TIMEOUT_PROGRESS)
+        req->rfile.timing &= (uint8_t)~TIMING_CREDIT;
+}
+
 int weir_set_timeout(struct weir_request *req, enum weir_timeout which, uint32_t ms)
 {
     request_check(req, "weir_set_timeout");
 
-    if (which > WEIR_TIMEOUT_REQUEST || ms == 0)
+    if (which > WEIR_TIMEOUT_IDLE || ms == 0)
         return -EINVAL;
-    if (which == WEIR_TIMEOUT_REQUEST)
-        req = request_root(req);
-    begin_own_timeouts(req);
-    if (ms == WEIR_FOREVER)
-        ms = 0;
-    req->own_timeouts_ms[which] = ms;
-    if (which == WEIR_TIMEOUT_REQUEST)
-        set_deadline_of_all(req, ms > 0 ? clock_ms() + ms + 1 : 0);
+    if (which == WEIR_TIMEOUT_IDLE)
+        set_idle_timeout(request_root(req), ms);
+    else
+        set_own_timeout(which < WEIR_TIMEOUT_REQUEST ? req : request_root(req), which,
+                        ms == WEIR_FOREVER ? 0 : ms);
     return 0;
 }
 
@@ -424,7 +452,7 @@ static int open_stream(struct weir_request *root, const char *address, uint32_t 
                        struct weir_request **ret_peer)
 {
     struct resolving resolving = { .uri = address };
-    uint32_t like_a_read_ms = request_read_timeout_ms(root);
+    uint32_t like_a_read_ms = request_timeout_ms(root, WEIR_TIMEOUT_READ);
     uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms : like_a_read_ms);
     int len = address_is_literal(address) ? resolve_offloaded(&resolving)
                                           : weir_offload(root, resolve_offloaded, &resolving);
@@ -460,7 +488,7 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
 /* What was gathered. For a peer that has failed already nobody waits. */
 static void send_last(struct weir_request *peer)
 {
-    uint32_t timeout_ms = request_write_timeout_ms(peer);
+    uint32_t timeout_ms = request_timeout_ms(peer, WEIR_TIMEOUT_WRITE);
 
     if (peer->rfile.error)
         wfile_push(peer);

@@ -4,7 +4,8 @@
  * The public struct weir_request. One that was accepted lives on its fiber's stack while its
  * handler is at work; one that weir_connect opened lives in the heap, hung to the first.
  * rfile.c and wfile.c implement the calls that read and write, poll.c weir_poll, linger.c
- * weir_linger, request.c all others; serve.c does what happens around them: setup, handle, finish.
+ * weir_linger, patience.c weir_end_head, request.c all others; serve.c does what happens around
+ * them: setup, handle, finish.
  * A datagram's request has the packet for rfile, and its wfile becomes the reply. What these ask of
  * each other's rfile and wfile is in rfile.h and wfile.h.
  *
@@ -27,6 +28,9 @@
 void request_check_now(const struct weir_request *req, const char *call);
 void request_check_asked_now(const struct weir_request *req, const char *call);
 
+/* A look this late was held up, by other handlers or with the whole process. */
+#define REQUEST_HELD_MS 100
+
 /* What all requests of a server share. */
 struct service {
     struct crew *crew;
@@ -48,6 +52,15 @@ enum rfile_last {
     RFILE_LAST_BUFFER,  /* what is buffered, and the request that this breaks off in */
 };
 
+/* What is true of this call of handle() alone: one store forgets it all. */
+enum request_timing {
+    TIMING_OWN = 1,     /* the handler has set timeouts: own_timeouts_ms hold */
+    TIMING_HEAD = 2,    /* patience.head_until_ms is set */
+    TIMING_BODY = 4,    /* the head has been read: weir_end_head */
+    TIMING_CREDIT = 8,  /* patience.credit is set */
+    TIMING_REST = 16,   /* it is over, and the rest of what it has left is awaited */
+};
+
 /* Bytes that have arrived: data[start] to data[end - 1]. No buffer is held for none. */
 struct rfile {
     char *data;
@@ -57,7 +70,7 @@ struct rfile {
     size_t scanned;             /* bytes from start on that hold no '\n' */
     bool eof;
     bool taken;                 /* this call of handle() took some */
-    bool retimed;               /* ... and set timeouts, of writing, too: one store clears both */
+    uint8_t timing;             /* enum request_timing, of writing, too: one store clears both */
     bool received : 1;          /* more has arrived, since serve.c looked last */
     uint8_t last : 7;           /* enum rfile_last */
     int error;                  /* sticky */
@@ -72,6 +85,14 @@ struct wfile {
     int error;                  /* sticky */
 };
 
+/* What is left of the time that the client is waited for: see patience.h. */
+struct patience {
+    uint64_t head_until_ms;     /* 0: for ever */
+    uint64_t credit;            /* of progress_timeout_ms, in PATIENCE_STEPths of a millisecond */
+    uint64_t came;              /* bytes of a body, not credited yet */
+    uint64_t taken;             /* bytes of the peer's that are credited; 0: none have been */
+};
+
 struct weir_request {
     const struct service *service;
     struct task *task;
@@ -79,8 +100,8 @@ struct weir_request {
     struct rfile rfile;
     struct wfile wfile;
     uint64_t deadline_ms;       /* of this call of handle(); 0: none */
-    /* Where rfile.retimed says so: each of enum weir_timeout; 0: none. */
-    uint32_t own_timeouts_ms[WEIR_TIMEOUT_REQUEST + 1];
+    struct patience patience;   /* as far as rfile.timing says */
+    uint32_t own_timeouts_ms[WEIR_TIMEOUT_IDLE];    /* each of enum weir_timeout; 0: none */
     struct weir_request *opened;/* weir_connect's, a list */
     struct weir_request *next_opened;
     struct weir_request *opener;/* of one that weir_connect opened */
@@ -111,18 +132,8 @@ static inline struct weir_request *request_root(struct weir_request *req)
 /* crew->serve: all that happens to a connection from its input until it is idle or ends. */
 void request_serve(struct task *task);
 
-/* The timeouts of a read and of a write: what the handler has set, or the endpoint's. 0: none. */
-static inline uint32_t request_read_timeout_ms(const struct weir_request *req)
-{
-    return req->rfile.retimed ? req->own_timeouts_ms[WEIR_TIMEOUT_READ]
-                              : req->conn->endpoint->read_timeout_ms;
-}
-
-static inline uint32_t request_write_timeout_ms(const struct weir_request *req)
-{
-    return req->rfile.retimed ? req->own_timeouts_ms[WEIR_TIMEOUT_WRITE]
-                              : req->conn->endpoint->write_timeout_ms;
-}
+/* What the handler has set, or else the endpoint's. 0: none. */
+uint32_t request_timeout_ms(const struct weir_request *req, enum weir_timeout which);
 
 /* Whichever comes first: timeout_ms (0: none) from now, or the request's deadline. */
 uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms);

@@ -10,6 +10,8 @@
  */
 #include "engine/stream/rfile.h"
 
+#include "engine/stream/patience.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,9 +201,22 @@ static WEIR_ALWAYS_INLINE ssize_t receive_more(struct weir_request *req, size_t 
 
 /* One read, as far as it has had to wait. */
 struct reading {
-    uint64_t deadline_ms;       /* of all of it, set when it first waits; 0: none yet */
+    struct waiting waiting;     /* all of it, set when it first waits */
+    bool waits;                 /* ... and it has */
     bool late;                  /* it has passed: a last look finds something, or the read fails */
 };
+
+/* Once: what wakes us and brings no input doesn't put it off. */
+static void begin_waiting(struct weir_request *req, struct reading *reading)
+{
+    uint32_t timeout_ms = request_timeout_ms(req, WEIR_TIMEOUT_READ);
+
+    if (reading->waits)
+        return;
+    reading->waits = true;
+    reading->waiting = patience_for_input(req);
+    patience_bound(&reading->waiting, request_deadline_ms(req, timeout_ms), CONNECTION_READ_LATE);
+}
 
 /* Until another look is due: 0, or an error. What was written leaves before. */
 static int wait_for_input(struct weir_request *req, struct reading *reading)
@@ -209,8 +224,8 @@ static int wait_for_input(struct weir_request *req, struct reading *reading)
     int r;
 
     if (WEIR_UNLIKELY(reading->late))
-        return (int)fail_reading(&req->rfile, request_timed_out(req, reading->deadline_ms,
-                                                                CONNECTION_READ_LATE));
+        return (int)fail_reading(&req->rfile, request_timed_out(req, reading->waiting.until_ms,
+                                                                reading->waiting.late));
     r = weir_flush(req);
     if (r < 0)
         return r;
@@ -218,14 +233,20 @@ static int wait_for_input(struct weir_request *req, struct reading *reading)
     if (WEIR_UNLIKELY(!req->conn->drained))
         return 0;
     make_small(req);
-    /* Once: what wakes us and brings no input doesn't put it off. */
-    if (reading->deadline_ms == 0)
-        reading->deadline_ms = request_deadline_ms(req, request_read_timeout_ms(req));
-    r = request_wait(req, EPOLLIN, reading->deadline_ms);
+    begin_waiting(req, reading);
+    r = request_wait(req, EPOLLIN, reading->waiting.until_ms);
     reading->late = r == -ETIMEDOUT;
     if (reading->late)
         req->conn->drained = false;
     return r < 0 && !reading->late ? (int)fail_reading(&req->rfile, r) : 0;
+}
+
+/* A body's bytes, and the wait for them, if it waited. */
+static void note_body(struct weir_request *req, const struct reading *reading, ssize_t n)
+{
+    patience_waited(req, &reading->waiting);
+    if (n > 0)
+        req->patience.came += (uint64_t)n;
 }
 
 /*
@@ -246,8 +267,11 @@ static ssize_t fill_rfile(struct weir_request *req, size_t want)
         if (!conn->drained || connection_alerted(conn)) {
             ssize_t n = receive_more(req, want);
 
-            if (n != -EAGAIN)
+            if (n != -EAGAIN) {
+                if (rfile->timing & TIMING_BODY)
+                    note_body(req, &reading, n);
                 return n;
+            }
         }
         r = wait_for_input(req, &reading);
     } while (r == 0);
@@ -265,7 +289,7 @@ static __attribute__((cold, noinline)) void fail_idle(struct weir_request *req, 
 /* The last call of handle() is over, and with it the timeouts that it has set. */
 static ssize_t wait_between_calls(struct weir_request *req)
 {
-    req->rfile.retimed = false;
+    req->rfile.timing = TIMING_REST;
     return fill_rfile(req, 1);
 }
 

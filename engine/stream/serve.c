@@ -51,40 +51,26 @@ static void tell_with_hint(struct weir_request *req, enum weir_phase phase, int 
     });
 }
 
-/* The handler's own, if it has set them, and else the endpoint's. */
-static uint32_t request_timeout_ms(const struct weir_request *req)
-{
-    return req->rfile.retimed ? req->own_timeouts_ms[WEIR_TIMEOUT_REQUEST]
-                              : req->conn->endpoint->request_timeout_ms;
-}
-
 /* Which timeout has passed. */
 static __attribute__((cold, noinline))
 void tell_late(struct weir_request *req, enum weir_phase phase)
 {
+    static const char *const options[] = {
+        [WEIR_TIMEOUT_READ] = "read_timeout_ms", [WEIR_TIMEOUT_WRITE] = "write_timeout_ms",
+        [WEIR_TIMEOUT_REQUEST] = "request_timeout_ms", [WEIR_TIMEOUT_HEAD] = "head_timeout_ms",
+        [WEIR_TIMEOUT_PROGRESS] = "progress_timeout_ms", [WEIR_TIMEOUT_IDLE] = "idle_timeout_ms",
+    };
     const struct endpoint *endpoint = req->conn->endpoint;
-    const struct {
-        const char *option;
-        uint32_t ms;
-        uint32_t listeners_ms;
-    } lates[] = {
-        [CONNECTION_READ_LATE] = { "read_timeout_ms", request_read_timeout_ms(req),
-                                   endpoint->read_timeout_ms },
-        [CONNECTION_WRITE_LATE] = { "write_timeout_ms", request_write_timeout_ms(req),
-                                    endpoint->write_timeout_ms },
-        [CONNECTION_IDLE_LATE] = { "idle_timeout_ms", endpoint->idle_timeout_ms,
-                                   endpoint->idle_timeout_ms },
-        [CONNECTION_REQUEST_LATE] = { "request_timeout_ms", request_timeout_ms(req),
-                                      endpoint->request_timeout_ms },
-    }, *late = &lates[req->conn->late];
+    enum weir_timeout which = (enum weir_timeout)(req->conn->late - 1);
+    uint32_t ms = request_timeout_ms(req, which);
     char hint[WEIR_ADDRESS_SIZE + 64];
 
-    if (late->ms == late->listeners_ms)
-        snprintf(hint, sizeof(hint), "%s has passed, which is %u for %s", late->option, late->ms,
+    if (ms == endpoint_timeout_ms(endpoint, which))
+        snprintf(hint, sizeof(hint), "%s has passed, which is %u for %s", options[which], ms,
                  endpoint->uri);
     else
         snprintf(hint, sizeof(hint), "%s has passed, which the handler has set to %u",
-                 late->option, late->ms);
+                 options[which], ms);
     tell_with_hint(req, phase, -ETIMEDOUT, hint);
 }
 
@@ -137,7 +123,7 @@ static WEIR_NO_CANARY int handle_once(struct weir_request *req)
     /* Up to a tick late, for a clock that costs next to nothing. */
     req->deadline_ms = timeout_ms > 0 ? clock_coarse_ms() + CLOCK_COARSE_LAG_MS + timeout_ms : 0;
     req->rfile.taken = false;
-    req->rfile.retimed = false;
+    req->rfile.timing = 0;
     r = req->conn->handler->handle(req);
     if (WEIR_UNLIKELY(req->opened))
         request_hang_up_all(req);
@@ -210,7 +196,7 @@ static int keep_unless_to_end(struct weir_request *req)
 /* A wait for the rest of what the last call has left is part of no call: the peer is idle. */
 static uint64_t idle_deadline_ms(const struct weir_request *req)
 {
-    uint32_t timeout_ms = req->conn->endpoint->idle_timeout_ms;
+    uint32_t timeout_ms = connection_idle_limit_ms(req->conn, false);
 
     return timeout_ms > 0 ? clock_ms() + timeout_ms + 1 : 0;
 }

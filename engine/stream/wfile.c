@@ -11,6 +11,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/sys.h"
+#include "engine/stream/patience.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -26,9 +27,6 @@
 
 /* Given to the kernel at a time. Behind it others have their turn, and deadlines are looked at. */
 #define SEND_MAX ((size_t)256 << 10)
-
-/* A look this late was held up, by other handlers or with the whole process. */
-#define HELD_MS 100
 
 /* No datagram is as large. */
 #define REPLY_MAX ((size_t)1 << 20)
@@ -94,7 +92,8 @@ struct writing {
 static void set_deadline(const struct weir_request *req, struct writing *writing)
 {
     if (writing->deadline_ms == 0)
-        writing->deadline_ms = request_deadline_ms(req, request_write_timeout_ms(req));
+        writing->deadline_ms = request_deadline_ms(req,
+                                                   request_timeout_ms(req, WEIR_TIMEOUT_WRITE));
 }
 
 /*
@@ -104,7 +103,7 @@ static void set_deadline(const struct weir_request *req, struct writing *writing
 static bool was_held(const struct weir_request *req, const struct writing *writing, uint64_t now_ms)
 {
     return !writing->fixed && writing->deadline_ms != 0 &&
-           now_ms >= writing->deadline_ms + HELD_MS &&
+           now_ms >= writing->deadline_ms + REQUEST_HELD_MS &&
            (req->deadline_ms == 0 || now_ms < req->deadline_ms);
 }
 
@@ -147,18 +146,30 @@ static int give_way_writing(struct weir_request *req, struct writing *writing)
     return check_deadline(req, writing);
 }
 
-/* Waits until the peer takes more, or a last try is due. */
+/* A send has just found no room, so that what the kernel has is all that there was to take. */
+static __attribute__((cold, noinline)) int fail_to_progress(struct weir_request *req)
+{
+    return fail_writing(req, request_timed_out(req, 0, CONNECTION_PROGRESS_LATE));
+}
+
+/* Waits until the peer takes more, or it is time to ask what it has taken, or for a last try. */
 static int wait_for_send_room(struct weir_request *req, struct writing *writing)
 {
+    struct waiting waiting;
     int r;
 
     if (writing->late)
         return fail_late(req, writing);
     set_deadline(req, writing);
-    r = request_wait(req, EPOLLOUT, writing->deadline_ms);
-    writing->late = r == -ETIMEDOUT;
+    waiting = patience_for_room(req);
+    if (patience_is_over(&waiting))
+        return fail_to_progress(req);
+    patience_bound(&waiting, writing->deadline_ms, CONNECTION_WRITE_LATE);
+    r = request_wait(req, EPOLLOUT, waiting.until_ms);
+    patience_waited(req, &waiting);
+    writing->late = r == -ETIMEDOUT && waiting.late == CONNECTION_WRITE_LATE;
     writing->held = was_held(req, writing, clock_ms());
-    return r < 0 && !writing->late ? fail_writing(req, r) : 0;
+    return r < 0 && r != -ETIMEDOUT ? fail_writing(req, r) : 0;
 }
 
 /* To others a long send is as many short ones. */

@@ -122,6 +122,8 @@ static int advance_body(struct http_body_reader *body)
 {
     int r = body->fault != 0 ? fail_body(body, body->fault) : invite(body);
 
+    /* Here, so that a request without a body has no call for it. */
+    weir_end_head(body->req);
     if (r == 0 && body->kind == HTTP_BODY_CHUNKED && body->left == 0)
         r = begin_chunk(body);
     return r;

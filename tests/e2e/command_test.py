@@ -133,7 +133,8 @@ class Output(unittest.TestCase):
         _, out, _ = run("serve", "--help")
         for option in ("listen", "handler", "workers", "worker-cpus", "dispatch", "acceptors",
                        "backlog", "max-connections", "stack-size", "rbufsize", "wbufsize",
-                       "read-timeout", "write-timeout", "request-timeout", "idle-timeout",
+                       "read-timeout", "write-timeout", "head-timeout", "progress-timeout",
+                       "request-timeout", "idle-timeout",
                        "drain-timeout", "stall-warn", "no-delay", "reuse-port",
                        "no-reuse-address", "daemon-threads", "no-block-on-close",
                        "unix-mode", "unix-owner", "keep-path", "max-per-address", "access",

@@ -17,7 +17,9 @@
 #ifdef __LP64__
 _Static_assert(offsetof(struct weir_options, listen) == 16, "options");
 _Static_assert(END_OF(struct weir_options, multicast_loop) == 264, "options");
+_Static_assert(END_OF(struct weir_options, progress_timeout_ms) == 284, "options");
 _Static_assert(END_OF(struct weir_listen, user) == 64, "listen");
+_Static_assert(END_OF(struct weir_listen, progress_timeout_ms) == 72, "listen");
 _Static_assert(sizeof(struct weir_handler) == 96, "handler");
 _Static_assert(END_OF(struct weir_peer, listener_number) == 36, "peer");
 _Static_assert(END_OF(struct weir_failure, hint) == 40, "failure");
