@@ -282,8 +282,9 @@ static bool is_excused(const struct client *client)
         (client->answered >= client->owed || drain_is_overdue(excuses)))
         return true;
     if (outlived(client, excuses->idle_ms) || outlived(client, excuses->read_ms) ||
-        outlived(client, excuses->request_ms) ||
-        (outlived(client, excuses->write_ms) && client->stream->peer_lacked_room))
+        outlived(client, excuses->request_ms) || outlived(client, excuses->head_ms) ||
+        ((outlived(client, excuses->write_ms) || outlived(client, excuses->progress_ms)) &&
+         client->stream->peer_lacked_room))
         return true;
     return false;
 }

@@ -47,6 +47,7 @@ struct client_excuses {
     bool faults;                /* something was injected that may cost a connection */
     bool limits;                /* connections may be refused or ended to make room */
     uint32_t idle_ms, read_ms, write_ms, request_ms;    /* the server's timeouts; 0: none */
+    uint32_t head_ms, progress_ms;
     uint32_t drain_ms;          /* likewise: then nobody lingers any more either */
     uint64_t stopped_ns;        /* since when the server closes; 0: it doesn't */
     bool cancelled;

@@ -28,6 +28,7 @@ struct conversation {
     bool timed_out, cancelled, failed;      /* ... and what for */
     unsigned setups, finishes;
     uint64_t idle_since_ns;
+    uint64_t handled_since_ns;  /* when handle() was called last */
     bool was_told_to_end;   /* ... and has done so, then: */
     uint64_t ended_ns;
     bool was_last;          /* a drain has been seen at the end of handle() */

@@ -15,6 +15,9 @@
 
 #define LINE_MAX_LEN 4096
 
+/* Behind a wait that was held up for so long, the engine begins anew. */
+#define HELD_NS (100 * MS_NS)
+
 struct handler_deadlines handler_deadlines;
 uint64_t handler_requests;
 
@@ -89,11 +92,11 @@ static void check_lasted(const struct waiting *waiting, const char *what, uint64
 static void check_late_read(const struct waiting *waiting, long r)
 {
     const struct stream *stream = waiting->stream;
-    uint64_t deadline_ns = waiting->began_ns + handler_deadlines.read_ms * MS_NS;
+    uint32_t ms = handler_deadlines.read_ms + handler_deadlines.head_ms;
+    uint64_t deadline_ns = waiting->began_ns + ms * MS_NS;
 
     if (r != -ETIMEDOUT || handler_deadlines.request_ms > 0 || handler_deadlines.rest_ms > 0 ||
-        handler_deadlines.write_ms > 0 ||
-        handler_deadlines.read_ms == 0)
+        handler_deadlines.write_ms > 0 || handler_deadlines.progress_ms > 0 || ms == 0)
         return;
     if (scheduler_now_ns() < deadline_ns)
         report_failure("conversation %u: a read says that it is late, and it is not",
@@ -106,12 +109,41 @@ static void check_late_read(const struct waiting *waiting, long r)
                        "time", waiting->talk->number);
 }
 
+/* The first line has the time of a head, however its bytes come: unless a flush waits before. */
+static void check_head(const struct waiting *waiting)
+{
+    const struct stream *client = waiting->stream->peer;
+
+    if (handler_deadlines.head_ms > 0 && client && !client->peer_lacked_room)
+        check_lasted(waiting, "the wait for a head", 0, handler_deadlines.head_ms + 2);
+}
+
+/*
+ * No reply is as long as what progress_timeout_ms is for: so a write waits for about that, of which
+ * each wait may round off a part, and for less than twice as long, however the client takes it. A
+ * wait that was held up is let be.
+ */
+static void check_progress(const struct waiting *waiting, long r)
+{
+    uint64_t ms = handler_deadlines.progress_ms;
+    uint64_t handled_ns = scheduler_now_ns() - waiting->talk->handled_since_ns;
+
+    if (ms == 0)
+        return;
+    if (r == -ETIMEDOUT && handler_deadlines.write_ms == 0 && 2 * handled_ns < ms * MS_NS)
+        report_failure("conversation %u: a write says that it is late, and it is not",
+                       waiting->talk->number);
+    if (scheduler_held_ns() - waiting->held_ns < HELD_NS)
+        check_lasted(waiting, "a write", 0, 2 * ms + 3);
+}
+
 static ssize_t read_line(struct weir_request *req, char **ret)
 {
     struct waiting waiting = begin_wait(req, PHASE_READ);
     ssize_t n = weir_readline(req, ret, LINE_MAX_LEN);
 
     check_late_read(&waiting, n);
+    check_head(&waiting);
     end_wait(&waiting, n);
     return n;
 }
@@ -139,6 +171,7 @@ static int write_all(struct weir_request *req, const void *buf, size_t len)
     struct waiting waiting = begin_wait(req, PHASE_WRITE);
     ssize_t n = weir_write(req, buf, len);
 
+    check_progress(&waiting, n);
     end_wait(&waiting, n);
     if (n >= 0 && (size_t)n != len)
         report_failure("weir_write of %zu bytes says %zd", len, n);
@@ -150,6 +183,7 @@ static int flush(struct weir_request *req)
     struct waiting waiting = begin_wait(req, PHASE_WRITE);
     int r = weir_flush(req);
 
+    check_progress(&waiting, r);
     end_wait(&waiting, r);
     return r;
 }
@@ -400,6 +434,7 @@ static int handle(struct weir_request *req)
         report_failure("conversation %u: handle() before setup() or after finish()",
                        talk->number);
     talk->phase = PHASE_BUSY;
+    talk->handled_since_ns = scheduler_now_ns();
     /* The engine may have seen it behind the last call, and have taken its last look. */
     talk->was_last = talk->was_last || oracle_drain_is_seen();
     r = one_request(req);

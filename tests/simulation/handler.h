@@ -13,7 +13,7 @@
 
 /* What deadlines the server has, for the handler to check. */
 struct handler_deadlines {
-    uint32_t read_ms, write_ms, request_ms;
+    uint32_t read_ms, write_ms, request_ms, head_ms, progress_ms;
     uint32_t rest_ms;       /* ... which a read may have outlived before handle() is called */
     uint32_t grain_ms;      /* how much later than said a wait may end */
 };

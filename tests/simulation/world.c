@@ -191,7 +191,7 @@ static void draw_timeouts(struct weir_options *options)
 {
     struct dice dice = dice_of(FEATURE_TIMEOUTS);
     uint32_t ms = (uint32_t)dice_between(&dice, 1, 200);
-    uint64_t which = dice_below(&dice, 5);
+    uint64_t which = dice_below(&dice, 7);
 
     if (!has(FEATURE_TIMEOUTS))
         return;
@@ -203,6 +203,10 @@ static void draw_timeouts(struct weir_options *options)
         options->idle_timeout_ms = (uint32_t)dice_between(&dice, 1, 200);
     if (which == 3 || which == 4)
         options->request_timeout_ms = ms + 20;
+    if (which == 5 || which == 4)
+        options->head_timeout_ms = ms;
+    if (which == 6 || which == 4)
+        options->progress_timeout_ms = ms;
     if (has(FEATURE_PAUSES) && dice_once_in(&dice, 2))
         world.manners.pause_ns = 2 * (ms + 1) * MS_NS;
 }
@@ -591,6 +595,8 @@ static void tell_excuses(void)
         .idle_ms = world.options.idle_timeout_ms, .read_ms = world.options.read_timeout_ms,
         .write_ms = world.options.write_timeout_ms,
         .request_ms = world.options.request_timeout_ms,
+        .head_ms = world.options.head_timeout_ms,
+        .progress_ms = world.options.progress_timeout_ms,
         .drain_ms = world.options.drain_timeout_ms,
         .nobody_lingers = handler_lines.stack == WEIR_STACK_THREAD ||
                           world.options.concurrency == WEIR_SERIAL,
@@ -598,6 +604,8 @@ static void tell_excuses(void)
     handler_deadlines = (struct handler_deadlines){
         .read_ms = world.options.read_timeout_ms, .write_ms = world.options.write_timeout_ms,
         .request_ms = world.options.request_timeout_ms, .grain_ms = 1,
+        .head_ms = world.options.head_timeout_ms,
+        .progress_ms = world.options.progress_timeout_ms,
         .rest_ms = world.options.idle_timeout_ms,
     };
     oracle_view.computes = oracle_view.computes || strchr(world.manners.says, SAY_COMPUTE);
