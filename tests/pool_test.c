@@ -362,6 +362,9 @@ static size_t lines_in(const char *text)
 
 static struct weir_server *stalling_server;
 
+/* Longer than a busy machine keeps a thread from what it is about to do. */
+#define STALL_MS 300
+
 /* Holds its worker until that is told, and for longer than stall_warn_ms again, many times over. */
 static int stall(struct weir_request *req)
 {
@@ -370,7 +373,7 @@ static int stall(struct weir_request *req)
 
     while (support_stats(stalling_server).stalls == before && support_now_ms() < until_ms)
         usleep(1000);
-    until_ms = support_now_ms() + 150;
+    until_ms = support_now_ms() + 3 * STALL_MS;
     while (support_now_ms() < until_ms)
         usleep(1000);
     weir_printf(req, "done\n");
@@ -387,7 +390,7 @@ static void each_stall_is_told_once(void **state)
     for (unsigned workers = 1; workers <= 2; workers++) {
         struct weir_server *server = support_start(WEIR_OPTIONS(
             .listen = support_abstract("stall"), .handler = &stalling, .workers = workers,
-            .stall_warn_ms = 20));
+            .stall_warn_ms = STALL_MS));
 
         stalling_server = server;
         capture_begin(&capture);
@@ -402,9 +405,6 @@ static void each_stall_is_told_once(void **state)
         weir_server_destroy(server);
     }
 }
-
-/* Longer than a busy machine keeps a thread from what it is about to do. */
-#define STALL_MS 400
 
 static __attribute__((noinline)) int hold_in_sleep(void)
 {

@@ -255,3 +255,10 @@ void trace_after_fork(void)
 {
     pthread_mutex_unlock(&lock);
 }
+
+void trace_after_fork_in_child(void)
+{
+    /* relaxed: there is one thread. pairs: none */
+    atomic_store_explicit(&state, FREE, memory_order_relaxed);
+    trace_after_fork();
+}

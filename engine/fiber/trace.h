@@ -27,9 +27,10 @@
 int trace_install(void);
 void trace_uninstall(void);
 
-/* Around any fork(2), in both processes. */
+/* Around any fork(2). A question that was open is the parent's. */
 void trace_before_fork(void);
 void trace_after_fork(void);
+void trace_after_fork_in_child(void);
 
 struct trace {
     long call;                  /* the system call's number that it is in; -1: in none */

@@ -71,7 +71,7 @@ static void note_self(void)
 static void after_in_child(void)
 {
     stack_after_fork();
-    trace_after_fork();
+    trace_after_fork_in_child();
     overflow_after_fork();
     turn_after_fork_in_child();
     reclaim_after_fork_in_child();
