@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -39,6 +40,7 @@ static struct weir_server *enter_as(enum weir_concurrency concurrency)
 
     CHECK(weir_server_create(&server, WEIR_OPTIONS(
             .listen = uri, .handler = &echoing, .concurrency = concurrency)) == 0);
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     CHECK(sandbox_enter(server, concurrency, rules) == 0);
     return server;
 }
