@@ -107,7 +107,9 @@ enum {
      * A pool that is full (max_connections) or short of descriptors or memory while others wait
      * makes room: it ends idle connections, the longest idle ones first, but serves a request that
      * has just come. Connections whose client is to speak first (client_first) and has not spoken
-     * count as idle after a second. WEIR_SERIAL, _THREAD and _FORK end idle connections after
+     * count as idle after a second. If none is idle, it ends requests of listeners with a
+     * request_timeout_ms whose client has kept its handler waiting for a second, in a read or a
+     * write, which returns -ETIMEDOUT. WEIR_SERIAL, _THREAD and _FORK end idle connections after
      * idle_timeout_ms only.
      */
     WEIR_KEEP = 0x40000001,
@@ -486,7 +488,9 @@ struct weir_options {
     uint32_t idle_timeout_ms WEIR_0;        /* of a kept connection without input, which is closed
                                                then */
     uint32_t request_timeout_ms WEIR_0;     /* of one call of handle(), and of sending what it
-                                               wrote, in total */
+                                               wrote, in total. While max_connections are open and
+                                               others wait, a client that keeps its handler waiting
+                                               has a second: see WEIR_KEEP */
 
     /* The end: see weir_server_close. */
     uint32_t drain_timeout_ms WEIR_0;       /* it waits so long for handlers, then cancels them; 0:
@@ -908,7 +912,7 @@ struct weir_stats {
     uint64_t no_memory;     /* connections and datagrams refused or ended for want of it */
     uint64_t full;          /* times that accepting paused because there was no room, and somebody
                                waited */
-    uint64_t made_room;     /* idle connections that were ended because others waited */
+    uint64_t made_room;     /* connections that were ended because others waited */
     uint64_t truncated;     /* datagrams that were longer than max_packet_size, and cut */
     uint64_t shed;          /* of the refused, those that had waited longer than queue_target_ms
                                allows, or found max_queued before them */

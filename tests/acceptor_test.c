@@ -397,6 +397,133 @@ static void connections_at_work_make_no_room(void **state)
     weir_server_destroy(server);
 }
 
+/* ... unless the listener bounds its requests, and they keep their handlers waiting. */
+static void requests_that_stall_make_room_where_they_have_a_deadline(void **state)
+{
+    for (int dispatch = 0; dispatch < 2; dispatch++) {
+        struct weir_server *server = support_start(OPTIONS(.max_connections = 1,
+                                                           .request_timeout_ms = 3600000,
+                                                           .dispatch = dispatch));
+        int stalled = support_ask(server, 0, "half a li"), next;
+
+        (void)state;
+        SUPPORT_AWAIT(server, parked, == 1);
+        next = support_ask(server, 0, "in\n");
+        support_expect(next, "in\n");
+        /* finish() has run. */
+        support_expect_last(stalled, "bye\n");
+        assert_int_equal(support_stats(server).made_room, 1);
+        assert_int_equal(support_stats(server).timeouts, 0);
+        assert_int_equal(support_stats(server).handle_errors, 1);
+        close(next);
+        SUPPORT_AWAIT(server, active, == 0);
+        weir_server_destroy(server);
+    }
+}
+
+/* If the server is so slow that a second passes before a place is free, others may have to go. */
+static bool is_the_longest_silent_sent_away_alone(void)
+{
+    struct weir_server *server = support_start(OPTIONS(.max_connections = 3,
+                                                       .request_timeout_ms = 3600000));
+    int stalled[2], idle, next[2];
+    bool alone;
+
+    for (unsigned i = 0; i < 2; i++) {
+        stalled[i] = support_ask(server, 0, "half a li");
+        SUPPORT_AWAIT(server, parked, == i + 1);
+    }
+    idle = support_ask(server, 0, "in\n");
+    support_expect(idle, "in\n");
+    /* Who is idle goes first, although it has been silent for less time. */
+    next[0] = support_ask(server, 0, "half a li");
+    support_expect_last(idle, "bye\n");
+    SUPPORT_AWAIT(server, parked, == 3);
+    next[1] = support_ask(server, 0, "in\n");
+    support_expect_last(stalled[0], "bye\n");
+    support_expect(next[1], "in\n");
+    alone = support_stats(server).made_room == 2;
+    if (alone) {
+        support_say(stalled[1], "ne\n");
+        support_expect(stalled[1], "half a line\n");
+    }
+    close(stalled[1]);
+    close(next[0]);
+    close(next[1]);
+    weir_server_destroy(server);
+    return alone;
+}
+
+static void the_longest_silent_makes_room_first(void **state)
+{
+    struct support_patience patience = support_patience();
+
+    (void)state;
+    while (!is_the_longest_silent_sent_away_alone())
+        support_be_patient(&patience, "a quick moment", __FILE__, __LINE__);
+}
+
+static int write_without_end(struct weir_request *req)
+{
+    static const char text[1 << 16];
+    ssize_t n;
+
+    do
+        n = weir_write(req, text, sizeof(text));
+    while (n > 0);
+    return (int)n;
+}
+
+/* The same of a client that takes nothing of what is written for it. */
+static void replies_that_stall_make_room(void **state)
+{
+    static const struct weir_handler endless = { .name = "endless", .handle = write_without_end };
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = "tcp://127.0.0.1:0", .handler = &endless, .handle_error = ignore_error,
+        .max_connections = 1, .request_timeout_ms = 3600000));
+    int deaf = support_connect(server, 0), next;
+    char first;
+
+    (void)state;
+    SUPPORT_AWAIT(server, parked, == 1);
+    next = support_connect(server, 0);
+    assert_int_equal(recv(next, &first, 1, 0), 1);
+    /* Once more for each time that its last look found room after all. */
+    SUPPORT_AWAIT(server, made_room, >= 1);
+    close(deaf);
+    close(next);
+    SUPPORT_AWAIT(server, active, == 0);
+    weir_server_destroy(server);
+}
+
+static int sleep_long(struct weir_request *req)
+{
+    return weir_sleep(req, 3600000);
+}
+
+/* Who waits for something else than its client is at work. */
+static void handlers_that_sleep_make_no_room(void **state)
+{
+    static const struct weir_handler sleeper = { .name = "sleeper", .handle = sleep_long };
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = "tcp://127.0.0.1:0", .handler = &sleeper, .handle_error = ignore_error,
+        .max_connections = 1, .request_timeout_ms = 3600000));
+    uint64_t until_ms;
+    int first = support_connect(server, 0), second;
+
+    (void)state;
+    SUPPORT_AWAIT(server, running, == 1);
+    second = support_connect(server, 0);
+    /* A second of silence is what the others are given. */
+    for (until_ms = support_stats(server).full + 40; support_stats(server).full < until_ms;)
+        assert_int_equal(support_stats(server).made_room, 0);
+    assert_int_equal(support_stats(server).made_room, 0);
+    weir_server_cancel(server);
+    close(first);
+    close(second);
+    weir_server_destroy(server);
+}
+
 /* As where a program has other uses for its descriptors than max_connections knows of. */
 static void without_descriptors_idle_connections_make_room(void **state)
 {
@@ -812,6 +939,10 @@ int main(void)
         cmocka_unit_test(who_has_been_idle_longer_goes_before_who_has_not_spoken),
         cmocka_unit_test(a_full_server_keeps_its_idle_connections_until_somebody_waits),
         cmocka_unit_test(connections_at_work_make_no_room),
+        cmocka_unit_test(requests_that_stall_make_room_where_they_have_a_deadline),
+        cmocka_unit_test(the_longest_silent_makes_room_first),
+        cmocka_unit_test(replies_that_stall_make_room),
+        cmocka_unit_test(handlers_that_sleep_make_no_room),
         cmocka_unit_test(without_descriptors_idle_connections_make_room),
         cmocka_unit_test(what_was_full_is_told_once),
         cmocka_unit_test(a_listener_with_its_own_limit_is_served_while_the_server_is_full),

@@ -42,7 +42,7 @@
     TALLIED(RESETS, resets, "clients that reset their connection, or left before their answer") \
     TALLIED(NO_MEMORY, no_memory, "connections and datagrams lost for want of memory") \
     TALLIED(FULL, full, "times that accepting paused because there was no room") \
-    TALLIED(MADE_ROOM, made_room, "kept connections ended because others waited") \
+    TALLIED(MADE_ROOM, made_room, "connections ended because others waited") \
     TALLIED(TRUNCATED, truncated, "datagrams that were cut") \
     TALLIED(SHED, shed, "clients turned away because too many waited, or they had waited too long")
 

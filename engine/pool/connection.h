@@ -17,7 +17,8 @@
  *                                   connection_close    -> CLOSED
  *   PARKED   nobody; the fiber is   connection_ready    -> RUNNING  whoever sees the event, and
  *            its worker's                                           tells the worker
- *                                   connection_unpark   -> RUNNING  the worker: timer, cancel
+ *                                   connection_unpark   -> RUNNING  the worker: timer, cancel;
+ *                                                                   room.c, which tells it
  *   IDLE     nobody                 connection_ready    -> QUEUED   whoever sees the event, and
  *                                                                   queues it
  *                                   connection_claim    -> QUEUED   a sweep, a drain, and room.c,
@@ -147,6 +148,7 @@ struct connection {
     uint8_t late : 3;       /* enum connection_late: which timeout has passed last */
     bool lingers : 1;       /* its handler has called weir_linger */
     bool guarded : 1;       /* behind user_state there is what connection_state_is_whole looks at */
+    bool ousted : 1;        /* others wait for its place: its handler's wait for the client ends */
     _Alignas(max_align_t) unsigned char user_state[];
 };
 

@@ -1,8 +1,11 @@
 #include "engine/pool/room.h"
 
 #include "engine/base/clock.h"
+#include "engine/pool/worker.h"
 
-/* Ended at a time: of all that are idle an eighth at most, but one in any case. */
+#include <errno.h>
+
+/* Ended at a time: of all that are seen an eighth at most, but one in any case. */
 #define BATCH 32
 #define SHARE 8
 
@@ -16,73 +19,124 @@
 /*
  * A connection that has been idle for less than FRESH_MS makes no room. A client that has connected
  * and not spoken yet is given SILENT_MS: the time that its bytes may take to come on a busy machine
- * or from far away.
+ * or from far away. So is one that its handler waits for.
  */
 #define FRESH_MS 100
 #define SILENT_MS 1000
 
-/* The longest idle of those that were seen, the longest first. */
+/* Whoever is idle goes before whoever is in the middle of a request, however long that lasts. */
+#define IS_AWAITED (UINT64_C(1) << 63)
+
+/* Those that were seen, ordered by when they are to go. */
 struct longest {
     const struct quota *quota;              /* of which they are; NULL: of any */
     uint64_t now_ms;
-    size_t idle;                            /* seen at all */
+    size_t seen;                            /* at all */
     unsigned len;
     struct connection *conns[BATCH];
-    uint64_t since_ms[BATCH];
+    uint64_t turns[BATCH];                  /* since when, and IS_AWAITED; the least goes first */
 };
 
-/* Since when it is idle; CLOCK_NEVER: not long enough to make room. */
-static uint64_t may_go_since_ms(const struct longest *longest, const struct connection *conn)
+/* Since when its handler waits for the client; 0: it doesn't, or the client may take any time. */
+static uint64_t awaited_since_ms(const struct connection *conn)
 {
-    bool is_silent;
-    uint64_t since_ms = connection_idle_since_ms(conn, &is_silent);
+    uint64_t noted = connection_noted(conn);
+
+    if (conn->endpoint->request_timeout_ms == 0 ||
+        connection_wait_of(noted) < CONNECTION_WAITS_FOR_PEER)
+        return 0;
+    return connection_since_ms(noted);
+}
+
+/* CLOCK_NEVER: it makes no room, or has not been silent for long enough. */
+static uint64_t turn_of(const struct longest *longest, const struct connection *conn)
+{
+    bool is_awaited = connection_state(conn) == CONNECTION_PARKED;
+    bool is_silent = true;
+    uint64_t since_ms = is_awaited ? awaited_since_ms(conn)
+                                   : connection_idle_since_ms(conn, &is_silent);
 
     if (since_ms == 0 || longest->now_ms < since_ms + (is_silent ? SILENT_MS : FRESH_MS))
         return CLOCK_NEVER;
-    return since_ms;
+    return is_awaited ? since_ms | IS_AWAITED : since_ms;
+}
+
+static bool waits_for_client(const struct connection *conn)
+{
+    enum connection_state state = connection_state(conn);
+
+    return conn->kind == CONNECTION_ACCEPTED &&
+           (state == CONNECTION_IDLE || state == CONNECTION_PARKED);
 }
 
 static void consider(struct connection *conn, void *arg)
 {
     struct longest *longest = arg;
-    uint64_t since_ms;
+    uint64_t turn;
     unsigned at;
 
-    if (conn->kind != CONNECTION_ACCEPTED || connection_state(conn) != CONNECTION_IDLE)
+    if (!waits_for_client(conn))
         return;
     if (longest->quota && conn->endpoint->quota != longest->quota)
         return;
-    longest->idle++;
-    since_ms = may_go_since_ms(longest, conn);
-    if (since_ms == CLOCK_NEVER)
+    longest->seen++;
+    turn = turn_of(longest, conn);
+    if (turn == CLOCK_NEVER)
         return;
-    if (longest->len == BATCH && since_ms >= longest->since_ms[BATCH - 1])
+    if (longest->len == BATCH && turn >= longest->turns[BATCH - 1])
         return;
     at = longest->len < BATCH ? longest->len++ : BATCH - 1;
-    for (; at > 0 && longest->since_ms[at - 1] > since_ms; at--) {
+    for (; at > 0 && longest->turns[at - 1] > turn; at--) {
         longest->conns[at] = longest->conns[at - 1];
-        longest->since_ms[at] = longest->since_ms[at - 1];
+        longest->turns[at] = longest->turns[at - 1];
     }
     longest->conns[at] = conn;
-    longest->since_ms[at] = since_ms;
+    longest->turns[at] = turn;
+}
+
+/* Its handler's wait is over, as if the time for it had passed; or it was a false alarm. */
+static void deliver_ousted(struct worker *worker, struct message *message)
+{
+    struct connection *conn = caa_container_of(message, struct connection, woken);
+
+    if (conn->ousted)
+        tally_add(&worker->tally, TALLY_MADE_ROOM, 1);
+    task_unpark(conn->task, conn->ousted ? -ETIMEDOUT : 0);
+}
+
+/*
+ * Returns true if its handler waits since then. Once it has been taken nobody else ends its wait,
+ * and that may be a later one, of a client that has spoken.
+ */
+static bool oust(struct connection *conn, uint64_t since_ms)
+{
+    if (!connection_unpark(conn))
+        return false;
+    conn->ousted = awaited_since_ms(conn) == since_ms;
+    conn->unplaced = conn->unplaced || conn->ousted;
+    conn->woken.deliver = deliver_ousted;
+    worker_tell(conn->task->worker, &conn->woken);
+    return conn->ousted;
 }
 
 static unsigned end_some(struct crew *crew, const struct longest *longest)
 {
-    size_t most = longest->idle / SHARE + 1;
-    unsigned ended = 0;
+    size_t most = longest->seen / SHARE + 1;
+    unsigned ousted = 0, queued = 0;
 
-    for (unsigned i = 0; i < longest->len && ended < most; i++) {
+    for (unsigned i = 0; i < longest->len && ousted + queued < most; i++) {
         struct connection *conn = longest->conns[i];
 
-        if (!connection_claim(conn))
-            continue;
-        conn->unplaced = true;
-        handoff_put(&crew->handoff, conn);
-        ended++;
+        if (longest->turns[i] & IS_AWAITED) {
+            ousted += oust(conn, longest->turns[i] & ~IS_AWAITED);
+        } else if (connection_claim(conn)) {
+            conn->unplaced = true;
+            handoff_put(&crew->handoff, conn);
+            queued++;
+        }
     }
-    handoff_call(&crew->handoff, ended);
-    return ended;
+    handoff_call(&crew->handoff, queued);
+    return ousted + queued;
 }
 
 /* True: nobody else does, and the last walk is long enough ago. */

@@ -1,9 +1,10 @@
 /*
- * room.h - idle connections end to make room, once a quota is used up and others wait.
+ * room.h - silent connections end to make room, once a quota is used up and others wait.
  *
- * Whoever finds it used up asks. The longest idle go first, some at a time. To find them the table
- * is walked: for each quota no more often than every 10 ms, and so that walking takes at most a
- * tenth of the time.
+ * Whoever finds it used up asks. The longest idle go first, some at a time; and where none is idle,
+ * those go whose handlers have waited longest for a client that says or takes nothing, if their
+ * endpoint has a request_timeout_ms. To find them the table is walked: for each quota no more often
+ * than every 10 ms, and so that walking takes at most a tenth of the time.
  *
  * Threads: any, between reclaim_thread_init and _fini.
  * Owns:    nothing: what it claims belongs to the ready queue.
@@ -16,8 +17,9 @@
 
 /*
  * Puts idle connections of the quota (NULL: of whichever) into the ready queue, to be ended unless
- * a request has come meanwhile. Returns how many: 0 if none is idle, or it is too soon. Without
- * workers' threads it does nothing: a thread that keeps a connection waits for it.
+ * a request has come meanwhile, and ends the waits of handlers (see request_wait). Returns how many
+ * of both: 0 if there is none, or it is too soon. Without workers' threads it does nothing: a
+ * thread that keeps a connection waits for it.
  */
 unsigned room_make(struct crew *crew, struct quota *quota);
 

@@ -73,6 +73,8 @@ static bool lingering_is_over(const struct lingering *lingering, uint64_t now_ms
 {
     struct connection *conn = lingering->req->conn;
 
+    if (conn->ousted)
+        return true;
     /* Its handler knows of more that may come, after a pause of any length: only its end ends. */
     if (conn->lingers)
         return false;

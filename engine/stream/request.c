@@ -103,6 +103,9 @@ static void note_late(struct weir_request *req, uint64_t deadline_ms, enum conne
 
 int request_timed_out(struct weir_request *req, uint64_t deadline_ms, enum connection_late own)
 {
+    /* It has had less time than that, and counts as one that has made room. */
+    if (req->conn->ousted)
+        return -ETIMEDOUT;
     note_late(req, deadline_ms, own);
     tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
     return -ETIMEDOUT;

@@ -141,7 +141,8 @@ uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms
 /*
  * As task_wait. -ETIMEDOUT is not the end yet: our worker may have been held, by another handler or
  * with the whole process, and what we wait for may have come long ago. So a caller that
- * is told of it tries once more, and only then has request_timed_out count it.
+ * is told of it tries once more, and only then has request_timed_out count it. It is told of it
+ * before, too, if others wait for the connection's place: conn->ousted.
  */
 int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms);
 

@@ -80,8 +80,10 @@ void tell_error(struct weir_request *req, enum weir_phase phase, int error)
 {
     bool misreturned = phase == WEIR_PHASE_HANDLE && req->conn->misreturned;
 
-    if (error == -ETIMEDOUT && phase != WEIR_PHASE_VERIFY &&
-        req->conn->late != CONNECTION_NOT_LATE)
+    if (error == -ETIMEDOUT && req->conn->ousted)
+        tell_with_hint(req, phase, error, "others waited for its place, and it for its client");
+    else if (error == -ETIMEDOUT && phase != WEIR_PHASE_VERIFY &&
+             req->conn->late != CONNECTION_NOT_LATE)
         tell_late(req, phase);
     else
         tell_with_hint(req, phase, error, misreturned ? "handle returns 0, WEIR_KEEP, "

@@ -167,7 +167,8 @@ static int wait_for_send_room(struct weir_request *req, struct writing *writing)
     patience_bound(&waiting, writing->deadline_ms, CONNECTION_WRITE_LATE);
     r = request_wait(req, EPOLLOUT, waiting.until_ms);
     patience_waited(req, &waiting);
-    writing->late = r == -ETIMEDOUT && waiting.late == CONNECTION_WRITE_LATE;
+    writing->late = r == -ETIMEDOUT && (waiting.late == CONNECTION_WRITE_LATE ||
+                                        req->conn->ousted);
     writing->held = was_held(req, writing, clock_ms());
     return r < 0 && r != -ETIMEDOUT ? fail_writing(req, r) : 0;
 }
