@@ -135,13 +135,30 @@ static void take_call_back(void *context)
     (void)place;
 }
 
-/* Returns false if no file has the instruction, as where NULL has been called. */
+#ifdef DLFO_STRUCT_HAS_EH_DBASE
+/* A file's data lies beside its code, and gaps that can't be read: its program headers tell. */
+static bool is_in_code_of(const struct dl_find_object *object, uintptr_t instruction)
+{
+    const ElfW(Ehdr) *file = object->dlfo_map_start;
+    const ElfW(Phdr) *segments = (const void *)((const char *)file + file->e_phoff);
+    uintptr_t offset = instruction - object->dlfo_link_map->l_addr;
+
+    if (memcmp(file->e_ident, ELFMAG, SELFMAG) != 0)
+        return false;
+    for (unsigned i = 0; i < file->e_phnum; i++)
+        if (segments[i].p_type == PT_LOAD && (segments[i].p_flags & PF_X) &&
+            offset - segments[i].p_vaddr < segments[i].p_memsz)
+            return true;
+    return false;
+}
+#endif
+
 bool crash_is_code(uintptr_t instruction)
 {
 #ifdef DLFO_STRUCT_HAS_EH_DBASE
     struct dl_find_object found;
 
-    return _dl_find_object((void *)instruction, &found) == 0;
+    return _dl_find_object((void *)instruction, &found) == 0 && is_in_code_of(&found, instruction);
 #else
     return instruction != 0;
 #endif

@@ -64,7 +64,7 @@ unsigned crash_frames_here(void *context, uintptr_t *ret, unsigned max);
 /* Appends " program+0x1b2c4", or the address alone if no file has the instruction. */
 void crash_put_place(struct last_words *line, uintptr_t instruction);
 
-/* Returns true if a file has the instruction. */
+/* Returns true if it is in the code of a file, not where NULL or data has been called. */
 bool crash_is_code(uintptr_t instruction);
 
 /* The stack pointer of a signal's context; NULL: nobody has said where this CPU keeps it. */

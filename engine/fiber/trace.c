@@ -15,6 +15,7 @@
 #include "engine/fiber/last_words.h"
 #include "engine/fiber/stack.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -135,14 +136,20 @@ bool trace_look(pid_t tid, struct trace *trace)
     return true;
 }
 
-/* Returns true if the instruction before this address is a call. */
-static bool follows_call(uintptr_t address)
+/*
+ * Returns true if the instruction before this address is a call. Where nobody knows, never. Some
+ * linkers put constants beside code, between which AddressSanitizer wants nobody to read.
+ */
+static __attribute__((no_sanitize("address"), noinline)) bool follows_call(uintptr_t address)
 {
     const unsigned char *code = (const unsigned char *)address;
 
-    if (!crash_is_code(address - 8))
+    if (!crash_is_code(address - 8) || !crash_is_code(address - 1))
         return false;
-#if defined(__x86_64__)
+#if !defined(DLFO_STRUCT_HAS_EH_DBASE)
+    (void)code;
+    return false;
+#elif defined(__x86_64__)
     /* To a place that it names; by a register or by memory, with as many bytes of address. */
     if (code[-5] == 0xe8)
         return true;
@@ -161,7 +168,7 @@ static bool follows_call(uintptr_t address)
 }
 
 /* The stack is another thread's, which may be going on just now. */
-static __attribute__((no_sanitize("address", "thread")))
+static __attribute__((no_sanitize("address", "thread"), noinline))
 uintptr_t word_at(uintptr_t address)
 {
     return *(const volatile uintptr_t *)address;

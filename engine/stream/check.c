@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
 
 #define OUR_FAULT "this is a fault of weir's own: please report it"
 
@@ -46,9 +46,10 @@ static void check_thread(const struct task *task)
 static void check_descriptor(const struct connection *conn)
 {
     int flags = fcntl(conn->fd, F_GETFL);
-    struct stat info;
+    int type;
+    socklen_t len = sizeof(type);
 
-    if (flags < 0 || fstat(conn->fd, &info) < 0 || !S_ISSOCK(info.st_mode))
+    if (flags < 0 || getsockopt(conn->fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
         misuse_die("handler '%s' has closed the descriptor of its client, %d: it is the server's, "
                    "which closes it (see weir.h: weir_request_fd)", conn->handler->name, conn->fd);
     if (!(flags & O_NONBLOCK))
