@@ -248,6 +248,18 @@ class HttpElsewhere(unittest.TestCase):
                 client.sendall(GET[:10])
                 self.assertEqual([reply[0] for reply in parse(receive_all(client))], [408])
 
+    def test_a_head_has_its_time_however_it_comes_and_so_has_silence(self):
+        with serve("--head-timeout", "50ms") as weir:
+            with weir.connect() as client, weir.connect() as silent:
+                client.sendall(GET[:10])
+                self.assertEqual([reply[0] for reply in parse(receive_all(client))], [408])
+                self.assertEqual(receive_all(silent), b"")
+
+    def test_a_body_that_does_not_move_ends_its_connection(self):
+        with serve("--progress-timeout", "50ms") as weir, weir.connect() as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+            self.assertEqual([reply[0] for reply in parse(receive_all(client))], [200])
+
     def test_an_idle_connection_is_closed_by_the_idle_timeout(self):
         with serve("--idle-timeout", "50ms") as weir, weir.connect() as client:
             client.sendall(GET)

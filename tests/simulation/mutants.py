@@ -27,6 +27,7 @@ FEATURES = {
     "a drain that begins behind the last look": "stop,preemption,pipelining",
     "no grace period": "stalls,preemption,stop",
     "nobody lingers": "big,departures,pipelining",
+    "a wait for room uses no credit up": "timeouts,pauses,big",
     "the cancel does not wake workers": "cancel",
     "an acceptor forgets who waits after a batch": "rush",
     "a side door is shut and nobody told": "rush,limits",
