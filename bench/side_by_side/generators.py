@@ -17,6 +17,7 @@ from side_by_side.figures import LATENCIES
 from side_by_side.servers import Failure
 
 WARM_SECONDS = 0.2
+LONG = 200              # of a word of a command that is shown
 
 # what wrk's own summary lacks: p99.9, and figures that need no parsing
 WRK_SCRIPT = """
@@ -130,10 +131,15 @@ class OwnLoad:
     """tools/load, with connections that stay from run to run, unless they end before."""
 
     def __init__(self, server, built, connections, mode, body_len=0, per_connection=0,
-                 busy=False, patience=0, depth=1, stalled=0, network=0, cpu=machine.CLIENT_CPU):
+                 busy=False, patience=0, depth=1, stalled=0, network=0, cpu=machine.CLIENT_CPU,
+                 line_len=0, target_len=0):
         how = []
         if body_len:
             how += ["--path", "/body", "--size", body_len]
+        if line_len:
+            how += ["--size", line_len]
+        if target_len:
+            how += ["--path", f"/?{'x' * (target_len - 2)}"]
         if per_connection:
             how += ["--per-connection", per_connection, "--client-closes"]
         if patience:
@@ -149,7 +155,8 @@ class OwnLoad:
                 server.address]
         self.server = server
         self.busy = busy            # memory is that under load
-        self.command = " ".join(map(str, argv))
+        self.command = " ".join(word if len(word) <= LONG else f"{word[:LONG]}..."
+                                for word in map(str, argv))
         self.process = subprocess.Popen(
             machine.pinned(cpu, argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""How cost grows: with connections, with workers, with requests sent at once.
+"""How cost grows: with connections, with workers, with requests sent at once, with their size.
 
 A curve is one number that grows while all else stays. Its points are measured in turn like servers
 are: each has servers of its own, all stay up, and a round loads every one of them. So a point can
@@ -25,7 +25,10 @@ MANY = 512              # fewer take some pages, and who knows how much of them
 SETTLED_SECONDS = 0.3   # without a change
 SETTLE_SECONDS = 3
 CONNECTIONS = (1, 4, 16, 64, 256, 1024, 4096, 19000)
-DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+DEPTHS = (1, 2, 4, 8, 16, 32, 64, 512)
+LINES = (32, 256, 2048, 16384, 131072, 1048576)
+HEADS = (64, 256, 1024, 4096)
+FEW = 8                 # connections, where what they send is large
 WORKERS = (1, 2, 3, 4)
 # how a server is told of how many threads it is to consist
 THREADS = {"bare loop": "threads", "weir": "workers"}
@@ -39,6 +42,7 @@ class Shape:
     idle: int = 0                       # that have had one answer each, and stay
     depth: int = 1                      # requests under way on each of the active
     workers: int = 0                    # on all CPUs; 0: one, on the servers' CPU
+    size: int = 0                       # bytes of a line, or of the target in an HTTP head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +82,15 @@ def _pipelining(name, title, job, peers):
                  _grows("depth"), logarithmic="xy")
 
 
+def _sizes(name, title, job, points, unit, peers):
+    return Curve(name, title,
+                 "At first flat: what a request costs by itself. Then a straight line, on these axes "
+                 "by one decade in a decade: each byte is looked at once. What rose faster would "
+                 "be a way to keep a server busy with few bytes.",
+                 unit, points, job, peers, _grows("size", active=FEW), reference=points[0],
+                 logarithmic="xy")
+
+
 GROWTHS = {growth.name: growth for growth in [
     Growth("growth-connections", "How cost grows with connections", (
         Curve("all active", "All connections active",
@@ -104,6 +117,13 @@ GROWTHS = {growth.name: growth for growth in [
     Growth("growth-pipelining", "How cost falls with pipelining", (
         _pipelining("lines", "Lines", "line", ("bare loop", "weir", "libevent")),
         _pipelining("HTTP", "HTTP", "http", ("bare loop", "weir", "nginx")),
+    )),
+    Growth("growth-size", "How cost grows with the size of a request", (
+        _sizes("line size", "Lines", "line", LINES, "bytes of a line, on each of 8 connections",
+               ("bare loop", "weir", "libevent")),
+        _sizes("head size", "Heads of HTTP", "http", HEADS,
+               "bytes of the target in a head, on each of 8 connections",
+               ("bare loop", "weir", "nginx")),
     )),
 ]}
 
@@ -178,7 +198,9 @@ class Subject:
 
     def _load(self, setting, connections):
         """Connections, each of which has had an answer."""
-        load = self._connect(setting, connections, depth=self.shape.depth)
+        size = {"line_len": self.shape.size} if self.curve.job == "line" else \
+            {"target_len": self.shape.size}
+        load = self._connect(setting, connections, depth=self.shape.depth, **size)
         self.loads.append(load)
         load.run(0)
         return load
