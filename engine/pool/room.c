@@ -110,13 +110,17 @@ static void deliver_ousted(struct worker *worker, struct message *message)
  */
 static bool oust(struct connection *conn, uint64_t since_ms)
 {
+    bool still_waits;
+
     if (!connection_unpark(conn))
         return false;
-    conn->ousted = awaited_since_ms(conn) == since_ms;
-    conn->unplaced = conn->unplaced || conn->ousted;
+    still_waits = awaited_since_ms(conn) == since_ms;
+    conn->ousted = still_waits;
+    conn->unplaced = conn->unplaced || still_waits;
     conn->woken.deliver = deliver_ousted;
+    /* From here on it is its worker's. */
     worker_tell(conn->task->worker, &conn->woken);
-    return conn->ousted;
+    return still_waits;
 }
 
 static unsigned end_some(struct crew *crew, const struct longest *longest)
