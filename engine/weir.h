@@ -213,6 +213,8 @@ struct weir_handler {
  *   udp://...  unixgram:///run/x.sock  unixgram:@abstract   the same, of datagrams
  *   fd://3                 an inherited descriptor: a stream socket that listens, or a UDP or Unix
  *                          datagram socket that is bound
+ *   fd://3,4               several: of a name's addresses, or of the acceptors of another server.
+ *                          Of sockets of one address, each acceptor has its share
  *
  * Who may connect to a Unix path is for its permissions to say (unix_mode, unix_owner). An abstract
  * name has none: every process of the network namespace may connect, and may have taken the name
@@ -237,6 +239,8 @@ struct weir_handler {
  * max_per_address    The listener counts its connections only, and nobody else counts them.
  *
  * user               is yours, and only handed on: weir_listener_user()
+ * taken_over         of an fd://: whoever had the socket has handed it on to this server, and does
+ *                    not keep it. See weir_server_hand_on
  */
 struct weir_listen {
     const char *address WEIR_0;
@@ -253,6 +257,8 @@ struct weir_listen {
     void *user WEIR_0;
     uint32_t head_timeout_ms WEIR_0;
     uint32_t progress_timeout_ms WEIR_0;
+    weir_default_no taken_over WEIR_0;
+    uint32_t reserved WEIR_0;
 };
 
 /* ------------------------------------------------------------------ who runs them ----- */
@@ -802,6 +808,42 @@ void weir_server_stop(struct weir_server *server);
 void weir_server_cancel(struct weir_server *server);
 
 /*
+ * A restart that refuses nobody: another process, the successor, is given the sockets that listen,
+ * and serves them before this server stops. So at every moment somebody accepts.
+ *
+ *   1  weir_server_listen_fd gives the descriptors. The program passes them on: to what it starts
+ *      by posix_spawn(3) (they are close-on-exec), or by SCM_RIGHTS (unix(7)).
+ *   2  The successor names them as fd:// addresses, with taken_over, and serves.
+ *   3  When it has said so, weir_server_hand_on notes it here; weir_server_stop and
+ *      weir_server_close follow. A successor that fails has changed nothing.
+ *
+ * weir_server_listen_fd gives the i-th socket, streams' and datagrams', of all acceptors: each has
+ * clients in a backlog of its own, so a successor needs all of them. *ret_number is which of
+ * options.listeners it is of: those of one number belong into one fd:// address.
+ * Owns: it stays the server's.
+ * Threads: any, while no other thread is in weir_server_bind or weir_server_close. Parks: no.
+ * Returns it; -ERANGE there is no i-th one; or -EBADF the server has closed it.
+ *
+ * weir_server_hand_on says that other processes serve the sockets, too. Then weir_server_close
+ *   - leaves Unix paths, and clients that wait to be accepted, to these;
+ *   - takes a second to take leave, if it is to wait for handlers: weir_draining is true, but
+ *     connections are kept. Whoever has been accepted, or answered, within the last second may have
+ *     a request under way, and is answered; connections that have been idle for longer end at once,
+ *     the others after that second. It is part of drain_timeout_ms.
+ * An inherited fd:// is served elsewhere from the start: by whoever has passed it, now or later (a
+ * service manager that keeps it). One that was taken_over is the successor's alone once that has
+ * begun to serve: then it removes a Unix path at its end.
+ * Under WEIR_SERIAL and WEIR_FORK a client that is idle, or has not spoken, is not waited for, and
+ * may find its connection ended as its request comes.
+ *
+ * Threads: any, handlers and hooks; not signal handlers. Parks: no. Returns 0, or a negative errno
+ * with a sentence in weir_why(): -EINVAL it does not listen yet; -EBADF it is closed; -ESRCH it is
+ * another process's (see weir_server_destroy).
+ */
+int weir_server_listen_fd(struct weir_server *server, size_t i, uint32_t *ret_number);
+int weir_server_hand_on(struct weir_server *server);
+
+/*
  * weir_server_close closes the listeners, as socketserver's server_close does, and treats the
  * connections by the close policy:
  *
@@ -815,11 +857,12 @@ void weir_server_cancel(struct weir_server *server);
  *
  * Clients that have connected and said something, and wait to be accepted, are accepted first, or
  * the close would reset them; if the server has served, is WEIR_POOL or WEIR_THREAD, has room, and
- * is without daemon_threads. All others that wait are reset, and so is one that connects or speaks
- * just as its listener is closed. Whoever was accepted before the close is served, however shortly
- * before it was. But with client_first only a request that has arrived is served: a client that
- * sends its first one a moment later finds the connection closed, as a client does that asks again
- * on a connection that is idle.
+ * is without daemon_threads. Where other processes serve the socket, too (weir_server_hand_on), all
+ * who wait are left to these. Elsewhere the others that wait are reset, and so is one that connects
+ * or speaks just as its listener is closed. Whoever was accepted before the close is served,
+ * however shortly before it was. But with client_first, unless the server takes leave, only a
+ * request that has arrived is served: a client that sends its first one a moment later finds the
+ * connection closed, as a client does that asks again on a connection that is idle.
  *
  * While a server drains it still answers the requests of a kept connection that have arrived: those
  * that it has read, and of the others as many as a read buffer (rbufsize) takes. It waits for the

@@ -368,6 +368,9 @@ static void wrong_descriptors_are_refused(void **state)
     (void)state;
     assert_refused("fd://", -EINVAL, "fd://: a descriptor's number must follow fd://");
     assert_refused("fd://-1", -EINVAL, "fd://-1: a descriptor's number must follow fd://");
+    assert_refused("fd://3,", -EINVAL, "fd://3,: a descriptor's number must follow fd://");
+    assert_refused("fd://,3", -EINVAL, "fd://,3: a descriptor's number must follow fd://");
+    assert_refused("fd://3,4,3", -EINVAL, "fd://3,4,3: descriptor 3 is named twice");
     assert_refused("fd://3x", -EINVAL, "fd://3x: a descriptor's number must follow fd://");
     assert_refused("fd://2147483648", -EINVAL,
                    "fd://2147483648: there is no descriptor with such a number");

@@ -313,14 +313,27 @@ static unsigned admit_waiting(struct acceptor *acceptor, const struct listening 
     return admitted;
 }
 
+/* Who waits where others have the socket, too, is left to them: they serve him without haste. */
+static bool may_admit_waiting(const struct listener *listener)
+{
+    return listener->type == SOCK_STREAM && !listener->kept_elsewhere;
+}
+
 void acceptor_admit_waiting(struct acceptor *acceptor)
 {
     unsigned admitted = 0;
 
     acceptor_admit_held_one(acceptor);
     for (size_t i = 0; i < acceptor->listening_len; i++)
-        if (acceptor->listening[i].listener.type == SOCK_STREAM)
+        if (may_admit_waiting(&acceptor->listening[i].listener))
             admitted += admit_waiting(acceptor, &acceptor->listening[i]);
     if (admitted > 0)
         pool_call_workers(acceptor->pool, admitted);
+}
+
+void acceptor_admit_called(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        if (acceptor->listening[i].shared)
+            acceptor_admit_one(acceptor, i);
 }

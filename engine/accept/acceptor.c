@@ -155,6 +155,28 @@ void acceptor_leave_to_parent(struct acceptor *acceptor)
     sys_close(acceptor->epoll_fd);
 }
 
+void acceptor_take_over(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        if (acceptor->listening[i].endpoint->taken_over)
+            acceptor->listening[i].listener.kept_elsewhere = false;
+}
+
+void acceptor_hand_on(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        acceptor->listening[i].listener.kept_elsewhere = true;
+}
+
+bool acceptor_is_followed(const struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        if (acceptor->listening[i].listener.type == SOCK_STREAM &&
+            acceptor->listening[i].listener.kept_elsewhere)
+            return true;
+    return false;
+}
+
 /* ------------------------------------------------------------------ a turn -------------- */
 
 static bool is_stopping(const struct acceptor *acceptor)

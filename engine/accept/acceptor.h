@@ -109,9 +109,24 @@ bool acceptor_admit_held_one(struct acceptor *acceptor);
 
 /*
  * The same with who is held, and with those who wait in the backlogs and have asked, as far as
- * there is room: a listener that is closed resets them. It ends however many come meanwhile.
+ * there is room: a listener that is closed resets them, unless it is kept elsewhere. It ends
+ * however many come meanwhile.
  */
 void acceptor_admit_waiting(struct acceptor *acceptor);
+
+/*
+ * After the last run, where listeners are shared: of each one client for whom the kernel may have
+ * called this process, and nobody else.
+ */
+void acceptor_admit_called(struct acceptor *acceptor);
+
+/*
+ * Who kept its listeners: take_over: those that the endpoint says were taken over are ours alone;
+ * hand_on: all are kept elsewhere, too. is_followed: returns true if any stream's is.
+ */
+void acceptor_take_over(struct acceptor *acceptor);
+void acceptor_hand_on(struct acceptor *acceptor);
+bool acceptor_is_followed(const struct acceptor *acceptor);
 
 /*
  * Accepts until it is stopped. What it takes is there once acceptor_prepare has returned 0, not

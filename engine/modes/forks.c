@@ -459,7 +459,8 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
             .prepare = forks_prepare, .process = forks_process, .reap = forks_reap,
             .add_stats = forks_add_stats, .add_roll = forks_add_roll,
             .begin = mixin_needs_nothing, .end = mixin_has_nobody,
-            .renew = mixin_has_nobody, .kill = forks_kill, .free_locks = forks_free_locks,
+            .renew = mixin_has_nobody, .hand_on = mixin_has_nobody, .kill = forks_kill,
+            .free_locks = forks_free_locks,
             .destroy = forks_destroy, .accepts_here = true, .ends_with_handler = true,
             .batch = 1,     /* a child that ended meanwhile is reaped first */
             .shortage = "no child can be had: raise RLIMIT_NPROC (ulimit -u), the cgroup's "

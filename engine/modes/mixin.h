@@ -52,6 +52,8 @@ struct mixin {
     void (*end)(struct mixin *mixin);
     /* What children have inherited has changed. Any thread. */
     void (*renew)(struct mixin *mixin);
+    /* Another server has the listeners, too, and accepts. Any thread. */
+    void (*hand_on)(struct mixin *mixin);
     /* Ends children that were cancelled and have not ended. Threads as reap. */
     void (*kill)(struct mixin *mixin);
     /* In any child of fork(2), before that returns: makes its locks anew. */
@@ -88,7 +90,8 @@ struct child_calls {
     int (*become)(struct weir_server *server, unsigned number, int others_fd);
     int (*begin)(struct weir_server *server);   /* what accepting takes: 0 or -errno */
     void (*accept)(struct weir_server *server); /* until stop */
-    void (*drain)(struct weir_server *server);  /* until nothing is left open */
+    /* Until nothing is left open. followed: others go on accepting. */
+    void (*drain)(struct weir_server *server, bool followed);
     /* On another thread, once it has become one. */
     void (*stop)(struct weir_server *server);
     void (*look)(struct weir_server *server);   /* at all listeners: somebody may wait there */

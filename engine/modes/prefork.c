@@ -72,6 +72,7 @@ struct prefork {
     struct forked *list;
     size_t list_len;
     bool outdated;                  /* all are to be replaced */
+    bool handed_on;                 /* another server accepts from the same sockets */
     struct weir_stats ended;        /* of the children that are gone */
 };
 
@@ -224,7 +225,7 @@ static int fork_server_locked(struct prefork *prefork, struct forked *forked)
         return 0;
     }
     /* Where its end leaves nothing to be reaped it is not killed, but it ends by itself. */
-    wire_order_stop(&forked->wire);
+    wire_order_stop(&forked->wire, false);
     children_abandon(pid);
     return r;
 }
@@ -294,13 +295,14 @@ static void fill_up_or_pause(struct prefork *prefork)
     });
 }
 
-static void tell_all_to_stop(struct prefork *prefork)
+/* followed: by new children of ours, or else by another server if we have one. */
+static void tell_all_to_stop(struct prefork *prefork, bool followed)
 {
     pthread_mutex_lock(&prefork->lock);
     prefork->outdated = false;
     for (struct forked *forked = prefork->list; forked; forked = forked->next) {
         forked->leaving = true;
-        wire_order_stop(&forked->wire);
+        wire_order_stop(&forked->wire, followed || prefork->handed_on);
     }
     pthread_mutex_unlock(&prefork->lock);
 }
@@ -318,7 +320,7 @@ static bool is_outdated(struct prefork *prefork)
 static void replace_children(struct prefork *prefork)
 {
     if (is_outdated(prefork))
-        tell_all_to_stop(prefork);
+        tell_all_to_stop(prefork, true);
     if (clock_ms() < prefork->mixin.due_at_ms)
         return;
     prefork->mixin.due_at_ms = 0;
@@ -419,6 +421,15 @@ static void prefork_renew(struct mixin *mixin)
     prefork->outdated = true;
     pthread_mutex_unlock(&prefork->lock);
     sys_eventfd_signal(prefork->wake_fd);
+}
+
+static void prefork_hand_on(struct mixin *mixin)
+{
+    struct prefork *prefork = prefork_of(mixin);
+
+    pthread_mutex_lock(&prefork->lock);
+    prefork->handed_on = true;
+    pthread_mutex_unlock(&prefork->lock);
 }
 
 static void prefork_kill(struct mixin *mixin)
@@ -537,7 +548,7 @@ static void prefork_end(struct mixin *mixin)
 
     prefork->serving = false;
     mixin->due_at_ms = 0;
-    tell_all_to_stop(prefork);
+    tell_all_to_stop(prefork, false);
     listen_until(prefork, all_have_stopped, STOP_PATIENCE_MS);
 }
 
@@ -589,7 +600,8 @@ int prefork_create(const struct mixin_config *config, struct mixin **ret)
             .prepare = mixin_needs_nothing, .process = prefork_process, .reap = prefork_reap,
             .add_stats = prefork_add_stats, .add_roll = prefork_add_roll,
             .begin = prefork_begin, .end = prefork_end,
-            .renew = prefork_renew, .kill = prefork_kill, .free_locks = prefork_free_locks,
+            .renew = prefork_renew, .hand_on = prefork_hand_on, .kill = prefork_kill,
+            .free_locks = prefork_free_locks,
             .destroy = prefork_destroy, .shortage = "",
         },
         .config = *config,

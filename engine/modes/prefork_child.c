@@ -115,7 +115,7 @@ static void serve(const struct prefork_child *child)
     wire_child_say_accepts(&child->wire);
     calls->accept(child->config->server);
     wire_child_say_stopped(&child->wire);
-    calls->drain(child->config->server);
+    calls->drain(child->config->server, wire_child_is_followed(&child->wire));
 }
 
 _Noreturn void prefork_child_main(const struct prefork_child *child)

@@ -66,7 +66,8 @@ int serial_create(const struct mixin_config *config, struct mixin **ret)
         .prepare = mixin_needs_nothing, .process = serial_process, .reap = mixin_has_nobody,
         .add_stats = serial_add_stats, .add_roll = mixin_calls_nobody,
         .begin = mixin_needs_nothing, .end = mixin_has_nobody,
-        .renew = mixin_has_nobody, .kill = mixin_has_nobody, .free_locks = mixin_has_nobody,
+        .renew = mixin_has_nobody, .hand_on = mixin_has_nobody,
+        .kill = mixin_has_nobody, .free_locks = mixin_has_nobody,
         .destroy = serial_destroy,
         .accepts_here = true, .serves_at_once = true, .shortage = "", .ended_fd = -1,
         .batch = 1,     /* as socketserver: between two, a stop and service_actions are seen */

@@ -158,7 +158,8 @@ int threads_create(const struct mixin_config *config, struct mixin **ret)
             .prepare = mixin_needs_nothing, .process = threads_process, .reap = mixin_has_nobody,
             .add_stats = threads_add_stats, .add_roll = mixin_calls_nobody,
             .begin = mixin_needs_nothing, .end = mixin_has_nobody,
-            .renew = mixin_has_nobody, .kill = mixin_has_nobody, .free_locks = threads_free_locks,
+            .renew = mixin_has_nobody, .hand_on = mixin_has_nobody,
+            .kill = mixin_has_nobody, .free_locks = threads_free_locks,
             .destroy = threads_destroy,
             .accepts_here = true, .hands_on = true, .ended_fd = -1, .batch = THREADS_BATCH,
             .shortage = "no thread can be had: raise RLIMIT_NPROC (ulimit -u), the "

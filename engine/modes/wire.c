@@ -3,6 +3,7 @@
  *
  *   in the page    written by    before which signal     read by
  *   stop, look     the parent    order_fd                the child's guard
+ *   followed       the parent    order_fd, with stop     the child, who drains
  *   asked          the parent    order_fd                the child's guard
  *   answered       the child     answer_fd               the parent, who asks for statistics
  *   roll_asked     the parent    order_fd                the child's guard
@@ -22,6 +23,7 @@
 
 struct wire_page {
     _Atomic bool stop;              /* the order: accept nothing more, and end */
+    _Atomic bool followed;          /* ... and others go on accepting */
     _Atomic bool look;              /* the order: a dead child may have left a client */
     _Atomic bool accepts;           /* the child has begun to */
     _Atomic bool stopped;           /* the child accepts nothing any more */
@@ -66,8 +68,10 @@ void wire_order_begin(const struct wire *wire)
     sys_eventfd_signal(wire->order_fd);
 }
 
-void wire_order_stop(const struct wire *wire)
+void wire_order_stop(const struct wire *wire, bool followed)
 {
+    /* relaxed: as what follows. pairs: wire_child_is_followed() */
+    atomic_store_explicit(&wire->page->followed, followed, memory_order_relaxed);
     /* relaxed: the signal that follows orders it. pairs: wire_child_hear() */
     atomic_store_explicit(&wire->page->stop, true, memory_order_relaxed);
     sys_eventfd_signal(wire->order_fd);
@@ -171,6 +175,12 @@ bool wire_child_may_begin(const struct wire *wire, int parent_fd)
     sys_poll(fds, sizeof(fds) / sizeof(fds[0]), -1);
     /* relaxed: the signal before orders it. pairs: wire_order_stop() */
     return fds[0].revents && !atomic_load_explicit(&wire->page->stop, memory_order_relaxed);
+}
+
+bool wire_child_is_followed(const struct wire *wire)
+{
+    /* relaxed: the order to stop came behind it. pairs: wire_order_stop() */
+    return atomic_load_explicit(&wire->page->followed, memory_order_relaxed);
 }
 
 /* The number of the answer that comes next. */

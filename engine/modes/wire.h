@@ -37,9 +37,12 @@ struct wire {
 int wire_open(struct wire *wire, int answer_fd, int said_fd);
 void wire_close(const struct wire *wire);
 
-/* Orders: begin; accept nothing more, drain and end; look at all listeners for clients. */
+/*
+ * Orders: begin; accept nothing more, drain and end, while others may go on (followed); look at all
+ * listeners for clients.
+ */
 void wire_order_begin(const struct wire *wire);
-void wire_order_stop(const struct wire *wire);
+void wire_order_stop(const struct wire *wire, bool followed);
 void wire_order_look(const struct wire *wire);
 
 /* Statistics: asked for, if no question is open, and what the child has answered last. */
@@ -75,6 +78,9 @@ struct wire_orders {
 
 /* What the parent has ordered since the last call; a stop once more each time. */
 struct wire_orders wire_child_hear(const struct wire *wire);
+
+/* Returns true if others go on accepting when this child has been told to stop. */
+bool wire_child_is_followed(const struct wire *wire);
 
 /* An answer, whether it was asked for or not: where it is to be written, and that it is. */
 struct weir_stats *wire_child_begin_answer(const struct wire *wire);

@@ -321,34 +321,78 @@ static int parse_unix(const struct scheme *scheme, const char *text, struct addr
 
 /* ---- fd:// ---- */
 
+/* One of the numbers, which ends at a comma or with the text. Returns its length, or -errno. */
 static int parse_fd(const char *text, struct address *ret, const struct why_subject *uri)
 {
+    size_t len = strspn(text, "0123456789");
     unsigned long number;
 
-    if (!is_all_digits(text))
+    if (len == 0 || (text[len] != '\0' && text[len] != ','))
         return why_refuse(uri, -EINVAL, "a descriptor's number must follow fd://");
     number = strtoul(text, NULL, 10);
     if (number > INT_MAX)
         return why_refuse(uri, -EINVAL, "there is no descriptor with such a number");
     *ret = (struct address){ .kind = ADDRESS_FD, .fd = (int)number };
-    return 0;
+    return (int)len;
+}
+
+static bool has_fd(const struct address *list, int len, int fd)
+{
+    for (int i = 0; i < len; i++)
+        if (list[i].fd == fd)
+            return true;
+    return false;
+}
+
+/* Into a list that has room for all of them. Returns how many, or -errno. */
+static int parse_fds_into(struct address *list, const char *text, const struct why_subject *uri)
+{
+    for (int len = 0;; text++) {
+        struct address address;
+        int r = parse_fd(text, &address, uri);
+
+        if (r < 0)
+            return r;
+        if (has_fd(list, len, address.fd))
+            return why_refuse(uri, -EINVAL, "descriptor %d is named twice", address.fd);
+        list[len++] = address;
+        text += r;
+        if (*text == '\0')
+            return len;
+    }
+}
+
+static int parse_fds(const char *text, struct address **ret, const struct why_subject *uri)
+{
+    struct address *list;
+    size_t most = 1;
+    int r;
+
+    for (const char *at = text; *at; at++)
+        most += *at == ',';
+    list = calloc(most, sizeof(*list));
+    if (!list)
+        return why_refuse(uri, -ENOMEM, "out of memory");
+    r = parse_fds_into(list, text, uri);
+    if (r < 0) {
+        free(list);
+        return r;
+    }
+    *ret = list;
+    return r;
 }
 
 /* ---- all of them ---- */
 
-/* One that names a socket, or a descriptor, by itself. */
-static int parse_single(const struct scheme *scheme, const char *rest, struct address **ret,
-                        const struct why_subject *uri)
+static int parse_one_unix(const struct scheme *scheme, const char *rest, struct address **ret,
+                          const struct why_subject *uri)
 {
     struct address *address = malloc(sizeof(*address));
     int r;
 
     if (!address)
         return why_refuse(uri, -ENOMEM, "out of memory");
-    if (scheme->kind == ADDRESS_UNIX)
-        r = parse_unix(scheme, rest, address, uri);
-    else
-        r = parse_fd(rest, address, uri);
+    r = parse_unix(scheme, rest, address, uri);
     if (r < 0) {
         free(address);
         return r;
@@ -370,9 +414,14 @@ int address_parse_all(const char *uri, struct address **ret_list, char *why, siz
     if (!scheme)
         return why_refuse(&subject, -EINVAL,
                           "an address begins with tcp://, udp://, unix:, unixgram: or fd://");
-    if (scheme->kind == ADDRESS_IP)
+    switch (scheme->kind) {
+    case ADDRESS_IP:
         return parse_ip(scheme, rest, ret_list, &subject);
-    return parse_single(scheme, rest, ret_list, &subject);
+    case ADDRESS_UNIX:
+        return parse_one_unix(scheme, rest, ret_list, &subject);
+    default:
+        return parse_fds(rest, ret_list, &subject);
+    }
 }
 
 int address_parse(const char *uri, struct address *ret, char *why, size_t why_size)

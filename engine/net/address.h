@@ -8,7 +8,7 @@
  *                     namespace. %XX is the byte XX, so "%25" is a percent sign; a name may hold
  *                     any byte.
  *   unixgram:///path  unixgram:@name   the same of a Unix datagram socket.
- *   fd://N            a descriptor that this process was given.
+ *   fd://N            a descriptor that this process was given; fd://N,N: several sockets.
  *
  * Threads: any. Owns: nothing.
  * Blocks:  address_parse, when it has to resolve a name; see address_is_literal.
@@ -47,7 +47,10 @@ struct address {
  */
 int address_parse(const char *uri, struct address *ret, char *why, size_t why_size);
 
-/* All that the name resolves to, in the resolver's order, to be freed. How many, or -errno. */
+/*
+ * All that the name resolves to, in the resolver's order, or all descriptors; to be freed. Returns
+ * how many, or -errno.
+ */
 int address_parse_all(const char *uri, struct address **ret_list, char *why, size_t why_size);
 
 /* What socket(2) says where there is no IPv6, or a policy has it that there is none. */

@@ -35,6 +35,7 @@ struct endpoint {
     uint32_t idle_timeout_ms;
     uint32_t backlog;                   /* listen(2)'s, of its listeners; 0: SOMAXCONN */
     bool nodelay;                       /* TCP_NODELAY on its connections */
+    bool taken_over;                    /* its inherited sockets: nobody else keeps them */
     /* What comes between accept and setup(): see greeting.h. NULL: nothing. */
     int (*greet)(struct weir_request *req);
     uint32_t number;                    /* which of the listeners; WEIR_NO_LISTENER: none */

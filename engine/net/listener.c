@@ -190,7 +190,7 @@ static bool owns_path(const struct listener *listener)
  */
 static void disown_path(struct listener *listener)
 {
-    if (!listener->keep_path && owns_path(listener))
+    if (!listener->keep_path && !listener->kept_elsewhere && owns_path(listener))
         unlink(listener->path);
     listener->path[0] = '\0';
 }
@@ -450,6 +450,16 @@ static int ask_for_local_of(int fd)
     return getsockname(fd, &name.sa, &name.len) < 0 ? -errno : ask_for_local(fd, &name);
 }
 
+/* Who gave the socket up has left its path to us, too; unless somebody has removed it. */
+static void take_path_over(struct listener *listener, int fd)
+{
+    struct address name = { .len = sizeof(name.ss) };
+
+    if (getsockname(fd, &name.sa, &name.len) == 0 && name.sa.sa_family == AF_UNIX &&
+        name.len > sizeof(name.un.sun_family) && name.un.sun_path[0] != '\0')
+        own_path(listener, name.un.sun_path);
+}
+
 /* The descriptor becomes the listener's last, so that a failure leaves it open and the caller's. */
 static int adopt(struct listener *listener, const struct attempt *attempt)
 {
@@ -471,6 +481,9 @@ static int adopt(struct listener *listener, const struct attempt *attempt)
         return why_refuse(attempt->uri, r, "%s", strerrordesc_np(-r));
     listener->fd = fd;
     listener->listens = true;
+    listener->kept_elsewhere = true;
+    if (attempt->options->taken_over)
+        take_path_over(listener, fd);
     return 0;
 }
 

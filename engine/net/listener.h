@@ -24,6 +24,7 @@ struct listener_options {
     bool reuse_address;            /* TCP, and UDP: where another socket that set it, too, may */
     bool reuse_port;               /* ... be bound to the same port. TCP and UDP */
     bool nodelay;                  /* TCP only: accepted sockets inherit it */
+    bool taken_over;               /* an inherited fd:// only: its path becomes ours */
     bool keep_path;                /* from here on: Unix paths only. Closing leaves it there */
     bool set_uid;
     bool set_gid;
@@ -39,6 +40,9 @@ struct listener {
                                       of every address IP_PKTINFO or IPV6_RECVPKTINFO */
     bool listens;                  /* ... or, of datagrams, is to be received from */
     bool keep_path;
+    bool kept_elsewhere;           /* other processes have the socket, and serve it: who waits is
+                                      theirs, and so is the path. At first each inherited one is;
+                                      later that is for the owner to say */
     char uri[WEIR_ADDRESS_SIZE];   /* what is bound, a port 0 resolved */
     char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)]; /* to unlink; "": nothing is */
     dev_t path_dev;                /* ... while it is still the file that we made */
@@ -73,8 +77,9 @@ int listener_open(struct listener *ret, const char *uri, const struct listener_o
                   char *why, size_t why_size);
 
 /*
- * listener_close also unlinks the Unix path, if it still is the socket that listener_bind made.
- * An inherited socket's path is its maker's. Closing a closed listener does nothing.
+ * listener_close also unlinks the Unix path, if it still is the socket that listener_bind made, or
+ * found when it took the socket over. The path of any other inherited socket is its maker's, and so
+ * is that of a listener that is kept elsewhere. Closing a closed listener does nothing.
  */
 void listener_close(struct listener *listener);
 

@@ -23,6 +23,13 @@ struct task;
 /* Listeners that may be lent to the workers at a time: as many as there are tokens for. */
 #define CREW_SIDE_DOORS 30
 
+/* What becomes of connections between two calls of handle(). It only grows. */
+enum crew_order {
+    CREW_KEEPS,         /* they are kept */
+    CREW_TAKES_LEAVE,   /* ... and handlers say goodbye: others serve who comes from now on */
+    CREW_DRAINS,        /* nothing is kept any more */
+};
+
 struct crew {
     struct handoff handoff;
     struct overload overload;
@@ -45,7 +52,7 @@ struct crew {
     int cancel_fd;
     _Atomic uint64_t room_next_ns;  /* room.c looks for idle ones of any quota's; not before */
     _Atomic bool sweeps;    /* a connection has an idle timeout of its own */
-    _Atomic bool draining;  /* nothing is kept any more */
+    _Atomic enum crew_order order;
     _Atomic bool cancelled; /* nobody waits any more */
     _Atomic bool stopping;  /* the workers' threads end */
 };
@@ -98,10 +105,15 @@ static inline struct side_door *crew_side_door(struct crew *crew, unsigned i)
     return atomic_load_explicit(&crew->side_doors[i], memory_order_acquire);
 }
 
-static inline bool crew_draining(const struct crew *crew)
+static inline enum crew_order crew_order(const struct crew *crew)
 {
     /* seq_cst: after a connection was let go IDLE; store buffering. pairs: pool_drain() */
-    return atomic_load_explicit(&crew->draining, memory_order_seq_cst);
+    return atomic_load_explicit(&crew->order, memory_order_seq_cst);
+}
+
+static inline bool crew_draining(const struct crew *crew)
+{
+    return crew_order(crew) == CREW_DRAINS;
 }
 
 static inline bool crew_cancelled(const struct crew *crew)

@@ -7,6 +7,7 @@
 #include "engine/fiber/overflow.h"
 #include "engine/fiber/trace.h"
 #include "engine/pool/dispatch.h"
+#include "engine/pool/room.h"
 #include "engine/pool/scene.h"
 #include "engine/sync/reclaim.h"
 
@@ -332,12 +333,19 @@ bool pool_tick(struct pool *pool, uint64_t now_ms)
 
 /* ------------------------------------------------------------------ the end ----------- */
 
+void pool_take_leave(struct pool *pool)
+{
+    /* relaxed: a handler that misses it keeps its client once more. pairs: crew_order() */
+    atomic_store_explicit(&pool->crew.order, CREW_TAKES_LEAVE, memory_order_relaxed);
+    room_end_idle(&pool->crew, POOL_LEAVE_MS);
+}
+
 void pool_drain(struct pool *pool)
 {
     /* seq_cst, then a fence, then the walk: who keeps a connection that we walked past sees this.
      * Store buffering; the walk's own loads may be weaker. The slots themselves were written before
      * accepting ended, which the server's lock orders. pairs: worker.c's settle() */
-    atomic_store_explicit(&pool->crew.draining, true, memory_order_seq_cst);
+    atomic_store_explicit(&pool->crew.order, CREW_DRAINS, memory_order_seq_cst);
     atomic_thread_fence(memory_order_seq_cst);
     if (pool->crew.drain_fd >= 0)
         sys_eventfd_signal(pool->crew.drain_fd);
@@ -350,5 +358,7 @@ void pool_cancel(struct pool *pool)
     atomic_store_explicit(&pool->crew.cancelled, true, memory_order_release);
     if (pool->crew.cancel_fd >= 0)
         sys_eventfd_signal(pool->crew.cancel_fd);
+    /* Who waits until nothing is open any more may have been waiting for what may end now. */
+    sys_eventfd_signal(pool->crew.table.room_fd);
     handoff_wake_all(&pool->crew.handoff);
 }

@@ -121,6 +121,14 @@ static inline bool pool_has_common_set(const struct pool *pool)
     return pool->crew.common.fd >= 0;
 }
 
+/*
+ * Others serve who comes from now on. Handlers learn that they had better say goodbye, and what has
+ * been idle for POOL_LEAVE_MS ends. A client that has come, or was answered, later than that may
+ * have a request under way, and is heard. To drain once POOL_LEAVE_MS are over is the caller's.
+ */
+#define POOL_LEAVE_MS 1000
+void pool_take_leave(struct pool *pool);
+
 /* From now on nothing is kept: idle connections end, the others after their last answer. */
 void pool_drain(struct pool *pool);
 

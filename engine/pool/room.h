@@ -1,5 +1,6 @@
 /*
- * room.h - silent connections end to make room, once a quota is used up and others wait.
+ * room.h - silent connections end: to make room, once a quota is used up and others wait; or since
+ * the server takes leave.
  *
  * Whoever finds it used up asks. The longest idle go first, some at a time; and where none is idle,
  * those go whose handlers have waited longest for a client that says or takes nothing, if their
@@ -22,6 +23,9 @@
  * thread that keeps a connection waits for it.
  */
 unsigned room_make(struct crew *crew, struct quota *quota);
+
+/* All that have been idle for so long, in the same way. */
+void room_end_idle(struct crew *crew, uint32_t idle_ms);
 
 /* When it may be asked again. */
 uint64_t room_next_ms(const struct quota *quota);

@@ -129,6 +129,12 @@ static inline bool worker_draining(const struct worker *worker)
 /* What its only connection waits for: of a worker that serves alone, for others to see. */
 void worker_note(struct worker *worker, uint64_t noted);
 
+/* Returns true if its handlers had better say goodbye. The worker's own thread. */
+static inline bool worker_takes_leave(const struct worker *worker)
+{
+    return worker->draining || crew_order(worker->crew) != CREW_KEEPS;
+}
+
 /* The thread: runs until the crew is stopping. The argument is the worker. */
 void *worker_main(void *worker);
 

@@ -4,6 +4,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/sys.h"
 #include "engine/modes/process.h"
+#include "engine/sync/reclaim.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -98,9 +99,20 @@ static int become_pool(struct weir_server *server, unsigned number, int others_f
 }
 
 /* When to cancel is for the parent to say. */
-static void drain_and_close(struct weir_server *server)
+static void drain_and_close(struct weir_server *server, bool followed)
 {
-    acceptor_close_listeners(&server->acceptors[0]);
+    struct acceptor *acceptor = &server->acceptors[0];
+
+    if (followed || acceptor_is_followed(acceptor)) {
+        reclaim_thread_init();
+        acceptor_admit_called(acceptor);
+        reclaim_thread_fini();
+        pool_take_leave(server->pool);
+        acceptor_close_listeners(acceptor);
+        server_take_leave(server);
+    } else {
+        acceptor_close_listeners(acceptor);
+    }
     pool_drain(server->pool);
     server_wait_until_empty(server, CLOCK_NEVER);
     server_close_sockets(server);

@@ -7,7 +7,9 @@
  *   1 stop          weir_server_stop      the first acceptor is told
  *   2 stopped       server_serve          it has returned, mixin->end too; so have the further
  *                                         acceptors: STOPPED. Nothing is accepted any more
- *   3 drain         weir_server_close     pool_drain: nothing is kept any more
+ *   3 drain         weir_server_close     pool_drain: nothing is kept any more; or, where others
+ *                                         go on accepting, pool_take_leave, and pool_drain when 6
+ *                                         has lasted for POOL_LEAVE_MS
  *   4 last clients  let_in_who_waits      those in the backlogs that have asked
  *   5 listeners     weir_server_close     are closed
  *   6 wait          wait_for_handlers     until nothing is open, or drain_timeout_ms have passed
@@ -43,6 +45,7 @@ void weir_server_cancel(struct weir_server *server)
 /* A wait for what is open. */
 struct wait {
     struct weir_server *server;
+    bool until_cancelled;           /* it ends at an order to cancel, too */
     struct pollfd room;             /* a connection was closed */
     struct pollfd ended;            /* a child has ended */
     struct pollfd cancelled;        /* the order to cancel has come, where that is a descriptor */
@@ -72,24 +75,30 @@ static void look(struct wait *wait, int timeout_ms)
     }
 }
 
+/* Whether the order to cancel has come where there is no descriptor for it. */
+static bool is_hurried(const struct wait *wait)
+{
+    return wait->until_cancelled && crew_cancelled(&wait->server->pool->crew);
+}
+
 /*
  * Returns 0 once no accepted connection is left, or -ETIMEDOUT after until_ms. The process may be
  * held meanwhile, by a debugger or a busy machine, until long after a time that it waits for. So
  * when that time has come it looks once more who has ended, before anybody counts as late.
  */
-int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
+static int wait_until_empty(struct weir_server *server, uint64_t until_ms, bool until_cancelled)
 {
     struct crew *crew = &server->pool->crew;
     /* Daemons are not killed: they may go on. */
     int cancel_fd = server->options.daemon_threads ? -1 : crew->cancel_fd;
     struct wait wait = {
-        .server = server, .kill_at_ms = CLOCK_NEVER,
+        .server = server, .until_cancelled = until_cancelled, .kill_at_ms = CLOCK_NEVER,
         .room = { .fd = crew->table.room_fd, .events = POLLIN },
         .ended = { .fd = server->mixin->ended_fd, .events = POLLIN },
         .cancelled = { .fd = cancel_fd, .events = POLLIN },
     };
 
-    while (!is_empty(&crew->table)) {
+    while (!is_empty(&crew->table) && !is_hurried(&wait)) {
         uint64_t due_ms = clock_earlier(until_ms, wait.kill_at_ms);
         uint64_t now_ms = clock_ms();
 
@@ -104,24 +113,38 @@ int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
     return 0;
 }
 
-static void wait_for_handlers(struct weir_server *server)
+int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
+{
+    return wait_until_empty(server, until_ms, false);
+}
+
+void server_take_leave(struct weir_server *server)
+{
+    uint32_t timeout_ms = server->options.drain_timeout_ms;
+    uint32_t leave_ms = timeout_ms > 0 && timeout_ms < POOL_LEAVE_MS ? timeout_ms : POOL_LEAVE_MS;
+
+    wait_until_empty(server, clock_ms() + leave_ms, true);
+}
+
+/* The time of taking leave is part of the timeout. */
+static void wait_for_handlers(struct weir_server *server, uint64_t began_ms)
 {
     uint32_t timeout_ms = server->options.drain_timeout_ms;
 
-    if (timeout_ms > 0 && server_wait_until_empty(server, clock_ms() + timeout_ms) < 0)
+    if (timeout_ms > 0 && server_wait_until_empty(server, began_ms + timeout_ms) < 0)
         weir_server_cancel(server);
     server_wait_until_empty(server, CLOCK_NEVER);
 }
 
 /* By the close policy: see weir.h. */
-static void end_connections(struct weir_server *server)
+static void end_connections(struct weir_server *server, uint64_t began_ms)
 {
     const struct weir_options *options = &server->options;
 
     if (options->daemon_threads)
         weir_server_cancel(server);
     else if (options->block_on_close != WEIR_NO)
-        wait_for_handlers(server);
+        wait_for_handlers(server, began_ms);
 }
 
 static int begin_closing(struct weir_server *server)
@@ -187,6 +210,47 @@ static void let_in_who_waits(struct weir_server *server)
     reclaim_thread_fini();
 }
 
+/*
+ * Others accept who comes from now on, and the close may wait: so whoever has come to us is heard
+ * out, and nobody who asks is met by a connection that ends.
+ */
+static bool takes_leave(const struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+
+    if (server_state(server) != STOPPED || options->daemon_threads ||
+        options->block_on_close == WEIR_NO)
+        return false;
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        if (acceptor_is_followed(&server->acceptors[i]))
+            return true;
+    return false;
+}
+
+static void close_listeners(struct weir_server *server)
+{
+    if (lets_in_who_waits(server))
+        let_in_who_waits(server);
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_close_listeners(&server->acceptors[i]);
+}
+
+static void drain(struct weir_server *server)
+{
+    uint64_t began_ms = clock_ms();
+
+    if (takes_leave(server)) {
+        pool_take_leave(server->pool);
+        close_listeners(server);
+        server_take_leave(server);
+        pool_drain(server->pool);
+    } else {
+        pool_drain(server->pool);
+        close_listeners(server);
+    }
+    end_connections(server, began_ms);
+}
+
 int weir_server_close(struct weir_server *server)
 {
     int r;
@@ -212,12 +276,7 @@ int weir_server_close(struct weir_server *server)
                              "shut it down first");
     if (server->has_doorman)
         doorman_leave(&server->doorman);
-    pool_drain(server->pool);
-    if (lets_in_who_waits(server))
-        let_in_who_waits(server);
-    for (size_t i = 0; i < server->acceptors_len; i++)
-        acceptor_close_listeners(&server->acceptors[i]);
-    end_connections(server);
+    drain(server);
     if (pool_open_count(server->pool) == 0)
         server_close_sockets(server);
     server_change_state(server, CLOSED);

@@ -21,6 +21,7 @@ static struct listener_options listener_options(const struct weir_server *server
         .reuse_address = options->reuse_address,
         .reuse_port = options->reuse_port || options->acceptors > 1,
         .nodelay = endpoint->nodelay,
+        .taken_over = endpoint->taken_over,
         .keep_path = options->keep_path,
         .set_uid = server->owner.set_uid,
         .set_gid = server->owner.set_gid,
@@ -115,6 +116,61 @@ static int open_listener(struct weir_server *server, const struct server_listen 
     int r = open_socket(server, listen->address, &listen->like, &listener);
 
     return r < 0 ? r : add_server_listener(server, &listener, &listen->like);
+}
+
+/* ------------------------------------------------------------------ inherited --------- */
+
+/* The endpoint of this listener's sockets that are bound to that address, or NULL. */
+static const struct endpoint *find_endpoint(const struct weir_server *server, const char *uri,
+                                            uint32_t number)
+{
+    for (size_t i = 0; i < server->endpoints_len; i++)
+        if (server->endpoints[i]->number == number && strcmp(server->endpoints[i]->uri, uri) == 0)
+            return server->endpoints[i];
+    return NULL;
+}
+
+static size_t count_sockets_of(const struct acceptor *acceptor, const struct endpoint *endpoint)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < acceptor->listening_len; i++)
+        count += acceptor->listening[i].endpoint == endpoint;
+    return count;
+}
+
+/*
+ * Several sockets of one address are those that the acceptors of another server had by
+ * SO_REUSEPORT. Each has clients of its own, so our acceptors share all of them, however many.
+ */
+static int add_inherited(struct weir_server *server, struct listener *listener,
+                         const struct endpoint *like)
+{
+    const struct endpoint *endpoint = find_endpoint(server, listener->uri, like->number);
+    size_t count = 0;
+
+    if (!endpoint)
+        return add_server_listener(server, listener, like);
+    for (size_t a = 0; a < server->acceptors_len; a++)
+        count += count_sockets_of(&server->acceptors[a], endpoint);
+    return give_listener(server, &server->acceptors[count % server->acceptors_len], listener,
+                         endpoint);
+}
+
+static int open_inherited(struct weir_server *server, const struct address *addresses, int len,
+                          const struct endpoint *like)
+{
+    char uri[sizeof("fd://2147483647")];
+    struct listener listener;
+    int r = 0;
+
+    for (int i = 0; i < len && r == 0; i++) {
+        snprintf(uri, sizeof(uri), "fd://%d", addresses[i].fd);
+        r = open_socket(server, uri, like, &listener);
+        if (r == 0)
+            r = add_inherited(server, &listener, like);
+    }
+    return r;
 }
 
 /* ------------------------------------------------------------------ names ------------- */
@@ -218,6 +274,8 @@ static int open_addresses(struct weir_server *server, const struct address *addr
     };
     int r;
 
+    if (addresses[0].kind == ADDRESS_FD)
+        return open_inherited(server, addresses, len, &listen->like);
     if (len > SERVER_ADDRESSES_MAX)
         return SERVER_REFUSE(-E2BIG, "%s: the host has %d addresses: name some of them, %d at most",
                              listen->address, len, SERVER_ADDRESSES_MAX);
@@ -428,6 +486,23 @@ int weir_server_activate(struct weir_server *server)
     r = activate_locked(server);
     pthread_mutex_unlock(&server->lock);
     return r;
+}
+
+int weir_server_listen_fd(struct weir_server *server, size_t i, uint32_t *ret_number)
+{
+    for (size_t a = 0; a < server->acceptors_len; a++) {
+        const struct acceptor *acceptor = &server->acceptors[a];
+
+        if (i >= acceptor->listening_len) {
+            i -= acceptor->listening_len;
+            continue;
+        }
+        if (acceptor->listening[i].listener.fd < 0)
+            return -EBADF;
+        *ret_number = acceptor->listening[i].endpoint->number;
+        return acceptor->listening[i].listener.fd;
+    }
+    return -ERANGE;
 }
 
 int weir_server_address(struct weir_server *server, size_t i, char *buf, size_t size)

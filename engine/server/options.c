@@ -43,7 +43,7 @@ _Static_assert(sizeof(struct weir_handler) == 96, "nothing says its size: a new 
     _Static_assert(END_OF(type, field) == sizeof(type), #type " ends with padding: put a " \
                    "reserved field behind its last one, or name here the last one")
 ENDS_WITH(struct weir_options, reserved);
-ENDS_WITH(struct weir_listen, progress_timeout_ms);
+ENDS_WITH(struct weir_listen, reserved);
 ENDS_WITH(struct weir_handler, reserved);
 
 struct reading {
@@ -225,6 +225,8 @@ enum { LIMITS = sizeof(limits) / sizeof(limits[0]) };
 static const struct limit listen_limits[] = {
     LIMIT_OF(struct weir_listen, backlog, .most = INT32_MAX),
     LIMIT_OF(struct weir_listen, disable_nagle_algorithm, .most = WEIR_NO),
+    LIMIT_OF(struct weir_listen, taken_over, .most = WEIR_NO),
+    LIMIT_OF(struct weir_listen, reserved, .most = 0),
 };
 
 enum { LISTEN_LIMITS = sizeof(listen_limits) / sizeof(listen_limits[0]) };
@@ -468,8 +470,12 @@ bool options_have_unix_path(const struct weir_options *options)
     static const char stream[] = "unix:/", datagram[] = "unixgram:/";
 
     for (size_t i = 0; i < options_listens(options); i++) {
-        const char *address = listen_as_said(options, i).address;
+        struct weir_listen listen = listen_as_said(options, i);
+        const char *address = listen.address;
 
+        /* Whoever has bound it may have heeded the options then. */
+        if (listen.taken_over == WEIR_YES)
+            return true;
         if (strncmp(address, stream, strlen(stream)) == 0 ||
             strncmp(address, datagram, strlen(datagram)) == 0)
             return true;

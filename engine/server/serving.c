@@ -195,6 +195,18 @@ void server_join_thread(struct weir_server *server)
     server->thread_started = false;
 }
 
+/*
+ * What was taken over is ours from the first serving on: a successor that fails before leaves paths
+ * and clients to the server that is still there.
+ */
+static void take_over_locked(struct weir_server *server)
+{
+    if (server->servings > 0)
+        return;
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_take_over(&server->acceptors[i]);
+}
+
 static int begin_serving_locked(struct weir_server *server)
 {
     int r = server_claim_locked(server);
@@ -212,6 +224,7 @@ static int begin_serving_locked(struct weir_server *server)
         acceptor_forget_stop(&server->acceptors[0]);
     /* It has ended, and shall not be there when something is forked. */
     server_join_thread(server);
+    take_over_locked(server);
     server->servings++;
     server_enter_locked(server, SERVING);
     return 0;
@@ -391,6 +404,32 @@ int weir_server_shutdown(struct weir_server *server)
         pthread_cond_wait(&server->changed, &server->lock);
     pthread_mutex_unlock(&server->lock);
     return 0;
+}
+
+/* ------------------------------------------------------------------ handed on --------- */
+
+static int hand_on_locked(struct weir_server *server)
+{
+    if (server_is_anothers(server))
+        return -ESRCH;
+    if (server_is_closed_locked(server))
+        return -EBADF;
+    if (server->opening != LISTENING)
+        return -EINVAL;
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        acceptor_hand_on(&server->acceptors[i]);
+    server->mixin->hand_on(server->mixin);
+    return 0;
+}
+
+int weir_server_hand_on(struct weir_server *server)
+{
+    int r;
+
+    pthread_mutex_lock(&server->lock);
+    r = hand_on_locked(server);
+    pthread_mutex_unlock(&server->lock);
+    return r < 0 ? could_not(server, "be handed on", r) : 0;
 }
 
 /* ------------------------------------------------------------------ one by one -------- */

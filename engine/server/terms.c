@@ -27,6 +27,7 @@ struct endpoint terms_of(const struct weir_options *options, const struct weir_l
         .backlog = own_or(listen->backlog, options->backlog),
         .nodelay = nodelay == WEIR_YES,
         .spares_loopback = own_or(listen->max_per_address, options->max_per_address) == WEIR_HALF,
+        .taken_over = listen->taken_over == WEIR_YES,
         .number = WEIR_NO_LISTENER,
         .user = listen->user,
     };

@@ -297,7 +297,7 @@ void *weir_listener_user(struct weir_request *req)
 bool weir_draining(struct weir_request *req)
 {
     request_check(req, "weir_draining");
-    return worker_draining(req->task->worker);
+    return worker_takes_leave(req->task->worker);
 }
 
 /* ------------------------------------------------------------------ other waits ------- */

@@ -435,7 +435,8 @@ static void serve_accepted(struct weir_request *req)
             starve(req);
             return;
         }
-        if (conn->unplaced)
+        /* Not those that have been idle for long when the server takes leave. */
+        if (conn->unplaced && crew_order(req->service->crew) == CREW_KEEPS)
             tally_add(&req->task->worker->tally, TALLY_MADE_ROOM, 1);
     }
     status = serve_input(req, was_kept);

@@ -93,13 +93,13 @@ MUTANTS = [
             connection_unpark(task->waits_for);
         task_unpark(task, -ETIMEDOUT);"""),
     ("a drain walks before it says so", "engine/pool/pool.c",
-     """    atomic_store_explicit(&pool->crew.draining, true, memory_order_seq_cst);
+     """    atomic_store_explicit(&pool->crew.order, CREW_DRAINS, memory_order_seq_cst);
     atomic_thread_fence(memory_order_seq_cst);
     if (pool->crew.drain_fd >= 0)
         sys_eventfd_signal(pool->crew.drain_fd);
     crew_queue_idle(&pool->crew, NULL, NULL);
 """, """    crew_queue_idle(&pool->crew, NULL, NULL);
-    atomic_store_explicit(&pool->crew.draining, true, memory_order_seq_cst);
+    atomic_store_explicit(&pool->crew.order, CREW_DRAINS, memory_order_seq_cst);
 """),
     ("who keeps does not look for a drain", "engine/pool/worker.c",
      "    if (WEIR_UNLIKELY(crew_draining(worker->crew)))\n        crew_queue_idle(worker->crew, NULL, NULL);\n", ""),
