@@ -257,13 +257,11 @@ class Signals(unittest.TestCase):
                 self.assertEqual(weir.wait(), 0)
 
     def test_nobody_is_disturbed_by_a_signal_without_a_meaning(self):
-        for number, before in ((signal.SIGUSR2, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_IGN)):
-            with self.subTest(number=number), \
-                    serve(preexec_fn=lambda: signal.signal(number, before)) as weir:
-                client = self.half_a_request(weir)
-                weir.signal(number)
-                client.sendall(GET[10:])
-                self.assertIn(b"200 OK\r\n", receive(client, 30))
+        with serve(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as weir:
+            client = self.half_a_request(weir)
+            weir.signal(signal.SIGHUP)
+            client.sendall(GET[10:])
+            self.assertIn(b"200 OK\r\n", receive(client, 30))
 
     def test_idle_connections_are_closed_by_the_first_signal(self):
         with serve("--drain-timeout", "0") as weir:

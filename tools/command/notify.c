@@ -74,6 +74,15 @@ void notify_reloading(void)
     tell(words, 0, false);
 }
 
+/* In one datagram: behind it the manager may listen to nobody but that process. */
+void notify_handed_on(pid_t to)
+{
+    char words[64];
+
+    snprintf(words, sizeof(words), "READY=1\nMAINPID=%d", (int)to);
+    tell(words, 0, true);
+}
+
 void notify_stopping(void)
 {
     tell("STOPPING=1", 0, true);

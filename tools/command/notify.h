@@ -12,6 +12,7 @@
 #define WEIR_TOOLS_NOTIFY_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, and removes them: no process that this one
@@ -26,6 +27,9 @@ void notify_ready(void);
 
 /* The rules are being read; notify_ready says when that is over, however it ended. */
 void notify_reloading(void);
+
+/* Another process serves, and is to be watched from now on. Nothing is told afterwards. */
+void notify_handed_on(pid_t to);
 
 /* The server drains. Nothing is told afterwards. */
 void notify_stopping(void);

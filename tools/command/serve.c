@@ -6,12 +6,21 @@
  * server with a full pipe as its standard error still ends, and takes new rules.
  *
  *   signal            while it serves      while it drains, or again
- *   SIGTERM, SIGINT,  stop, then drain     cancel: what is parked ends at once
- *   SIGQUIT
+ *   SIGTERM, SIGINT,  stop, then drain     cancel: what is parked ends at once, and the process
+ *   SIGQUIT                                ends PATIENCE_MS later at most
  *   SIGUSR1           statistics, and who is connected: the same
+ *   SIGUSR2           starts a successor   nothing
  *   SIGHUP            reads the rules of --access again; without it, as SIGTERM: the terminal has
  *                     gone. Unless it was ignored from the start, as nohup has it
- *   SIGUSR2           nothing: it costs nobody a request
+ *
+ * A successor is the same command line, started anew with this process's sockets (handover.h).
+ *
+ *   state             leaves by
+ *   SUCCESSOR_NONE    SIGUSR2               -> STARTS  unless the server drains
+ *   SUCCESSOR_STARTS  it says that it serves -> SERVES this process hands on, stops and drains
+ *                     it ends, or takes too  -> NONE   this process serves on
+ *                     long; SIGTERM                    ... or drains, and the successor is ended
+ *   SUCCESSOR_SERVES  never
  *
  * A service manager that has set NOTIFY_SOCKET is told what happens: see notify.h.
  */
@@ -24,9 +33,13 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 #include <weir/weir.h>
 
+#include "tools/command/handover.h"
 #include "tools/command/notify.h"
 #include "tools/command/privileges.h"
 #include "tools/command/sandbox.h"
@@ -38,6 +51,8 @@ enum {
     FEW_DESCRIPTORS = 256,
     STATS_SIZE = 2048,          /* 20 digits and a name for each */
     DUMPED_MAX = 256,           /* connections: a pipe that is empty has room for their lines */
+    LOOK_MS = 20,               /* between two looks at a successor that starts */
+    PATIENCE_MS = 3000,         /* for cancelled handlers: longer than the engine's with children */
 };
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -45,6 +60,10 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 struct attendant {
     struct weir_server *server;
     const char *access;         /* the file of rules, or NULL */
+    struct succession succession;
+    struct successor successor;
+    bool stopped;               /* an order to stop has come */
+    uint64_t end_at_ms;         /* the process ends by then, whatever handlers do; 0: it need not */
     sigset_t signals;
     pthread_t thread;
     sem_t waits;                /* the thread has begun */
@@ -61,6 +80,7 @@ static void print_listening(struct weir_server *server)
         say_now("weir: listening on %s", address);
 }
 
+static struct settings settings;
 static bool tells_what_to_try;  /* only to who gave no option, and so is served hello over HTTP */
 
 static void print_try(struct weir_server *server)
@@ -77,7 +97,9 @@ static void announce(struct weir_server *server)
     print_listening(server);
     if (tells_what_to_try)
         print_try(server);
-    notify_ready();
+    /* The predecessor is the one that the manager listens to yet. */
+    if (!handover_say_ready(&settings.handover))
+        notify_ready();
 }
 
 /* The server's service_actions: as long as its accepting thread comes here, it is not stuck. */
@@ -151,31 +173,117 @@ static void reload_access(const struct attendant *attendant)
     notify_ready();
 }
 
+/* The drain has its time; handlers that it cancels then have PATIENCE_MS. */
+static void begin_to_stop(struct attendant *attendant)
+{
+    uint32_t timeout_ms = settings.options.drain_timeout_ms;
+
+    if (timeout_ms > 0)
+        attendant->end_at_ms = handover_now_ms() + timeout_ms + PATIENCE_MS;
+    weir_server_stop(attendant->server);
+}
+
+static void start_successor(struct attendant *attendant)
+{
+    int r;
+
+    if (attendant->stopped || attendant->successor.state != SUCCESSOR_NONE)
+        return;
+    notify_reloading();
+    r = successor_start(&attendant->successor, &attendant->succession, attendant->server);
+    if (r == 0)
+        return;
+    say_now("weir: a successor can't be started: %s: %s: this process serves on",
+            attendant->succession.argv[0], strerrordesc_np(-r));
+    notify_ready();
+}
+
+/* One that serves is followed: who comes from now on, and who waits, is its client. */
+static void hand_on(struct attendant *attendant)
+{
+    weir_server_hand_on(attendant->server);
+    notify_handed_on(attendant->successor.pid);
+    say_now("weir: process %d serves from now on, and this one drains",
+            (int)attendant->successor.pid);
+    begin_to_stop(attendant);
+}
+
+static void look_at_successor(struct attendant *attendant)
+{
+    if (attendant->successor.state != SUCCESSOR_STARTS)
+        return;
+    successor_look(&attendant->successor);
+    if (attendant->successor.state == SUCCESSOR_SERVES)
+        hand_on(attendant);
+    else if (attendant->successor.state == SUCCESSOR_NONE)
+        notify_ready();
+}
+
+static void stop_or_cancel(struct attendant *attendant)
+{
+    if (attendant->stopped) {
+        attendant->end_at_ms = handover_now_ms() + PATIENCE_MS;
+        weir_server_cancel(attendant->server);
+        return;
+    }
+    attendant->stopped = true;
+    successor_drop(&attendant->successor);
+    notify_stopping();
+    begin_to_stop(attendant);
+}
+
+/* What neither returns nor waits can't be cancelled. */
+static void end_if_due(const struct attendant *attendant)
+{
+    if (attendant->end_at_ms == 0 || handover_now_ms() < attendant->end_at_ms)
+        return;
+    say_now("weir: a handler neither returns nor waits: the process ends without it");
+    _exit(EXIT_FAILED);
+}
+
+static void obey_signal(struct attendant *attendant, int signal_number)
+{
+    if (signal_number == SIGUSR1) {
+        print_stats(attendant->server);
+        print_dump(attendant->server);
+    } else if (signal_number == SIGUSR2) {
+        start_successor(attendant);
+    } else if (signal_number == SIGHUP && attendant->access) {
+        reload_access(attendant);
+    } else {
+        stop_or_cancel(attendant);
+    }
+}
+
+/* The next signal; or 0 after a while, if there is something else to look at. */
+static int wait_for_signal(const struct attendant *attendant)
+{
+    static const struct timespec look = { .tv_nsec = LOOK_MS * 1000000 };
+    int signal_number;
+
+    if (attendant->successor.state == SUCCESSOR_STARTS || attendant->end_at_ms > 0)
+        signal_number = sigtimedwait(&attendant->signals, NULL, &look);
+    else
+        signal_number = sigwaitinfo(&attendant->signals, NULL);
+    return signal_number < 0 ? 0 : signal_number;
+}
+
 static void *attend(void *arg)
 {
     struct attendant *attendant = arg;
-    bool stopped = false;
-    int signal_number;
 
     sem_post(&attendant->waits);
-    while (sigwait(&attendant->signals, &signal_number) == 0) {
+    for (;;) {
+        int signal_number = wait_for_signal(attendant);
+
         /* acquire: nothing is read behind it; for the pair. pairs: attendant_dismiss() */
         if (atomic_load_explicit(&attendant->dismissed, memory_order_acquire))
-            break;
-        if (signal_number == SIGUSR1) {
-            print_stats(attendant->server);
-            print_dump(attendant->server);
-        } else if (signal_number == SIGHUP && attendant->access) {
-            reload_access(attendant);
-        } else if (stopped) {
-            weir_server_cancel(attendant->server);
-        } else {
-            notify_stopping();
-            weir_server_stop(attendant->server);
-            stopped = true;
-        }
+            return NULL;
+        if (signal_number > 0)
+            obey_signal(attendant, signal_number);
+        look_at_successor(attendant);
+        end_if_due(attendant);
     }
-    return NULL;
 }
 
 static bool is_ignored(int signal_number)
@@ -185,19 +293,19 @@ static bool is_ignored(int signal_number)
     return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
-static void attendant_init(struct attendant *attendant, const char *access)
+static void attendant_init(struct attendant *attendant, const struct succession *succession)
 {
-    *attendant = (struct attendant){ .access = access };
+    *attendant = (struct attendant){ .access = settings.access, .succession = *succession };
     sigemptyset(&attendant->signals);
     sigaddset(&attendant->signals, SIGTERM);
     sigaddset(&attendant->signals, SIGINT);
     sigaddset(&attendant->signals, SIGQUIT);
     sigaddset(&attendant->signals, SIGUSR1);
-    if (access || !is_ignored(SIGHUP))
+    sigaddset(&attendant->signals, SIGUSR2);
+    if (attendant->access || !is_ignored(SIGHUP))
         sigaddset(&attendant->signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &attendant->signals, NULL);
+    pthread_sigmask(SIG_BLOCK, &attendant->signals, &attendant->succession.mask);
     signal(SIGPIPE, SIG_IGN);   /* standard error may be a pipe that has closed */
-    signal(SIGUSR2, SIG_IGN);
 }
 
 static int attendant_start(struct attendant *attendant, struct weir_server *server)
@@ -266,61 +374,97 @@ static void raise_limit(void)
  * Who is root binds, and only then becomes the other user: who is the one that reads the rules, now
  * as at each SIGHUP. So rules that only root may read are noticed at the start.
  */
-static int settle_rights(struct weir_server *server, const struct settings *settings,
-                         const struct privileges *privileges)
+static int settle_rights(struct weir_server *server, const struct privileges *privileges)
 {
     int r = privileges_drop(privileges);
 
     if (r < 0)
         return r;
-    r = settings->access ? load_access(server, settings->access) : 0;
+    r = settings.access ? load_access(server, settings.access) : 0;
     if (r < 0)
         say_now("weir serve: --access: %s", weir_why());
-    if (r == 0 && settings->sandbox)
-        r = sandbox_enter(server, settings->options.concurrency, settings->access);
+    if (r == 0 && settings.sandbox)
+        r = sandbox_enter(server, settings.options.concurrency, settings.access);
     return r;
 }
 
 /* With its sockets bound, by a process that has only the rights left that it is to have. */
-static int create_server(struct weir_server **ret_server, const struct settings *settings,
-                         const struct privileges *privileges)
+static int create_server(struct weir_server **ret_server, const struct privileges *privileges)
 {
     int r;
 
-    if (weir_server_create(ret_server, &settings->options) < 0) {
+    if (weir_server_create(ret_server, &settings.options) < 0) {
         say_now("weir serve: %s", weir_why());
         return -EINVAL;
     }
-    r = settle_rights(*ret_server, settings, privileges);
+    r = settle_rights(*ret_server, privileges);
     if (r < 0)
         weir_server_destroy(*ret_server);
     return r;
 }
 
+/* The program's arguments are those of the command, behind the program's name. */
+static char **program_arguments(int argc, char **argv)
+{
+    char **arguments = calloc((size_t)argc + 2, sizeof(*arguments));
+
+    if (!arguments)
+        return NULL;
+    arguments[0] = program_invocation_name;
+    memcpy(arguments + 1, argv, (size_t)argc * sizeof(*argv));
+    return arguments;
+}
+
+/* Before a variable is removed. It lasts as long as the process. */
+static int note_succession(struct succession *succession, int argc, char **argv)
+{
+    static struct succession noted;
+
+    noted = (struct succession){
+        .argv = program_arguments(argc, argv), .environment = succession_note_environment(),
+        .addresses = settings.addresses,
+    };
+    *succession = noted;
+    if (noted.argv && noted.environment)
+        return 0;
+    say("weir serve: out of memory");
+    return -ENOMEM;
+}
+
+/* Before there is a thread. Returns 0, or -EINVAL after a line. */
+static int prepare(struct privileges *privileges, struct attendant *attendant,
+                   const struct succession *succession)
+{
+    if (privileges_read(privileges, settings.user) < 0)
+        return -EINVAL;
+    privileges_own(privileges, &settings.options);
+    settings.options.service_actions = show_life;
+    settings.options.poll_interval_ms = notify_open();
+    raise_limit();
+    attendant_init(attendant, succession);
+    privileges_renounce();
+    return 0;
+}
+
 int weir_serve(int argc, char **argv)
 {
-    struct settings settings;
+    struct succession succession;
     struct privileges privileges;
     struct attendant attendant;
     struct weir_server *server;
     int status;
 
+    if (note_succession(&succession, argc, argv) < 0)
+        return EXIT_FAILED;
     if (settings_read(&settings, argc, argv) < 0)
         return EXIT_USAGE;
     if (settings.help) {
         settings_help(stdout);
         return EXIT_OK;
     }
-    if (privileges_read(&privileges, settings.user) < 0)
-        return EXIT_USAGE;
-    privileges_own(&privileges, &settings.options);
     tells_what_to_try = argc == 1;
-    settings.options.service_actions = show_life;
-    settings.options.poll_interval_ms = notify_open();
-    raise_limit();
-    attendant_init(&attendant, settings.access);
-    privileges_renounce();
-    if (create_server(&server, &settings, &privileges) < 0)
+    if (prepare(&privileges, &attendant, &succession) < 0 ||
+        create_server(&server, &privileges) < 0)
         return EXIT_USAGE;
     privileges_warn(&privileges);
     status = run_server(&attendant, server);

@@ -17,6 +17,9 @@
 
 /* ------------------------------------------------------------------ values ------------ */
 
+/* What --listen begins with where a service manager has opened the sockets. */
+#define PASSED "systemd:"
+
 /* Two servers of one descriptor are nothing that the kernel would explain. */
 static bool has_descriptor(const struct settings *settings, const char *uri)
 {
@@ -28,7 +31,8 @@ static bool has_descriptor(const struct settings *settings, const char *uri)
     return false;
 }
 
-static int add_address(struct settings *settings, const char *uri)
+/* text: what --listen has said. */
+static int add_address(struct settings *settings, const char *text, const char *uri)
 {
     struct weir_options *options = &settings->options;
 
@@ -36,51 +40,83 @@ static int add_address(struct settings *settings, const char *uri)
         return refuse("--listen: more than %d addresses", SETTINGS_LISTENERS_MAX);
     if (has_descriptor(settings, uri))
         return refuse("--listen: %s is served already, by an earlier --listen", uri);
+    settings->addresses[options->listeners_len] = text;
     settings->listeners[options->listeners_len++] = (struct weir_listen){
         .address = uri, .handler = options->handler };
     return 0;
 }
 
-static int add_passed(struct settings *settings, uint32_t i)
+static int add_passed(struct settings *settings, const char *text, uint32_t i)
 {
     size_t at = settings->options.listeners_len;
     char *uri = settings->passed_uris[at < SETTINGS_LISTENERS_MAX ? at : 0];
 
     if (at < SETTINGS_LISTENERS_MAX)
         snprintf(uri, SETTINGS_FD_SIZE, "fd://%u", ACTIVATION_FIRST_FD + i);
-    return add_address(settings, uri);
+    return add_address(settings, text, uri);
 }
 
 /* All sockets that were passed, or those of a name, in their order. */
-static int add_all_passed(struct settings *settings, const char *name)
+static int add_all_passed(struct settings *settings, const char *text)
 {
+    const char *name = text + strlen(PASSED);
     const struct activation *passed = &settings->passed;
     bool found = false;
     int r = 0;
 
     if (passed->len == 0)
-        return refuse("--listen systemd:%s: %s", name, passed->why);
+        return refuse("--listen %s: %s", text, passed->why);
     for (uint32_t i = 0; r == 0 && i < passed->len; i++) {
         if (*name != '\0' && !activation_is_named(passed, i, name))
             continue;
         found = true;
-        r = add_passed(settings, i);
+        r = add_passed(settings, text, i);
     }
     if (!found)
-        return refuse("--listen systemd:%s: no socket of that name was passed, but these: %s",
-                      name, passed->names ? passed->names : "unknown");
+        return refuse("--listen %s: no socket of that name was passed, but these: %s", text,
+                      passed->names ? passed->names : "unknown");
     return r;
 }
 
-static int read_listen(void *into, const struct argument *argument, const char *uri)
+static bool is_passed(const char *text)
 {
-    static const char passed[] = "systemd:";
-    const size_t len = sizeof(passed) - 1;
+    return strncmp(text, PASSED, strlen(PASSED)) == 0;
+}
+
+/* Whose socket it is stays as it was: a service manager's, or the shell's. */
+static int add_handed_on(struct settings *settings, const char *text, const char *fds)
+{
+    size_t at = settings->options.listeners_len;
+    int r = add_address(settings, text, fds);
+
+    if (r == 0 && !is_passed(text) && strncmp(text, "fd:", 3) != 0)
+        settings->listeners[at].taken_over = WEIR_YES;
+    return r;
+}
+
+/* All that another process has handed on for such an option. Returns how many, or -EINVAL. */
+static int add_all_handed_on(struct settings *settings, const char *text)
+{
+    const char *fds;
+    int count = 0;
+
+    /* Only "systemd:" stands for several listeners: any other may be given twice. */
+    while ((count == 0 || is_passed(text)) && (fds = handover_take(&settings->handover, text))) {
+        if (add_handed_on(settings, text, fds) < 0)
+            return -EINVAL;
+        count++;
+    }
+    return count;
+}
+
+static int read_listen(void *into, const struct argument *argument, const char *text)
+{
+    int count = add_all_handed_on(into, text);
 
     (void)argument;
-    if (strncmp(uri, passed, len) == 0)
-        return add_all_passed(into, uri + len);
-    return add_address(into, uri);
+    if (count != 0)
+        return count < 0 ? count : 0;
+    return is_passed(text) ? add_all_passed(into, text) : add_address(into, text, text);
 }
 
 static int read_handler(void *into, const struct argument *argument, const char *name)
@@ -302,7 +338,7 @@ static void complete_settings(struct settings *settings)
     if (!settings->first_handler)
         settings->first_handler = registry_find("hello");
     if (options->listeners_len == 0)
-        add_address(settings, "tcp://127.0.0.1:8080");
+        read_listen(settings, NULL, "tcp://127.0.0.1:8080");
     for (size_t i = 0; i < options->listeners_len; i++)
         if (!settings->listeners[i].handler)
             settings->listeners[i].handler = settings->first_handler->handler;
@@ -330,12 +366,14 @@ int settings_read(struct settings *ret_settings, int argc, char **argv)
             .reuse_address = WEIR_YES,
         },
     };
+    handover_read(&ret_settings->handover);
     activation_read(&ret_settings->passed);
     r = arguments_read(&arguments, ret_settings, argc, argv);
     activation_forget();
     if (r < 0)
         return r;
     complete_settings(ret_settings);
+    handover_finish(&ret_settings->handover);
     return 0;
 }
 
@@ -347,10 +385,11 @@ void settings_help(FILE *to)
           "\n"
           "Serves until SIGTERM, SIGINT or SIGQUIT arrives, and then lets the running requests\n"
           "finish; a second signal ends them at once. SIGUSR1 prints a line of statistics, and\n"
-          "which clients are connected, what each waits for, and for how long. With\n"
+          "which clients are connected, what each waits for, and for how long. SIGUSR2 starts\n"
+          "the same command line anew with the sockets of this process, which drains once the\n"
+          "other one serves, and serves on if that fails. With\n"
           "--access, SIGHUP reads that file again; a bad file changes nothing. Without --access,\n"
           "SIGHUP ends the server as SIGTERM does, unless it was ignored from the start (nohup).\n"
-          "SIGUSR2 is ignored.\n"
           "\n"
           "Started as root, it should have --user. FILE of --access is read as that user, who may\n"
           "not be able to remove Unix sockets at the end: the next start takes their place.\n"

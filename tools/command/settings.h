@@ -14,15 +14,18 @@
 
 #include "handlers/registry.h"
 #include "tools/command/activation.h"
+#include "tools/command/handover.h"
 
 enum {
-    SETTINGS_LISTENERS_MAX = 64,
+    SETTINGS_LISTENERS_MAX = HANDOVER_LISTENERS_MAX,
     SETTINGS_FD_SIZE = sizeof("fd://2147483647"),
 };
 
 struct settings {
     struct weir_options options;                /* refers to `listeners` */
     struct weir_listen listeners[SETTINGS_LISTENERS_MAX];
+    const char *addresses[SETTINGS_LISTENERS_MAX + 1];  /* of each, as --listen had it; NULL */
+    struct handover handover;                   /* what another process has handed on to this one */
     struct activation passed;                   /* what "systemd:" stands for */
     char passed_uris[SETTINGS_LISTENERS_MAX][SETTINGS_FD_SIZE];
     const struct registry_entry *first_handler; /* for the listeners named before any handler */
@@ -34,7 +37,8 @@ struct settings {
 
 /*
  * settings_read reads the arguments behind "serve". argv[0] is the name that messages begin with.
- * Sockets that a service manager passed are taken from the environment, and gone from it then.
+ * Sockets that a service manager passed, or another process handed on, are taken from the
+ * environment, and gone from it then.
  * Returns 0, or -EINVAL after one line on standard error. It is not to be moved afterwards.
  */
 int settings_read(struct settings *ret_settings, int argc, char **argv);

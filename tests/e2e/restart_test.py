@@ -1,0 +1,359 @@
+#!/usr/bin/env python3
+"""Restarts that refuse nobody, and stops that end whatever handlers do."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import weir_process
+from systemd_test import Manager
+from weir_process import TIMEOUT, WEIR, Weir, connect, main, receive, serve
+
+NASTY = os.path.abspath(os.environ.get("NASTY", "bazel-bin/tests/nasty"))
+RESTARTS = os.path.abspath(os.environ.get("RESTARTS", "bench/restarts"))
+
+WAYS = [
+    ("--workers", "2"),
+    ("--workers", "2", "--acceptors", "3"),
+    ("--workers", "2", "--dispatch", "acceptor"),
+    ("--concurrency", "thread"),
+    ("--concurrency", "fork"),
+    ("--concurrency", "prefork", "--processes", "2"),
+    ("--concurrency", "serial"),
+]
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def until(condition):
+    end = time.monotonic() + TIMEOUT
+    while not (result := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    return result
+
+
+def answer(address, line=b"abc\n"):
+    with connect(address) as client:
+        client.sendall(line)
+        return receive(client, len(line))
+
+
+class Successor:
+    """What follows a server at SIGUSR2: no child of ours. It has the same standard error."""
+
+    def __init__(self, weir):
+        line = weir.line("weir: process ")
+        self.pid = int(re.search(r"^weir: process (\d+) serves from now on, and this one drains$",
+                                 line).group(1))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if is_running(self.pid):
+            os.kill(self.pid, signal.SIGTERM)
+        until(lambda: not is_running(self.pid))
+
+
+class Program:
+    """A copy of the command, which can be made another program meanwhile."""
+
+    def __init__(self, test):
+        folder = tempfile.TemporaryDirectory()
+        test.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.path = os.path.join(self.folder, "program")
+        self.replace(lambda path: shutil.copy(WEIR, path))
+
+    def replace(self, make):
+        """As an upgrade does: under another name first, since a program that runs can't be written."""
+        new = self.path + ".new"
+        make(new)
+        os.chmod(new, 0o755)
+        os.rename(new, self.path)
+
+    def become_script(self, text):
+        def write(path):
+            with open(path, "w", encoding="ascii") as file:
+                file.write("#!/bin/sh\n" + text + "\n")
+        self.replace(write)
+
+    def start(self, *args, **how):
+        before, weir_process.WEIR = weir_process.WEIR, self.path
+        try:
+            return serve(*args, **how)
+        finally:
+            weir_process.WEIR = before
+
+
+class Handover(unittest.TestCase):
+    def folder(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return folder.name
+
+    def check_serves(self, addresses):
+        for address in addresses:
+            self.assertEqual(answer(address), b"ABC\n")
+
+    def test_a_successor_serves_the_same_sockets(self):
+        for way in WAYS:
+            with self.subTest(way=way):
+                path = os.path.join(self.folder(), "s")
+                weir = serve("--handler", "upper", "--listen", f"unix://{path}", *way)
+                addresses = list(weir.listening(2))
+                weir.signal(signal.SIGUSR2)
+                with Successor(weir):
+                    self.assertEqual([line for line in weir.log if "listening on" in line][2:],
+                                     [f"weir: listening on {address}" for address in addresses])
+                    self.assertEqual(weir.process.wait(TIMEOUT), 0)
+                    self.check_serves(addresses)
+                self.assertFalse(os.path.exists(path))
+                self.assertEqual(weir.wait(), 0)
+
+    def test_a_successor_has_one_too(self):
+        weir = serve("--handler", "upper")
+        addresses = list(weir.listening())
+        weir.signal(signal.SIGUSR2)
+        for _ in range(3):
+            with Successor(weir) as successor:
+                self.check_serves(addresses)
+                os.kill(successor.pid, signal.SIGUSR2)
+                last = Successor(weir)
+                until(lambda: not is_running(successor.pid))
+            os.kill(last.pid, signal.SIGUSR2)
+        with Successor(weir):
+            self.check_serves(addresses)
+        self.assertEqual(weir.wait(), 0)
+
+    def test_who_is_being_served_is_served_to_the_end(self):
+        weir = serve("--handler", "upper")
+        with weir.connect() as client:
+            client.sendall(b"ab")
+            weir.stats_until(lambda stats: stats["parked"] == 1)
+            weir.signal(signal.SIGUSR2)
+            with Successor(weir):
+                client.sendall(b"c\n")
+                self.assertEqual(receive(client, 4), b"ABC\n")
+                self.assertEqual(weir.process.wait(TIMEOUT), 0)
+        weir.wait()
+
+    def test_the_program_may_have_become_another_one(self):
+        program = Program(self)
+        weir = program.start("--handler", "upper")
+        weir.listening()
+        marker = os.path.join(program.folder, "marker")
+        program.become_script(f'touch {marker}; exec {WEIR} "$@"')
+        weir.signal(signal.SIGUSR2)
+        with Successor(weir):
+            self.assertTrue(os.path.exists(marker))
+            self.check_serves(weir.listening())
+        self.assertEqual(weir.wait(), 0)
+
+    def check_refused(self, program, weir, why):
+        weir.signal(signal.SIGUSR2)
+        self.assertIn(why, weir.line("weir: "))
+        self.check_serves(weir.listening())
+
+    def test_a_successor_that_fails_changes_nothing(self):
+        program = Program(self)
+        path = os.path.join(self.folder(), "s")
+        with program.start("--handler", "upper", "--listen", f"unix://{path}") as weir:
+            weir.listening(2)
+            for _ in range(2):
+                program.become_script("exit 3")
+                self.check_refused(program, weir, "the successor ended with status 3 before it "
+                                   "served: this process serves on")
+                program.become_script("kill -9 $$")
+                self.check_refused(program, weir, "the successor was ended by signal 9 before it "
+                                   "served: this process serves on")
+                program.become_script(f'exec {WEIR} "$@" --access /nowhere')
+                weir.signal(signal.SIGUSR2)
+                weir.line("weir serve: --access: /nowhere: ")
+                weir.line("weir: the successor ended with status 2 before it served")
+                self.check_serves(weir.listening(2))
+                os.unlink(program.path)
+                self.check_refused(program, weir, "a successor can't be started: "
+                                   f"{program.path}: No such file or directory: this process "
+                                   "serves on")
+
+    def test_a_stop_ends_a_successor_that_starts(self):
+        program = Program(self)
+        said = os.path.join(program.folder, "pid")
+        with program.start() as weir:
+            weir.listening()
+            program.become_script(f"echo $$ > {said}.new; mv {said}.new {said}; exec sleep 1000")
+            weir.signal(signal.SIGUSR2)
+            until(lambda: os.path.exists(said))
+            weir.signal(signal.SIGUSR2)     # there is one already
+            weir.signal(signal.SIGTERM)
+            self.assertEqual(weir.wait(), 0)
+        with open(said, encoding="ascii") as file:
+            pid = int(file.read())
+        until(lambda: not is_running(pid))
+
+    def test_a_server_that_drains_starts_no_successor(self):
+        with serve("--handler", "upper", "--drain-timeout", "0") as weir, weir.connect() as client:
+            client.sendall(b"ab")
+            weir.stats_until(lambda stats: stats["parked"] == 1)
+            weir.signal(signal.SIGTERM)
+            self.assertTrue(weir_process.refuses(weir.listening()[0]))
+            weir.signal(signal.SIGUSR2)
+            client.sendall(b"c\n")
+            self.assertEqual(receive(client, 4), b"ABC\n")
+            self.assertEqual(weir.wait(), 0)
+
+    def test_unix_sockets_keep_their_permissions(self):
+        path = os.path.join(self.folder(), "s")
+        weir = Weir("--handler", "upper", "--listen", f"unix://{path}", "--unix-mode", "0600")
+        weir.listening()
+        weir.signal(signal.SIGUSR2)
+        with Successor(weir):
+            self.assertEqual(os.lstat(path).st_mode & 0o777, 0o600)
+            self.check_serves(weir.listening())
+        self.assertEqual(weir.wait(), 0)
+
+    def test_a_variable_that_says_nothing_is_ignored(self):
+        for text in ("", "x", "3 4", "99999\n", "0\nfd://0", "0\n3 tcp://"):
+            with serve(env={**os.environ, "WEIR_HANDED_ON": text}) as weir:
+                weir.line("weir: WEIR_HANDED_ON is not what a process writes that hands its")
+                weir.listening()
+
+
+class Told(unittest.TestCase):
+    """What a service manager hears of it."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "notify")
+
+    def test_the_successor_becomes_the_main_process_and_feeds_the_watchdog(self):
+        with Manager(self.path) as manager:
+            weir = manager.start(WATCHDOG_USEC="20000000")
+            first = weir.process.pid
+            self.assertEqual(manager.heard(), ("READY=1", first))
+            weir.signal(signal.SIGUSR2)
+            words, pid = manager.heard()
+            self.assertEqual((words.split("\n")[0], pid), ("RELOADING=1", first))
+            with Successor(weir) as successor:
+                self.assertEqual(manager.heard(), (f"READY=1\nMAINPID={successor.pid}", first))
+                self.assertEqual(weir.process.wait(TIMEOUT), 0)
+                os.kill(successor.pid, signal.SIGTERM)
+                self.assertEqual(manager.heard(), ("STOPPING=1", successor.pid))
+            self.assertEqual(weir.wait(), 0)
+            self.assertTrue(manager.hears_nothing(0.001))
+
+    def test_the_watchdog_hears_the_successor(self):
+        with Manager(self.path) as manager:
+            weir = manager.start(WATCHDOG_USEC="20000")
+            weir.listening()
+            weir.signal(signal.SIGUSR2)
+            with Successor(weir) as successor:
+                while manager.heard() != ("WATCHDOG=1", successor.pid):
+                    pass
+            weir.wait()
+
+    def test_a_restart_that_fails_is_a_reload_that_has_ended(self):
+        program = Program(self)
+        with Manager(self.path) as manager:
+            with program.start(env={**os.environ, "NOTIFY_SOCKET": self.path}) as weir:
+                manager.expect("READY=1")
+                for text in ("exit 1", None):
+                    if text:
+                        program.become_script(text)
+                    else:
+                        os.unlink(program.path)
+                    weir.signal(signal.SIGUSR2)
+                    self.assertTrue(manager.heard()[0].startswith("RELOADING=1\n"))
+                    manager.expect("READY=1")
+
+
+class UnderLoad(unittest.TestCase):
+    """A few restarts; docs/operations.md has the figures of many."""
+
+    def run_tool(self, *args):
+        done = subprocess.run([sys.executable, RESTARTS, *args, "--weir", WEIR], text=True,
+                              capture_output=True, timeout=600, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_restarts_refuse_and_lose_nobody(self):
+        self.run_tool("load", "--count", "3", "--clients", "8", "--ways",
+                      "pool,acceptors,common,prefork,thread")
+
+    def test_restarts_behind_passed_sockets_refuse_and_lose_nobody(self):
+        self.run_tool("load", "--by", "passed", "--count", "3", "--clients", "8", "--ways",
+                      "pool,acceptors,common,prefork,thread")
+
+    def test_starts_and_stops_leave_nothing(self):
+        self.run_tool("cycles", "--count", "2", "--ways",
+                      "pool,acceptors,common,prefork,thread,fork,serial")
+
+
+HANDLERS = ("waits", "spins", "blocks", "ignores")
+
+
+class Nasty(unittest.TestCase):
+    """Handlers that are hard to stop."""
+
+    def serve(self, handler, *args):
+        before, weir_process.WEIR = weir_process.WEIR, NASTY
+        try:
+            return serve("--handler", handler, "--stall-warn", "0", *args)
+        finally:
+            weir_process.WEIR = before
+
+    def begin(self, weir):
+        client = weir.connect()
+        self.addCleanup(client.close)
+        client.sendall(b"x\n")
+        receive(client, 2)
+
+    def begin_all(self, handlers, *args):
+        """A server each, in all ways. They take their time beside one another."""
+        servers = [(way, handler, self.serve(handler, *args, *way))
+                   for way in WAYS for handler in handlers]
+        for _, _, weir in servers:
+            self.begin(weir)
+        return servers
+
+    def check_end(self, way, handler, weir):
+        """Children that are killed are no failure of the server's."""
+        by_force = handler != "waits" and "fork" not in way and "prefork" not in way
+        with self.subTest(way=way, handler=handler):
+            self.assertEqual(weir.wait(), 1 if by_force else 0)
+            self.assertEqual("weir: a handler neither returns nor waits: the process ends without "
+                             "it" in weir.log, by_force)
+
+    def test_a_second_signal_ends_whatever_there_is(self):
+        servers = self.begin_all(HANDLERS, "--drain-timeout", "0")
+        for _, _, weir in servers:
+            weir.signal(signal.SIGTERM)
+            weir.signal(signal.SIGINT)
+        for server in servers:
+            self.check_end(*server)
+
+    def test_a_drain_ends_within_its_bound_whatever_there_is(self):
+        servers = self.begin_all(HANDLERS, "--drain-timeout", "10ms")
+        for _, _, weir in servers:
+            weir.signal(signal.SIGTERM)
+        for server in servers:
+            self.check_end(*server)
+
+
+if __name__ == "__main__":
+    main()

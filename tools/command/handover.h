@@ -1,0 +1,92 @@
+/*
+ * handover.h - the sockets of a server, from the process that serves them to its successor.
+ *
+ * The successor is the same command line, started anew. It inherits the descriptors by the numbers
+ * that they have, and the variable WEIR_HANDED_ON, in which the first line is the number of a pipe
+ * that it tells by that it serves. Each further line is a listener: its descriptors, as fd://7,8,
+ * and its address as --listen had it. So what a new command line names again is not bound again.
+ *
+ * Threads: handover_read, handover_take and handover_finish are the main thread's, before there are
+ *          others, since the environment is changed; handover_say_ready is the thread's that
+ *          serves; successor_... is the attendant's.
+ * Owns:    a handover owns its text, which lasts as long as the process, and descriptors that
+ *          nobody has taken; a successor owns an end of its pipe.
+ */
+#ifndef WEIR_TOOLS_HANDOVER_H
+#define WEIR_TOOLS_HANDOVER_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <weir/weir.h>
+
+/* ------------------------------------------------------------------ the successor's --- */
+
+enum { HANDOVER_LISTENERS_MAX = 64 };
+
+struct handover {
+    int ready_fd;               /* -1: nobody has handed on anything, or it has been told */
+    struct handed_on {
+        const char *fds;        /* "fd://7,8" */
+        const char *address;    /* as --listen had it */
+        bool taken;
+    } lines[HANDOVER_LISTENERS_MAX];
+    unsigned len;
+};
+
+/* Reads the variable, and removes it. What can't be understood is as if it were not there. */
+void handover_read(struct handover *ret_handover);
+
+/* The next listener that had this address, as a fd:// address; NULL: there is none left. */
+const char *handover_take(struct handover *handover, const char *address);
+
+/* Closes what nobody has taken. */
+void handover_finish(struct handover *handover);
+
+/* Returns true if there is a predecessor that has been told now that this process serves. */
+bool handover_say_ready(struct handover *handover);
+
+/* ------------------------------------------------------------------ the predecessor's - */
+
+enum successor_state {
+    SUCCESSOR_NONE,             /* none was started, or it has gone */
+    SUCCESSOR_STARTS,
+    SUCCESSOR_SERVES,
+};
+
+struct successor {
+    enum successor_state state;
+    pid_t pid;
+    int ready_fd;
+    uint64_t until_ms;
+};
+
+/* What a successor is started with. */
+struct succession {
+    char *const *argv;          /* the program's own */
+    char **environment;         /* before anything was removed from it */
+    const char *const *addresses;   /* of each listener, as --listen had it */
+    sigset_t mask;              /* of signals, as it was */
+};
+
+/* The environment as it is now, for a successor. NULL: no memory. */
+char **succession_note_environment(void);
+
+/* Starts it: SUCCESSOR_STARTS. Returns 0, or -errno. */
+int successor_start(struct successor *successor, const struct succession *succession,
+                    struct weir_server *server);
+
+/*
+ * Looks how far one that starts has come. If it has ended, or takes longer than a minute and is
+ * killed, one line says so: SUCCESSOR_NONE.
+ */
+void successor_look(struct successor *successor);
+
+/* A clock that nobody sets. */
+uint64_t handover_now_ms(void);
+
+/* There is to be none after all: one that starts is told to end. */
+void successor_drop(struct successor *successor);
+
+#endif
