@@ -31,6 +31,7 @@ def forget_nohup():
 MISTAKES = [
     (["--unknown"], "there is no option '--unknown'; see `weir serve --help`"),
     (["-x"], "there is no option '-x'; see `weir serve --help`"),
+    (["-\xfc"], r"there is no option '-\xc3'; see `weir serve --help`"),
     (["-ab"], "there is no option '-a'; see `weir serve --help`"),
     (["--daemon-threads", "-xh"], "there is no option '-x'; see `weir serve --help`"),
     (["a\n\x1b[2Jb"], r"'a\x0a\x1b[2Jb' is not an option; see `weir serve --help`"),

@@ -132,6 +132,10 @@ static int refuse_option(const struct arguments *it, int mistake, char **argv)
 {
     const struct argument *argument;
 
+    /* A char, which may be signed: of a letter that is several bytes, the first. */
+    if (optopt < 0 || (optopt > 0x7f && optopt < PLACE))
+        return arguments_refuse(it->command, "there is no option '-\\x%02x'; see `weir %s --help`",
+                                (unsigned char)optopt, it->command);
     if (optopt > 0 && optopt < PLACE)
         return arguments_refuse(it->command, "there is no option '-%c'; see `weir %s --help`",
                                 optopt, it->command);
