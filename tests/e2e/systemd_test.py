@@ -182,9 +182,9 @@ class Activation(unittest.TestCase):
                            LISTEN_PID="1")
         self.check_refused(one, ["--listen", "systemd:"], "LISTEN_PID is '-1', which is not the "
                            "number of a process", LISTEN_PID="-1")
-        for count in ("", "0", "x", "2147483645", "99999999999999999999"):
+        for count in ("", "0", "x", "4097", "2147483645", "99999999999999999999"):
             self.check_refused(one, ["--listen", "systemd:"], f"LISTEN_FDS is '{count}', which is "
-                               "not a number of sockets", LISTEN_FDS=count)
+                               "not a number of sockets from 1 to 4096", LISTEN_FDS=count)
         self.check_refused(one, ["--listen", "systemd:"], "LISTEN_FDNAMES has 2 names, and "
                            "LISTEN_FDS is 1: they must be as many", LISTEN_FDNAMES="a:b")
         self.check_refused(one, ["--listen", "systemd:b"], "--listen systemd:b: no socket of that "
@@ -192,7 +192,7 @@ class Activation(unittest.TestCase):
         self.check_refused(one, ["--listen", "systemd:"], "fd://4: descriptor 4 is not ",
                            LISTEN_FDS="2")
         self.check_refused(one, ["--listen", "systemd:"], "--listen: more than 64 addresses",
-                           LISTEN_FDS="2147483644")
+                           LISTEN_FDS="4096")
 
 
 class Manager:

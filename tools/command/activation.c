@@ -39,8 +39,9 @@ static void read_count(struct activation *activation)
     else if (!variable_is_own_pid(pid))
         pass_none(activation, "LISTEN_PID passes the sockets to process %d, and this is process "
                   "%d: a script that starts weir must use exec", (int)process, (int)getpid());
-    else if (value_number(fds, INT_MAX - ACTIVATION_FIRST_FD, &len) < 0 || len == 0)
-        pass_none(activation, "LISTEN_FDS is '%.20s', which is not a number of sockets", fds);
+    else if (value_number(fds, ACTIVATION_MAX, &len) < 0 || len == 0)
+        pass_none(activation, "LISTEN_FDS is '%.20s', which is not a number of sockets from 1 to "
+                  "%d", fds, ACTIVATION_MAX);
     else
         activation->len = (uint32_t)len;
 }

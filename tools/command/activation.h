@@ -11,7 +11,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { ACTIVATION_FIRST_FD = 3 };
+enum {
+    ACTIVATION_FIRST_FD = 3,
+    ACTIVATION_MAX = 4096,      /* sockets: each is looked at, and names are counted for each */
+};
 
 struct activation {
     uint32_t len;               /* sockets, from ACTIVATION_FIRST_FD on; 0: why says why */
