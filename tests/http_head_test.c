@@ -96,6 +96,10 @@ static void nonsense_is_refused(void **state)
         "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 1x\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        "HTTP/1.1 200 OK\r\r\nContent-Length: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nServer: a\nContent-Length: 2\r\nContent-Length: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nServer: \a\r\nContent-Length: 1\r\n\r\n",
     };
     struct http_head head;
 

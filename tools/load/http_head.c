@@ -19,6 +19,15 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
+/* A CR or an LF alone among them: others could see the end of a line there. */
+static bool has_control(const char *line, const char *end)
+{
+    for (; line < end; line++)
+        if (((unsigned char)*line < ' ' && *line != '\t') || *line == 0x7f)
+            return true;
+    return false;
+}
+
 static int read_status(const char *text, size_t len, struct http_head *head)
 {
     if (len < STATUS_LINE_MIN || memcmp(text, "HTTP/1.", 7) != 0 || !is_decimal(text[7]) ||
@@ -142,10 +151,13 @@ int http_head_read(const char *text, size_t len, struct http_head *ret_head)
     head.len = (size_t)(end - text) + 4;
     r = read_status(text, (size_t)(end - text), &head);
     line = memmem(text, head.len, "\r\n", 2);
+    if (has_control(text, line))
+        return -EBADMSG;
     while (r == 0 && line < end) {
         const char *line_end = memmem(line + 2, (size_t)(end + 2 - (line + 2)), "\r\n", 2);
 
-        r = read_answer_field(line + 2, line_end, &head, &options);
+        r = has_control(line + 2, line_end)
+            ? -EBADMSG : read_answer_field(line + 2, line_end, &head, &options);
         line = line_end;
     }
     if (r < 0)
