@@ -410,10 +410,10 @@ static int send_through(struct weir_request *req, const struct iovec *iov, size_
     while (iov_len > 0) {
         int r;
 
-        while (iov_len > 0 && parts_len < PARTS_MAX) {
-            parts[parts_len++] = *iov++;
-            iov_len--;
-        }
+        /* Without the empty ones, which alone would be a send of nothing. */
+        for (; iov_len > 0 && parts_len < PARTS_MAX; iov++, iov_len--)
+            if (iov->iov_len > 0)
+                parts[parts_len++] = *iov;
         r = send_parts(req, parts, parts_len, &writing);
         if (r < 0)
             return r;
