@@ -115,6 +115,11 @@ static int refuse_method(const char *line, size_t len)
         HTTP_STATUS_NOT_IMPLEMENTED : HTTP_STATUS_BAD_REQUEST;
 }
 
+static bool has_version(const char *at, const char *end)
+{
+    return end - at > 6 && memcmp(at, " HTTP/", 6) == 0;
+}
+
 int http_parse_request_line(const char *line, size_t len, struct http_request_line *ret)
 {
     struct split split = { 0 };
@@ -125,7 +130,7 @@ int http_parse_request_line(const char *line, size_t len, struct http_request_li
     if (!split.method)
         return refuse_method(line, len);
     if (!split.target || split.target != line + strlen(split.method) + 1 ||
-            strncmp(split.target + split.target_len, " HTTP/", 6) != 0)
+            !has_version(split.target + split.target_len, line + len))
         return HTTP_STATUS_BAD_REQUEST;
     if (split.major != 1)
         return HTTP_STATUS_HTTP_VERSION_NOT_SUPPORTED;
