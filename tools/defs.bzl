@@ -94,3 +94,33 @@ def weir_cc_benchmark(name, copts = [], deps = [], **kwargs):
         deps = deps + ["//tools/bazel/system:benchmark"],
         **kwargs
     )
+
+def weir_fuzz_target(name, copts = [], linkopts = [], deps = []):
+    """A function of bytes that tests/fuzz/input.h declares, in NAME.c: a program for tools/fuzz, and a test.
+
+    The program has the fuzzer's own main. The test has replay.c's, and gives the function each line
+    of NAME.txt and of the corpus.
+    """
+    inputs = native.glob([name + ".txt", "corpus/%s.txt" % name])
+    weir_cc_binary(
+        name = name,
+        testonly = True,
+        srcs = [name + ".c"],
+        copts = copts,
+        linkopts = linkopts,
+        tags = ["manual"],
+        deps = deps + [":input"],
+    )
+    cc_test(
+        name = name + "_test",
+        size = "medium",
+        srcs = [name + ".c"],
+        args = ["$(location %s)" % file for file in inputs],
+        copts = _C + copts,
+        data = inputs,
+        linkopts = linkopts,
+        deps = deps + [
+            ":input",
+            ":replay",
+        ],
+    )
