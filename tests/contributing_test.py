@@ -46,7 +46,7 @@ class Contributing(unittest.TestCase):
     def test_the_configurations_that_it_names_are_there(self):
         known = (TOP / ".bazelrc").read_text()
         for name in re.findall(r"--config=(\w+)", TEXT) + ["tsan", "ubsan"]:
-            self.assertIn(f"build:{name} ", known)
+            self.assertRegex(known, rf"(?m)^(?:build|test):{name} ")
 
     def test_what_is_in_a_file_by_its_word_is_there(self):
         for word, name in [("_DEPS", "tests/BUILD"), ("registry", "handlers/BUILD"),
