@@ -383,7 +383,7 @@ static int stall(struct weir_request *req)
 static void each_stall_is_told_once(void **state)
 {
     const struct weir_handler stalling = { .name = "stalling", .handle = stall };
-    char written[1000];
+    char written[2000];
     struct capture capture;
 
     (void)state;
@@ -455,7 +455,7 @@ static void a_stall_names_the_peer_and_tells_where_it_is(void **state)
 {
     static int (*const ways[])(void) = { hold_in_sleep, hold_in_loop };
     const struct weir_handler holding = { .name = "holding", .handle = hold_worker };
-    char written[1000];
+    char written[2000];
     struct capture capture;
     Dl_info program;
 

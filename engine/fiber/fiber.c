@@ -76,7 +76,7 @@ struct fiber {
     void (*entry)(struct fiber *fiber, void *arg);      /* NULL: spare */
     void *arg;
     const char *_Atomic label;
-    const void *task;                   /* for a report of a crash */
+    const void *_Atomic task;           /* for the reports of a crash and of a stall */
     struct fiber *next;                 /* in its cache */
     struct exceptions *exceptions;      /* of its thread; NULL: there is no C++ */
     unsigned size;                      /* of its stack */
@@ -373,12 +373,15 @@ void fiber_put(struct fiber_cache *cache, struct fiber *fiber)
 
 void fiber_set_task(struct fiber *fiber, const void *task)
 {
-    fiber->task = task;
+    /* relaxed: what is behind it is the task's own to order. pairs: fiber_task() */
+    atomic_store_explicit(&fiber->task, task, memory_order_relaxed);
 }
 
-const void *fiber_task(const struct fiber *fiber)
+/* Another thread may ask, which knows from a stack pointer alone that there is a fiber. */
+UNINSTRUMENTED const void *fiber_task(const struct fiber *fiber)
 {
-    return fiber->task;
+    /* relaxed: as above. pairs: fiber_set_task() */
+    return atomic_load_explicit(&fiber->task, memory_order_relaxed);
 }
 
 void fiber_set_label(struct fiber *fiber, const char *label)

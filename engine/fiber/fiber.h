@@ -100,8 +100,8 @@ void fiber_set_label(struct fiber *fiber, const char *label);
 const char *fiber_label(const struct fiber *fiber);
 
 /*
- * The task is whatever the label's setter knows more by: see crash.h. NULL: never set. On the fiber
- * itself, signal handlers included.
+ * The task is whatever the label's setter knows more by: see crash.h. NULL: never set. Set on the
+ * fiber itself; asked for by any thread, signal handlers included.
  */
 void fiber_set_task(struct fiber *fiber, const void *task);
 const void *fiber_task(const struct fiber *fiber);
