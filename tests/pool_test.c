@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static struct gate gate;
@@ -483,6 +484,53 @@ static void a_stall_names_the_peer_and_tells_where_it_is(void **state)
     }
 }
 
+/* A handler may have coroutines of its own, whose stacks end where it likes. */
+static ucontext_t handlers_own, coroutine;
+static int held_there;
+
+static void hold_there(void)
+{
+    held_there = hold_in_sleep();
+}
+
+static int hold_on_small_stack(void)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = 64 << 10;
+    /* Far below the stack of the thread, which else would be where it is taken to end. */
+    uintptr_t low = ((uintptr_t)__builtin_frame_address(0) - ((uintptr_t)1 << 30)) & -page;
+    char *stack = mmap((void *)low, size + page, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    assert_ptr_not_equal(stack, MAP_FAILED);
+    assert_int_equal(munmap(stack + size, page), 0);
+    assert_int_equal(getcontext(&coroutine), 0);
+    coroutine.uc_stack.ss_sp = stack;
+    coroutine.uc_stack.ss_size = size;
+    coroutine.uc_link = &handlers_own;
+    makecontext(&coroutine, hold_there, 0);
+    assert_int_equal(swapcontext(&handlers_own, &coroutine), 0);
+    assert_int_equal(munmap(stack, size), 0);
+    return held_there;
+}
+
+static void a_stall_on_a_stack_of_the_handlers_own_is_told(void **state)
+{
+    const struct weir_handler holding = { .name = "holding", .handle = hold_worker };
+    struct weir_server *server;
+
+    (void)state;
+    /* Who changes stacks has to tell ThreadSanitizer. */
+    if (WEIR_TSAN)
+        skip();
+    server = support_start(WEIR_OPTIONS(.listen = support_abstract("own"), .handler = &holding,
+                                        .workers = 1, .stall_warn_ms = STALL_MS));
+    stalling_server = server;
+    hold = hold_on_small_stack;
+    support_talk(server, 0, "", "1\n");
+    assert_int_equal(support_stats(server).stalls, 1);
+    weir_server_destroy(server);
+}
+
 /* A program that has SIGURG for itself is not asked, and its handler stays. */
 static void note_urge(int signal_number)
 {
@@ -741,6 +789,7 @@ int main(void)
         TEST(a_common_set_needs_no_rescue),
         TEST(each_stall_is_told_once),
         TEST(a_stall_names_the_peer_and_tells_where_it_is),
+        TEST(a_stall_on_a_stack_of_the_handlers_own_is_told),
         TEST(a_program_keeps_its_own_sigurg),
         TEST(waiting_is_no_stall),
         TEST(a_connection_without_memory_for_a_stack_is_refused),

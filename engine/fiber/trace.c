@@ -167,15 +167,26 @@ static __attribute__((no_sanitize("address"), noinline)) bool follows_call(uintp
 #endif
 }
 
-/* The stack is another thread's, which may be going on just now. */
-static __attribute__((no_sanitize("address", "thread"), noinline))
-uintptr_t word_at(uintptr_t address)
+/*
+ * Copies what lies on the stack of another thread, which may be going on just now, and returns how
+ * many bytes. The kernel reads it: a handler may have changed to a stack of its own, of which
+ * nobody here knows where it ends, and what is unmapped there must not end the process.
+ */
+static size_t copy_stack(uintptr_t at, void *buf, size_t size)
 {
-    return *(const volatile uintptr_t *)address;
+    int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (fd < 0)
+        return 0;
+    n = pread(fd, buf, size, (off_t)at);
+    close(fd);
+    return n > 0 ? (size_t)n : 0;
 }
 
 void trace_scan(struct trace *trace, const void *base)
 {
+    uintptr_t words[SCAN_MAX / sizeof(uintptr_t)];
     uintptr_t at = trace->stack_pointer & -sizeof(uintptr_t);
     size_t size;
     uintptr_t end = (uintptr_t)stack_holding((const void *)at, &size);
@@ -184,14 +195,10 @@ void trace_scan(struct trace *trace, const void *base)
         end = (uintptr_t)base;
     if (at == 0 || at >= end)
         return;
-    if (end - at > SCAN_MAX)
-        end = at + SCAN_MAX;
-    for (; at + sizeof(uintptr_t) <= end && trace->len < TRACE_FRAMES; at += sizeof(uintptr_t)) {
-        uintptr_t word = word_at(at);
-
-        if (word > 8 && follows_call(word))
-            trace->frames[trace->len++] = word - 1;
-    }
+    size = copy_stack(at, words, end - at < SCAN_MAX ? end - at : SCAN_MAX);
+    for (size_t i = 0; i < size / sizeof(words[0]) && trace->len < TRACE_FRAMES; i++)
+        if (words[i] > 8 && follows_call(words[i]))
+            trace->frames[trace->len++] = words[i] - 1;
 }
 
 unsigned trace_text(const struct trace *trace, unsigned i, char *buf, size_t size)
