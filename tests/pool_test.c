@@ -484,6 +484,31 @@ static void a_stall_names_the_peer_and_tells_where_it_is(void **state)
     }
 }
 
+/* Of a datagram nothing is told but where its handler is. */
+static void a_stall_without_a_peer_is_told_in_whole_words(void **state)
+{
+    const struct weir_handler holding = { .name = "holding", .handle = hold_worker };
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = "udp://127.0.0.1:0", .handler = &holding, .workers = 1,
+        .stall_warn_ms = STALL_MS));
+    int client = support_connect(server, 0);
+    char written[1000];
+    struct capture capture;
+
+    (void)state;
+    stalling_server = server;
+    hold = hold_in_sleep;
+    capture_begin(&capture);
+    assert_int_equal(send(client, "?", 1, 0), 1);
+    SUPPORT_AWAIT(server, stalls, == 1);
+    capture_end(&capture, written, sizeof(written));
+    if (!strstr(written, "weir: handler 'holding' has held worker 0, in clock_nanosleep(2)") ||
+        !strstr(written, ", for "))
+        fail_msg("%s", written);
+    close(client);
+    weir_server_destroy(server);
+}
+
 /* A handler may have coroutines of its own, whose stacks end where it likes. */
 static ucontext_t handlers_own, coroutine;
 static int held_there;
@@ -789,6 +814,7 @@ int main(void)
         TEST(a_common_set_needs_no_rescue),
         TEST(each_stall_is_told_once),
         TEST(a_stall_names_the_peer_and_tells_where_it_is),
+        TEST(a_stall_without_a_peer_is_told_in_whole_words),
         TEST(a_stall_on_a_stack_of_the_handlers_own_is_told),
         TEST(a_program_keeps_its_own_sigurg),
         TEST(waiting_is_no_stall),

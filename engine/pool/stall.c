@@ -42,7 +42,7 @@ static const char *name_of_call(long call)
     return NULL;
 }
 
-/* As in "127.0.0.1:51234, in poll(2) at program+0x1b2c4, for "; "": nothing is known. */
+/* As in " for 127.0.0.1:51234, in poll(2) at program+0x1b2c4,"; "": nothing is known. */
 static void describe(const struct trace *trace, char *buf, size_t size)
 {
     const struct crash_scene *scene = &trace->scene;
@@ -53,12 +53,12 @@ static void describe(const struct trace *trace, char *buf, size_t size)
 
     if (scene->peer_len > 0)
         address_text((const struct sockaddr *)&scene->peer, scene->peer_len, peer, sizeof(peer));
-    room -= (size_t)snprintf(buf, size, "%s%s%s%s", peer, call ? ", in " : "", call ? call : "",
-                             call ? "(2)" : "");
-    if (room > sizeof(", at, for "))
-        trace_text(trace, 0, frames, room - sizeof(", at, for "));
+    room -= (size_t)snprintf(buf, size, "%s%s%s%s%s", peer[0] ? " for " : "", peer,
+                             call ? ", in " : "", call ? call : "", call ? "(2)" : "");
+    if (room > sizeof(", at,"))
+        trace_text(trace, 0, frames, room - sizeof(", at,"));
     snprintf(buf + (size - room), room, "%s%s%s", frames[0] ? (call ? " at" : ", at") : "", frames,
-             size - room > 0 || frames[0] ? ", for " : "");
+             size - room > 0 || frames[0] ? "," : "");
 }
 
 static void tell_stall(const struct stall_config *config, const struct worker *worker,
@@ -67,7 +67,7 @@ static void tell_stall(const struct stall_config *config, const struct worker *w
     char where[WHERE_SIZE];
 
     describe(trace, where, sizeof(where));
-    log_line(LOG_STALL, "handler '%s' has held worker %u for %s%llu ms without waiting%s", inside,
+    log_line(LOG_STALL, "handler '%s' has held worker %u%s for %llu ms without waiting%s", inside,
              worker->index, where, (unsigned long long)held_ms,
              config->explains && trace->call == SYS_futex
                  ? ": it waits in futex(2), as for a lock: a handler may have held one across a "
