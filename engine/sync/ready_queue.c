@@ -4,11 +4,13 @@
  *
  * Two facts carry it. Both hold because a counter is moved past a position only by a thread that
  * has seen the position done, and each move is a release that later moves continue:
- *   T  A thread that reads tail == t (acquire) sees every position before t as pushed.
+ *   T  A thread that reads tail == t (acquire) sees every position before t as pushed, and knows
+ *      what their pushers knew.
  *   H  A thread that reads head == h (acquire) sees every position before h as popped.
- * The loads of slots are relaxed: a thread never reads a word older than one that happened
- * before, so T and H hold for them too, and what a slot's connection contains is ordered by
- * the compare-and-swap that takes it.
+ * A thread that pushes loads slots with acquire, for T: it may move the tail past another's push.
+ * One that pops loads them relaxed: a thread never reads a word older than one that happened
+ * before, so H holds for the loads too, and what a slot's connection contains is ordered by the
+ * compare-and-swap that takes it. tests/orders explores all of it.
  */
 #include "engine/sync/ready_queue.h"
 
@@ -124,8 +126,8 @@ bool ready_queue_push(struct ready_queue *queue, struct connection *conn)
         uint64_t tail = atomic_load_explicit(&queue->tail, memory_order_acquire);
         uint64_t lap = lap_at(queue, tail);
         _Atomic uint64_t *slot = slot_at(queue, tail);
-        /* relaxed: see the top of the file. pairs: none, the swap below decides */
-        uint64_t word = atomic_load_explicit(slot, memory_order_relaxed);
+        /* acquire: if we move the tail past another's push, fact T. pairs: the swap below */
+        uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
 
         if (word == word_free(lap)) {
             /* release: the connection's contents go with it. Failing: we look again.
@@ -141,9 +143,9 @@ bool ready_queue_push(struct ready_queue *queue, struct connection *conn)
 
         /*
          * By T all the positions of the lap before ours were pushed, and its oldest is not
-         * popped: full. We cannot mistake an old word for this when connections are fewer than
-         * slots: then one was pushed twice in that lap, popped in between, and that pop, by H
-         * after this slot's, is passed to us by T.
+         * popped: full. We cannot mistake an old word for this when there are no more connections
+         * than slots: then this one, or one of that lap, was pushed twice, and popped in between.
+         * By H that pop came after this slot's, the second pusher knew of it, and so do we by T.
          */
         if (word_connection_of(word, lap_previous(lap)))
             return false;

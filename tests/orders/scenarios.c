@@ -1,0 +1,30 @@
+#include "tests/orders/scenarios.h"
+
+#include <stddef.h>
+
+extern const struct scenario
+    litmus_sb, litmus_sb_sc, litmus_sb_fences, litmus_sb_one_fence,
+    litmus_sb_mixed, litmus_sb_changes, litmus_mp, litmus_mp_relaxed, litmus_mp_fences,
+    litmus_mp_sequence, litmus_lb, litmus_ww, litmus_iriw, litmus_iriw_fences, litmus_corr,
+    litmus_changes;
+extern const struct scenario
+    queue_order, queue_crossing, queue_laps, queue_three, queue_room, queue_empty;
+extern const struct scenario
+    handoff_one_worker, handoff_stuck, handoff_stuck_later, handoff_watch;
+extern const struct scenario
+    state_enter, state_park, state_timer, state_keep, state_drain, state_requeue, state_batch;
+extern const struct scenario
+    places_release, places_give_back, places_takers;
+
+const struct scenario *const scenarios[] = {
+    &litmus_sb, &litmus_sb_sc, &litmus_sb_fences, &litmus_sb_one_fence,
+    &litmus_sb_mixed, &litmus_sb_changes, &litmus_mp, &litmus_mp_relaxed, &litmus_mp_fences,
+    &litmus_mp_sequence, &litmus_lb, &litmus_ww, &litmus_iriw, &litmus_iriw_fences, &litmus_corr,
+    &litmus_changes,
+    &queue_order, &queue_crossing, &queue_laps, &queue_three, &queue_room, &queue_empty,
+    &handoff_one_worker, &handoff_stuck, &handoff_stuck_later, &handoff_watch,
+    &state_enter, &state_park, &state_timer, &state_keep, &state_drain, &state_requeue,
+    &state_batch,
+    &places_release, &places_give_back, &places_takers,
+    NULL,
+};
