@@ -585,7 +585,7 @@ void *worker_main(void *arg)
     worker->stack_base = __builtin_frame_address(0);
     pthread_sigmask(SIG_BLOCK, NULL, &worker->mask);
     crash_set_role("a worker, outside of handlers");
-    /* relaxed: for the tick. pairs: pool.c's waits_for_lock() */
+    /* relaxed: for the tick. pairs: stall.c's awaits_answer() */
     atomic_store_explicit(&worker->tid, gettid(), memory_order_relaxed);
     worker->busy_since_ns = clock_ns();
     reclaim_thread_init();

@@ -66,7 +66,7 @@ static void give(struct weir_stats *ret, size_t size, const struct weir_stats *s
 int weir_server_stats(struct weir_server *server, struct weir_stats *ret_stats, size_t size)
 {
     struct weir_stats stats = {
-        /* relaxed: a count. pairs: submit() */
+        /* relaxed: a count. pairs: note_submitted() */
         .accepted = atomic_load_explicit(&server->submitted, memory_order_relaxed),
     };
 
