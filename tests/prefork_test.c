@@ -297,7 +297,7 @@ static void answer_crowd(struct weir_server *server, struct answers *answers)
 /* Whether a crowd is a rush is also a matter of who else has the CPU. */
 static void in_a_rush_the_workers_of_all_children_accept(void **state)
 {
-    struct weir_server *server = START(.processes = 2, .workers = 2);
+    struct weir_server *server = START(.processes = 2, .workers = 1);
     struct answers answers[3] = { { 0 } };
     unsigned crowds = 0;
 

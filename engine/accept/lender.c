@@ -7,11 +7,22 @@ static bool is_overloaded(const struct acceptor *acceptor)
     return overload_is_late(&acceptor->pool->crew.overload);
 }
 
+/*
+ * A child that shares its listener with others has all its workers leave the line after each batch,
+ * and stand in it again. For one worker that is less than the two changes of thread that it
+ * spares; for several it is more.
+ */
+static bool is_worth_its_line(const struct acceptor *acceptor, const struct listening *listening)
+{
+    return !listening->shared || acceptor->pool->crew.handoff.workers == 1;
+}
+
 /* An acceptor that dispatches for all accepts for all. */
 static bool may_lend(const struct acceptor *acceptor, const struct listening *listening)
 {
     return !is_overloaded(acceptor) && listening->listener.type == SOCK_STREAM &&
-           acceptor->config->mixin->has_workers && !pool_has_common_set(acceptor->pool);
+           acceptor->config->mixin->has_workers && !pool_has_common_set(acceptor->pool) &&
+           is_worth_its_line(acceptor, listening);
 }
 
 void acceptor_lend_if_due(struct acceptor *acceptor, struct listening *listening,
