@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -276,6 +277,53 @@ static void who_has_waited_too_long_is_told_goodbye(void **state)
     assert_int_equal(support_stats(server).accepted, 7);
 }
 
+/* Asked for two lines, it holds as well, unless the first one says that it is to be parked. */
+static int count_shed(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    if (n > 0 && line[0] != 'p')
+        return hold(req);
+    if (n > 0)
+        n = weir_readline(req, &line, 100);
+    if (n <= 0)
+        return (int)n;
+    return weir_printf(req, "%d\n", (int)support_stats(server).shed) < 0 ? -EIO : 0;
+}
+
+static const struct weir_handler counting = {
+    .name = "counting", .handle = count_shed, .client_first = true,
+};
+
+#define MANY 300
+
+static void who_is_being_served_does_not_wait_for_all_goodbyes(void **state)
+{
+    int parked, first, fds[MANY], shed;
+    char reply[32] = "";
+
+    (void)state;
+    server = START(&counting, .queue_target_ms = SERVER_TARGET_MS);
+    parked = support_ask(server, 0, "parked\n");
+    SUPPORT_AWAIT(server, parked, == 1);
+    first = come_first("0\n0\n");
+    for (unsigned i = 0; i < MANY; i++)
+        fds[i] = stand_in_line("1\n1\n", i + 1);
+    support_say(parked, "how many?\n");
+    gate_open(&gate);
+    support_read_all(parked, reply, sizeof(reply) - 1);
+    shed = (int)strtol(reply, NULL, 10);
+    if (shed > MANY / 2)
+        fail_msg("%d of %d were turned away before", shed, MANY);
+    support_expect_last(first, "0\n");
+    SUPPORT_AWAIT(server, active, == 0);
+    assert_true(support_stats(server).shed > MANY / 2);
+    for (unsigned i = 0; i < MANY; i++)
+        close(fds[i]);
+    close(parked);
+}
+
 static void without_a_target_all_are_served(void **state)
 {
     int fds[7];
@@ -463,6 +511,7 @@ int main(void)
         RULE(without_a_target_nobody_is_looked_at),
         RULE(the_queue_has_room_or_refuses),
         TEST(who_has_waited_too_long_is_told_goodbye),
+        TEST(who_is_being_served_does_not_wait_for_all_goodbyes),
         TEST(without_a_target_all_are_served),
         TEST(of_http_goodbye_is_503_with_retry_after),
         TEST(while_as_many_wait_as_may_accepting_pauses),

@@ -18,6 +18,13 @@
 /* Started from the ready queue per turn, so that others find some there too. */
 #define QUEUE_SHARE 4
 
+/*
+ * Turned away besides, per turn: many, for while they stay in the queue nobody behind them is
+ * served. But when they come faster than they can be turned away the queue has no end of them, and
+ * those whom the worker serves already have their turns, too.
+ */
+#define GOODBYE_SHARE 64
+
 /* A worker may have SHARE_SLACK connections more than another one. */
 #define SHARE_SLACK 4
 
@@ -438,13 +445,10 @@ bool say_goodbye(struct worker *worker, struct connection *conn)
     return true;
 }
 
-/*
- * Those that are turned away don't count: as many as there are have waited too long, and while they
- * stay in the queue nobody behind them is served.
- */
 static void run_queue(struct worker *worker)
 {
     struct ready_queue *queue = &worker->crew->handoff.queue;
+    unsigned goodbyes = 0;
 
     if (!ready_queue_empty(queue) && leave_to_another(worker))
         return;
@@ -454,7 +458,7 @@ static void run_queue(struct worker *worker)
         pass_call_on(worker);
         while (conn && WEIR_UNLIKELY(overload_sheds(&worker->crew->overload, queue, conn)) &&
                say_goodbye(worker, conn))
-            conn = ready_queue_pop(queue);
+            conn = ++goodbyes < GOODBYE_SHARE ? ready_queue_pop(queue) : NULL;
         if (!conn)
             return;
         worker_start(worker, conn);
