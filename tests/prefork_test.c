@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -26,6 +27,7 @@ static struct board {
     char address[WEIR_ADDRESS_SIZE];
     _Atomic bool addressed;         /* it is written */
     _Atomic pid_t survivor;         /* all others die when they are to accept; 0: nobody does */
+    _Atomic bool dies_at_once;      /* the first that is to accept dies; no other one does */
     _Atomic bool forks_stop;        /* whoever is forked is stopped at once */
     _Atomic pid_t short_of_memory;  /* it can accept nobody; 0: all can */
     _Atomic bool fills;             /* who is called next is full when it comes to the client */
@@ -38,6 +40,7 @@ static struct gate gate;            /* an eventfd: children share it */
 static _Atomic int told;            /* how often handle_error was told of a child's death */
 static _Atomic int services;
 static _Atomic int pidfds_left;     /* so many children have one, then one has none; -1: all have */
+static _Atomic bool is_late;        /* the parent looks when a child has died, and not earlier */
 static _Atomic int errors;          /* of handle_error, about something else */
 
 int __real_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
@@ -49,6 +52,8 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
     int client;
 
     if (survivor != 0 && survivor != getpid())
+        raise(SIGKILL);
+    if (atomic_exchange(&board->dies_at_once, false))
         raise(SIGKILL);
     if (board->short_of_memory == getpid()) {
         errno = ENOMEM;
@@ -95,6 +100,18 @@ int __wrap_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_m
     if (acceptor && fd == acceptor->epoll_fd)
         fill_or_empty(acceptor, has_called(acceptor, events, n));
     return n;
+}
+
+int __real_poll(struct pollfd *fds, nfds_t len, int timeout_ms);
+int __wrap_poll(struct pollfd *fds, nfds_t len, int timeout_ms);
+
+int __wrap_poll(struct pollfd *fds, nfds_t len, int timeout_ms)
+{
+    siginfo_t died;
+
+    if (atomic_exchange(&is_late, false))
+        waitid(P_ALL, 0, &died, WEXITED | WNOWAIT);
+    return __real_poll(fds, len, timeout_ms);
 }
 
 int __real_pidfd_open(pid_t pid, unsigned flags);
@@ -530,6 +547,25 @@ static void who_dies_young_is_replaced_later_each_time(void **state)
     finish(server);
 }
 
+/* The first client may have crashed it: that it could accept is known all the same. */
+static void who_dies_before_the_parent_has_looked_is_replaced(void **state)
+{
+    struct weir_server *server;
+    int fd;
+
+    (void)state;
+    assert_int_equal(weir_server_create(&server, OPTIONS(.processes = 1)), 0);
+    fd = support_ask(server, 0, "pid\n");
+    board->dies_at_once = true;
+    is_late = true;
+    assert_int_equal(weir_server_start(server), 0);
+    assert_true(number_from(fd) > 0);
+    close(fd);
+    assert_false(board->dies_at_once);
+    assert_int_equal(told, 1);
+    finish(server);
+}
+
 static void connections_of_a_dead_child_are_counted_as_closed(void **state)
 {
     struct weir_server *server;
@@ -860,6 +896,7 @@ int main(void)
         TEST(workers_of_children_are_bound_to_the_cpus_in_turn),
         TEST(a_child_that_dies_is_replaced),
         TEST(who_dies_young_is_replaced_later_each_time),
+        TEST(who_dies_before_the_parent_has_looked_is_replaced),
         TEST(connections_of_a_dead_child_are_counted_as_closed),
         TEST(after_a_shutdown_children_finish_and_others_serve),
         TEST(new_rules_come_with_new_children),

@@ -64,8 +64,9 @@ struct prefork {
     int wake_fd;                    /* outdated was set, or a child could accept nobody */
     int parent_fd;                  /* the parent's own pidfd, of its last serving */
     uint64_t pause_ms;              /* before the next fork; 0: the last to die was not young */
-    bool beginning;                 /* begin alone tells of a child that dies */
+    bool beginning;                 /* begin tells why a child could not accept */
     int error;                      /* why the last of these died */
+    bool has_accepted;              /* one that began since has died after it could accept */
     bool serving;                   /* a child that dies is replaced */
     pthread_mutex_t lock;           /* of all below; held across fork */
     struct children children;
@@ -339,10 +340,11 @@ static int reason_of(const struct forked *forked)
 
 static void note_death(struct prefork *prefork, const struct forked *forked, int status)
 {
-    if (prefork->beginning) {
+    if (prefork->beginning && !wire_accepts(&forked->wire)) {
         prefork->error = reason_of(forked);
         return;
     }
+    prefork->has_accepted = true;
     if (clock_ms() - forked->born_ms < YOUNG_MS)
         pause_forking(prefork);
     else
@@ -469,10 +471,10 @@ static bool anyone_is_left(const struct prefork *prefork)
     return false;
 }
 
-/* There is nothing to wait for: one of them accepts, or all have died. */
+/* There is nothing to wait for: one of them accepts or did, or all have died. */
 static bool is_decided(const struct prefork *prefork)
 {
-    return anyone_accepts(prefork) || !anyone_is_left(prefork);
+    return prefork->has_accepted || anyone_accepts(prefork) || !anyone_is_left(prefork);
 }
 
 static bool all_have_stopped(const struct prefork *prefork)
@@ -503,11 +505,14 @@ static void listen_until(struct prefork *prefork, bool (*is_so)(const struct pre
     }
 }
 
-/* 0 once one of them accepts, or may yet; or why none of them can, when all have died. */
+/*
+ * 0 once one of them accepts, or may yet; or why none of them can, when all have died. A client may
+ * have crashed one before the parent looked: that one could accept, and so can another.
+ */
 static int wait_for_the_first(struct prefork *prefork)
 {
     listen_until(prefork, is_decided, BEGIN_PATIENCE_MS);
-    return anyone_is_left(prefork) ? 0 : prefork->error;
+    return prefork->has_accepted || anyone_is_left(prefork) ? 0 : prefork->error;
 }
 
 static int renew_parent_fd(struct prefork *prefork)
@@ -530,6 +535,7 @@ static int prefork_begin(struct mixin *mixin)
     prefork->outdated = false;
     pthread_mutex_unlock(&prefork->lock);
     prefork->beginning = true;
+    prefork->has_accepted = false;
     r = fill_up(prefork);
     /* One is enough to serve. The others come later, if not now. */
     if (anyone_is_left(prefork))
@@ -538,7 +544,8 @@ static int prefork_begin(struct mixin *mixin)
     if (r < 0)
         return r;
     prefork->serving = true;
-    mixin->due_at_ms = clock_ms();
+    if (mixin->due_at_ms == 0)
+        mixin->due_at_ms = clock_ms();
     return 0;
 }
 
