@@ -297,8 +297,11 @@ static void a_silent_client_is_timed_out(void **state)
     support_expect_end(fd);
     close(fd);
     assert_true(support_now_ms() - began >= 20);
-    began = support_now_ms();
+    /* It asks while nobody is timed out: later it might be late. */
+    assert_int_equal(weir_server_shutdown(server), 0);
     fd = support_ask(server, 0, "x\n");
+    began = support_now_ms();
+    assert_int_equal(weir_server_start(server), 0);
     support_expect(fd, "1 x\n");
     support_expect_end(fd);
     close(fd);

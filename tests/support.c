@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -133,6 +134,54 @@ void support_say(int fd, const char *text)
     support_send(fd, text, strlen(text));
 }
 
+/* ------------------------------------------------------------------ a CPU's turn ------ */
+
+static uint64_t has_run_ms(void)
+{
+    struct timespec run;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &run);
+    return (uint64_t)run.tv_sec * 1000 + (uint64_t)run.tv_nsec / 1000000;
+}
+
+/* fd -1: is never readable. */
+static bool run_until_readable(int fd)
+{
+    uint64_t until_ms = has_run_ms() + FAIR_MS;
+    struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+
+    while (has_run_ms() < until_ms)
+        if (poll(&poll_fd, 1, 0) > 0)
+            return true;
+    return false;
+}
+
+/*
+ * On a busy machine PLENTY_MS may be too short for a worker that is bound to one CPU, where others
+ * of a higher priority run. Once this thread has run there, too, each that waited for that CPU has
+ * had its share. Returns true if fd is readable, and then at once.
+ */
+static bool run_on_each_cpu(int fd)
+{
+    bool readable = false;
+    cpu_set_t allowed;
+    cpu_set_t one;
+
+    assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    for (int cpu = 0; cpu < CPU_SETSIZE && !readable; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed))
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        sched_setaffinity(0, sizeof(one), &one);
+        readable = run_until_readable(fd);
+    }
+    sched_setaffinity(0, sizeof(allowed), &allowed);
+    return readable;
+}
+
+/* ------------------------------------------------------------------ reading ----------- */
+
 size_t support_read_all(int fd, char *buf, size_t size)
 {
     size_t len = 0;
@@ -142,7 +191,7 @@ size_t support_read_all(int fd, char *buf, size_t size)
 
         if (n == 0 || (n < 0 && errno == ECONNRESET))
             break;
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && (errno == EINTR || (errno == EAGAIN && run_on_each_cpu(fd))))
             continue;
         if (n < 0)
             fail_msg("reading: %s", strerror(errno));
@@ -227,12 +276,16 @@ struct support_patience support_patience(void)
     return (struct support_patience){ .until_ms = support_now_ms() + PLENTY_MS };
 }
 
-void support_be_patient(const struct support_patience *patience, const char *what,
-                        const char *file, int line)
+void support_be_patient(struct support_patience *patience, const char *what, const char *file,
+                        int line)
 {
-    if (support_now_ms() > patience->until_ms)
+    if (patience->last_look)
         fail_msg("%s:%d: it never came true: %s", file, line, what);
-    poll(NULL, 0, 1);
+    patience->last_look = support_now_ms() > patience->until_ms;
+    if (patience->last_look)
+        run_on_each_cpu(-1);
+    else
+        poll(NULL, 0, 1);
 }
 
 size_t support_open_descriptors(void)

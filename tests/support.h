@@ -23,6 +23,9 @@
 
 #define PLENTY_MS 20000
 
+/* ... and so long a waiting thread runs on each CPU itself, before it gives up. */
+#define FAIR_MS 50
+
 /* A server that serves, on a thread of its own. */
 struct weir_server *support_start(const struct weir_options *options);
 struct weir_server *support_create(const struct weir_options *options);
@@ -74,11 +77,12 @@ struct weir_stats support_stats(struct weir_server *server);
 
 struct support_patience {
     uint64_t until_ms;
+    bool last_look;             /* then it is over */
 };
 
 struct support_patience support_patience(void);
-void support_be_patient(const struct support_patience *patience, const char *what,
-                        const char *file, int line);
+void support_be_patient(struct support_patience *patience, const char *what, const char *file,
+                        int line);
 
 uint64_t support_now_ms(void);
 size_t support_open_descriptors(void);
