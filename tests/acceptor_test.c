@@ -524,6 +524,62 @@ static void handlers_that_sleep_make_no_room(void **state)
     weir_server_destroy(server);
 }
 
+/* More than a client has room for that does not read, and less than the server's socket has. */
+#define HELD ((size_t)512 << 10)
+
+static struct gate worker_gate;
+
+/* "hold" holds its worker; anything else is answered by much. */
+static int hold_or_answer(struct weir_request *req)
+{
+    static char much[HELD];
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    if (n <= 0)
+        return (int)n;
+    if (line[0] == 'h') {
+        gate_pass(&worker_gate);
+        return 0;
+    }
+    n = weir_write(req, much, sizeof(much));
+    return n < 0 ? (int)n : 0;
+}
+
+/*
+ * Its wait is ended while its worker is held by somebody else, and it speaks before that goes on:
+ * so it is served, and then nothing is left of its having been asked to go.
+ */
+static void who_speaks_at_the_last_moment_has_the_whole_answer(void **state)
+{
+    static const struct weir_handler handler = { .name = "held", .handle = hold_or_answer };
+    static char answer[HELD + 1];
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = "tcp://127.0.0.1:0", .handler = &handler, .handle_error = ignore_error,
+        .workers = 1, .max_connections = 2, .request_timeout_ms = 3600000));
+    int client, holder, third;
+
+    (void)state;
+    gate_init(&worker_gate);
+    client = support_connect(server, 0);
+    SUPPORT_AWAIT(server, parked, == 1);
+    holder = support_ask(server, 0, "hold\n");
+    SUPPORT_AWAIT(server, running, == 1);
+    third = support_connect(server, 0);
+    SUPPORT_AWAIT(server, parked, == 0);
+    support_say(client, "go\n");
+    gate_open(&worker_gate);
+    support_expect_end(holder);
+    SUPPORT_AWAIT(server, closed, == 2);
+    support_say(client, "x");
+    assert_int_equal(support_read_all(client, answer, sizeof(answer)), HELD);
+    close(client);
+    close(holder);
+    close(third);
+    weir_server_destroy(server);
+    gate_fini(&worker_gate);
+}
+
 /* As where a program has other uses for its descriptors than max_connections knows of. */
 static void without_descriptors_idle_connections_make_room(void **state)
 {
@@ -943,6 +999,7 @@ int main(void)
         cmocka_unit_test(the_longest_silent_makes_room_first),
         cmocka_unit_test(replies_that_stall_make_room),
         cmocka_unit_test(handlers_that_sleep_make_no_room),
+        cmocka_unit_test(who_speaks_at_the_last_moment_has_the_whole_answer),
         cmocka_unit_test(without_descriptors_idle_connections_make_room),
         cmocka_unit_test(what_was_full_is_told_once),
         cmocka_unit_test(a_listener_with_its_own_limit_is_served_while_the_server_is_full),

@@ -148,7 +148,7 @@ struct connection {
     uint8_t late : 3;       /* enum connection_late: which timeout has passed last */
     bool lingers : 1;       /* its handler has called weir_linger */
     bool guarded : 1;       /* behind user_state there is what connection_state_is_whole looks at */
-    bool ousted : 1;        /* others wait for its place: its handler's wait for the client ends */
+    bool ousted : 1;        /* others wait for its place: its handler's last wait was ended */
     _Alignas(max_align_t) unsigned char user_state[];
 };
 

@@ -100,6 +100,8 @@ void request_linger(struct weir_request *req)
 
     if (WEIR_LIKELY(!may_lose(req)) || !may_wait(req->task))
         return;
+    /* Of an earlier wait: a read or write that it has ended would have failed, and lose nothing. */
+    req->conn->ousted = false;
     /* A client that sees the end may come again at once, and must find that it has left. */
     worker_count_end(req->task->worker, req->conn);
     connection_end_output(req->conn);

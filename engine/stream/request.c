@@ -58,6 +58,8 @@ uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms
 
 int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms)
 {
+    /* Of an earlier wait, after which its client had spoken after all. */
+    req->conn->ousted = false;
     /* A wait that is late ends with a look, and is the last: else a trickle outran the deadline. */
     if (deadline_ms != 0 && clock_coarse_ms() >= deadline_ms)
         return -ETIMEDOUT;
