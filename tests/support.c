@@ -334,8 +334,11 @@ void gate_open(const struct gate *gate)
 void gate_pass(const struct gate *gate)
 {
     struct pollfd waits = { .fd = gate->fd, .events = POLLIN };
+    uint64_t until_ms = support_now_ms() + GATE_MS;
 
-    poll(&waits, 1, PLENTY_MS);
+    /* A signal, such as the watchdog's SIGURG, opens no gate. */
+    while (poll(&waits, 1, GATE_MS) < 0 && errno == EINTR && support_now_ms() < until_ms)
+        ;
 }
 
 /* ------------------------------------------------------------------ scenes ------------ */

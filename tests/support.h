@@ -26,6 +26,9 @@
 /* ... and so long a waiting thread runs on each CPU itself, before it gives up. */
 #define FAIR_MS 50
 
+/* A gate of a test that has failed opens at last; never while its client may still be waiting. */
+#define GATE_MS (10 * PLENTY_MS)
+
 /* A server that serves, on a thread of its own. */
 struct weir_server *support_start(const struct weir_options *options);
 struct weir_server *support_create(const struct weir_options *options);
