@@ -17,9 +17,11 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static char folder[64], elsewhere[64], rules[80], secret[80], path[80], uri[90];
@@ -267,6 +269,47 @@ static void it_serves_reads_new_rules_and_removes_its_path(void **state)
     }
 }
 
+/* ------------------------------------------------------------------ what is told ------ */
+
+static struct weir_server *stalling_server;
+
+/* Holds its worker until somebody has been told where. */
+static int hold_worker(struct weir_request *req)
+{
+    const struct timespec pause = { .tv_nsec = 200 * 1000 * 1000 };
+
+    (void)req;
+    while (support_stats(stalling_server).stalls == 0)
+        nanosleep(&pause, NULL);
+    return 0;
+}
+
+static void stall_in_it(void)
+{
+    static const struct weir_handler holding = { .name = "holding", .handle = hold_worker };
+    int ends[2];
+    char byte;
+
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    CHECK(weir_server_create(&stalling_server, WEIR_OPTIONS(
+            .listen = uri, .handler = &holding, .workers = 1, .stall_warn_ms = 300)) == 0);
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(sandbox_enter(stalling_server, WEIR_POOL, rules) == 0);
+    CHECK(weir_server_start(stalling_server) == 0);
+    CHECK(weir_submit_fd(stalling_server, ends[1], &holding) == 0);
+    CHECK(read(ends[0], &byte, 1) == 0);
+    weir_server_destroy(stalling_server);
+}
+
+static void a_handler_that_holds_its_worker_is_found_in_it(void **state)
+{
+    struct support_end end = support_run_in_child(stall_in_it);
+
+    (void)state;
+    if (end.status != 0 || !strstr(end.said, ", in clock_nanosleep(2) at "))
+        fail_msg("status %d: %s", end.status, end.said);
+}
+
 static int prepare(void **state)
 {
     int fd;
@@ -303,6 +346,7 @@ int main(void)
         cmocka_unit_test(only_the_files_of_rules_can_be_read),
         cmocka_unit_test(signals_go_to_the_servers_own_processes_only),
         cmocka_unit_test(it_serves_reads_new_rules_and_removes_its_path),
+        cmocka_unit_test(a_handler_that_holds_its_worker_is_found_in_it),
     };
 
     return cmocka_run_group_tests(tests, prepare, clear);
