@@ -28,6 +28,7 @@ static struct board {
     _Atomic bool addressed;         /* it is written */
     _Atomic pid_t survivor;         /* all others die when they are to accept; 0: nobody does */
     _Atomic bool dies_at_once;      /* the first that is to accept dies; no other one does */
+    _Atomic bool forks_die;         /* whoever is forked dies at once */
     _Atomic bool forks_stop;        /* whoever is forked is stopped at once */
     _Atomic pid_t short_of_memory;  /* it can accept nobody; 0: all can */
     _Atomic bool fills;             /* who is called next is full when it comes to the client */
@@ -129,6 +130,8 @@ int __wrap_pidfd_open(pid_t pid, unsigned flags)
 /* In each child of fork(2), before that returns. */
 static void stop_where_told(void)
 {
+    if (board->forks_die)
+        raise(SIGKILL);
     if (board->forks_stop)
         raise(SIGSTOP);
 }
@@ -566,6 +569,25 @@ static void who_dies_before_the_parent_has_looked_is_replaced(void **state)
     finish(server);
 }
 
+/* It could accept, but the next serving's children can't. */
+static void who_was_an_earlier_servings_is_no_beginning(void **state)
+{
+    struct weir_server *server = START(.processes = 1, .workers = 2);
+    pid_t old = child_of(server);
+    int fd = support_ask(server, 0, "gate\n");
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    assert_int_equal(kill(old, SIGKILL), 0);
+    support_expect_end(fd);
+    close(fd);
+    board->forks_die = true;
+    assert_int_equal(weir_server_start(server), -ECHILD);
+    board->forks_die = false;
+    weir_server_destroy(server);
+}
+
 static void connections_of_a_dead_child_are_counted_as_closed(void **state)
 {
     struct weir_server *server;
@@ -897,6 +919,7 @@ int main(void)
         TEST(a_child_that_dies_is_replaced),
         TEST(who_dies_young_is_replaced_later_each_time),
         TEST(who_dies_before_the_parent_has_looked_is_replaced),
+        TEST(who_was_an_earlier_servings_is_no_beginning),
         TEST(connections_of_a_dead_child_are_counted_as_closed),
         TEST(after_a_shutdown_children_finish_and_others_serve),
         TEST(new_rules_come_with_new_children),

@@ -340,7 +340,10 @@ static int reason_of(const struct forked *forked)
 
 static void note_death(struct prefork *prefork, const struct forked *forked, int status)
 {
-    if (prefork->beginning && !wire_accepts(&forked->wire)) {
+    /* One that is leaving was an earlier serving's. */
+    bool could_accept = !forked->leaving && wire_accepts(&forked->wire);
+
+    if (prefork->beginning && !could_accept) {
         prefork->error = reason_of(forked);
         return;
     }
