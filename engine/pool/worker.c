@@ -448,20 +448,24 @@ bool say_goodbye(struct worker *worker, struct connection *conn)
 static void run_queue(struct worker *worker)
 {
     struct ready_queue *queue = &worker->crew->handoff.queue;
-    unsigned goodbyes = 0;
+    unsigned started = 0, goodbyes = 0;
 
     if (!ready_queue_empty(queue) && leave_to_another(worker))
         return;
-    for (unsigned i = 0; i < QUEUE_SHARE; i++) {
+    while (started < QUEUE_SHARE && goodbyes < GOODBYE_SHARE) {
+        /* The only pop there is, and so a part of this function. */
         struct connection *conn = ready_queue_pop(queue);
 
         pass_call_on(worker);
-        while (conn && WEIR_UNLIKELY(overload_sheds(&worker->crew->overload, queue, conn)) &&
-               say_goodbye(worker, conn))
-            conn = ++goodbyes < GOODBYE_SHARE ? ready_queue_pop(queue) : NULL;
         if (!conn)
             return;
+        if (WEIR_UNLIKELY(overload_sheds(&worker->crew->overload, queue, conn)) &&
+            say_goodbye(worker, conn)) {
+            goodbyes++;
+            continue;
+        }
         worker_start(worker, conn);
+        started++;
     }
 }
 
