@@ -363,6 +363,9 @@ bool access_slot_admits(struct access_slot *slot, const struct access_peer *peer
     const struct weir_access *rules;
     bool admits;
 
+    /* relaxed: without rules there is nothing to look into. pairs: none */
+    if (!atomic_load_explicit(&slot->rules, memory_order_relaxed))
+        return true;
     reclaim_enter();
     /* acquire: shows the rules as they were set. pairs: access_slot_set() */
     rules = atomic_load_explicit(&slot->rules, memory_order_acquire);

@@ -66,7 +66,9 @@ static void unmap_cidr(struct cidr *cidr)
 
 static struct cidr of_v4(const struct in_addr *host)
 {
-    return (struct cidr){ .bits = bits_of_bytes(host, sizeof(*host)), .len = V4_BITS };
+    return (struct cidr){
+        .bits = (unsigned __int128)ntohl(host->s_addr) << (V6_BITS - V4_BITS), .len = V4_BITS,
+    };
 }
 
 static struct cidr of_v6(const struct in6_addr *host)
