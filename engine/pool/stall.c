@@ -82,8 +82,8 @@ static void tell_stall(const struct stall_config *config, const struct worker *w
 static bool awaits_answer(struct stall_watch *watch, const struct worker *worker,
                           struct trace *trace, uint64_t now_ms)
 {
-    /* relaxed: written before the first handler. pairs: worker.c's worker_main() */
-    pid_t tid = atomic_load_explicit(&worker->tid, memory_order_relaxed);
+    /* acquire: stack_base; written before the first handler. pairs: worker.c's worker_main() */
+    pid_t tid = atomic_load_explicit(&worker->tid, memory_order_acquire);
 
     *trace = (struct trace){ .call = -1 };
     if (watch->asked_ms != 0) {

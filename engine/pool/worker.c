@@ -593,8 +593,8 @@ void *worker_main(void *arg)
     worker->stack_base = __builtin_frame_address(0);
     pthread_sigmask(SIG_BLOCK, NULL, &worker->mask);
     crash_set_role("a worker, outside of handlers");
-    /* relaxed: for the tick. pairs: stall.c's awaits_answer() */
-    atomic_store_explicit(&worker->tid, gettid(), memory_order_relaxed);
+    /* release: stack_base, to whoever reads that stack. pairs: stall.c's awaits_answer() */
+    atomic_store_explicit(&worker->tid, gettid(), memory_order_release);
     worker->busy_since_ns = clock_ns();
     reclaim_thread_init();
     overflow_thread_init(&worker->overflow);
