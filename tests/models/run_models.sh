@@ -80,6 +80,14 @@ breaks receiver safety -DNO_LOOK
 breaks receiver safety -DNO_SECOND_LOOK
 breaks receiver safety -DNO_LOOK_AGAIN
 
+holds lending safety
+breaks lending safety -DNO_MUTEX
+breaks lending safety -DNO_OPEN_LOOK
+breaks lending safety -DNO_CALL
+breaks lending safety -DNO_SECOND_LOOK
+breaks lending safety -DNO_WATCH
+breaks lending safety -DNO_TICK
+
 echo "[==========] $((passed + failed)) test(s) run."
 echo "[  PASSED  ] $passed test(s)."
 if [ "$failed" -gt 0 ]; then
