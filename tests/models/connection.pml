@@ -6,8 +6,8 @@
  * by whoever drains the set. The handler reads until there is nothing and then parks, or
  * returns WEIR_KEEP, or closes; whatever it chooses, at any time. Before it waits for input it sends
  * what it has gathered, and once that finds no room: then it first waits for that, on the same
- * word, and input ends this wait as well. A parked fiber may also be resumed by its timer, an idle
- * connection queued by a sweep.
+ * word, and input ends this wait as well. A parked fiber may also be resumed by its timer, or by a
+ * thread that makes room (room.c), an idle connection queued by a sweep.
  *
  * Checked: when everything stands still, all that was sent has been read and what was gathered has
  * left (or the connection is closed); a connection has one owner, is in the ready queue once, and
@@ -39,7 +39,8 @@ byte home = 2;                  /* the worker in whose set it is; 2: in none yet
 bool edge[2];                   /* the sets: an event is waiting */
 byte unread;                    /* in the socket */
 bool drained;                   /* the last read left nothing, and no edge was seen since */
-bool timer = true, sweep = true;/* each once */
+bool timer = true, sweep = true, crowd = true;  /* each once */
+bool ousted;                    /* what its worker's inbox says comes from who makes room */
 bool stuffed = true;              /* once, what is gathered finds no room */
 bool flushing;                  /* ... and waits for it */
 bool room;                      /* ... which has come */
@@ -104,10 +105,13 @@ end:
         ready()
     :: atomic { sweep && word == IDLE -> sweep = false; word = QUEUED }
         atomic { queue++; assert(queue == 1) }
+    /* oust() */
+    :: atomic { crowd && word == PARKED -> crowd = false; word = RUNNING; ousted = true }
+        atomic { told[owner]++; assert(told[owner] == 1) }
     od
 }
 
-/* let_go(): RUNNING -> to, or the mark is taken off. */
+/* leave_running(): RUNNING -> to, or the mark is taken off. */
 inline let_go(to)
 {
     if
@@ -156,9 +160,22 @@ end:
     :: atomic { edge[me] -> edge[me] = false }
         ready()
     :: atomic { told[me] > 0 -> told[me]--; assert(STATE(word) == RUNNING && owner == me) }
+        if
+        /* deliver_ousted(): its wait has failed, or it was a false alarm and is over. */
+        :: atomic { ousted -> ousted = false }
+            if
+            :: true ->
+                if
+                :: flushing -> word = CLOSED; goto end
+                :: else -> goto handler
+                fi
+            :: true
+            fi
+        :: else
 #ifndef STALE
-        drained = false;
+            -> drained = false
 #endif
+        fi;
         if
         :: flushing ->
             atomic { running++; assert(running == 1) }
