@@ -100,13 +100,13 @@ static int add_narrow(scmp_filter_ctx filter)
         int call;
         struct scmp_arg_cmp argument;
     } rules[] = {
-        { SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_CMP64(1, SCMP_CMP_EQ, SIOCOUTQ) },
+        { SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_CMP64(1, SCMP_CMP_EQ, SIOCOUTQ, 0) },
         { SCMP_ACT_ALLOW, SCMP_SYS(mmap), BITS(2, PROT_EXEC, 0) },
         { SCMP_ACT_ERRNO(EPERM), SCMP_SYS(mmap), BITS(2, PROT_EXEC, PROT_EXEC) },
         { SCMP_ACT_ALLOW, SCMP_SYS(mprotect), BITS(2, PROT_EXEC, 0) },
         { SCMP_ACT_ERRNO(EPERM), SCMP_SYS(mprotect), BITS(2, PROT_EXEC, PROT_EXEC) },
         { SCMP_ACT_ALLOW, SCMP_SYS(openat), BITS(2, WRITES, O_RDONLY) },
-        { SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), SCMP_CMP64(2, SCMP_CMP_EQ, 0) },    /* to ask */
+        { SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), SCMP_CMP64(2, SCMP_CMP_EQ, 0, 0) },    /* to ask */
     };
     int r = 0;
 
