@@ -547,8 +547,7 @@ struct weir_options {
      *                   first turn within three times that were late, those that have waited for
      *                   twice as long are told goodbye instead, until one is in time again. But
      *                   not the last that waits, nor a client that is to speak first and has not.
-     *                   It is no finer than the kernel's clock tick, some milliseconds. `weir
-     *                   serve` sets 100.
+     *                   It is no finer than the kernel's clock tick, some milliseconds.
      * max_queued        how many ready connections may wait for a worker; when_queued is what
      *                   happens to further clients. weir_submit_fd and weir_handle_request don't
      *                   pause.

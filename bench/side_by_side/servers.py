@@ -150,11 +150,9 @@ def weir(place, workers=1, dispatch="worker", processes=0):
     handler = "hello" if place.job in ("http", "close", "crowd") else "echo"
     scheme = "udp" if place.job == "udp" else "tcp"
     address = f"unix://{place.socket}" if place.socket else f"{scheme}://127.0.0.1:0"
-    # thousands come at once to stay, whom a busy machine lets wait for longer than its clients would
-    crowd = ["--queue-target", 0] if place.job == "crowd" else []
     return Launch([place.built / "tools/weir", "serve", "--listen", address, "--handler",
                    handler, "--workers", workers, "--dispatch", dispatch,
-                   "--idle-timeout", f"{place.patience}s", *crowd,
+                   "--idle-timeout", f"{place.patience}s",
                    *(["--concurrency", "prefork", "--processes", processes] if processes else [])])
 
 

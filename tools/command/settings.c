@@ -249,7 +249,7 @@ static const struct argument table[] = {
       "may be open at all, but any number from this machine's loopback addresses" },
     { "queue-target", "TIME", TIME(queue_target_ms),
       "how long a new connection may wait for a thread of the pool: once all wait longer, those "
-      "that have waited for twice as long are turned away, HTTP's with 503; default 100ms" },
+      "that have waited for twice as long are turned away, HTTP's with 503; default none" },
     { "max-queued", "N", NUMBER(max_queued, UINT32_MAX),
       "ready connections that may wait for a thread of the pool; default any number" },
     { "when-queued", "HOW", ARGUMENT_BY(read_when_queued),
@@ -361,7 +361,6 @@ int settings_read(struct settings *ret_settings, int argc, char **argv)
             .request_timeout_ms = 60 * 60 * 1000,
             .drain_timeout_ms = 5 * 1000,
             .stall_warn_ms = 1000,
-            .queue_target_ms = 100,
             .max_per_address = WEIR_HALF,
             .reuse_address = WEIR_YES,
         },
