@@ -121,7 +121,8 @@ static void check_head(const struct waiting *waiting)
 /*
  * No reply is as long as what progress_timeout_ms is for: so a write waits for about that, of which
  * each wait may round off a part, and for less than twice as long, however the client takes it. A
- * wait that was held up is let be.
+ * wait over the turn of a millisecond counts as one, however short it is. One that was held up is
+ * let be.
  */
 static void check_progress(const struct waiting *waiting, long r)
 {
@@ -130,7 +131,7 @@ static void check_progress(const struct waiting *waiting, long r)
 
     if (ms == 0)
         return;
-    if (r == -ETIMEDOUT && handler_deadlines.write_ms == 0 && 2 * handled_ns < ms * MS_NS)
+    if (r == -ETIMEDOUT && handler_deadlines.write_ms == 0 && 2 * handled_ns + MS_NS < ms * MS_NS)
         report_failure("conversation %u: a write says that it is late, and it is not",
                        waiting->talk->number);
     if (scheduler_held_ns() - waiting->held_ns < HELD_NS)
