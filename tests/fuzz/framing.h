@@ -11,7 +11,7 @@
 #include <stddef.h>
 
 enum {
-    FRAMING_FIELDS_MAX = 128,
+    FRAMING_FIELDS_MAX = 256,       /* a head has 100 at most, and so have trailers */
     FRAMING_TEXT_MAX = 64 * 1024,
 };
 
