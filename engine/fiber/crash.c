@@ -164,44 +164,39 @@ bool crash_is_code(uintptr_t instruction)
 #endif
 }
 
-/* The file that an instruction is in, and its address there: what addr2line(1) asks for. */
-static void put_file(struct last_words *line, uintptr_t instruction)
+/*
+ * The file that an instruction is in, and its address there: what addr2line(1) asks for. Returns
+ * false if it is in none, or nobody can say.
+ */
+static bool put_file(struct last_words *line, uintptr_t instruction, bool with_folder)
 {
 #ifdef DLFO_STRUCT_HAS_EH_DBASE
     struct dl_find_object found;
+    const char *name, *slash;
 
     if (_dl_find_object((void *)instruction, &found) != 0)
-        return;
+        return false;
+    name = *found.dlfo_link_map->l_name ? found.dlfo_link_map->l_name
+                                        : program_invocation_short_name;
+    slash = with_folder ? NULL : strrchr(name, '/');
     last_words_text(line, " ");
-    if (*found.dlfo_link_map->l_name)
-        last_words_label(line, found.dlfo_link_map->l_name);
-    else
-        last_words_label(line, program_invocation_short_name);
+    last_words_label(line, slash ? slash + 1 : name);
     last_words_text(line, "+0x");
     last_words_hex(line, instruction - found.dlfo_link_map->l_addr);
+    return true;
 #else
     (void)line;
     (void)instruction;
+    (void)with_folder;
+    return false;
 #endif
 }
 
 /* Without its folder: a line has several of these. */
 void crash_put_place(struct last_words *line, uintptr_t instruction)
 {
-#ifdef DLFO_STRUCT_HAS_EH_DBASE
-    struct dl_find_object found;
-    const char *name, *slash;
-
-    if (_dl_find_object((void *)instruction, &found) == 0) {
-        name = found.dlfo_link_map->l_name;
-        slash = strrchr(name, '/');
-        last_words_text(line, " ");
-        last_words_label(line, !*name ? program_invocation_short_name : slash ? slash + 1 : name);
-        last_words_text(line, "+0x");
-        last_words_hex(line, instruction - found.dlfo_link_map->l_addr);
+    if (put_file(line, instruction, false))
         return;
-    }
-#endif
     last_words_text(line, " 0x");
     last_words_hex(line, instruction);
 }
@@ -228,7 +223,7 @@ static bool tell_frame(struct walk *walk, uintptr_t instruction)
     last_words_number(&line, walk->told++);
     last_words_text(&line, " 0x");
     last_words_hex(&line, instruction);
-    put_file(&line, instruction);
+    put_file(&line, instruction, true);
     last_words_text(&line, "\n");
     return last_words_say(&line) && walk->told < FRAMES_MAX;
 }
