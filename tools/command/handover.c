@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "engine/base/clock.h"
 #include "tools/command/say.h"
 #include "tools/command/values.h"
 #include "tools/command/variables.h"
@@ -244,14 +244,6 @@ static int spawn(struct successor *successor, const struct succession *successio
 
 /* ------------------------------------------------------------------ the predecessor's - */
 
-uint64_t handover_now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 int successor_start(struct successor *successor, const struct succession *succession,
                     struct weir_server *server)
 {
@@ -268,7 +260,7 @@ int successor_start(struct successor *successor, const struct succession *succes
     }
     successor->state = SUCCESSOR_STARTS;
     successor->ready_fd = fds[0];
-    successor->until_ms = handover_now_ms() + PATIENCE_MS;
+    successor->until_ms = clock_ms() + PATIENCE_MS;
     return 0;
 }
 
@@ -317,7 +309,7 @@ void successor_look(struct successor *successor)
         be_done(successor, SUCCESSOR_NONE);
     } else if (is_ready(successor)) {
         be_done(successor, SUCCESSOR_SERVES);
-    } else if (handover_now_ms() >= successor->until_ms) {
+    } else if (clock_ms() >= successor->until_ms) {
         kill(successor->pid, SIGKILL);
         waitpid(successor->pid, NULL, 0);
         say_now("weir: the successor did not serve within %d s and was ended: this process serves "

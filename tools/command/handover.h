@@ -83,9 +83,6 @@ int successor_start(struct successor *successor, const struct succession *succes
  */
 void successor_look(struct successor *successor);
 
-/* A clock that nobody sets. */
-uint64_t handover_now_ms(void);
-
 /* There is to be none after all: one that starts is told to end. */
 void successor_drop(struct successor *successor);
 

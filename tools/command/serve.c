@@ -39,6 +39,7 @@
 #include <unistd.h>
 #include <weir/weir.h>
 
+#include "engine/base/clock.h"
 #include "tools/command/handover.h"
 #include "tools/command/notify.h"
 #include "tools/command/privileges.h"
@@ -179,7 +180,7 @@ static void begin_to_stop(struct attendant *attendant)
     uint32_t timeout_ms = settings.options.drain_timeout_ms;
 
     if (timeout_ms > 0)
-        attendant->end_at_ms = handover_now_ms() + timeout_ms + PATIENCE_MS;
+        attendant->end_at_ms = clock_ms() + timeout_ms + PATIENCE_MS;
     weir_server_stop(attendant->server);
 }
 
@@ -222,7 +223,7 @@ static void look_at_successor(struct attendant *attendant)
 static void stop_or_cancel(struct attendant *attendant)
 {
     if (attendant->stopped) {
-        attendant->end_at_ms = handover_now_ms() + PATIENCE_MS;
+        attendant->end_at_ms = clock_ms() + PATIENCE_MS;
         weir_server_cancel(attendant->server);
         return;
     }
@@ -235,7 +236,7 @@ static void stop_or_cancel(struct attendant *attendant)
 /* What neither returns nor waits can't be cancelled. */
 static void end_if_due(const struct attendant *attendant)
 {
-    if (attendant->end_at_ms == 0 || handover_now_ms() < attendant->end_at_ms)
+    if (attendant->end_at_ms == 0 || clock_ms() < attendant->end_at_ms)
         return;
     say_now("weir: a handler neither returns nor waits: the process ends without it");
     _exit(EXIT_FAILED);
@@ -415,17 +416,14 @@ static char **program_arguments(int argc, char **argv)
     return arguments;
 }
 
-/* Before a variable is removed. It lasts as long as the process. */
+/* Before a variable is removed. What it refers to lasts as long as the process. */
 static int note_succession(struct succession *succession, int argc, char **argv)
 {
-    static struct succession noted;
-
-    noted = (struct succession){
+    *succession = (struct succession){
         .argv = program_arguments(argc, argv), .environment = succession_note_environment(),
         .addresses = settings.addresses,
     };
-    *succession = noted;
-    if (noted.argv && noted.environment)
+    if (succession->argv && succession->environment)
         return 0;
     say("weir serve: out of memory");
     return -ENOMEM;
@@ -448,7 +446,7 @@ static int prepare(struct privileges *privileges, struct attendant *attendant,
 
 int weir_serve(int argc, char **argv)
 {
-    struct succession succession;
+    static struct succession succession;
     struct privileges privileges;
     struct attendant attendant;
     struct weir_server *server;
