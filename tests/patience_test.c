@@ -8,6 +8,7 @@
  */
 #include "handlers/http/http.h"
 #include "tests/support.h"
+#include "tests/words.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,34 +51,10 @@ static const struct way {
 static const struct way *way;
 static struct weir_server *server;
 
-/* What finish() and handle_error have told, in whatever process. */
-static int words[2];
-
-static int tell_status(struct weir_request *req, int status)
-{
-    (void)req;
-    dprintf(words[1], "finish %d;", status);
-    return 0;
-}
-
 static void tell_hint(struct weir_server *of, const struct weir_failure *failure)
 {
     (void)of;
-    dprintf(words[1], "%.*s;", failure->hint ? (int)strcspn(failure->hint, " ") : 0, failure->hint);
-}
-
-static void expect_words(const char *expected)
-{
-    char text[200] = "";
-    size_t len = 0;
-
-    while (len < strlen(expected)) {
-        ssize_t n = read(words[0], text + len, sizeof(text) - 1 - len);
-
-        assert_true(n > 0);
-        len += (size_t)n;
-    }
-    assert_string_equal(text, expected);
+    words_tell("%.*s;", failure->hint ? (int)strcspn(failure->hint, " ") : 0, failure->hint);
 }
 
 static void serve_by(struct weir_handler handler, struct weir_options options)
@@ -97,7 +74,7 @@ static void serve_by(struct weir_handler handler, struct weir_options options)
 }
 
 #define SERVE(handle_, ...) \
-    serve_by((struct weir_handler){ .handle = (handle_), .finish = tell_status }, \
+    serve_by((struct weir_handler){ .handle = (handle_), .finish = words_tell_status }, \
              *WEIR_OPTIONS(__VA_ARGS__))
 
 static void end(void)
@@ -195,7 +172,7 @@ static void give_up(int fd)
 
     close(fd);
     while (!told) {
-        ssize_t n = read(words[0], text, sizeof(text) - 1);
+        ssize_t n = read(words_fd(), text, sizeof(text) - 1);
 
         assert_true(n > 0);
         text[n] = '\0';
@@ -203,8 +180,8 @@ static void give_up(int fd)
     }
     end();
     /* Behind that nobody tells any more. */
-    while (poll(&(struct pollfd){ .fd = words[0], .events = POLLIN }, 1, 0) > 0)
-        assert_true(read(words[0], text, sizeof(text)) > 0);
+    while (poll(&(struct pollfd){ .fd = words_fd(), .events = POLLIN }, 1, 0) > 0)
+        assert_true(read(words_fd(), text, sizeof(text)) > 0);
     server = NULL;
 }
 
@@ -228,7 +205,7 @@ static void trickle_a_head(void)
     fd = support_connect(server, 0);
     trickle(fd, 'a');
     support_expect_last(fd, "late\n");
-    expect_words("finish -110;head_timeout_ms;");
+    words_expect("finish -110;head_timeout_ms;");
     SUPPORT_AWAIT(server, timeouts, == 1);
 }
 
@@ -262,7 +239,7 @@ static void wait_behind_a_head(void)
     poll(NULL, 0, 15 * SOON_MS);
     support_say(fd, "abc\n");
     support_expect_last(fd, "4\n");
-    expect_words("finish 0;");
+    words_expect("finish 0;");
     assert_int_equal(support_stats(server).timeouts, 0);
 }
 
@@ -313,7 +290,7 @@ static void trickle_a_body(void)
     fd = support_ask(server, 0, "head\n");
     trickle(fd, 'a');
     support_expect_last(fd, "late\n");
-    expect_words("finish -110;progress_timeout_ms;");
+    words_expect("finish -110;progress_timeout_ms;");
     SUPPORT_AWAIT(server, timeouts, == 1);
 }
 
@@ -338,7 +315,7 @@ static bool send_steadily(uint32_t timeout_ms)
     }
     if (pacer.steady) {
         support_expect_last(fd, "all\n");
-        expect_words("finish 0;");
+        words_expect("finish 0;");
     } else {
         give_up(fd);
     }
@@ -390,7 +367,7 @@ static void read_hardly_by(const char *how)
     fd = support_ask(server, 0, how);
     assert_true(read_hardly(fd) < MUCH);
     close(fd);
-    expect_words("finish -110;progress_timeout_ms;");
+    words_expect("finish -110;progress_timeout_ms;");
     assert_int_equal(support_stats(server).timeouts, 1);
 }
 
@@ -454,7 +431,7 @@ static bool read_steadily(uint32_t timeout_ms, const char *how)
     }
     close(fd);
     assert_int_equal(len, PIECES * PIECE);
-    expect_words("finish 0;");
+    words_expect("finish 0;");
     return true;
 }
 
@@ -497,7 +474,7 @@ static void wait_for_a_slow_handler(void)
 {
     SERVE(be_slow, .head_timeout_ms = SOON_MS, .progress_timeout_ms = SOON_MS);
     support_talk(server, 0, "a\nb\nc\n", "a\nb\nc\n");
-    expect_words("finish 0;");
+    words_expect("finish 0;");
     assert_int_equal(support_stats(server).timeouts, 0);
 }
 
@@ -538,7 +515,7 @@ static void be_late_for(const char *say, const char *told)
 {
     int fd = support_ask(server, 0, say);
 
-    expect_words(told);
+    words_expect(told);
     close(fd);
 }
 
@@ -565,7 +542,7 @@ static void be_in_time_for(const char *say)
     poll(NULL, 0, 3 * SOON_MS);
     support_say(fd, "abc\n");
     support_expect_last(fd, "4\n");
-    expect_words("finish 0;");
+    words_expect("finish 0;");
 }
 
 static void set_longer_ones(void)
@@ -603,7 +580,7 @@ static void be_idle(void)
     fd = support_ask(server, 0, "a\n");
     support_expect_last(fd, "a\n");
     SUPPORT_AWAIT(server, timeouts, == 1);
-    expect_words("finish 0;");
+    words_expect("finish 0;");
 }
 
 static void be_idle_longer(void)
@@ -618,7 +595,7 @@ static void be_idle_longer(void)
     support_expect(fd, "f\n");
     support_half_close(fd);
     support_expect_last(fd, "");
-    expect_words("finish 0;");
+    words_expect("finish 0;");
     assert_int_equal(support_stats(server).timeouts, 0);
 }
 
@@ -710,14 +687,13 @@ static int begin(void **state)
     file_fd = memfd_create("much", 0);
     assert_true(file_fd >= 0);
     assert_int_equal(ftruncate(file_fd, MUCH), 0);
-    return pipe(words);
+    return words_open();
 }
 
 static int finish(void **state)
 {
     (void)state;
-    close(words[0]);
-    close(words[1]);
+    words_close();
     close(file_fd);
     return 0;
 }

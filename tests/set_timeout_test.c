@@ -6,6 +6,7 @@
  */
 #include "handlers/http/http.h"
 #include "tests/support.h"
+#include "tests/words.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -37,20 +38,10 @@ static const struct way {
 static const struct way *way;
 static struct weir_server *server;
 
-/* What handle_error and finish() have told, in whatever process. */
-static int words[2];
-
 static void tell_hint(struct weir_server *of, const struct weir_failure *failure)
 {
     (void)of;
-    dprintf(words[1], "%s;", failure->hint ? failure->hint : "no hint");
-}
-
-static int tell_status(struct weir_request *req, int status)
-{
-    (void)req;
-    dprintf(words[1], "finish %d;", status);
-    return 0;
+    words_tell("%s;", failure->hint ? failure->hint : "no hint");
 }
 
 static void serve_by(struct weir_handler handler, struct weir_options options)
@@ -214,31 +205,17 @@ static int write_soon(struct weir_request *req)
     return (int)(weir_write(req, much, sizeof(much)) < 0 ? weir_flush(req) : 0);
 }
 
-static void expect_words(const char *expected)
-{
-    char text[200] = "";
-    size_t len = 0;
-
-    while (len < strlen(expected)) {
-        ssize_t n = read(words[0], text + len, sizeof(text) - 1 - len);
-
-        assert_true(n > 0);
-        len += (size_t)n;
-    }
-    assert_string_equal(text, expected);
-}
-
 static void write_late(void)
 {
     char expected[200];
     int fd;
 
-    serve_by((struct weir_handler){ .handle = write_soon, .finish = tell_status },
+    serve_by((struct weir_handler){ .handle = write_soon, .finish = words_tell_status },
              *WEIR_OPTIONS(.user = NULL));
     fd = support_ask(server, 0, "go\n");
     snprintf(expected, sizeof(expected), "finish %d;write_timeout_ms has passed, which the handler "
              "has set to %d;", -ETIMEDOUT, SOON_MS);
-    expect_words(expected);
+    words_expect(expected);
     SUPPORT_AWAIT(server, timeouts, == 1);
     close(fd);
 }
@@ -390,14 +367,13 @@ static void nonsense_is_refused(void **state)
 static int begin_words(void **state)
 {
     (void)state;
-    return pipe(words);
+    return words_open();
 }
 
 static int end_words(void **state)
 {
     (void)state;
-    close(words[0]);
-    close(words[1]);
+    words_close();
     return 0;
 }
 
