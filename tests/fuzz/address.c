@@ -9,24 +9,6 @@
 #include "tests/fuzz/input.h"
 
 #include <errno.h>
-#include <netdb.h>
-
-/* No name is looked up: whoever fuzzes has no business with a name server. */
-int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
-                       struct addrinfo **ret);
-int __real_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
-                       struct addrinfo **ret);
-
-int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
-                       struct addrinfo **ret)
-{
-    struct addrinfo literal = { 0 };
-
-    if (hints)
-        literal = *hints;
-    literal.ai_flags |= AI_NUMERICHOST | AI_NUMERICSERV;
-    return __real_getaddrinfo(host, port, &literal, ret);
-}
 
 static void check_line(const char *text)
 {

@@ -7,7 +7,6 @@
 #include "tests/fuzz/input.h"
 
 #include <getopt.h>
-#include <netdb.h>
 #include <stdarg.h>
 #include <stdbool.h>
 
@@ -48,23 +47,6 @@ void say_now(const char *format, ...)
     va_start(args, format);
     check_said(format, args);
     va_end(args);
-}
-
-/* No name is looked up: whoever fuzzes has no business with a name server. */
-int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
-                       struct addrinfo **ret);
-int __real_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
-                       struct addrinfo **ret);
-
-int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
-                       struct addrinfo **ret)
-{
-    struct addrinfo literal = { 0 };
-
-    if (hints)
-        literal = *hints;
-    literal.ai_flags |= AI_NUMERICHOST | AI_NUMERICSERV;
-    return __real_getaddrinfo(host, port, &literal, ret);
 }
 
 /* ------------------------------------------------------------------ what is read ------ */
