@@ -70,14 +70,6 @@ void event_wait(int event)
     explorer_note(EXPLORER_NOWHERE, "is woken by event %llu", (uint64_t)event, 0);
 }
 
-void event_pause(const volatile void *word, unsigned size)
-{
-    unsigned location = memory_location(word, size);
-
-    explorer_stop_before(&(struct explorer_step){ .kind = EXPLORER_PAUSE, .object = location });
-    memory_catch_up((unsigned)explorer_thread(), location);
-}
-
 /* ------------------------------------------------------------------ for the engine ---- */
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"

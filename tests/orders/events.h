@@ -19,7 +19,4 @@ bool event_look(int event);
 /* Returns when it is signalled. */
 void event_wait(int event);
 
-/* A loop that waits for another thread's store to an atomic word. */
-void event_pause(const volatile void *word, unsigned size);
-
 #endif

@@ -202,11 +202,7 @@ static bool may_go(unsigned i)
 
     if (threads[i].has_ended)
         return false;
-    if (next->kind == EXPLORER_WAIT)
-        return next->may_go(next->object);
-    if (next->kind == EXPLORER_PAUSE)
-        return memory_has_newer(i, next->object);
-    return true;
+    return next->kind != EXPLORER_WAIT || next->may_go(next->object);
 }
 
 static bool is_sequential(const struct explorer_step *step)

@@ -25,7 +25,6 @@ enum explorer_kind {
     EXPLORER_LOAD, EXPLORER_STORE, EXPLORER_CHANGE, EXPLORER_FENCE,
     EXPLORER_EVENT,             /* an event is signalled, or looked at */
     EXPLORER_WAIT,              /* ... or waited for */
-    EXPLORER_PAUSE,             /* a loop waits for another store to a location */
 };
 
 struct explorer_step {
@@ -33,7 +32,6 @@ struct explorer_step {
     int order;
     unsigned object;            /* location or event */
     bool (*may_go)(unsigned object);    /* EXPLORER_WAIT */
-    const void *site;           /* in the code */
 };
 
 /* Returns how many executions there were; exits with a trace when one fails. */

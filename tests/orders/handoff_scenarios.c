@@ -21,20 +21,12 @@ static int never;                   /* an event that nobody signals */
 
 static void begin(unsigned workers_len, bool watched)
 {
-    static struct ready_queue queue;
-    static bool made;
-
     events_reset();
-    if (!made)
-        ready_queue_init(&queue, ITEMS);
-    made = true;
     memset(&handoff, 0, sizeof(handoff));
     memset(items, 0, sizeof(items));
     memset(is_stuck, 0, sizeof(is_stuck));
     workers = workers_len;
-    handoff.queue = queue;
-    for (unsigned i = 0; i < ITEMS; i++)
-        atomic_init(&handoff.queue.slots[i], 0);
+    scenario_make_queue(&handoff.queue, ITEMS);
     handoff.sets = sets;
     handoff.workers = workers;
     handoff.watched = watched;
@@ -43,10 +35,6 @@ static void begin(unsigned workers_len, bool watched)
         handoff.wake_fds[i] = event_create();
     never = event_create();
     atomic_init(&handoff.watching, !watched);
-    memory_name(&handoff.queue.tail, "tail");
-    memory_name(&handoff.queue.head, "head");
-    memory_name(&handoff.queue.slots[0], "slot 0");
-    memory_name(&handoff.queue.slots[1], "slot 1");
     memory_name(&handoff.sleeping[0], "sleeping");
     memory_name(&handoff.watching, "watching");
 }

@@ -141,7 +141,7 @@ static int begin(enum explorer_kind kind, unsigned location, int order, const vo
     note_site(site, order, name);
     order = order_at(site, order);
     explorer_stop_before(&(struct explorer_step){
-        .kind = kind, .order = order, .object = location, .site = site,
+        .kind = kind, .order = order, .object = location,
     });
     return order;
 }

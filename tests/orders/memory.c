@@ -339,20 +339,6 @@ void memory_fence(unsigned thread, int order)
     learn(&mine->read, &mine->now);
 }
 
-bool memory_has_newer(unsigned thread, unsigned location)
-{
-    const struct location *where = &locations[location];
-
-    return where->stores[where->stores_len - 1].stamp > threads[thread].now.store[location];
-}
-
-void memory_catch_up(unsigned thread, unsigned location)
-{
-    const struct location *where = &locations[location];
-
-    know_store(&threads[thread].now, location, where->stores[where->stores_len - 1].stamp);
-}
-
 void memory_give(unsigned thread, struct view *to)
 {
     learn(to, &threads[thread].now);

@@ -56,10 +56,6 @@ uint64_t memory_change(unsigned thread, unsigned location, int order, int otherw
                        bool (*change)(uint64_t old, uint64_t *new_value, void *arg), void *arg);
 void memory_fence(unsigned thread, int order);
 
-/* The thread sees the newest store of a location from now on. Returns false if it did already. */
-bool memory_has_newer(unsigned thread, unsigned location);
-void memory_catch_up(unsigned thread, unsigned location);
-
 /* Something of the kernel's, by which one thread's past reaches another: both ways. */
 void memory_give(unsigned thread, struct view *to);
 void memory_take(unsigned thread, const struct view *from);

@@ -23,24 +23,9 @@ static struct connection *of(struct item *item)
 
 static void begin(unsigned capacity)
 {
-    static unsigned made;
-
-    if (made != capacity) {
-        if (made)
-            ready_queue_fini(&queue);
-        ready_queue_init(&queue, capacity);
-        made = capacity;
-    }
-    atomic_init(&queue.tail, 0);
-    atomic_init(&queue.head, 0);
-    for (unsigned i = 0; i < capacity; i++)
-        atomic_init(&queue.slots[i], 0);
+    scenario_make_queue(&queue, capacity);
     memset(items, 0, sizeof(items));
     memset(popped, 0, sizeof(popped));
-    memory_name(&queue.tail, "tail");
-    memory_name(&queue.head, "head");
-    memory_name(&queue.slots[0], "slot 0");
-    memory_name(&queue.slots[1], "slot 1");
 }
 
 static void push(struct item *item)
@@ -132,14 +117,11 @@ static void pass_on(void *unused)
         push(item);
 }
 
-static int pushed_in_laps;
-
 static void begin_laps(void)
 {
     begin(1);
     items[0].value = 1;
     ready_queue_push(&queue, of(&items[0]));
-    pushed_in_laps = 1;
     explorer_add(pass_on, NULL);
     explorer_add(pass_on, NULL);
     explorer_add(pop_one, NULL);
@@ -183,7 +165,7 @@ static void pop_in_order(void *unused)
 }
 
 
-static void push_third_in_room(void)
+static void begin_three(void)
 {
     begin(4);
     explorer_add(push_both, NULL);
@@ -199,7 +181,7 @@ static void end_three(void)
 const struct scenario queue_three = {
     .name = "queue_three",
     .what = "one pushes two, another a third; one pops",
-    .begin = push_third_in_room,
+    .begin = begin_three,
     .end = end_three,
 };
 

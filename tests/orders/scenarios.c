@@ -1,6 +1,26 @@
 #include "tests/orders/scenarios.h"
 
+#include "tests/orders/memory.h"
+
 #include <stddef.h>
+
+enum { CAPACITY_MAX = 4 };
+
+void scenario_make_queue(struct ready_queue *ret, unsigned capacity)
+{
+    static struct ready_queue made[CAPACITY_MAX + 1];
+    static const char *const slot_names[CAPACITY_MAX] = { "slot 0", "slot 1", "slot 2", "slot 3" };
+
+    if (!made[capacity].slots)
+        ready_queue_init(&made[capacity], capacity);
+    *ret = made[capacity];
+    memory_name(&ret->tail, "tail");
+    memory_name(&ret->head, "head");
+    for (unsigned i = 0; i < capacity; i++) {
+        atomic_init(&ret->slots[i], 0);
+        memory_name(&ret->slots[i], slot_names[i]);
+    }
+}
 
 extern const struct scenario
     litmus_sb, litmus_sb_sc, litmus_sb_fences, litmus_sb_one_fence,

@@ -21,18 +21,9 @@ static unsigned served;             /* turns that the connection has had */
 
 static void begin(enum connection_state state)
 {
-    static struct ready_queue queue;
-    static bool made;
-    struct handoff *handoff = &pool.crew.handoff;
-
     events_reset();
-    if (!made)
-        ready_queue_init(&queue, CAPACITY);
-    made = true;
     memset(&pool, 0, sizeof(pool));
-    handoff->queue = queue;
-    for (unsigned i = 0; i < CAPACITY; i++)
-        atomic_init(&handoff->queue.slots[i], 0);
+    scenario_make_queue(&pool.crew.handoff.queue, CAPACITY);
     pool.crew.drain_fd = -1;
     pool.crew.cancel_fd = -1;
     pool.crew.table.private = true;     /* the walk needs no grace period: nothing is freed */
@@ -50,11 +41,7 @@ static void begin(enum connection_state state)
     memory_name(&conn->state, "state");
     memory_name(&pool.crew.order, "order");
     memory_name(&slots[0], "table");
-    memory_name(&handoff->queue.tail, "tail");
-    memory_name(&handoff->queue.head, "head");
-    memory_name(&handoff->queue.slots[0], "slot 0");
-    memory_name(&handoff->queue.slots[1], "slot 1");
-    memory_name(&handoff->sleeping[0], "sleeping");
+    memory_name(&pool.crew.handoff.sleeping[0], "sleeping");
 }
 
 /* ------------------------------------------------------------------ parking ----------- */
