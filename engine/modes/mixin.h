@@ -90,8 +90,9 @@ struct child_calls {
     int (*become)(struct weir_server *server, unsigned number, int others_fd);
     int (*begin)(struct weir_server *server);   /* what accepting takes: 0 or -errno */
     void (*accept)(struct weir_server *server); /* until stop */
-    /* Until nothing is left open. followed: others go on accepting. */
-    void (*drain)(struct weir_server *server, bool followed);
+    /* If others go on accepting (followed): those whom the kernel has called this child for. */
+    void (*accept_last)(struct weir_server *server, bool followed);
+    void (*drain)(struct weir_server *server, bool followed);   /* until nothing is left open */
     /* On another thread, once it has become one. */
     void (*stop)(struct weir_server *server);
     void (*look)(struct weir_server *server);   /* at all listeners: somebody may wait there */

@@ -111,11 +111,16 @@ static int begin_in_child(const struct prefork_child *child, struct guard *guard
 static void serve(const struct prefork_child *child)
 {
     const struct child_calls *calls = child->config->child_calls;
+    struct weir_server *server = child->config->server;
+    bool followed;
 
     wire_child_say_accepts(&child->wire);
-    calls->accept(child->config->server);
+    calls->accept(server);
+    followed = wire_child_is_followed(&child->wire);
+    calls->accept_last(server, followed);
+    /* Behind the last client: once a shutdown has returned, nobody is accepted. */
     wire_child_say_stopped(&child->wire);
-    calls->drain(child->config->server, wire_child_is_followed(&child->wire));
+    calls->drain(server, followed);
 }
 
 _Noreturn void prefork_child_main(const struct prefork_child *child)

@@ -98,15 +98,27 @@ static int become_pool(struct weir_server *server, unsigned number, int others_f
     return r == 0 ? inherit_listeners(server) : r;
 }
 
+/* By another child, or by whoever keeps the sockets, too. */
+static bool is_followed(const struct weir_server *server, bool by_child)
+{
+    return by_child || acceptor_is_followed(&server->acceptors[0]);
+}
+
+static void accept_last(struct weir_server *server, bool followed)
+{
+    if (!is_followed(server, followed))
+        return;
+    reclaim_thread_init();
+    acceptor_admit_called(&server->acceptors[0]);
+    reclaim_thread_fini();
+}
+
 /* When to cancel is for the parent to say. */
 static void drain_and_close(struct weir_server *server, bool followed)
 {
     struct acceptor *acceptor = &server->acceptors[0];
 
-    if (followed || acceptor_is_followed(acceptor)) {
-        reclaim_thread_init();
-        acceptor_admit_called(acceptor);
-        reclaim_thread_fini();
+    if (is_followed(server, followed)) {
         pool_take_leave(server->pool);
         acceptor_close_listeners(acceptor);
         server_take_leave(server);
@@ -140,6 +152,7 @@ static void read_stats(struct weir_server *server, struct weir_stats *ret_stats)
 
 const struct child_calls server_child_calls = {
     .become = become_pool, .begin = server_begin_serving, .accept = server_serve,
-    .drain = drain_and_close, .stop = stop_accepting, .look = look_for_clients,
-    .cancel = cancel_pool, .stats = read_stats, .roll = server_call_roll,
+    .accept_last = accept_last, .drain = drain_and_close, .stop = stop_accepting,
+    .look = look_for_clients, .cancel = cancel_pool, .stats = read_stats,
+    .roll = server_call_roll,
 };
