@@ -107,10 +107,11 @@ enum {
      * A pool that is full (max_connections) or short of descriptors or memory while others wait
      * makes room: it ends idle connections, the longest idle ones first, but serves a request that
      * has just come. Connections whose client is to speak first (client_first) and has not spoken
-     * count as idle after a second. If none is idle, it ends requests of listeners with a
-     * request_timeout_ms whose client has kept its handler waiting for a second, in a read or a
-     * write, which returns -ETIMEDOUT. WEIR_SERIAL, _THREAD and _FORK end idle connections after
-     * idle_timeout_ms only.
+     * count as idle after a second. If none is idle, it ends requests that have a
+     * request_timeout_ms and whose client has kept its handler waiting for a second, in a read or a
+     * write, which returns -ETIMEDOUT: a second since its last byte; but with a head_timeout_ms
+     * since the head began, and with a progress_timeout_ms a second behind the rate of that.
+     * WEIR_SERIAL, _THREAD and _FORK end idle connections after idle_timeout_ms only.
      */
     WEIR_KEEP = 0x40000001,
     /* "Close the connection, and shut the server down", as SystemExit does in Python. */
@@ -1016,9 +1017,10 @@ const struct weir_stat *weir_stats_field(size_t i);
  *   poll, sleep, offload                  what weir_poll, weir_sleep and weir_offload wait for
  *   nothing          it works
  *
- * for_ms is for how long. at_most_ms stands in its place where that is not known, since a handler's
- * call and the queue begin without a note: that long ago the connection was idle or was accepted.
- * peer is "-" until a greeting has told it. fd is -1 under WEIR_FORK, where children have it.
+ * for_ms is for how long; of a client that is too slow (see WEIR_KEEP) in all. at_most_ms stands in
+ * its place where that is not known, since a handler's call and the queue begin without a note:
+ * that long ago the connection was idle or was accepted. peer is "-" until a greeting has told it.
+ * fd is -1 under WEIR_FORK, where children have it.
  * datagrams that are being served are only counted. Under WEIR_PREFORK all children are asked, for
  * whose answers it waits a tenth of a second, and each tells of 8,192 connections; those that have
  * not answered are silent. In a child it tells of that child alone.

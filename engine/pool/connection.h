@@ -100,12 +100,15 @@ enum connection_wait {
     CONNECTION_WAITS_LINGER,
 };
 
-/* A note: milliseconds of clock_ms, an enum connection_wait, and whether the client is silent. */
+/* A note: milliseconds of clock_ms, an enum connection_wait, and one of these two marks. */
 #define CONNECTION_WAIT_SHIFT 56
 #define CONNECTION_NOTED_MS ((UINT64_C(1) << CONNECTION_WAIT_SHIFT) - 1)
 
 /* Of a note of an idle one: its client has not spoken yet. See connection_note_idle. */
 #define CONNECTION_IS_SILENT (UINT64_C(1) << 63)
+
+/* Of a note of a wait for the client: its request has a deadline, and so it may make room. */
+#define CONNECTION_IS_BOUNDED (UINT64_C(1) << 62)
 
 struct connection {
     /* What every event needs, in one cache line. */
@@ -292,11 +295,14 @@ static inline void connection_note_idle(struct connection *conn, uint64_t now_ms
     atomic_store_explicit(&conn->note, noted, memory_order_release);
 }
 
-/* The owner, who is about to wait, or has waited. Returns the note. */
+/*
+ * The owner, who is about to wait, or has waited. since: the moment that the wait counts from, and
+ * CONNECTION_IS_BOUNDED if it is. Returns the note.
+ */
 static inline uint64_t connection_note_wait(struct connection *conn, enum connection_wait wait,
-                                            uint64_t now_ms)
+                                            uint64_t since)
 {
-    uint64_t noted = now_ms | (uint64_t)wait << CONNECTION_WAIT_SHIFT;
+    uint64_t noted = since | (uint64_t)wait << CONNECTION_WAIT_SHIFT;
 
     /* release: as above. pairs: connection_noted() */
     atomic_store_explicit(&conn->note, noted, memory_order_release);
@@ -315,7 +321,8 @@ static inline uint64_t connection_noted(const struct connection *conn)
 
 static inline enum connection_wait connection_wait_of(uint64_t noted)
 {
-    return (enum connection_wait)((noted & ~CONNECTION_IS_SILENT) >> CONNECTION_WAIT_SHIFT);
+    return (enum connection_wait)((noted & ~(CONNECTION_IS_SILENT | CONNECTION_IS_BOUNDED))
+                                  >> CONNECTION_WAIT_SHIFT);
 }
 
 static inline uint64_t connection_since_ms(uint64_t noted)

@@ -1,3 +1,19 @@
+/*
+ * room.c - who goes, when others wait for a place:
+ *
+ *   a client that         counts since                                          goes after
+ *   has been answered     its last answer                                       FRESH_MS   first
+ *   has not spoken yet    it was accepted                                       SILENT_MS  first
+ *   is in a head          the first wait of this call of handle()               SILENT_MS  then
+ *   sends a body          it has been slower than progress_timeout_ms asks for  SILENT_MS  then
+ *   takes a reply         likewise                                              SILENT_MS  then
+ *   has its end awaited   the last look at it (linger.c)                        SILENT_MS  then
+ *
+ * The first two are IDLE: nothing is lost with them, and what has just come is served. The others
+ * are PARKED, and go only if the request is bounded. Of both the longest go first, whichever they
+ * are. Without a head_timeout_ms a head counts as its last wait does, and so does a body or a reply
+ * without a progress_timeout_ms: such a client may be as slow as it likes while something moves.
+ */
 #include "engine/pool/room.h"
 
 #include "engine/base/clock.h"
@@ -24,39 +40,43 @@
 #define FRESH_MS 100
 #define SILENT_MS 1000
 
-/* Whoever is idle goes before whoever is in the middle of a request, however long that lasts. */
+/* In a rank: whoever is idle goes before whoever is in the middle of a request. */
 #define IS_AWAITED (UINT64_C(1) << 63)
 
-/* Those that were seen, ordered by when they are to go. */
+/* Of those that were seen the first to go. */
 struct longest {
     const struct quota *quota;              /* of which they are; NULL: of any */
     uint64_t now_ms;
     size_t seen;                            /* at all */
     unsigned len;
     struct connection *conns[BATCH];
-    uint64_t turns[BATCH];                  /* since when, and IS_AWAITED; the least goes first */
+    uint64_t ranks[BATCH];                  /* since when, and IS_AWAITED; the least goes first */
 };
+
+/* Returns true if it has waited for long enough since then; 0: it makes no room. */
+static bool is_due(uint64_t since_ms, uint64_t now_ms, uint64_t least_ms)
+{
+    return since_ms != 0 && now_ms >= since_ms + least_ms;
+}
 
 /* Since when its handler waits for the client; 0: it doesn't, or the client may take any time. */
 static uint64_t awaited_since_ms(const struct connection *conn)
 {
     uint64_t noted = connection_noted(conn);
+    bool is_awaited = connection_wait_of(noted) >= CONNECTION_WAITS_FOR_PEER;
 
-    if (conn->endpoint->request_timeout_ms == 0 ||
-        connection_wait_of(noted) < CONNECTION_WAITS_FOR_PEER)
-        return 0;
-    return connection_since_ms(noted);
+    return is_awaited && (noted & CONNECTION_IS_BOUNDED) ? connection_since_ms(noted) : 0;
 }
 
-/* CLOCK_NEVER: it makes no room, or has not been silent for long enough. */
-static uint64_t turn_of(const struct longest *longest, const struct connection *conn)
+/* CLOCK_NEVER: it makes no room, or has not waited for long enough. */
+static uint64_t rank_in(const struct longest *longest, const struct connection *conn)
 {
     bool is_awaited = connection_state(conn) == CONNECTION_PARKED;
     bool is_silent = true;
     uint64_t since_ms = is_awaited ? awaited_since_ms(conn)
                                    : connection_idle_since_ms(conn, &is_silent);
 
-    if (since_ms == 0 || longest->now_ms < since_ms + (is_silent ? SILENT_MS : FRESH_MS))
+    if (!is_due(since_ms, longest->now_ms, is_silent ? SILENT_MS : FRESH_MS))
         return CLOCK_NEVER;
     return is_awaited ? since_ms | IS_AWAITED : since_ms;
 }
@@ -72,7 +92,7 @@ static bool waits_for_client(const struct connection *conn)
 static void consider(struct connection *conn, void *arg)
 {
     struct longest *longest = arg;
-    uint64_t turn;
+    uint64_t rank;
     unsigned at;
 
     if (!waits_for_client(conn))
@@ -80,43 +100,46 @@ static void consider(struct connection *conn, void *arg)
     if (longest->quota && conn->endpoint->quota != longest->quota)
         return;
     longest->seen++;
-    turn = turn_of(longest, conn);
-    if (turn == CLOCK_NEVER)
+    rank = rank_in(longest, conn);
+    if (rank == CLOCK_NEVER)
         return;
-    if (longest->len == BATCH && turn >= longest->turns[BATCH - 1])
+    if (longest->len == BATCH && rank >= longest->ranks[BATCH - 1])
         return;
     at = longest->len < BATCH ? longest->len++ : BATCH - 1;
-    for (; at > 0 && longest->turns[at - 1] > turn; at--) {
+    for (; at > 0 && longest->ranks[at - 1] > rank; at--) {
         longest->conns[at] = longest->conns[at - 1];
-        longest->turns[at] = longest->turns[at - 1];
+        longest->ranks[at] = longest->ranks[at - 1];
     }
     longest->conns[at] = conn;
-    longest->turns[at] = turn;
+    longest->ranks[at] = rank;
 }
 
-/* Its handler's wait is over, as if the time for it had passed; or it was a false alarm. */
+/*
+ * Its handler's wait is over, as if the time for it had passed; or it was a false alarm. However
+ * often it is ousted, since a last look may find input, it makes room once, and ends in any case.
+ */
 static void deliver_ousted(struct worker *worker, struct message *message)
 {
     struct connection *conn = caa_container_of(message, struct connection, woken);
 
-    if (conn->ousted)
+    if (conn->ousted && !conn->unplaced)
         tally_add(&worker->tally, TALLY_MADE_ROOM, 1);
+    conn->unplaced = conn->unplaced || conn->ousted;
     task_unpark(conn->task, conn->ousted ? -ETIMEDOUT : 0);
 }
 
 /*
- * Returns true if its handler waits since then. Once it has been taken nobody else ends its wait,
- * and that may be a later one, of a client that has spoken.
+ * Returns true if its handler has waited for too long. Once it has been taken nobody else ends its
+ * wait, and that may be a later one, of a client that is in time.
  */
-static bool oust(struct connection *conn, uint64_t since_ms)
+static bool oust(struct connection *conn, uint64_t now_ms)
 {
     bool still_waits;
 
     if (!connection_unpark(conn))
         return false;
-    still_waits = awaited_since_ms(conn) == since_ms;
+    still_waits = is_due(awaited_since_ms(conn), now_ms, SILENT_MS);
     conn->ousted = still_waits;
-    conn->unplaced = conn->unplaced || still_waits;
     conn->woken.deliver = deliver_ousted;
     /* From here on it is its worker's. */
     worker_tell(conn->task->worker, &conn->woken);
@@ -131,8 +154,8 @@ static unsigned end_some(struct crew *crew, const struct longest *longest)
     for (unsigned i = 0; i < longest->len && ousted + queued < most; i++) {
         struct connection *conn = longest->conns[i];
 
-        if (longest->turns[i] & IS_AWAITED) {
-            ousted += oust(conn, longest->turns[i] & ~IS_AWAITED);
+        if (longest->ranks[i] & IS_AWAITED) {
+            ousted += oust(conn, longest->now_ms);
         } else if (connection_claim(conn)) {
             conn->unplaced = true;
             handoff_put(&crew->handoff, conn);

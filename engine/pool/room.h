@@ -3,9 +3,9 @@
  * the server takes leave.
  *
  * Whoever finds it used up asks. The longest idle go first, some at a time; and where none is idle,
- * those go whose handlers have waited longest for a client that says or takes nothing, if their
- * endpoint has a request_timeout_ms. To find them the table is walked: for each quota no more often
- * than every 10 ms, and so that walking takes at most a tenth of the time.
+ * those go that have kept their handlers waiting for the longest time, if their requests have a
+ * request_timeout_ms: room.c says what counts. To find them the table of connections is walked: for
+ * each quota no more often than every 10 ms, and so that walking takes at most a tenth of the time.
  *
  * Threads: any, between reclaim_thread_init and _fini.
  * Owns:    nothing: what it claims belongs to the ready queue.

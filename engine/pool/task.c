@@ -69,9 +69,11 @@ static enum connection_wait wait_of(const struct task *task, const struct connec
     return events & EPOLLIN ? CONNECTION_WAITS_OPENED_READ : CONNECTION_WAITS_OPENED_WRITE;
 }
 
-static void note(struct task *task, enum connection_wait wait)
+/* since: as for task_wait. */
+static void note(struct task *task, enum connection_wait wait, uint64_t since)
 {
-    uint64_t noted = connection_note_wait(task->conn, wait, clock_coarse_ms());
+    uint64_t now_ms = connection_since_ms(since) == 0 ? clock_coarse_ms() : 0;
+    uint64_t noted = connection_note_wait(task->conn, wait, since | now_ms);
 
     if (WEIR_UNLIKELY(task->worker->alone))
         worker_note(task->worker, noted);
@@ -80,7 +82,8 @@ static void note(struct task *task, enum connection_wait wait)
 /* ------------------------------------------------------------------ waiting ----------- */
 
 /* Off the stack until somebody has called task_unpark(). */
-static int park(struct task *task, uint64_t deadline_ms, enum connection_wait wait)
+static int park(struct task *task, uint64_t deadline_ms, enum connection_wait wait,
+                uint64_t since)
 {
     struct worker *worker = task->worker;
 
@@ -92,9 +95,9 @@ static int park(struct task *task, uint64_t deadline_ms, enum connection_wait wa
     if (deadline_ms != 0)
         timer_arm(&worker->timers, &task->timer, deadline_ms);
     task->streak = 0;
-    note(task, wait);
+    note(task, wait, since);
     fiber_park(task->fiber);
-    note(task, CONNECTION_WAITS_NOTHING);
+    note(task, CONNECTION_WAITS_NOTHING, 0);
     return task->outcome;
 }
 
@@ -126,17 +129,18 @@ static int poll_until(struct task *task, int fd, short events, uint64_t deadline
 }
 
 static int wait_blocking(struct task *task, int fd, short events, uint64_t deadline_ms,
-                         enum connection_wait wait)
+                         enum connection_wait wait, uint64_t since)
 {
     int r;
 
-    note(task, wait);
+    note(task, wait, since);
     r = poll_until(task, fd, events, deadline_ms);
-    note(task, CONNECTION_WAITS_NOTHING);
+    note(task, CONNECTION_WAITS_NOTHING, 0);
     return r;
 }
 
-int task_wait(struct task *task, struct connection *conn, uint32_t events, uint64_t deadline_ms)
+int task_wait(struct task *task, struct connection *conn, uint32_t events, uint64_t deadline_ms,
+              uint64_t since)
 {
     int r;
 
@@ -145,7 +149,7 @@ int task_wait(struct task *task, struct connection *conn, uint32_t events, uint6
     if (!task->fiber) {
         conn->drained = false;
         return wait_blocking(task, conn->fd, events & EPOLLIN ? POLLIN : POLLOUT, deadline_ms,
-                             wait_of(task, conn, events));
+                             wait_of(task, conn, events), since);
     }
     require_here(task);
     r = connection_watch(conn, task->worker->watch, events);
@@ -154,7 +158,7 @@ int task_wait(struct task *task, struct connection *conn, uint32_t events, uint6
     if (!connection_park(conn))
         return 0;
     task->waits_for = conn;
-    r = park(task, deadline_ms, wait_of(task, conn, events));
+    r = park(task, deadline_ms, wait_of(task, conn, events), since);
     task->waits_for = NULL;
     return r;
 }
@@ -168,9 +172,9 @@ int task_sleep(struct task *task, uint64_t deadline_ms)
         return -ECANCELED;
     if (task->fiber) {
         require_here(task);
-        r = park(task, deadline_ms, wait);
+        r = park(task, deadline_ms, wait, 0);
     } else {
-        r = wait_blocking(task, -1, 0, deadline_ms, wait);
+        r = wait_blocking(task, -1, 0, deadline_ms, wait, 0);
     }
     return r == -ETIMEDOUT ? 0 : r;
 }
@@ -196,7 +200,7 @@ void task_begin_awaiting(struct task *task)
 void task_await(struct task *task)
 {
     task->patient = true;
-    park(task, 0, task->connects ? CONNECTION_WAITS_CONNECT : CONNECTION_WAITS_OFFLOAD);
+    park(task, 0, task->connects ? CONNECTION_WAITS_CONNECT : CONNECTION_WAITS_OFFLOAD, 0);
     task->patient = false;
 }
 

@@ -46,9 +46,11 @@ struct task {
 
 /*
  * Until conn is ready (0; it may be a false alarm: try the I/O again and wait again) or the
- * deadline has passed (-ETIMEDOUT). events: EPOLLIN, EPOLLOUT. Also errors of epoll_ctl(2).
+ * deadline has passed (-ETIMEDOUT). events: EPOLLIN, EPOLLOUT. since: as for connection_note_wait;
+ * a moment of 0: now. Also errors of epoll_ctl(2).
  */
-int task_wait(struct task *task, struct connection *conn, uint32_t events, uint64_t deadline_ms);
+int task_wait(struct task *task, struct connection *conn, uint32_t events, uint64_t deadline_ms,
+              uint64_t since);
 
 int task_sleep(struct task *task, uint64_t deadline_ms);  /* 0: it has passed */
 int task_yield(struct task *task);

@@ -57,7 +57,7 @@ static void earn_credit(struct weir_request *req, uint32_t timeout_ms, uint64_t 
     *credit = earned < whole - *credit ? *credit + earned : whole;
 }
 
-static struct waiting wait_on_credit(const struct weir_request *req)
+static struct waiting wait_on_credit(const struct weir_request *req, uint32_t timeout_ms)
 {
     uint64_t now_ms = clock_ms();
     uint64_t left_ms = req->patience.credit >> PATIENCE_STEP_BITS;
@@ -65,7 +65,7 @@ static struct waiting wait_on_credit(const struct weir_request *req)
     /* clock_ms rounds down: one more, so that no less than what is left passes. */
     return (struct waiting){
         .began_ms = now_ms, .until_ms = now_ms + left_ms + (left_ms > 0),
-        .late = CONNECTION_PROGRESS_LATE,
+        .since_ms = now_ms - (timeout_ms - left_ms), .late = CONNECTION_PROGRESS_LATE,
     };
 }
 
@@ -87,7 +87,18 @@ static struct waiting patience_with_body(struct weir_request *req)
     begin_credit(req, timeout_ms);
     earn_credit(req, timeout_ms, req->patience.came);
     req->patience.came = 0;
-    return wait_on_credit(req);
+    return wait_on_credit(req, timeout_ms);
+}
+
+static struct waiting patience_with_head(struct weir_request *req)
+{
+    uint64_t until_ms = head_until_ms(req);
+    uint64_t began_ms = until_ms - request_timeout_ms(req, WEIR_TIMEOUT_HEAD) - 1;
+
+    return (struct waiting){
+        .until_ms = until_ms, .since_ms = until_ms > 0 ? began_ms : 0,
+        .late = CONNECTION_HEAD_LATE,
+    };
 }
 
 struct waiting patience_for_input(struct weir_request *req)
@@ -96,7 +107,7 @@ struct waiting patience_for_input(struct weir_request *req)
         return (struct waiting){ 0 };
     if (req->rfile.timing & TIMING_BODY)
         return patience_with_body(req);
-    return (struct waiting){ .until_ms = head_until_ms(req), .late = CONNECTION_HEAD_LATE };
+    return patience_with_head(req);
 }
 
 struct waiting patience_for_room(struct weir_request *req)
@@ -112,7 +123,7 @@ struct waiting patience_for_room(struct weir_request *req)
         earn_credit(req, timeout_ms, taken - req->patience.taken);
         req->patience.taken = taken;
     }
-    return wait_on_credit(req);
+    return wait_on_credit(req, timeout_ms);
 }
 
 /*

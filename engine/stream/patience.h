@@ -11,6 +11,11 @@
  * however evenly its bytes come. What a peer has taken of what was sent is asked of the kernel
  * when a wait for room begins: events come in lumps, and a slow client's may be minutes apart.
  *
+ * Where places are short a client goes the sooner the longer it has kept its handler waiting: a
+ * head counts since it began, a body or a reply for as long as its credit is used up (room.c). So a
+ * byte now and then makes no client look as if it had just begun. Where the timeout is not set a
+ * client may be as slow as it likes, and counts anew with each wait.
+ *
  * Nothing is counted as long as nothing waits, but the bytes of a body. Streams of weir_connect
  * have no clients, and nothing of this holds for them.
  *
@@ -34,6 +39,7 @@
 struct waiting {
     uint64_t began_ms;          /* 0: it uses no credit up */
     uint64_t until_ms;          /* 0: for ever */
+    uint64_t since_ms;          /* the client keeps its handler waiting; 0: from now on */
     enum connection_late late;  /* what has passed then */
 };
 

@@ -118,7 +118,7 @@ static int wait_for_set(struct task *task, struct connection *set, struct pollfd
     int r;
 
     do {
-        r = task_wait(task, set, EPOLLIN, deadline_ms);
+        r = task_wait(task, set, EPOLLIN, deadline_ms, 0);
         /* Linux lets a descriptor be in some hundreds of sets that are in others, and no more. */
         if (r == -EINVAL)
             r = wait_a_moment(task, deadline_ms);

@@ -56,14 +56,23 @@ uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms
                                                                     : deadline_ms;
 }
 
-int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms)
+/* Returns true if its handler, or else its listener, bounds how long it may take in all. */
+static bool is_bounded(struct weir_request *req)
 {
+    return request_timeout_ms(request_root(req), WEIR_TIMEOUT_REQUEST) > 0;
+}
+
+int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms,
+                 uint64_t since_ms)
+{
+    uint64_t since = is_bounded(req) ? since_ms | CONNECTION_IS_BOUNDED : since_ms;
+
     /* Of an earlier wait, after which its client had spoken after all. */
     req->conn->ousted = false;
     /* A wait that is late ends with a look, and is the last: else a trickle outran the deadline. */
     if (deadline_ms != 0 && clock_coarse_ms() >= deadline_ms)
         return -ETIMEDOUT;
-    return task_wait(req->task, req->conn, events, deadline_ms);
+    return task_wait(req->task, req->conn, events, deadline_ms, since);
 }
 
 /* A send behind the end that the handler has told is refused by our own kernel. */
@@ -367,7 +376,7 @@ static int connect_by(struct weir_request *peer, const struct address *address,
     while (r == -EINPROGRESS) {
         bool late;
 
-        r = request_wait(peer, EPOLLOUT, deadline_ms);
+        r = request_wait(peer, EPOLLOUT, deadline_ms, 0);
         late = r == -ETIMEDOUT;
         if (r < 0 && !late)
             return r;

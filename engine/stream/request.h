@@ -142,9 +142,11 @@ uint64_t request_deadline_ms(const struct weir_request *req, uint32_t timeout_ms
  * As task_wait. -ETIMEDOUT is not the end yet: our worker may have been held, by another handler or
  * with the whole process, and what we wait for may have come long ago. So a caller that
  * is told of it tries once more, and only then has request_timed_out count it. It is told of it
- * before, too, if others wait for the connection's place: conn->ousted.
+ * before, too, if others wait for the connection's place: conn->ousted. since_ms: from when the
+ * client has kept the handler waiting; 0: from now on.
  */
-int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms);
+int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms,
+                 uint64_t since_ms);
 
 /* Returns true if the peer reset the connection, or left without reading all: nobody is told. */
 static inline bool request_is_end_by_peer(int error)

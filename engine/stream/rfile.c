@@ -234,7 +234,7 @@ static int wait_for_input(struct weir_request *req, struct reading *reading)
         return 0;
     make_small(req);
     begin_waiting(req, reading);
-    r = request_wait(req, EPOLLIN, reading->waiting.until_ms);
+    r = request_wait(req, EPOLLIN, reading->waiting.until_ms, reading->waiting.since_ms);
     reading->late = r == -ETIMEDOUT;
     if (reading->late)
         req->conn->drained = false;

@@ -165,7 +165,7 @@ static int wait_for_send_room(struct weir_request *req, struct writing *writing)
     if (patience_is_over(&waiting))
         return fail_to_progress(req);
     patience_bound(&waiting, writing->deadline_ms, CONNECTION_WRITE_LATE);
-    r = request_wait(req, EPOLLOUT, waiting.until_ms);
+    r = request_wait(req, EPOLLOUT, waiting.until_ms, waiting.since_ms);
     patience_waited(req, &waiting);
     writing->late = r == -ETIMEDOUT && (waiting.late == CONNECTION_WRITE_LATE ||
                                         req->conn->ousted);

@@ -36,6 +36,14 @@ SILENCES = {
     "an answer before": GET,
 }
 
+# What others say before they go on with a byte now and then.
+TRICKLES = {
+    "a head": GET[:-4] + b"\r\nA: ",
+    "a body": SILENCES["half a body"],
+}
+TRICKLE = 0.2   # seconds
+SAYS = [(text, False) for text in SILENCES.values()] + [(text, True) for text in TRICKLES.values()]
+
 
 def few_descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (FEW, FEW))
@@ -76,13 +84,15 @@ def reset(client):
 
 
 class Slow(threading.Thread):
-    """Clients that say something and fall silent. Whom the server ends comes again."""
+    """Clients that say something and fall silent, or trickle. Whom the server ends comes again."""
 
-    def __init__(self, address, text):
+    def __init__(self, address, text, trickles):
         super().__init__()
         host, port = address.split("://")[1].rsplit(":", 1)
         self.to = host, int(port)
         self.text = text
+        self.trickles = trickles
+        self.spoken = {}
         self.poll = select.poll()
         self.clients = {}
         self.ended = 0
@@ -106,6 +116,7 @@ class Slow(threading.Thread):
     def go(self, number):
         self.poll.unregister(number)
         self.clients.pop(number).close()
+        self.spoken.pop(number, None)
         self.ended += 1
 
     def step(self, number, events):
@@ -116,8 +127,17 @@ class Slow(threading.Thread):
             elif events & select.POLLOUT:
                 self.poll.modify(client, select.POLLIN)
                 client.send(self.text)
+                self.spoken[number] = time.monotonic()
         except OSError:
             self.go(number)
+
+    def trickle(self):
+        now = time.monotonic()
+        for number, last in self.spoken.items():
+            if now - last >= TRICKLE:
+                self.spoken[number] = now
+                with contextlib.suppress(OSError):
+                    self.clients[number].send(b"x")
 
     def run(self):
         while not self.over.is_set():
@@ -125,6 +145,8 @@ class Slow(threading.Thread):
                 self.come()
             for number, events in self.poll.poll(50):
                 self.step(number, events)
+            if self.trickles:
+                self.trickle()
         for client in self.clients.values():
             client.close()
 
@@ -137,14 +159,15 @@ class SlowClients(unittest.TestCase):
 
     def test_a_good_client_is_answered_beside_more_slow_ones_than_descriptors(self):
         # Their own deadlines would end after an hour.
-        patient = ("--request-timeout", "60m", "--idle-timeout", "60m")
+        patient = ("--request-timeout", "60m", "--idle-timeout", "60m", "--head-timeout", "60m",
+                   "--progress-timeout", "60m")
         for how in ((), ("--concurrency", "prefork", "--processes", "1")):
-            for name, text in SILENCES.items():
-                with self.subTest(how=how, says=name), \
+            for text, trickles in SAYS:
+                with self.subTest(how=how, says=text, trickles=trickles), \
                         serve(*patient, "--max-per-address", "1000000", *how,
                               preexec_fn=few_descriptors) as weir:
                     weir.listening()
-                    with Slow(weir.addresses[0], text) as slow:
+                    with Slow(weir.addresses[0], text, trickles) as slow:
                         wait_until(lambda: slow.ended > 0, lambda: "one that makes room")
                         for _ in range(2):
                             self.check_served(weir)
