@@ -1,18 +1,13 @@
 #!/usr/bin/env python3
-"""Clients that are slow on purpose, many at once, or say what no client says.
-
-slowhttptest's four attacks are among them, where it is installed.
-"""
+"""Clients that are slow on purpose, many at once, or say what no client says."""
 
 import array
 import contextlib
 import os
 import resource
 import select
-import shutil
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -205,19 +200,6 @@ class SlowClients(unittest.TestCase):
                 self.assertEqual(receive(client, 12), b"HALF A LINE\n")
                 client.close()
                 self.assertEqual(receive(other, 6), b"OTHER\n")
-
-    @unittest.skipUnless(shutil.which("slowhttptest"), "no slowhttptest here")
-    def test_others_are_served_during_each_of_slowhttptests_attacks(self):
-        for attack in ("-H", "-B", "-R", "-X"):
-            with self.subTest(attack=attack), serve("--max-per-address", "100000") as weir:
-                port = weir.listening()[0].rsplit(":", 1)[1]
-                with subprocess.Popen(
-                        ["slowhttptest", attack, "-c", "300", "-r", "300", "-i", "1", "-l", "5",
-                         "-k", "5", "-u", f"http://127.0.0.1:{port}/"],
-                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as attacker:
-                    while attacker.poll() is None:
-                        self.check_served(weir)
-                self.check_served(weir)
 
 
 class Interrupted(unittest.TestCase):
