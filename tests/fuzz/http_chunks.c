@@ -1,6 +1,7 @@
 /*
  * http_chunks.c - a client that sends a body in chunks, and then what it likes: the chunks, behind
- * two bytes that say in what pieces they arrive and are read.
+ * two bytes that say in what pieces they arrive and are read. The head, which is always the same,
+ * comes in one piece.
  */
 #include "tests/fuzz/http_talk.h"
 #include "tests/fuzz/input.h"
@@ -18,6 +19,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(bytes, head, head_len);
     if (len > 0)
         memcpy(bytes + head_len, input.data, len);
-    http_talk(bytes, head_len + len, piece, read_size);
+    http_talk(bytes, head_len + len, head_len, piece, read_size);
     return 0;
 }

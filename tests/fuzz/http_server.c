@@ -10,6 +10,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input input = { data, size };
     size_t piece = take_number(&input, 63) + 1, read_size = take_number(&input, 63) + 1;
 
-    http_talk(input.data, input.size, piece, read_size);
+    http_talk(input.data, input.size, 0, piece, read_size);
     return 0;
 }

@@ -251,7 +251,7 @@ static bool take_turn(void)
     return turn->kept;
 }
 
-static void converse(struct talk *it, const char *bytes, size_t len, size_t piece)
+static void converse(struct talk *it, const char *bytes, size_t len, size_t first, size_t piece)
 {
     struct weir_request *request = &it->request;
 
@@ -262,6 +262,7 @@ static void converse(struct talk *it, const char *bytes, size_t len, size_t piec
     request->handler = &handler;
     request->input = bytes;
     request->input_len = len;
+    request->first = first;
     request->step = piece;
     it->turns_len = 0;
     it->bodies_len = 0;
@@ -325,7 +326,7 @@ static void check_same_turn(const struct turn *a, const struct turn *b)
     HOLDS(!a->whole_body || a->body_len == b->body_len);
 }
 
-void http_talk(const uint8_t *bytes, size_t len, size_t piece, size_t read_size)
+void http_talk(const uint8_t *bytes, size_t len, size_t first, size_t piece, size_t read_size)
 {
     size_t a, b;
 
@@ -337,8 +338,8 @@ void http_talk(const uint8_t *bytes, size_t len, size_t piece, size_t read_size)
     if (piece < len / 128)
         piece = len / 128;
     body_read_size = read_size;
-    converse(&in_pieces, (const char *)bytes, len, piece);
-    converse(&at_once, (const char *)bytes, len, len);
+    converse(&in_pieces, (const char *)bytes, len, first, piece);
+    converse(&at_once, (const char *)bytes, len, 0, len);
     for (size_t i = 0; i < at_once.turns_len; i++)
         check_by_library(&at_once.turns[i]);
     HOLDS(at_once.turns_len == in_pieces.turns_len);

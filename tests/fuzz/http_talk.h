@@ -13,9 +13,9 @@
 enum { HTTP_TALK_MAX = 8 * 1024 };      /* bytes that a client sends */
 
 /*
- * Has the conversation twice: all bytes at once, and `piece` of them at a time. Both must come to
- * the same. read_size is what callbacks read of bodies at a time.
+ * Has the conversation twice: all bytes at once, and `first` of them, then `piece` at a time. Both
+ * must come to the same. read_size is what callbacks read of bodies at a time.
  */
-void http_talk(const uint8_t *bytes, size_t len, size_t piece, size_t read_size);
+void http_talk(const uint8_t *bytes, size_t len, size_t first, size_t piece, size_t read_size);
 
 #endif
