@@ -1,5 +1,5 @@
 /*
- * trace.c - the one question that is open, of all servers:
+ * trace.c - the one question that is open, of all servers: whom it is put to, and its state.
  *
  *   state     leaves by
  *   FREE      trace_ask       -> ASKED      the watching thread, which sends the signal
@@ -9,6 +9,10 @@
  *             trace_forget    -> FORGOTTEN  the watching thread
  *   ANSWERED  trace_take      -> FREE       the watching thread; so does trace_forget
  *   FORGOTTEN on_signal       -> FREE       the thread that was asked
+ *
+ * Both are in one word, which each step exchanges as a whole. For a signal may come late, when its
+ * question has been forgotten and another thread is asked: if the thread that it comes to compared
+ * the state alone, it would answer in the other one's stead.
  */
 #include "engine/fiber/trace.h"
 
@@ -39,33 +43,42 @@ static unsigned users;                  /* under lock */
 static bool is_installed;               /* under lock */
 static struct sigaction previous;       /* under lock */
 
-static _Atomic enum state state;
-static _Atomic pid_t asked_tid;
+static _Atomic uint64_t question;       /* a question_to(); 0: FREE */
 static struct trace answer;             /* the asked thread's while ANSWERING */
 
 /* ------------------------------------------------------------------ asking ------------ */
 
-static bool pass(enum state from, enum state to)
+#define STATE_BITS 3
+
+static uint64_t question_to(pid_t tid, enum state state)
 {
+    return (uint64_t)tid << STATE_BITS | state;
+}
+
+/* The question to this thread, if it is in this state, is in another one from now on. */
+static bool pass(pid_t tid, enum state from, enum state to)
+{
+    uint64_t expected = question_to(tid, from);
+    uint64_t desired = to == FREE ? 0 : question_to(tid, to);
+
     /* acq_rel: the answer, from who writes it to who reads it. pairs: itself */
-    return atomic_compare_exchange_strong_explicit(&state, &from, to, memory_order_acq_rel,
-                                                   memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(&question, &expected, desired,
+                                                   memory_order_acq_rel, memory_order_relaxed);
 }
 
 static void on_signal(int signal_number, siginfo_t *info, void *context)
 {
     int error = errno;
-    /* relaxed: written before the signal was sent. pairs: trace_ask() */
-    bool is_me = gettid() == atomic_load_explicit(&asked_tid, memory_order_relaxed);
+    pid_t tid = gettid();
 
     (void)signal_number;
     (void)info;
-    if (is_me && pass(ASKED, ANSWERING)) {
+    if (pass(tid, ASKED, ANSWERING)) {
         answer.call = -1;
         crash_scene_here(context, &answer.scene);
         answer.len = crash_frames_here(context, answer.frames, TRACE_FRAMES);
-        if (!pass(ANSWERING, ANSWERED))
-            pass(FORGOTTEN, FREE);
+        if (!pass(tid, ANSWERING, ANSWERED))
+            pass(tid, FORGOTTEN, FREE);
     }
     errno = error;
 }
@@ -78,33 +91,52 @@ static bool is_ours(void)
            now.sa_sigaction == on_signal;
 }
 
+/* Returns true if there is no other question. */
+static bool ask(pid_t tid)
+{
+    uint64_t none = 0;
+
+    /* acq_rel: what was answered last has been read. pairs: pass() */
+    return atomic_compare_exchange_strong_explicit(&question, &none, question_to(tid, ASKED),
+                                                   memory_order_acq_rel, memory_order_relaxed);
+}
+
 bool trace_ask(pid_t tid)
 {
     /* One server's watching thread at a time: another's may have asked first. */
-    if (!is_ours() || !pass(FREE, ASKED))
+    if (!is_ours() || !ask(tid))
         return false;
-    /* relaxed: the signal, sent from here, comes after it. pairs: on_signal() */
-    atomic_store_explicit(&asked_tid, tid, memory_order_relaxed);
     if (syscall(SYS_tgkill, getpid(), tid, ASK_BY) == 0)
         return true;
     trace_forget();
     return false;
 }
 
+/* The question is the caller's own: whom it is put to does not change. */
+static pid_t asked_tid(void)
+{
+    /* relaxed: the caller has written it. pairs: ask() */
+    return (pid_t)(atomic_load_explicit(&question, memory_order_relaxed) >> STATE_BITS);
+}
+
 bool trace_take(struct trace *trace)
 {
+    pid_t tid = asked_tid();
+
     /* acquire: the answer. pairs: pass() */
-    if (atomic_load_explicit(&state, memory_order_acquire) != ANSWERED)
+    if (atomic_load_explicit(&question, memory_order_acquire) != question_to(tid, ANSWERED))
         return false;
     *trace = answer;
-    pass(ANSWERED, FREE);
+    pass(tid, ANSWERED, FREE);
     return true;
 }
 
 void trace_forget(void)
 {
-    if (!pass(ASKED, FREE) && !pass(ANSWERING, FORGOTTEN))
-        pass(ANSWERED, FREE);
+    pid_t tid = asked_tid();
+
+    if (!pass(tid, ASKED, FREE) && !pass(tid, ANSWERING, FORGOTTEN))
+        pass(tid, ANSWERED, FREE);
 }
 
 /* ------------------------------------------------------------------ looking ----------- */
@@ -274,6 +306,6 @@ void trace_after_fork(void)
 void trace_after_fork_in_child(void)
 {
     /* relaxed: there is one thread. pairs: none */
-    atomic_store_explicit(&state, FREE, memory_order_relaxed);
+    atomic_store_explicit(&question, 0, memory_order_relaxed);
     trace_after_fork();
 }

@@ -87,7 +87,10 @@ static bool awaits_answer(struct stall_watch *watch, const struct worker *worker
 
     *trace = (struct trace){ .call = -1 };
     if (watch->asked_ms != 0) {
-        if (!trace_take(trace) && clock_since(watch->asked_ms, now_ms) < PATIENCE_MS)
+        /* Behind an answer the next question may be another server's. */
+        if (trace_take(trace))
+            return false;
+        if (clock_since(watch->asked_ms, now_ms) < PATIENCE_MS)
             return true;
         trace_forget();
         return false;
