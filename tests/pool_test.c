@@ -484,6 +484,27 @@ static void a_stall_names_the_peer_and_tells_where_it_is(void **state)
     }
 }
 
+/* A Unix peer seldom has a name. */
+static void a_stall_for_a_unix_peer_is_told_in_whole_words(void **state)
+{
+    const struct weir_handler holding = { .name = "holding", .handle = hold_worker };
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = support_abstract("stall"), .handler = &holding, .workers = 1,
+        .stall_warn_ms = STALL_MS));
+    char written[1000];
+    struct capture capture;
+
+    (void)state;
+    stalling_server = server;
+    hold = hold_in_sleep;
+    capture_begin(&capture);
+    support_talk(server, 0, "", "1\n");
+    capture_end(&capture, written, sizeof(written));
+    assert_non_null(strstr(written, "weir: handler 'holding' has held worker 0 for a Unix peer, in "
+                                    "clock_nanosleep(2) at "));
+    weir_server_destroy(server);
+}
+
 /* Of a datagram nothing is told but where its handler is. */
 static void a_stall_without_a_peer_is_told_in_whole_words(void **state)
 {
@@ -814,6 +835,7 @@ int main(void)
         TEST(a_common_set_needs_no_rescue),
         TEST(each_stall_is_told_once),
         TEST(a_stall_names_the_peer_and_tells_where_it_is),
+        TEST(a_stall_for_a_unix_peer_is_told_in_whole_words),
         TEST(a_stall_without_a_peer_is_told_in_whole_words),
         TEST(a_stall_on_a_stack_of_the_handlers_own_is_told),
         TEST(a_program_keeps_its_own_sigurg),

@@ -51,7 +51,9 @@ static void describe(const struct trace *trace, char *buf, size_t size)
     const char *call = name_of_call(trace->call);
     size_t room = size;
 
-    if (scene->peer_len > 0)
+    if (scene->peer_len > 0 && scene->peer.ss_family == AF_UNIX)
+        snprintf(peer, sizeof(peer), "a Unix peer");
+    else if (scene->peer_len > 0)
         address_text((const struct sockaddr *)&scene->peer, scene->peer_len, peer, sizeof(peer));
     room -= (size_t)snprintf(buf, size, "%s%s%s%s%s", peer[0] ? " for " : "", peer,
                              call ? ", in " : "", call ? call : "", call ? "(2)" : "");
