@@ -12,6 +12,7 @@
 #include "handlers/http/http.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -377,7 +378,10 @@ static void while_as_many_wait_as_may_accepting_pauses(void **state)
     for (unsigned i = 1; i < 6; i++)
         fds[i] = support_ask(server, 0, "1\n");
     SUPPORT_AWAIT(server, queued, == 2);
-    SUPPORT_AWAIT(server, full, >= 3);
+    SUPPORT_AWAIT(server, full, == 1);
+    /* It looks again and again, and that is one pause. */
+    poll(NULL, 0, 30);
+    assert_int_equal(support_stats(server).full, 1);
     assert_int_equal(support_stats(server).accepted, 3);
     gate_open(&gate);
     support_expect_last(fds[0], "0\n");
@@ -385,6 +389,25 @@ static void while_as_many_wait_as_may_accepting_pauses(void **state)
         support_expect_last(fds[i], "1\n");
     assert_int_equal(support_stats(server).accepted, 6);
     assert_int_equal(support_stats(server).refused, 0);
+}
+
+/* That the queue is full is nothing by itself. */
+static void where_nobody_waits_accepting_does_not_pause(void **state)
+{
+    int fds[3];
+
+    (void)state;
+    server = START(&lines, .max_queued = 2);
+    fds[0] = come_first("0\n");
+    for (unsigned i = 1; i < 3; i++)
+        fds[i] = stand_in_line("1\n", i);
+    poll(NULL, 0, 30);
+    assert_int_equal(support_stats(server).full, 0);
+    gate_open(&gate);
+    support_expect_last(fds[0], "0\n");
+    for (unsigned i = 1; i < 3; i++)
+        support_expect_last(fds[i], "1\n");
+    assert_int_equal(support_stats(server).full, 0);
 }
 
 static void or_further_ones_are_told_goodbye_at_once(void **state)
@@ -515,6 +538,7 @@ int main(void)
         TEST(without_a_target_all_are_served),
         TEST(of_http_goodbye_is_503_with_retry_after),
         TEST(while_as_many_wait_as_may_accepting_pauses),
+        TEST(where_nobody_waits_accepting_does_not_pause),
         TEST(or_further_ones_are_told_goodbye_at_once),
         TEST(what_is_submitted_is_refused_then),
         TEST(beyond_max_per_address_goodbye_is_said),

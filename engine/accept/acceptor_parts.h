@@ -36,7 +36,7 @@ void acceptor_rest_for_room(struct acceptor *acceptor, struct quota *quota, uint
 /* The same, where somebody waits at this endpoint: idle connections make room. */
 void acceptor_rest_while_full(struct acceptor *acceptor, const struct endpoint *endpoint);
 
-/* This one rests for a moment: as many connections wait for a worker as may. */
+/* This one rests for a moment, if somebody waits: as many connections wait for a worker as may. */
 void acceptor_rest_for_queue(struct acceptor *acceptor, struct listening *listening);
 
 /* All listeners rest: the means to accept there, or to serve the held connection, are lacking. */

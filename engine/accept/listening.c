@@ -94,11 +94,13 @@ void listening_call(struct listening *listening)
 void listening_note_client(struct listening *listening)
 {
     listening->unheeded = false;
+    listening->paused = false;
 }
 
 void listening_run_dry(struct listening *listening)
 {
     listening->unheeded = false;
+    listening->paused = false;
     listening->state = listening->shared ? LISTENING_ASIDE : LISTENING_WATCHED;
 }
 

@@ -69,6 +69,7 @@ struct listening {
     bool shared;                        /* other processes accept from it: it began ASIDE */
     bool unheeded;                      /* it was called IN_LINE, or a worker may have been for it
                                            LENT, and nobody was accepted since */
+    bool paused;                        /* max_queued wait, and nobody was accepted since */
     uint64_t until_ms;                  /* RESTING and DEAF: how long */
     uint64_t deaf_ms;                   /* when it was deafened last; 0: never */
     struct receiver *receiver;          /* POOLS and DEAF; else NULL */

@@ -119,7 +119,14 @@ void acceptor_rest_while_full(struct acceptor *acceptor, const struct endpoint *
 
 void acceptor_rest_for_queue(struct acceptor *acceptor, struct listening *listening)
 {
-    tally_add(&acceptor->tally, TALLY_FULL, 1);
+    if (listening_count_waiting(listening) == 0) {
+        listening_run_dry(listening);
+        return;
+    }
+    /* However many looks it takes, that is one pause. */
+    if (!listening->paused)
+        tally_add(&acceptor->tally, TALLY_FULL, 1);
+    listening->paused = true;
     if (leaves_client(listening, clock_ms() + QUEUE_LOOK_MS))
         sys_eventfd_signal(acceptor->config->others_fd);
 }
