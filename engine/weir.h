@@ -833,8 +833,9 @@ void weir_server_cancel(struct weir_server *server);
  * An inherited fd:// is served elsewhere from the start: by whoever has passed it, now or later (a
  * service manager that keeps it). One that was taken_over is the successor's alone once that has
  * begun to serve: then it removes a Unix path at its end.
- * Under WEIR_SERIAL and WEIR_FORK a client that is idle, or has not spoken, is not waited for, and
- * may find its connection ended as its request comes.
+ * Without a pool (WEIR_SERIAL, WEIR_THREAD, WEIR_FORK) nobody looks how long a connection has been
+ * idle, and all of them have that second. A serial server takes it before weir_server_shutdown
+ * returns, for the one client that it serves.
  *
  * Threads: any, handlers and hooks; not signal handlers. Parks: no. Returns 0, or a negative errno
  * with a sentence in weir_why(): -EINVAL it does not listen yet; -EBADF it is closed; -ESRCH it is

@@ -28,8 +28,12 @@ static const struct way {
     { "more acceptors than before", WEIR_POOL, 1, 0, 3 },
     { "fewer acceptors than before", WEIR_POOL, 3, 0, 2 },
     { "thread", WEIR_THREAD, 2, 0, 2 },
+    { "fork", WEIR_FORK, 1, 0, 1 },
     { "prefork", WEIR_PREFORK, 1, 2, 1 },
 };
+
+/* Which has no second client before the first has gone. */
+static const struct way serial = { "serial", WEIR_SERIAL, 1, 0, 1 };
 
 static const struct way *way;
 static char folder[] = "/tmp/weir_handover_XXXXXX";
@@ -341,6 +345,19 @@ static void who_was_answered_just_before_is_heard(void **state)
     expect_heard("one\n", "hello\n");
 }
 
+static void a_silent_client_is_left_in_the_end(void **state)
+{
+    struct weir_server *server = start_alone(&polite);
+    int fd = support_ask(server, 0, "one\n");
+    pthread_t thread;
+
+    (void)state;
+    support_expect(fd, "hello\n");
+    thread = begin_to_hand_on(server);
+    support_expect_last(fd, "");
+    end_handing_on(server, thread);
+}
+
 /* However patient clients are. */
 static void taking_leave_has_an_end(void **state)
 {
@@ -462,11 +479,20 @@ int main(void)
         cmocka_unit_test(who_waits_at_an_inherited_socket_is_left_there),
         cmocka_unit_test(what_cannot_be_handed_on_is_said),
     };
+    const struct CMUnitTest of_one_client[] = {
+        cmocka_unit_test(who_came_just_before_is_heard),
+        cmocka_unit_test(who_was_answered_just_before_is_heard),
+        cmocka_unit_test(a_silent_client_is_left_in_the_end),
+        cmocka_unit_test(taking_leave_has_an_end_though_a_client_never_stops),
+        cmocka_unit_test(who_waits_at_an_inherited_socket_is_left_there),
+    };
     int failed = 0;
 
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
         way = &ways[i];
         failed += cmocka_run_group_tests_name(way->name, tests, make_folder, remove_folder);
     }
+    way = &serial;
+    failed += cmocka_run_group_tests_name(way->name, of_one_client, make_folder, remove_folder);
     return failed;
 }

@@ -163,6 +163,7 @@ static int accept_client(const struct listening *listening, int stop_fd,
     *ret = (struct accepted){
         .peer = (const struct sockaddr *)peer, .endpoint = listening->endpoint,
         .handler = listening->endpoint->handler, .stop_fd = stop_fd,
+        .followed = &listening->listener.kept_elsewhere,
     };
     ret->fd = sys_accept(listening->listener.fd, peer, &ret->peer_len);
     return ret->fd < 0 ? ret->fd : 0;
@@ -316,7 +317,7 @@ static unsigned admit_waiting(struct acceptor *acceptor, const struct listening 
 /* Who waits where others have the socket, too, is left to them: they serve him without haste. */
 static bool may_admit_waiting(const struct listener *listener)
 {
-    return listener->type == SOCK_STREAM && !listener->kept_elsewhere;
+    return listener->type == SOCK_STREAM && !listener_is_kept_elsewhere(listener);
 }
 
 void acceptor_admit_waiting(struct acceptor *acceptor)

@@ -159,20 +159,20 @@ void acceptor_take_over(struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++)
         if (acceptor->listening[i].endpoint->taken_over)
-            acceptor->listening[i].listener.kept_elsewhere = false;
+            listener_keep_elsewhere(&acceptor->listening[i].listener, false);
 }
 
 void acceptor_hand_on(struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++)
-        acceptor->listening[i].listener.kept_elsewhere = true;
+        listener_keep_elsewhere(&acceptor->listening[i].listener, true);
 }
 
 bool acceptor_is_followed(const struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->listening_len; i++)
         if (acceptor->listening[i].listener.type == SOCK_STREAM &&
-            acceptor->listening[i].listener.kept_elsewhere)
+            listener_is_kept_elsewhere(&acceptor->listening[i].listener))
             return true;
     return false;
 }

@@ -336,6 +336,18 @@ static void forks_reap(struct mixin *mixin)
     let_closed_leave_crowd(forks);
 }
 
+/* The crew's order is in the parent's memory alone; the worker of each child is in both's. */
+static void forks_take_leave(struct mixin *mixin)
+{
+    struct forks *forks = forks_of(mixin);
+
+    pthread_mutex_lock(&forks->lock);
+    for (size_t i = 0; i < forks->config.max_children; i++)
+        if (forks->slots[i].child.pid != 0)
+            worker_take_leave(&forks->workers[i]);
+    pthread_mutex_unlock(&forks->lock);
+}
+
 static void forks_kill(struct mixin *mixin)
 {
     struct forks *forks = forks_of(mixin);
@@ -459,7 +471,8 @@ int forks_create(const struct mixin_config *config, struct mixin **ret)
             .prepare = forks_prepare, .process = forks_process, .reap = forks_reap,
             .add_stats = forks_add_stats, .add_roll = forks_add_roll,
             .begin = mixin_needs_nothing, .end = mixin_has_nobody,
-            .renew = mixin_has_nobody, .hand_on = mixin_has_nobody, .kill = forks_kill,
+            .renew = mixin_has_nobody, .hand_on = mixin_has_nobody,
+            .take_leave = forks_take_leave, .kill = forks_kill,
             .free_locks = forks_free_locks,
             .destroy = forks_destroy, .accepts_here = true, .ends_with_handler = true,
             .batch = 1,     /* a child that ended meanwhile is reaped first */

@@ -54,6 +54,8 @@ struct mixin {
     void (*renew)(struct mixin *mixin);
     /* Another server has the listeners, too, and accepts. Any thread. */
     void (*hand_on)(struct mixin *mixin);
+    /* Children that the crew's order does not reach say goodbye, too. The thread that closes. */
+    void (*take_leave)(struct mixin *mixin);
     /* Ends children that were cancelled and have not ended. Threads as reap. */
     void (*kill)(struct mixin *mixin);
     /* In any child of fork(2), before that returns: makes its locks anew. */

@@ -48,6 +48,7 @@ int pooled_create(const struct mixin_config *config, struct mixin **ret)
             .add_stats = pooled_add_stats, .add_roll = mixin_calls_nobody,
             .begin = mixin_needs_nothing, .end = mixin_has_nobody,
             .renew = mixin_has_nobody, .hand_on = mixin_has_nobody,
+            .take_leave = mixin_has_nobody,
             .kill = mixin_has_nobody, .free_locks = mixin_has_nobody,
             .destroy = pooled_destroy,
             .accepts_here = true, .has_workers = true, .hands_on = true, .ended_fd = -1,

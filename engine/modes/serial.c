@@ -37,6 +37,7 @@ static int serial_process(struct mixin *mixin, const struct accepted *accepted)
         return r;
     }
     alone.stop_fd = accepted->stop_fd;
+    alone.followed = accepted->followed;
     worker_serve_alone(&serial->worker, conn, &alone);
     turn_give(&serial->turn);
     return 0;
@@ -67,6 +68,7 @@ int serial_create(const struct mixin_config *config, struct mixin **ret)
         .add_stats = serial_add_stats, .add_roll = mixin_calls_nobody,
         .begin = mixin_needs_nothing, .end = mixin_has_nobody,
         .renew = mixin_has_nobody, .hand_on = mixin_has_nobody,
+        .take_leave = mixin_has_nobody,
         .kill = mixin_has_nobody, .free_locks = mixin_has_nobody,
         .destroy = serial_destroy,
         .accepts_here = true, .serves_at_once = true, .shortage = "", .ended_fd = -1,

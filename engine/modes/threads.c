@@ -159,6 +159,7 @@ int threads_create(const struct mixin_config *config, struct mixin **ret)
             .add_stats = threads_add_stats, .add_roll = mixin_calls_nobody,
             .begin = mixin_needs_nothing, .end = mixin_has_nobody,
             .renew = mixin_has_nobody, .hand_on = mixin_has_nobody,
+            .take_leave = mixin_has_nobody,
             .kill = mixin_has_nobody, .free_locks = threads_free_locks,
             .destroy = threads_destroy,
             .accepts_here = true, .hands_on = true, .ended_fd = -1, .batch = THREADS_BATCH,

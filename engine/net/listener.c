@@ -190,7 +190,7 @@ static bool owns_path(const struct listener *listener)
  */
 static void disown_path(struct listener *listener)
 {
-    if (!listener->keep_path && !listener->kept_elsewhere && owns_path(listener))
+    if (!listener->keep_path && !listener_is_kept_elsewhere(listener) && owns_path(listener))
         unlink(listener->path);
     listener->path[0] = '\0';
 }
@@ -481,7 +481,7 @@ static int adopt(struct listener *listener, const struct attempt *attempt)
         return why_refuse(attempt->uri, r, "%s", strerrordesc_np(-r));
     listener->fd = fd;
     listener->listens = true;
-    listener->kept_elsewhere = true;
+    listener_keep_elsewhere(listener, true);
     if (attempt->options->taken_over)
         take_path_over(listener, fd);
     return 0;

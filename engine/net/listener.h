@@ -13,6 +13,7 @@
 
 #include "engine/weir.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -40,14 +41,27 @@ struct listener {
                                       of every address IP_PKTINFO or IPV6_RECVPKTINFO */
     bool listens;                  /* ... or, of datagrams, is to be received from */
     bool keep_path;
-    bool kept_elsewhere;           /* other processes have the socket, and serve it: who waits is
+    _Atomic bool kept_elsewhere;   /* other processes have the socket, and serve it: who waits is
                                       theirs, and so is the path. At first each inherited one is;
-                                      later that is for the owner to say */
+                                      later that is for the owner to say, by any thread */
     char uri[WEIR_ADDRESS_SIZE];   /* what is bound, a port 0 resolved */
     char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)]; /* to unlink; "": nothing is */
     dev_t path_dev;                /* ... while it is still the file that we made */
     ino_t path_ino;
 };
+
+static inline bool listener_is_kept_elsewhere(const struct listener *listener)
+{
+    /* relaxed: whoever ends the serving was told before, or is too early for that.
+     * pairs: listener_keep_elsewhere() */
+    return atomic_load_explicit(&listener->kept_elsewhere, memory_order_relaxed);
+}
+
+static inline void listener_keep_elsewhere(struct listener *listener, bool is_kept)
+{
+    /* relaxed: nothing else is told by it. pairs: listener_is_kept_elsewhere() */
+    atomic_store_explicit(&listener->kept_elsewhere, is_kept, memory_order_relaxed);
+}
 
 /*
  * listener_bind binds: the address is known, and nobody can connect yet; datagrams are gathered by

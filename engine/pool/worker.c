@@ -607,12 +607,47 @@ void *worker_main(void *arg)
 
 /* ------------------------------------------------------------------ without a pool ---- */
 
-/* Nothing is kept any more. A thread that serves alone must end the drain of a stop by itself. */
-static void begin_drain(struct worker *worker, bool stopped)
+void worker_take_leave(struct worker *worker)
 {
-    worker->draining = true;
-    if (stopped && worker->alone->drain_timeout_ms > 0)
-        worker->cancel_at_ms = clock_ms() + worker->alone->drain_timeout_ms + 1;
+    enum crew_order keeps = CREW_KEEPS;
+
+    /* relaxed: a drain that has begun is not taken back. pairs: worker_order() */
+    atomic_compare_exchange_strong_explicit(&worker->order, &keeps, CREW_TAKES_LEAVE,
+                                            memory_order_relaxed, memory_order_relaxed);
+}
+
+/* Nothing is kept any more. */
+static void begin_drain(struct worker *worker)
+{
+    /* relaxed: for this thread; to others it is a number. pairs: worker_order() */
+    atomic_store_explicit(&worker->order, CREW_DRAINS, memory_order_relaxed);
+}
+
+static bool others_follow(const struct worker_alone *alone)
+{
+    /* relaxed: the stop came behind it. pairs: listener_keep_elsewhere() */
+    return alone->followed && atomic_load_explicit(alone->followed, memory_order_relaxed);
+}
+
+/* Of a stop a thread that serves alone must end the drain by itself, and taking leave before it. */
+static void obey_stop(struct worker *worker)
+{
+    const struct worker_alone *alone = worker->alone;
+    uint64_t now_ms = clock_ms();
+
+    if (alone->drain_timeout_ms > 0)
+        worker->cancel_at_ms = now_ms + alone->drain_timeout_ms + 1;
+    if (alone->leave_ms > 0 && others_follow(alone)) {
+        worker_take_leave(worker);
+        worker->drain_at_ms = now_ms + alone->leave_ms;
+    } else {
+        begin_drain(worker);
+    }
+}
+
+static bool has_taken_leave(const struct worker *worker)
+{
+    return worker->drain_at_ms != 0 && clock_ms() >= worker->drain_at_ms;
 }
 
 static bool is_cancelled(const struct worker *worker, uint64_t now_ms)
@@ -622,13 +657,13 @@ static bool is_cancelled(const struct worker *worker, uint64_t now_ms)
 
 static int poll_once(struct worker *worker, int fd, short events, uint64_t until_ms)
 {
-    bool hears = worker->alone && !worker->draining;
+    enum crew_order order = worker->alone ? worker_order(worker) : CREW_DRAINS;
     uint64_t now_ms = clock_ms();
     struct pollfd fds[] = {
         { .fd = fd, .events = events },
         { .fd = worker->crew->cancel_fd, .events = POLLIN },
-        { .fd = hears ? worker->crew->drain_fd : -1, .events = POLLIN },
-        { .fd = hears ? worker->alone->stop_fd : -1, .events = POLLIN },
+        { .fd = order != CREW_DRAINS ? worker->crew->drain_fd : -1, .events = POLLIN },
+        { .fd = order == CREW_KEEPS ? worker->alone->stop_fd : -1, .events = POLLIN },
     };
     int r;
 
@@ -636,11 +671,15 @@ static int poll_once(struct worker *worker, int fd, short events, uint64_t until
         return -ECANCELED;
     if (worker->cancel_at_ms != 0)
         until_ms = clock_earlier(until_ms, worker->cancel_at_ms);
+    if (worker->drain_at_ms != 0 && order != CREW_DRAINS)
+        until_ms = clock_earlier(until_ms, worker->drain_at_ms);
     r = sys_poll(fds, sizeof(fds) / sizeof(fds[0]), clock_timeout_ms(until_ms, now_ms));
     if (r < 0)
         return r;
-    if (fds[2].revents || fds[3].revents)
-        begin_drain(worker, fds[3].revents != 0);
+    if (fds[3].revents)
+        obey_stop(worker);
+    if (fds[2].revents || has_taken_leave(worker))
+        begin_drain(worker);
     if (fds[1].revents)
         return -ECANCELED;
     return fds[0].revents != 0;
@@ -657,7 +696,7 @@ static int hear_outer(struct worker *worker)
     if (crew_cancelled(outer->crew) || worker_hear_orders(outer) < 0)
         return -ECANCELED;
     if (worker_draining(outer))
-        worker->draining = true;
+        begin_drain(worker);
     return 0;
 }
 
@@ -665,15 +704,15 @@ static int hear_outer(struct worker *worker)
 static int poll_inside(struct worker *worker, int fd, short events, uint64_t until_ms)
 {
     for (;;) {
-        bool was_draining = worker->draining;
+        bool was_draining = worker_order(worker) == CREW_DRAINS;
         int r = hear_outer(worker);
         uint64_t now_ms = clock_ms();
         uint64_t slice_ms = clock_earlier(until_ms, now_ms + WORKER_SLICE_MS);
+        bool drains = worker_order(worker) == CREW_DRAINS;
 
         if (r == 0)
-            r = poll_once(worker, fd, events,
-                          worker->draining == was_draining ? slice_ms : now_ms);
-        if (r != 0 || worker->draining || until_ms <= now_ms)
+            r = poll_once(worker, fd, events, drains == was_draining ? slice_ms : now_ms);
+        if (r != 0 || worker_order(worker) == CREW_DRAINS || until_ms <= now_ms)
             return r;
     }
 }
@@ -698,11 +737,13 @@ static void wait_idle(struct worker *worker, struct connection *conn)
     int r;
 
     worker_note(worker, connection_noted(conn));
-    r = worker_poll(worker, conn->fd, POLLIN, until_ms);
+    do
+        r = worker_poll(worker, conn->fd, POLLIN, until_ms);
+    while (r == 0 && worker_order(worker) != CREW_DRAINS && clock_ms() < until_ms);
     worker_note(worker, connection_note_wait(conn, CONNECTION_WAITS_NOTHING, clock_coarse_ms()));
     if (r == -ECANCELED)
-        worker->draining = true;
-    conn->expired = r <= 0 && !worker->draining;
+        begin_drain(worker);
+    conn->expired = r <= 0 && worker_order(worker) != CREW_DRAINS;
 }
 
 void worker_serve_alone(struct worker *worker, struct connection *conn,
@@ -715,7 +756,7 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
     self_worker = worker;
     worker->alone = how;
     worker->cancel_at_ms = 0;
-    worker->draining = false;
+    worker->drain_at_ms = 0;
     /* It is in no set: the thread that keeps it waits for it. */
     conn->watched = EPOLLIN;
     connection_start(conn);
@@ -730,6 +771,9 @@ void worker_serve_alone(struct worker *worker, struct connection *conn,
     }
     close_connection(worker, conn);
     worker->alone = NULL;
+    /* Behind the connection: a parent may have ordered before its child has come here.
+     * relaxed: for the next one that this thread serves. pairs: worker_order() */
+    atomic_store_explicit(&worker->order, CREW_KEEPS, memory_order_relaxed);
     self_worker = worker->outer;
     crash_set_role(role);
 }

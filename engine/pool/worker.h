@@ -72,7 +72,8 @@ struct worker {
     const struct task *on_own_stack;     /* that it runs on no fiber; NULL: none */
     const struct worker_alone *alone;    /* serves alone; NULL: a thread of the pool */
     uint64_t cancel_at_ms;  /* alone: what waits then is cancelled; 0: nothing is */
-    bool draining;          /* alone: the order to keep nothing has come as a descriptor */
+    uint64_t drain_at_ms;   /* alone: it has taken leave then; 0: the crew says when */
+    _Atomic enum crew_order order;  /* alone: the later of this and the crew's holds */
     unsigned batch_len;
     struct worker_slots slots;
     _Atomic(struct connection *) batch[WORKER_SLOTS];   /* QUEUED, ours to start or to be rescued */
@@ -101,6 +102,8 @@ void worker_fini_alone(struct worker *worker);
 
 struct worker_alone {
     int stop_fd;                /* once readable, nothing is kept any more; -1: there is none */
+    const _Atomic bool *followed;   /* others accept after such a stop: leave is taken; NULL: no */
+    uint32_t leave_ms;          /* for that; 0: it is not taken */
     uint32_t drain_timeout_ms;  /* after that, what waits is cancelled; 0: never */
     bool lingers;               /* nobody else needs the thread: see linger.c */
     bool inside;                /* a handler that the thread is in waits until it has served */
@@ -120,10 +123,22 @@ int worker_poll(struct worker *worker, int fd, short events, uint64_t until_ms);
 /* Looks for orders without waiting: 0 or -ECANCELED. */
 int worker_hear_orders(struct worker *worker);
 
+static inline enum crew_order worker_order(const struct worker *worker)
+{
+    /* relaxed: who misses it keeps its client once more. pairs: worker_take_leave() */
+    return atomic_load_explicit(&worker->order, memory_order_relaxed);
+}
+
+/*
+ * It serves alone, and its handlers say goodbye from now on: an order to a forked child, which has
+ * the worker in memory that it shares with its parent. Any thread, of either process.
+ */
+void worker_take_leave(struct worker *worker);
+
 /* Returns true if no connection is to be kept any more. The worker's own thread. */
 static inline bool worker_draining(const struct worker *worker)
 {
-    return worker->draining || crew_draining(worker->crew);
+    return worker_order(worker) == CREW_DRAINS || crew_draining(worker->crew);
 }
 
 /* What its only connection waits for: of a worker that serves alone, for others to see. */
@@ -132,7 +147,7 @@ void worker_note(struct worker *worker, uint64_t noted);
 /* Returns true if its handlers had better say goodbye. The worker's own thread. */
 static inline bool worker_takes_leave(const struct worker *worker)
 {
-    return worker->draining || crew_order(worker->crew) != CREW_KEEPS;
+    return worker_order(worker) != CREW_KEEPS || crew_order(worker->crew) != CREW_KEEPS;
 }
 
 /* The thread: runs until the crew is stopping. The argument is the worker. */

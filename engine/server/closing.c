@@ -118,12 +118,24 @@ int server_wait_until_empty(struct weir_server *server, uint64_t until_ms)
     return wait_until_empty(server, until_ms, false);
 }
 
+static uint32_t leave_ms_of(const struct weir_options *options)
+{
+    uint32_t timeout_ms = options->drain_timeout_ms;
+
+    return timeout_ms > 0 && timeout_ms < POOL_LEAVE_MS ? timeout_ms : POOL_LEAVE_MS;
+}
+
+uint32_t server_leave_ms(const struct weir_server *server)
+{
+    const struct weir_options *options = &server->options;
+    bool waits = !options->daemon_threads && options->block_on_close != WEIR_NO;
+
+    return waits ? leave_ms_of(options) : 0;
+}
+
 void server_take_leave(struct weir_server *server)
 {
-    uint32_t timeout_ms = server->options.drain_timeout_ms;
-    uint32_t leave_ms = timeout_ms > 0 && timeout_ms < POOL_LEAVE_MS ? timeout_ms : POOL_LEAVE_MS;
-
-    wait_until_empty(server, clock_ms() + leave_ms, true);
+    wait_until_empty(server, clock_ms() + leave_ms_of(&server->options), true);
 }
 
 /* The time of taking leave is part of the timeout. */
@@ -216,10 +228,7 @@ static void let_in_who_waits(struct weir_server *server)
  */
 static bool takes_leave(const struct weir_server *server)
 {
-    const struct weir_options *options = &server->options;
-
-    if (server_state(server) != STOPPED || options->daemon_threads ||
-        options->block_on_close == WEIR_NO)
+    if (server_state(server) != STOPPED || server_leave_ms(server) == 0)
         return false;
     for (size_t i = 0; i < server->acceptors_len; i++)
         if (acceptor_is_followed(&server->acceptors[i]))
@@ -240,6 +249,7 @@ static void drain(struct weir_server *server)
     uint64_t began_ms = clock_ms();
 
     if (takes_leave(server)) {
+        server->mixin->take_leave(server->mixin);
         pool_take_leave(server->pool);
         close_listeners(server);
         server_take_leave(server);

@@ -163,6 +163,8 @@ void server_call_roll(struct weir_server *server, struct roll *roll);
 /* closing.c */
 int server_wait_until_empty(struct weir_server *server, uint64_t until_ms);
 void server_take_leave(struct weir_server *server);     /* as pool.h says: the wait for it */
+/* How long a close takes leave; 0: the options have it wait for nobody. */
+uint32_t server_leave_ms(const struct weir_server *server);
 void server_close_sockets(struct weir_server *server);
 
 /* child.c */

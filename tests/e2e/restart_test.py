@@ -293,11 +293,11 @@ class UnderLoad(unittest.TestCase):
 
     def test_restarts_refuse_and_lose_nobody(self):
         self.run_tool("load", "--count", "3", "--clients", "8", "--ways",
-                      "pool,acceptors,common,prefork,thread")
+                      "pool,acceptors,common,prefork,thread,fork,serial")
 
     def test_restarts_behind_passed_sockets_refuse_and_lose_nobody(self):
         self.run_tool("load", "--by", "passed", "--count", "3", "--clients", "8", "--ways",
-                      "pool,acceptors,common,prefork,thread")
+                      "pool,acceptors,common,prefork,thread,fork,serial")
 
     def test_starts_and_stops_leave_nothing(self):
         self.run_tool("cycles", "--count", "2", "--ways",
