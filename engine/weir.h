@@ -167,7 +167,8 @@ enum weir_stack {
  * is no room or no time for it (max_per_address, max_queued, queue_target_ms; no memory, thread or
  * child for it when it was accepted). None of the three functions is called; what the client has
  * sent is thrown away, the goodbye is sent if the socket takes it at once, and the connection is
- * closed. Whom access or verify_request refuse is told nothing.
+ * closed. What the client sends afterwards is answered by a reset, which may cost it the goodbye:
+ * nobody waits for it. Whom access or verify_request refuse is told nothing.
  *
  * Without client_first, setup and handle are called as soon as the connection is accepted. From
  * then on it is the handler's: a drain waits for it as long as it reads, even if its client never
@@ -542,16 +543,16 @@ struct weir_options {
 
     /*
      * When more come than can be served: docs/operations.md. Of WEIR_POOL, and each child of
-     * WEIR_PREFORK.
+     * WEIR_PREFORK; beyond these nobody waits for a worker, and to set them is refused.
      *
      * queue_target_ms   how long a new connection may wait for a worker. If all that had their
      *                   first turn within three times that were late, those that have waited for
      *                   twice as long are told goodbye instead, until one is in time again. But
      *                   not the last that waits, nor a client that is to speak first and has not.
      *                   It is no finer than the kernel's clock tick, some milliseconds.
-     * max_queued        how many ready connections may wait for a worker; when_queued is what
-     *                   happens to further clients. weir_submit_fd and weir_handle_request don't
-     *                   pause.
+     * max_queued        how many ready connections may wait for a worker, kept ones that have
+     *                   input again included; when_queued is what happens to further clients.
+     *                   weir_submit_fd and weir_handle_request don't pause.
      */
     uint32_t queue_target_ms WEIR_0;        /* 0: any time */
     uint32_t max_queued WEIR_0;             /* 0: as many as may be open */
@@ -562,7 +563,10 @@ struct weir_options {
      * a byte now and then, which read_timeout_ms and write_timeout_ms are not: see weir_end_head.
      */
     uint32_t head_timeout_ms WEIR_0;        /* of the head of a request: until weir_end_head */
-    uint32_t progress_timeout_ms WEIR_0;    /* each 64 KiB of a body or a reply move in this time */
+    uint32_t progress_timeout_ms WEIR_0;    /* each 64 KiB of a body or a reply move in this time.
+                                               A reply that does not is cut off: the client finds
+                                               its end behind what the kernel has, or, if it had
+                                               sent more than was read, a reset */
     uint32_t reserved WEIR_0;               /* 0 */
 };
 
@@ -1024,7 +1028,8 @@ const struct weir_stat *weir_stats_field(size_t i);
  * fd is -1 under WEIR_FORK, where children have it.
  * datagrams that are being served are only counted. Under WEIR_PREFORK all children are asked, for
  * whose answers it waits a tenth of a second, and each tells of 8,192 connections; those that have
- * not answered are silent. In a child it tells of that child alone.
+ * not answered are silent. In a child it tells of that child alone; but in one of WEIR_FORK of the
+ * other children that there were at its fork.
  *
  * line() is called on the calling thread; the text is terminated, and valid during the call.
  * Threads: any, but not signal handlers. Parks: no. Returns 0; or -ESRCH with a sentence in

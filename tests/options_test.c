@@ -678,6 +678,23 @@ static void a_queue_that_refuses_has_an_end(void **state)
     assert_int_equal(accepted(OPTIONS(.queue_target_ms = 5)).queue_target_ms, 5);
 }
 
+static void a_queue_is_a_pools(void **state)
+{
+    static const enum weir_concurrency others[] = { WEIR_SERIAL, WEIR_THREAD, WEIR_FORK };
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        assert_refused(OPTIONS(.concurrency = others[i], .queue_target_ms = 5),
+                       "queue_target_ms is 5: under WEIR_SERIAL, WEIR_THREAD and WEIR_FORK no "
+                       "connection waits for a worker");
+        assert_refused(OPTIONS(.concurrency = others[i], .max_queued = 2),
+                       "max_queued is 2: under WEIR_SERIAL, WEIR_THREAD and WEIR_FORK no "
+                       "connection waits for a worker");
+        accepted(OPTIONS(.concurrency = others[i], .queue_target_ms = WEIR_FOREVER));
+    }
+    accepted(OPTIONS(.concurrency = WEIR_PREFORK, .queue_target_ms = 5, .max_queued = 2));
+}
+
 static void numbers_beyond_their_ends_are_refused(void **state)
 {
     (void)state;
@@ -784,6 +801,7 @@ int main(void)
         cmocka_unit_test(what_is_reserved_must_be_0),
         cmocka_unit_test(goodbye_and_its_length_go_together),
         cmocka_unit_test(a_queue_that_refuses_has_an_end),
+        cmocka_unit_test(a_queue_is_a_pools),
         cmocka_unit_test(a_handler_may_say_what_is_wrong_with_it),
         cmocka_unit_test(numbers_beyond_their_ends_are_refused),
         cmocka_unit_test(numbers_at_their_ends_are_taken),
