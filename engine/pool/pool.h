@@ -103,7 +103,7 @@ static inline int pool_room_fd(const struct pool *pool)
     return pool->crew.table.room_fd;
 }
 
-/* Readable once a worker is busy: see handoff_watch. The first acceptor's. */
+/* Readable once a worker is busy: see handoff_unwatch. The first acceptor's. */
 static inline int pool_watch_fd(const struct pool *pool)
 {
     return pool->crew.handoff.watch_fd;

@@ -28,7 +28,7 @@ struct handoff {
     const struct epoll_set *sets;                   /* the workers' */
     int wake_fds[HANDOFF_WORKERS_MAX];              /* eventfds, edge-triggered: never read */
     unsigned workers;
-    int watch_fd;                                   /* the first acceptor's; see handoff_watch */
+    int watch_fd;                                   /* the first acceptor's; see handoff_unwatch */
     bool watched;                                   /* a ticking acceptor has to know who is busy */
     _Alignas(WEIR_CACHE_LINE) _Atomic uint64_t sleeping[HANDOFF_WORDS];  /* a bit a worker */
     _Alignas(WEIR_CACHE_LINE) _Atomic bool watching;/* the acceptor ticks: no need to call it */

@@ -59,6 +59,11 @@ breaks sleep_wake safety -DNO_WAKER_FENCE
 breaks sleep_wake safety -DNO_SECOND_LOOK
 holds sleep_wake safety -DSTUCK
 breaks sleep_wake safety -DSTUCK -DNO_PASSING_ON
+holds sleep_wake safety -DWATCHED
+breaks sleep_wake safety -DWATCHED -DNO_WATCH_FENCE
+breaks sleep_wake safety -DWATCHED -DNO_LOOK_AT_ALL
+breaks sleep_wake safety -DWATCHED -DEARLY_LOOK
+breaks sleep_wake safety -DWATCHED -DNO_CALL
 
 holds ready_queue safety
 holds ready_queue progress

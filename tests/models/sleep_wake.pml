@@ -13,19 +13,37 @@
  * Checked when everything stands still: nothing is queued, no inbox holds anything. With -DSTUCK one
  * worker may stay in a handler for ever; then nothing may be queued while the other one sleeps.
  *
+ * With -DWATCHED the acceptor ticks as well, to find a worker that stays in a handler. It stops when
+ * all workers sleep, and a worker that wakes calls it. One worker may stay in a handler; then the
+ * acceptor must tick. It tries to stop RESTS times, at any moment: what it counts before it tries
+ * is left out.
+ *
  * Broken on purpose, to see that the check would notice:
  *   -DNO_WORKER_FENCE  -DNO_WAKER_FENCE  -DNO_SECOND_LOOK
  *   -DSTUCK -DNO_PASSING_ON
+ *   -DWATCHED -DNO_WATCH_FENCE   the acceptor looks at the workers before its store has landed
+ *   -DWATCHED -DNO_LOOK_AT_ALL   ... or doesn't look at them
+ *   -DWATCHED -DEARLY_LOOK       who wakes looks at the acceptor first, then takes back
+ *   -DWATCHED -DNO_CALL          who wakes doesn't look at the acceptor
  */
 #define WORKERS 2
-#define WAKERS  2
+#define RESTS   2
 
-/* How often a waker puts something in: as often as can be searched in seconds. */
+/* As many wakers, which put something in as often, as can be searched in seconds. */
+#ifdef WATCHED
+#define STUCK
+#define WAKERS 1
+#else
+#define WAKERS 2
+#endif
 #ifdef STUCK
 #define ROUNDS(waker) 1
 #else
 #define ROUNDS(waker) ((waker) == WORKERS -> 2 : 1)
 #endif
+
+#define ACCEPTOR (WORKERS + WAKERS)
+#define THREADS  (ACCEPTOR + 1)
 
 #define BIT(i) (1 << (i))
 
@@ -35,22 +53,43 @@ byte sleeping;                  /* the announcements, a bit a worker */
 bool wake_fd[WORKERS];          /* eventfds: written and not yet seen */
 bool own_event[WORKERS];        /* something else that ends a sleep */
 bool stuck;                     /* one worker is, for ever */
+bool watching;                  /* no need to call the acceptor */
+bool watch_fd;                  /* an eventfd: written and not yet seen */
+bool ticks;                     /* the acceptor does */
 
 /* What a store does when it lands. */
-mtype = { nothing, push, announce, put };
-mtype buffer[WORKERS + WAKERS] = nothing;
-byte target[WORKERS + WAKERS];
+mtype = { nothing, push, announce, put, watch, unwatch };
+mtype buffer[THREADS] = nothing;
+byte target[THREADS];
 
 #define STORE(what, where) \
     atomic { buffer[me] == nothing -> buffer[me] = what; target[me] = where }
 #define LANDED buffer[me] == nothing
 
-/* handoff_awake(): it concerns the same word, so the announcement has landed. */
+/* Of handoff_awake(): it concerns the same word, so the announcement has landed. */
 #define TAKE_BACK \
     atomic { LANDED; called = called || !(sleeping & BIT(me)); sleeping = sleeping & ~BIT(me) }
 
+/* Of several workers that have seen that nobody watches, one writes the descriptor. */
+inline call_watcher()
+{
+    if
+    :: watching
+    :: !watching ->
+        atomic { watch_fd = watch_fd || !watching; watching = true }
+    fi
+}
+
+#if !defined(WATCHED) || defined(NO_CALL)
+#define AWAKE TAKE_BACK
+#elif defined(EARLY_LOOK)
+#define AWAKE call_watcher(); TAKE_BACK
+#else
+#define AWAKE TAKE_BACK; call_watcher()
+#endif
+
 /* The way to memory of the thread with the same number. */
-active [WORKERS + WAKERS] proctype memory()
+active [THREADS] proctype memory()
 {
 end:
     do
@@ -60,6 +99,8 @@ end:
             :: buffer[_pid] == push     -> queued++
             :: buffer[_pid] == announce -> sleeping = sleeping | BIT(target[_pid])
             :: buffer[_pid] == put      -> inbox[target[_pid]]++
+            :: buffer[_pid] == watch    -> watching = true
+            :: buffer[_pid] == unwatch  -> watching = false
             fi;
             buffer[_pid] = nothing
         }
@@ -138,13 +179,14 @@ proctype worker(byte me)
     byte i;
     bool called;                /* somebody took our announcement back */
 
+    goto look;                  /* a turn begins so, also the first one */
     do
     :: atomic { inbox[me] > 0 -> inbox[me]-- }
         handle()
     :: atomic { inbox[me] == 0 && queued > 0 -> queued-- }
         handle()
     :: inbox[me] == 0 && queued == 0 ->
-        STORE(announce, me);
+look:   STORE(announce, me);
 #ifndef NO_WORKER_FENCE
         LANDED;
 #endif
@@ -161,15 +203,45 @@ proctype worker(byte me)
 end_sleep:
         if
         :: atomic { wake_fd[me] -> wake_fd[me] = false }
-awake:      TAKE_BACK
+awake:      AWAKE
         :: atomic { own_event[me] -> own_event[me] = false }
-            TAKE_BACK;
+            AWAKE;
             handle()
         fi
     od;
 
 end_stuck:
     false
+}
+
+/* handoff_unwatch() */
+inline rest()
+{
+    STORE(unwatch, 0);
+#ifndef NO_WATCH_FENCE
+    LANDED;
+#endif
+    if
+#ifdef NO_LOOK_AT_ALL
+    :: ticks = false
+#else
+    :: atomic { sleeping == BIT(0) + BIT(1) -> ticks = false }
+    :: sleeping != BIT(0) + BIT(1) -> STORE(watch, 0)
+#endif
+    fi
+}
+
+/* It doesn't tick at first: the first worker that wakes calls it. */
+proctype acceptor(byte me)
+{
+    byte rests;
+
+end:
+    do
+    :: atomic { watch_fd -> watch_fd = false; ticks = true }
+    :: atomic { ticks && rests < RESTS -> rests++ }
+        rest()
+    od
 }
 
 init {
@@ -185,9 +257,15 @@ init {
         for (i : 0 .. WAKERS - 1) {
             run waker(WORKERS + i)
         }
+#ifdef WATCHED
+        run acceptor(ACCEPTOR)
+#endif
     }
 end:
     timeout;
     assert(queued == 0);
-    assert(stuck || (inbox[0] == 0 && inbox[1] == 0))
+    assert(stuck || (inbox[0] == 0 && inbox[1] == 0));
+#ifdef WATCHED
+    assert(!stuck || ticks)
+#endif
 }
