@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 /* Once in so many times; 0: never. */
 struct calls_faults {
@@ -22,6 +23,9 @@ struct calls_faults {
 };
 
 void calls_inject(const struct calls_faults *faults);
+
+/* The second that CLOCK_REALTIME is in. */
+time_t calls_time(void);
 
 /* How often each failed, for the sum at the end. */
 uint64_t calls_failed(void);

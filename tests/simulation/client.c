@@ -46,6 +46,23 @@ static void note(const struct client *client, const char *format, long a, long b
     trace_note("client", client->number, format, a, b, 0);
 }
 
+/* ------------------------------------------------------------------ phrases ----------- */
+
+static size_t request_len(const struct phrase *phrase)
+{
+    return phrase->http ? http_request_len(phrase) : phrase_request_len(phrase);
+}
+
+static unsigned char request_byte(const struct phrase *phrase, size_t i)
+{
+    return phrase->http ? http_request_byte(phrase, i) : phrase_request_byte(phrase, i);
+}
+
+static bool ends_connection(const struct phrase *phrase)
+{
+    return phrase->http ? http_reply_ends(phrase) : phrase->what == SAY_ENDED;
+}
+
 /* ------------------------------------------------------------------ when it acts ------ */
 
 static uint64_t think_ns(struct client *client)
@@ -130,6 +147,8 @@ static bool begin_connection(struct client *client)
     client->sent_of_it = client->answered_of_it = 0;
     client->owed = 0;
     client->leaving = false;
+    client->invited = 0;
+    http_reader_begin(&client->reader, talk->number);
     client->active_ns = scheduler_now_ns();
     client->connected_ns = scheduler_now_ns();
     note(client, "connects, conversation %ld", talk->number, 0);
@@ -150,9 +169,13 @@ static uint32_t number_for(struct client *client, char what)
     switch (what) {
     case SAY_BIG:
     case SAY_PARTS:
+    case SAY_OLD_STREAM:
         return (uint32_t)dice_around(&client->dice, manners->big_len) % 100000;
     case SAY_RAW:
     case SAY_PEEK:
+    case SAY_EXPECT:
+    case SAY_REFUSED:
+    case SAY_UNREAD:
         return 1 + (uint32_t)dice_around(&client->dice, manners->big_len) % 2000;
     case SAY_SLEEP:
     case SAY_COMPUTE:
@@ -168,18 +191,27 @@ static void think_of_phrase(struct client *client)
 {
     const struct client_manners *manners = client->manners;
     char what = manners->says[dice_below(&client->dice, strlen(manners->says))];
+    struct phrase *phrase = phrase_at(client, client->asked++);
 
-    if (what == SAY_ENDED && client->requests_left > 1 && !dice_once_in(&client->dice, 8))
-        what = SAY_ECHO;
-    *phrase_at(client, client->asked++) = (struct phrase){
+    *phrase = (struct phrase){
         .what = what, .number = number_for(client, what),
         .text_len = 1 + (uint32_t)dice_around(&client->dice, manners->text_len) % 1500,
-        .salt = (uint32_t)dice_below(&client->dice, 1000),
+        .salt = (uint32_t)dice_below(&client->dice, 1000), .http = manners->http,
     };
+    if (ends_connection(phrase) && client->requests_left > 1 && !dice_once_in(&client->dice, 8))
+        phrase->what = SAY_ECHO;
     client->requests_left--;
     /* A run is to be short: another seed shows more than more of the same. */
     if (client->stream->sent + client->stream->received > BYTES_MAX)
         client->requests_left = 0;
+}
+
+/* Returns true if the rest of the phrase waits for an invitation (HTTP: Expect). */
+static bool waits_for_word(struct client *client, uint32_t at, size_t of_it)
+{
+    const struct phrase *phrase = phrase_at(client, at);
+
+    return phrase->http && client->invited <= at && of_it == http_request_pause(phrase);
 }
 
 /* As much as goes. False: the connection is broken. */
@@ -192,9 +224,10 @@ static bool send_some(struct client *client, bool *ret_did)
     size_t len = 0;
     ssize_t n;
 
-    while (len < sizeof(piece) && len < most && sent < client->asked) {
-        piece[len++] = phrase_request_byte(phrase_at(client, sent), of_it++);
-        if (of_it < phrase_request_len(phrase_at(client, sent)))
+    while (len < sizeof(piece) && len < most && sent < client->asked &&
+           !waits_for_word(client, sent, of_it)) {
+        piece[len++] = request_byte(phrase_at(client, sent), of_it++);
+        if (of_it < request_len(phrase_at(client, sent)))
             continue;
         of_it = 0;
         sent++;
@@ -207,17 +240,54 @@ static bool send_some(struct client *client, bool *ret_did)
     client->active_ns = scheduler_now_ns();
     client->sent_of_it += (size_t)n;
     while (client->sent < client->asked &&
-           client->sent_of_it >= phrase_request_len(phrase_at(client, client->sent)))
-        client->sent_of_it -= phrase_request_len(phrase_at(client, client->sent++));
+           client->sent_of_it >= request_len(phrase_at(client, client->sent)))
+        client->sent_of_it -= request_len(phrase_at(client, client->sent++));
     return true;
 }
 
 /* ------------------------------------------------------------------ answers ----------- */
 
+static void note_answer(struct client *client)
+{
+    client->answered_of_it = 0;
+    client->answered++;
+    clients_answered++;
+}
+
+static bool drain_is_overdue(const struct client_excuses *excuses)
+{
+    return excuses->stopped_ns != 0 && excuses->drain_ms > 0 &&
+           scheduler_now_ns() - excuses->stopped_ns >= excuses->drain_ms * MS_NS;
+}
+
+static void check_http_byte(struct client *client, unsigned char byte)
+{
+    const struct client_excuses *excuses = &client_excuses;
+    const struct phrase *phrase = client->answered < client->asked
+                                      ? phrase_at(client, client->answered) : NULL;
+    struct http_licence licence = {
+        .may_close = excuses->stopped_ns != 0 || excuses->cancelled,
+        .may_time_out = excuses->read_ms > 0 || excuses->request_ms > 0 || excuses->head_ms > 0 ||
+                        excuses->progress_ms > 0,
+        .may_fail = excuses->faults || excuses->cancelled || drain_is_overdue(excuses),
+        .may_refuse = excuses->limits || excuses->faults,
+    };
+
+    client->answered_of_it++;
+    if (http_reader_take(&client->reader, phrase, &licence, byte))
+        note_answer(client);
+    else if (client->reader.invited)
+        client->invited = client->answered + 1;
+}
+
 static void check_byte(struct client *client, unsigned char byte)
 {
     const struct phrase *phrase = phrase_at(client, client->answered);
 
+    if (client->manners->http) {
+        check_http_byte(client, byte);
+        return;
+    }
     if (client->answered == client->asked)
         report_failure("client %u, conversation %u: a byte that it has not asked for: %d",
                        client->number, client->talk->number, byte);
@@ -226,11 +296,8 @@ static void check_byte(struct client *client, unsigned char byte)
                        "is %d, and not %d", client->number, client->talk->number,
                        client->answered_of_it, client->answered, phrase->what, byte,
                        phrase_reply_byte(phrase, client->answered_of_it));
-    if (++client->answered_of_it < phrase_reply_len(phrase))
-        return;
-    client->answered_of_it = 0;
-    client->answered++;
-    clients_answered++;
+    if (++client->answered_of_it == phrase_reply_len(phrase))
+        note_answer(client);
 }
 
 /* How many whole requests the server's kernel has. */
@@ -249,8 +316,10 @@ static bool was_told_to_end(const struct client *client)
 {
     uint32_t last = client->answered;
 
-    return last > 0 && client->answered_of_it == 0 &&
-           client->phrases[(last - 1) % CLIENT_PHRASES].what == SAY_ENDED;
+    if (last == 0 || client->answered_of_it > 0)
+        return false;
+    return client->manners->http ? client->reader.said_end
+                                 : ends_connection(&client->phrases[(last - 1) % CLIENT_PHRASES]);
 }
 
 /* A client that does not take in time what its handler has said last may lose it. */
@@ -261,12 +330,6 @@ static bool may_lose_the_end(const struct client *client)
     return talk->was_told_to_end && talk->finishes > 0 &&
            (client_excuses.nobody_lingers ||
             scheduler_now_ns() - talk->ended_ns >= LINGER_MS * MS_NS);
-}
-
-static bool drain_is_overdue(const struct client_excuses *excuses)
-{
-    return excuses->drain_ms > 0 &&
-           scheduler_now_ns() - excuses->stopped_ns >= excuses->drain_ms * MS_NS;
 }
 
 static bool is_excused(const struct client *client)
@@ -283,6 +346,7 @@ static bool is_excused(const struct client *client)
         return true;
     if (outlived(client, excuses->idle_ms) || outlived(client, excuses->read_ms) ||
         outlived(client, excuses->request_ms) || outlived(client, excuses->head_ms) ||
+        (outlived(client, excuses->progress_ms) && client->manners->http) ||
         ((outlived(client, excuses->write_ms) || outlived(client, excuses->progress_ms)) &&
          client->stream->peer_lacked_room))
         return true;
@@ -340,7 +404,8 @@ static bool wants_to_send(struct client *client)
         return false;
     if (client->sent == client->asked && client->requests_left > 0 && open < most)
         think_of_phrase(client);
-    return client->sent < client->asked;
+    return client->sent < client->asked &&
+           !waits_for_word(client, client->sent, client->sent_of_it);
 }
 
 static bool has_asked_all(const struct client *client)
@@ -454,7 +519,7 @@ static uint32_t requests_within(const struct client *client, uint64_t len)
     uint32_t n = client->sent;
 
     while (n > client->answered && end > len)
-        end -= phrase_request_len(&client->phrases[--n % CLIENT_PHRASES]);
+        end -= request_len(&client->phrases[--n % CLIENT_PHRASES]);
     return n;
 }
 
@@ -465,7 +530,7 @@ static bool is_read_to_an_end(const struct client *client)
     uint64_t end = client->stream->sent - client->sent_of_it;
 
     for (uint32_t n = client->sent; end > read && n > client->answered; n--)
-        end -= phrase_request_len(&client->phrases[(n - 1) % CLIENT_PHRASES]);
+        end -= request_len(&client->phrases[(n - 1) % CLIENT_PHRASES]);
     return end == read;
 }
 

@@ -12,6 +12,7 @@
 
 #include "tests/simulation/conversation.h"
 #include "tests/simulation/dice.h"
+#include "tests/simulation/http_reader.h"
 #include "tests/simulation/language.h"
 #include "tests/simulation/scheduler.h"
 #include "tests/simulation/streams.h"
@@ -31,6 +32,7 @@ struct client_manners {
     uint32_t big_len;           /* of big replies, about */
     uint32_t wait_ms;           /* that it has the handler wait, about */
     const char *says;           /* the letters that it may use */
+    bool http;                  /* it speaks HTTP */
     uint64_t rush_ns;           /* it connects at multiples of it, as all others; 0: at any time */
     uint64_t think_ns;          /* between two things that it does, about */
     uint64_t pause_in;          /* once in so many times it pauses for long ... */
@@ -67,6 +69,8 @@ struct client {
     struct phrase phrases[CLIENT_PHRASES];
     uint32_t asked, sent, answered;     /* phrases, since the connection began */
     size_t sent_of_it, answered_of_it;  /* bytes of the first that isn't whole */
+    struct http_reader reader;
+    uint32_t invited;                   /* phrases up to that one may be sent to their ends */
     uint32_t owed;                      /* answers, though the server closes: it had the requests */
     bool leaving;                       /* it has said its end, or will read no more */
     uint64_t active_ns;                 /* when it last sent or read */

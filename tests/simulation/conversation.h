@@ -16,6 +16,7 @@ enum phase {
     PHASE_READ,
     PHASE_WRITE,
     PHASE_POLL,             /* its input */
+    PHASE_EITHER,           /* input, or room if its last send has found none */
     PHASE_IDLE,             /* handle() said WEIR_KEEP */
     PHASE_OVER,             /* it has returned for the last time */
 };

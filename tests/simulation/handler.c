@@ -30,7 +30,7 @@ static struct stream *stream_of_request(struct weir_request *req)
     return stream;
 }
 
-static struct conversation *talk_of(struct weir_request *req)
+struct conversation *handler_talk(struct weir_request *req)
 {
     return stream_of_request(req)->user;
 }
@@ -331,7 +331,7 @@ static int reply_peeked(struct weir_request *req, size_t len)
     return r;
 }
 
-static int do_as_told(struct weir_request *req, char what, uint32_t number)
+int handler_do(struct weir_request *req, char what, uint32_t number)
 {
     switch (what) {
     case SAY_SLEEP:
@@ -349,7 +349,7 @@ static int do_as_told(struct weir_request *req, char what, uint32_t number)
     }
 }
 
-static uint32_t number_in(const char *line)
+uint32_t handler_number_in(const char *line)
 {
     uint32_t number = 0;
 
@@ -373,7 +373,7 @@ static int reply_line(struct weir_request *req, const char *line, size_t len)
 
 static int answer(struct weir_request *req, const char *line, size_t len)
 {
-    uint32_t number = number_in(line);
+    uint32_t number = handler_number_in(line);
     char copy[LINE_MAX_LEN];
     int r;
 
@@ -389,7 +389,7 @@ static int answer(struct weir_request *req, const char *line, size_t len)
     }
     /* What waits may read, and the line is valid until then. */
     memcpy(copy, line, len);
-    r = do_as_told(req, copy[0], number);
+    r = handler_do(req, copy[0], number);
     return r < 0 ? r : reply_line(req, copy, len);
 }
 
@@ -410,15 +410,15 @@ static int one_request(struct weir_request *req)
     handler_requests += r == 0;
     if (r < 0)
         return r;
-    talk_of(req)->was_told_to_end = ends;
+    handler_talk(req)->was_told_to_end = ends;
     return ends ? 0 : WEIR_KEEP;
 }
 
 /* ------------------------------------------------------------------ the handler ------- */
 
-static int set_up(struct weir_request *req)
+int handler_set_up(struct weir_request *req)
 {
-    struct conversation *talk = talk_of(req);
+    struct conversation *talk = handler_talk(req);
 
     if (talk->setups++ > 0)
         report_failure("conversation %u: setup() is called twice", talk->number);
@@ -426,19 +426,20 @@ static int set_up(struct weir_request *req)
     return 0;
 }
 
-static int handle(struct weir_request *req)
+int handler_serve_one(struct weir_request *req, enum phase phase,
+                      int (*serve)(struct weir_request *req))
 {
-    struct conversation *talk = talk_of(req);
+    struct conversation *talk = handler_talk(req);
     int r;
 
     if (talk->setups != 1 || talk->finishes != 0)
         report_failure("conversation %u: handle() before setup() or after finish()",
                        talk->number);
-    talk->phase = PHASE_BUSY;
+    talk->phase = phase;
     talk->handled_since_ns = scheduler_now_ns();
     /* The engine may have seen it behind the last call, and have taken its last look. */
     talk->was_last = talk->was_last || oracle_drain_is_seen();
-    r = one_request(req);
+    r = serve(req);
     if (!talk->was_last && r == WEIR_KEEP && oracle_drain_is_seen()) {
         talk->was_last = true;
         client_note_last(talk);
@@ -448,9 +449,14 @@ static int handle(struct weir_request *req)
     return r;
 }
 
-static int finish(struct weir_request *req, int status)
+static int handle(struct weir_request *req)
 {
-    struct conversation *talk = talk_of(req);
+    return handler_serve_one(req, PHASE_BUSY, one_request);
+}
+
+int handler_finish(struct weir_request *req, int status)
+{
+    struct conversation *talk = handler_talk(req);
 
     if (talk->finishes++ > 0)
         report_failure("conversation %u: finish() is called twice", talk->number);
@@ -463,7 +469,7 @@ static int finish(struct weir_request *req, int status)
 }
 
 struct weir_handler handler_lines = {
-    .name = "lines", .setup = set_up, .handle = handle, .finish = finish,
+    .name = "lines", .setup = handler_set_up, .handle = handle, .finish = handler_finish,
 };
 
 /* ------------------------------------------------------------------ datagrams --------- */
@@ -492,7 +498,7 @@ static int handle_datagram(struct weir_request *req)
 
     if (len < LANGUAGE_HEAD)
         report_failure("a datagram of %zd bytes", len);
-    r = wait_as_told(req, data[0], number_in(data));
+    r = wait_as_told(req, data[0], handler_number_in(data));
     if (r < 0)
         return r;
     handler_requests++;

@@ -8,6 +8,7 @@
 #define WEIR_SIMULATION_HANDLER_H
 
 #include "engine/weir.h"
+#include "tests/simulation/conversation.h"
 
 #include <stdint.h>
 
@@ -22,6 +23,19 @@ extern struct handler_deadlines handler_deadlines;
 
 extern struct weir_handler handler_lines;
 extern struct weir_handler handler_datagrams;       /* each of them a line */
+
+/*
+ * For handlers of other protocols: setup() and finish(); a call of handle(), which serve makes and
+ * which waits for what phase says; a wait, or what else a letter says (language.h), behind which
+ * the phase is another one; the request's conversation; and the digits of a line.
+ */
+int handler_set_up(struct weir_request *req);
+int handler_finish(struct weir_request *req, int status);
+int handler_serve_one(struct weir_request *req, enum phase phase,
+                      int (*serve)(struct weir_request *req));
+int handler_do(struct weir_request *req, char what, uint32_t number);
+struct conversation *handler_talk(struct weir_request *req);
+uint32_t handler_number_in(const char *line);
 
 /* How many requests have been answered. */
 extern uint64_t handler_requests;

@@ -1,7 +1,5 @@
 #include "tests/simulation/language.h"
 
-#include <stdbool.h>
-
 static bool is_raw(const struct phrase *phrase)
 {
     return phrase->what == SAY_RAW || phrase->what == SAY_PEEK;
@@ -29,7 +27,7 @@ size_t phrase_reply_len(const struct phrase *phrase)
     return is_big(phrase) ? phrase->number + 1 : line_len(phrase);
 }
 
-static unsigned char text_byte(const struct phrase *phrase, size_t i)
+unsigned char language_text_byte(const struct phrase *phrase, size_t i)
 {
     return (unsigned char)('a' + (phrase->salt + i * (1 + phrase->salt % 7)) % 26);
 }
@@ -51,7 +49,7 @@ unsigned char phrase_request_byte(const struct phrase *phrase, size_t i)
         return digit(phrase->number, i - 1);
     if (i >= line)
         return (unsigned char)(phrase->salt + (i - line));
-    return i == line - 1 ? '\n' : text_byte(phrase, i - LANGUAGE_HEAD);
+    return i == line - 1 ? '\n' : language_text_byte(phrase, i - LANGUAGE_HEAD);
 }
 
 unsigned char language_big_byte(unsigned char first, size_t i)
@@ -65,5 +63,5 @@ unsigned char phrase_reply_byte(const struct phrase *phrase, size_t i)
         return phrase_request_byte(phrase, line_len(phrase) + i);
     if (!is_big(phrase))
         return phrase_request_byte(phrase, i);
-    return i == phrase->number ? '\n' : language_big_byte(text_byte(phrase, 0), i);
+    return i == phrase->number ? '\n' : language_big_byte(language_text_byte(phrase, 0), i);
 }

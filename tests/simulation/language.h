@@ -3,13 +3,15 @@
  *
  * A request is a line: a letter that says what the handler is to do, six digits, some text. Behind
  * a line of RAW so many bytes follow as the digits say. Both requests and replies are functions of
- * a few numbers, so that a client knows each byte of the reply, and keeps none.
+ * a few numbers, so that a client knows each byte of the reply, and keeps none. http_language.h has
+ * the same for HTTP.
  *
  * Threads: any. Owns: nothing. Blocks: never.
  */
 #ifndef WEIR_SIMULATION_LANGUAGE_H
 #define WEIR_SIMULATION_LANGUAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,12 +38,16 @@ struct phrase {
     uint32_t number;
     uint32_t text_len;
     uint32_t salt;
+    bool http;              /* it is a request of http_language.h's, and not a line */
 };
 
 size_t phrase_request_len(const struct phrase *phrase);
 size_t phrase_reply_len(const struct phrase *phrase);
 unsigned char phrase_request_byte(const struct phrase *phrase, size_t i);
 unsigned char phrase_reply_byte(const struct phrase *phrase, size_t i);
+
+/* The i-th byte of its text. */
+unsigned char language_text_byte(const struct phrase *phrase, size_t i);
 
 /* The i-th byte of a big reply to a line that begins with this text byte. */
 unsigned char language_big_byte(unsigned char first, size_t i);

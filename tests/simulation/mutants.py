@@ -174,6 +174,18 @@ void acceptor_wake_in_time"""),
     ("a wait for room uses no credit up", "engine/stream/patience.c",
      "    req->patience.credit -= used < req->patience.credit ? used : req->patience.credit;\n",
      "    (void)used;\n"),
+    ("HTTP: nobody is invited to send a body", "handlers/http/body.c",
+     "        n = weir_write(body->req, line, sizeof(line) - 1);", "        n = (ssize_t)sizeof(line);"),
+    ("HTTP: the search for a line's end begins behind what has come", "handlers/http/scan.c",
+     "    scan->seen = (uint32_t)len;\n    status", "    scan->seen = (uint32_t)len + 1;\n    status"),
+    ("HTTP: a head is not copied before a body", "handlers/http/http.c",
+     "        ex->text = memcpy(ex->copy, ex->text, len);", "        memcpy(ex->copy, ex->text, len);"),
+    ("HTTP: the date of the first reply stays", "handlers/http/reply.c",
+     "    if (now.tv_sec != second) {", "    if (second == 0) {"),
+    ("HTTP: an unread body is skipped and left there", "handlers/http/body.c",
+     "        weir_consume(body->req, (size_t)n);\n", ""),
+    ("HTTP: who drains says no end", "handlers/http/answer.c",
+     "ex->keep && !weir_draining(ex->req) && http", "ex->keep && http"),
     ("a worker sleeps past its first timer", "engine/pool/worker.c",
      "timeout_ms = clock_timeout_ms(next_ms(worker), now_ns / 1000000);",
      "timeout_ms = clock_timeout_ms(next_ms(worker) + 5, now_ns / 1000000);"),
@@ -189,8 +201,10 @@ def words_of(name):
 class Builder:
     """Compiles all once, and for each mutant the one file that differs; as BUILD says."""
 
-    FLAGS = ["-std=c17", "-D_GNU_SOURCE", "-O2", "-I."]
-    LIBRARIES = ["-l:libboost_context.a", "-lurcu-common", "-pthread"]
+    # As tools/bazel/repositories.bzl chooses it.
+    PARSER = "llhttp" if pathlib.Path("/usr/include/llhttp.h").exists() else "http_parser"
+    FLAGS = ["-std=c17", "-D_GNU_SOURCE", "-O2", "-I.", f"-DWEIR_HTTP_PARSER_{PARSER.upper()}"]
+    LIBRARIES = ["-l:libboost_context.a", "-lurcu-common", f"-l:lib{PARSER}.a", "-pthread"]
 
     def __init__(self, folder):
         self.folder = folder
@@ -199,6 +213,7 @@ class Builder:
         (include / "weir.h").symlink_to(ROOT / "engine/weir.h")
         # log_stub.c is in its place.
         sources = [path for path in ROOT.glob("engine/*/*.c") if path.name != "log.c"]
+        sources += ROOT.glob("handlers/http/*.c")
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             made = pool.map(self.compile, sources + list(HERE.glob("*.c")))
             self.objects = dict(made)
@@ -207,7 +222,7 @@ class Builder:
         """The source, or this text in its place. Its name in the tree, and its object."""
         name = str(source.relative_to(ROOT))
         flags = self.FLAGS + [f"-I{self.folder}/include"]
-        flags += words_of("_INSTRUMENTED") if name.startswith("engine/") else []
+        flags += words_of("_INSTRUMENTED") if name.startswith(("engine/", "handlers/")) else []
         object_file = self.folder / ((name if text is None else "mutant") + ".o").replace("/", "_")
         subprocess.run(["gcc", *flags, "-w", "-x", "c", "-c", "-o", object_file, "-"], cwd=ROOT,
                        input=text or source.read_text(), text=True, check=True)

@@ -35,6 +35,10 @@ static const char *what_is_lost(struct stream *stream, const struct conversation
         return may_write(stream) ? "has room that its handler waits for" : NULL;
     case PHASE_POLL:
         return has_input(stream) ? "has input that its handler's weir_poll waits for" : NULL;
+    case PHASE_EITHER:
+        if (stream->was_refused)
+            return may_write(stream) ? "has room that its handler waits for" : NULL;
+        return has_input(stream) ? "has input that its handler waits for" : NULL;
     case PHASE_IDLE:
         return has_input(stream) && may_write(stream) ? "has input, and is kept idle" : NULL;
     default:
@@ -69,7 +73,7 @@ static void look_for_waiting(struct stream *stream, void *arg)
 {
     const struct conversation *talk = stream->user;
     bool waits = talk->phase == PHASE_READ || talk->phase == PHASE_WRITE ||
-                 talk->phase == PHASE_POLL;
+                 talk->phase == PHASE_POLL || talk->phase == PHASE_EITHER;
 
     (void)arg;
     if (waits)

@@ -195,6 +195,7 @@ ssize_t stream_send(struct stream *stream, const void *buf, size_t len)
         receive_reset(stream);
         return (ssize_t)len;
     }
+    stream->was_refused = room == 0;
     if (room == 0) {
         stream->wants_room = true;
         peer->peer_lacked_room = true;

@@ -10,6 +10,7 @@
 #include "tests/simulation/files.h"
 #include "tests/simulation/handler.h"
 #include "tests/simulation/hooks.h"
+#include "tests/simulation/http_handler.h"
 #include "tests/simulation/memory.h"
 #include "tests/simulation/oracle.h"
 #include "tests/simulation/report.h"
@@ -41,7 +42,7 @@ const char *const feature_names[FEATURES] = {
     "preemption", "priorities", "stalls", "time", "waits", "big", "pipelining", "pauses",
     "departures", "timeouts", "limits", "interrupts", "calls", "memory", "stop", "cancel", "rules",
     "options", "datagrams", "modes",
-    "rush", "acceptors", "again",
+    "rush", "acceptors", "again", "http",
 };
 
 /* One run. */
@@ -90,6 +91,7 @@ static uint32_t draw_features(void)
         [FEATURE_LIMITS] = 6, [FEATURE_STALLS] = 3, [FEATURE_RULES] = 6, [FEATURE_TIMEOUTS] = 3,
         [FEATURE_DATAGRAMS] = 3, [FEATURE_MODES] = 8, [FEATURE_RUSH] = 3,
         [FEATURE_ACCEPTORS] = 5, [FEATURE_AGAIN] = 5,
+        [FEATURE_HTTP] = 4,
     };
     uint32_t features = 0;
 
@@ -140,6 +142,18 @@ static void draw_rush(void)
     world.manners.rush_ns = UINT64_C(1) << dice_between(&dice, 18, 25);
 }
 
+/* What lines don't say; and some more room for it. */
+static void draw_http(char *says)
+{
+    static const char *const letters[] = {
+        "", "HO", "HON", "EU", "EUk", "DNM", "vQ", "HEUVDNOQMx",
+    };
+    struct dice dice = dice_of(FEATURE_HTTP);
+
+    world.manners.http = true;
+    strcat(says, letters[dice_below(&dice, sizeof(letters) / sizeof(letters[0]))]);
+}
+
 static void draw_manners(void)
 {
     static const char *const letters[] = { "e", "ef", "efy", "eeeek", "er", "efyrk" };
@@ -183,6 +197,8 @@ static void draw_manners(void)
         manners->half_close_in = 2;
         strcat(says, "x");
     }
+    if (has(FEATURE_HTTP))
+        draw_http(says);
     draw_rush();
 }
 
@@ -211,6 +227,11 @@ static void draw_timeouts(struct weir_options *options)
         world.manners.pause_ns = 2 * (ms + 1) * MS_NS;
 }
 
+static struct weir_handler *handler_of_clients(void)
+{
+    return has(FEATURE_HTTP) ? &handler_http : &handler_lines;
+}
+
 static void draw_server(void)
 {
     struct dice dice = dice_of(FEATURE_OPTIONS);
@@ -218,11 +239,12 @@ static void draw_server(void)
     struct dice modes = dice_of(FEATURE_MODES);
     struct dice acceptors = dice_of(FEATURE_ACCEPTORS);
     struct weir_options *options = &world.options;
+    struct weir_handler *handler = handler_of_clients();
     static const size_t sizes[] = { 16, 100, 512, 4096, 8192 };
 
     *options = (struct weir_options){
         .size = sizeof(*options), .listener_size = sizeof(struct weir_listen),
-        .listen = "tcp://127.0.0.1:7", .handler = &handler_lines,
+        .listen = "tcp://127.0.0.1:7", .handler = handler,
         .workers = (uint32_t)dice_between(&dice, 1, 4),
     };
     draw_timeouts(options);
@@ -234,9 +256,9 @@ static void draw_server(void)
         options->rbufsize = sizes[dice_below(&dice, 5)];
         options->wbufsize = dice_once_in(&dice, 4) ? WEIR_UNBUFFERED : sizes[dice_below(&dice, 5)];
         options->dispatch = dice_once_in(&dice, 3) ? WEIR_DISPATCH_ACCEPTOR : WEIR_DISPATCH_WORKER;
-        handler_lines.client_first = dice_once_in(&dice, 2);
+        handler->client_first = dice_once_in(&dice, 2);
         if (dice_once_in(&dice, 8))
-            handler_lines.stack = WEIR_STACK_THREAD;
+            handler->stack = WEIR_STACK_THREAD;
     }
     if (has(FEATURE_LIMITS)) {
         uint64_t most = has(FEATURE_RUSH) ? 40 : 8;
@@ -309,7 +331,7 @@ static void draw_datagrams(void)
         /* A handler on its worker's stack may wait there for a slow client as long as it takes. */
         .may_lose = has(FEATURE_CALLS) || has(FEATURE_MEMORY) || has(FEATURE_LIMITS) ||
                     has(FEATURE_CANCEL) || has(FEATURE_TIMEOUTS) || has(FEATURE_MODES) ||
-                    handler_lines.stack == WEIR_STACK_THREAD,
+                    handler_of_clients()->stack == WEIR_STACK_THREAD,
     };
     world.sending.patience_ns = (world.sending.may_lose ? 100 : 30 * 1000) * MS_NS;
     if (has(FEATURE_CALLS))
@@ -582,7 +604,6 @@ static void live(void *nothing)
     world.server = NULL;
     /* Clients see the end, and whatever was sent to them before. */
     clients_hurry();
-    client_excuses.stopped_ns = scheduler_now_ns();
     while (r == 0 && !clients_are_done())
         scheduler_block(&clients_reason, SCHEDULER_NEVER);
     check_nothing_is_left();
@@ -598,7 +619,7 @@ static void tell_excuses(void)
         .head_ms = world.options.head_timeout_ms,
         .progress_ms = world.options.progress_timeout_ms,
         .drain_ms = world.options.drain_timeout_ms,
-        .nobody_lingers = handler_lines.stack == WEIR_STACK_THREAD ||
+        .nobody_lingers = handler_of_clients()->stack == WEIR_STACK_THREAD ||
                           world.options.concurrency == WEIR_SERIAL,
     };
     handler_deadlines = (struct handler_deadlines){
@@ -610,10 +631,10 @@ static void tell_excuses(void)
     };
     oracle_view.computes = oracle_view.computes || strchr(world.manners.says, SAY_COMPUTE);
     client_buffer_len = world.options.rbufsize > 0 ? world.options.rbufsize : 8192;
-    world.manners.client_first = handler_lines.client_first;
+    world.manners.client_first = handler_of_clients()->client_first;
     oracle_view.lacks_threads = has(FEATURE_CALLS);
     oracle_view.starves = has(FEATURE_CALLS) || has(FEATURE_MEMORY);
-    oracle_view.spares = handler_lines.stack == WEIR_STACK_THREAD || has(FEATURE_MODES);
+    oracle_view.spares = handler_of_clients()->stack == WEIR_STACK_THREAD || has(FEATURE_MODES);
 }
 
 void world_run(uint64_t seed, uint32_t with, uint32_t without, uint32_t clients,

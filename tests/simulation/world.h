@@ -36,6 +36,7 @@ enum feature {
     FEATURE_RUSH,           /* many clients connect at the same moment */
     FEATURE_ACCEPTORS,      /* more than one */
     FEATURE_AGAIN,          /* the server stops serving and begins again */
+    FEATURE_HTTP,           /* clients speak HTTP, and the handler is handlers/http */
     FEATURES,
 };
 
