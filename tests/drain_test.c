@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -371,18 +372,11 @@ static int answer_behind_gate(struct weir_request *req)
  * What is said later arrives while the first line, "gate", is being answered, and the server begins
  * to drain meanwhile.
  */
-static void expect_answered_at_a_drain(const char *said, const char *said_later,
-                                       const char *answers)
+static void expect_drain_at_the_gate(struct weir_server *server, int fd, const char *said_later,
+                                     const char *answers)
 {
-    static const struct weir_handler handler = { .name = "gated", .handle = answer_behind_gate };
-    struct weir_server *server;
     pthread_t thread;
-    int fd;
 
-    gate_init(&gate);
-    atomic_store(at_gate, 0);
-    server = start(CREATE(&handler, .drain_timeout_ms = 0));
-    fd = support_ask(server, 0, said);
     SUPPORT_UNTIL(atomic_load(at_gate) == 1);
     support_say(fd, said_later);
     assert_int_equal(pthread_create(&thread, NULL, shut_down_and_close, server), 0);
@@ -394,6 +388,22 @@ static void expect_answered_at_a_drain(const char *said, const char *said_later,
     pthread_join(thread, NULL);
     weir_server_destroy(server);
     gate_fini(&gate);
+}
+
+static struct weir_server *start_gated(const struct weir_handler *handler)
+{
+    gate_init(&gate);
+    atomic_store(at_gate, 0);
+    return start(CREATE(handler, .drain_timeout_ms = 0));
+}
+
+static void expect_answered_at_a_drain(const char *said, const char *said_later,
+                                       const char *answers)
+{
+    static const struct weir_handler handler = { .name = "gated", .handle = answer_behind_gate };
+    struct weir_server *server = start_gated(&handler);
+
+    expect_drain_at_the_gate(server, support_ask(server, 0, said), said_later, answers);
 }
 
 /* They lie in the kernel: the handler has read its own line before they were sent. */
@@ -415,6 +425,55 @@ static void what_lies_behind_half_a_request_is_answered_at_a_drain(void **state)
 {
     (void)state;
     expect_answered_at_a_drain("gate\ntw", "o\nthree\nfour\n", "gate\ntwo\nthree\nfour\n");
+}
+
+/* As the look after an event whose input has been read already: it finds nothing, at the gate. */
+ssize_t __real_rfile_received(struct weir_request *req, size_t room, ssize_t n);
+ssize_t __wrap_rfile_received(struct weir_request *req, size_t room, ssize_t n);
+
+static _Atomic bool *look_is_vain;
+
+ssize_t __wrap_rfile_received(struct weir_request *req, size_t room, ssize_t n)
+{
+    if (n > 0 && atomic_exchange(look_is_vain, false)) {
+        n = -EAGAIN;
+        atomic_fetch_add(at_gate, 1);
+        gate_pass(&gate);
+    }
+    return __real_rfile_received(req, room, n);
+}
+
+static void expect_answered_behind_a_look(struct weir_server *server, int fd)
+{
+    /* The second line doesn't wait until the kernel confirms the first one. */
+    assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)), 0);
+    atomic_store(look_is_vain, true);
+    support_say(fd, "overlooked\n");
+    expect_drain_at_the_gate(server, fd, "two\n", "two\n");
+}
+
+static void what_arrives_behind_the_look_at_an_idle_client_is_answered_at_a_drain(void **state)
+{
+    struct weir_server *server = start_gated(&keeps);
+    int fd = support_ask(server, 0, "one\n");
+
+    (void)state;
+    support_expect(fd, "one\n");
+    SUPPORT_AWAIT(server, idle, == 1);
+    expect_answered_behind_a_look(server, fd);
+}
+
+static void what_arrives_behind_the_look_at_a_silent_client_is_answered_at_a_drain(void **state)
+{
+    static const struct weir_handler handler = {
+        .name = "silent", .handle = answer_line, .client_first = WEIR_YES,
+    };
+    struct weir_server *server = start_gated(&handler);
+    int fd = support_ask(server, 0, "");
+
+    (void)state;
+    SUPPORT_AWAIT(server, accepted, == 1);
+    expect_answered_behind_a_look(server, fd);
 }
 
 /*
@@ -632,6 +691,7 @@ static void a_handler_that_begins_at_once_is_waited_for(void **state)
         TEST(what_arrives_while_the_drain_begins_is_answered), \
         TEST(what_lies_behind_what_was_read_is_answered_at_a_drain), \
         TEST(what_lies_behind_half_a_request_is_answered_at_a_drain), \
+        TEST(what_arrives_behind_the_look_at_a_silent_client_is_answered_at_a_drain), \
         TEST(who_comes_during_a_drain_is_answered_if_accepted), \
         TEST(who_was_accepted_just_before_is_answered), \
         TEST(a_client_that_has_said_nothing_holds_up_no_drain), \
@@ -644,6 +704,9 @@ static void a_handler_that_begins_at_once_is_waited_for(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { UNDER_EACH };
+    const struct CMUnitTest counted[] = {
+        TEST(what_arrives_behind_the_look_at_an_idle_client_is_answered_at_a_drain),
+    };
     const struct CMUnitTest handing[] = {
         TEST(who_waits_to_be_accepted_and_has_asked_is_answered),
     };
@@ -654,9 +717,13 @@ int main(void)
 
     answered = support_board(sizeof(*answered));
     at_gate = support_board(sizeof(*at_gate));
+    look_is_vain = support_board(sizeof(*look_is_vain));
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
         way = &ways[i];
         failed += cmocka_run_group_tests_name(way->name, tests, NULL, NULL);
+        /* The children of fork don't tell whether their client is idle. */
+        if (way->concurrency != WEIR_FORK)
+            failed += cmocka_run_group_tests_name(way->name, counted, NULL, NULL);
         if (way->concurrency == WEIR_POOL || way->concurrency == WEIR_THREAD)
             failed += cmocka_run_group_tests_name(way->name, handing, NULL, NULL);
         if (way->concurrency == WEIR_POOL)

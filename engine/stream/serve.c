@@ -189,12 +189,6 @@ static int keep(struct weir_request *req)
     return WEIR_KEEP;
 }
 
-/* A look has just found no input: the connection is kept, unless it is to end. */
-static int keep_unless_to_end(struct weir_request *req)
-{
-    return is_to_end(req) ? 0 : keep(req);
-}
-
 /* A wait for the rest of what the last call has left is part of no call: the peer is idle. */
 static uint64_t idle_deadline_ms(const struct weir_request *req)
 {
@@ -315,13 +309,22 @@ static WEIR_ALWAYS_INLINE ssize_t look_for_input(struct weir_request *req)
     return rfile_open(req) ? rfile_receive(req) : 1;
 }
 
-/* There is no input: the connection stays idle, unless it was for too long, or is to end. */
-static int keep_on(struct weir_request *req)
+/*
+ * The look has found no input: the connection stays idle, unless it was for too long, or is to end.
+ * A drain may have begun behind the look, and what had arrived by then is served: so there is one
+ * more. Returns as look_for_input; for -EAGAIN *ret_status is what serve_input returns.
+ */
+static WEIR_NOINLINE ssize_t keep_on_or_look_again(struct weir_request *req, int *ret_status)
 {
-    if (!req->conn->expired)
-        return keep_unless_to_end(req);
-    tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
-    return 0;
+    *ret_status = 0;
+    if (req->conn->expired) {
+        tally_add(&req->task->worker->tally, TALLY_TIMEOUTS, 1);
+        return -EAGAIN;
+    }
+    if (is_to_end(req))
+        return may_serve_the_last(req) ? look_for_input(req) : -EAGAIN;
+    *ret_status = keep(req);
+    return -EAGAIN;
 }
 
 /*
@@ -362,7 +365,7 @@ static WEIR_NOINLINE bool begins_greeted(struct weir_request *req, int *ret_stat
     rfile_let_go(req);
     n = look_for_input(req);
     if (n == -EAGAIN)
-        *ret_status = keep_on(req);
+        n = keep_on_or_look_again(req, ret_status);
     return n > 0;
 }
 
@@ -371,20 +374,21 @@ static int serve_input(struct weir_request *req, bool was_kept)
 {
     struct connection *conn = req->conn;
     bool is_silent = !conn->began && conn->handler->client_first == WEIR_YES;
+    int status;
 
     if (was_kept || is_silent) {
         ssize_t n = look_for_input(req);
 
         if (n == -EAGAIN)
-            return keep_on(req);
+            n = keep_on_or_look_again(req, &status);
+        if (n == -EAGAIN)
+            return status;
         /* It has gone without a byte: nobody has to know that it was there. */
         if (n <= 0 && is_silent)
             return 0;
         conn->expired = false;
     }
     if (!conn->began) {
-        int status;
-
         if (WEIR_UNLIKELY(conn->greets) && !begins_greeted(req, &status))
             return status;
         if (run_setup(req) < 0)
