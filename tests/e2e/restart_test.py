@@ -234,6 +234,228 @@ class Handover(unittest.TestCase):
                 weir.listening()
 
 
+class Options(unittest.TestCase):
+    """A file of options: read at the start, and again by whoever is started by SIGHUP."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.path = os.path.join(folder.name, "options")
+
+    def write(self, *lines):
+        with open(self.path + ".new", "w", encoding="ascii") as file:
+            file.write("\n".join(lines))
+        os.rename(self.path + ".new", self.path)
+
+    def start(self, *args, **how):
+        weir = Weir("--options", self.path, *args, **how)
+        self.addCleanup(weir.__exit__, None, None, None)
+        return weir
+
+    def hang_up(self, weir, expected):
+        weir.signal(signal.SIGHUP)
+        return weir.line(expected)
+
+    def test_what_has_changed_takes_effect_and_refuses_nobody(self):
+        for way in WAYS:
+            with self.subTest(way=way):
+                self.write("# comment", "", "  handler = upper\t# comment",
+                           "listen=tcp://127.0.0.1:0", "no-delay")
+                weir = self.start(*way)
+                address, = weir.listening()
+                self.assertEqual(answer(address), b"ABC\n")
+                self.write("handler = hello", "listen = tcp://127.0.0.1:0")
+                self.hang_up(weir, f"weir: options: {self.path} has changed: a successor is to "
+                             "read it")
+                with Successor(weir) as successor:
+                    # Until it has stopped, clients may be its own.
+                    self.assertEqual(weir.process.wait(TIMEOUT), 0)
+                    reply = answer(address, b"GET / HTTP/1.0\r\n\r\n")
+                    self.assertTrue(reply.startswith(b"HTTP/1."), reply)
+                    os.kill(successor.pid, signal.SIGHUP)
+                    weir.line(f"weir: options: {self.path} is as it was")
+                self.assertEqual(weir.wait(), 0)
+
+    def test_a_mistake_changes_nothing(self):
+        self.write("handler = upper", "listen = tcp://127.0.0.1:0")
+        weir = self.start()
+        address, = weir.listening()
+        for line, why in (("idle-timeout = soon", "--idle-timeout: 'soon' is not a time"),
+                          ("idle = 3", "there is no option 'idle'")):
+            self.write("handler = hello", "listen = tcp://127.0.0.1:0", line)
+            self.hang_up(weir, f"weir serve: {self.path}:3: {why}")
+            weir.line("weir: the successor ended with status 2 before it served: this process "
+                      "serves on")
+            self.assertEqual(answer(address), b"ABC\n")
+        os.unlink(self.path)
+        self.hang_up(weir, f"weir serve: --options: {self.path}: No such file or directory")
+        weir.line("weir: the successor ended with status 2")
+        self.assertEqual(answer(address), b"ABC\n")
+        self.write("handler = upper", "listen = tcp://127.0.0.1:0")
+        weir.signal(signal.SIGHUP)
+        with Successor(weir):
+            self.assertEqual(answer(address), b"ABC\n")
+        self.assertEqual(weir.wait(), 0)
+
+    def test_listeners_come_and_go(self):
+        old, new = (os.path.join(self.folder, name) for name in ("old", "new"))
+        kept = f"listen = unix://{self.folder}/kept"
+        self.write("handler = upper", kept, f"listen = unix://{old}")
+        weir = self.start()
+        weir.listening(2)
+        self.write("handler = upper", f"listen = unix://{new}", kept)
+        weir.signal(signal.SIGHUP)
+        with Successor(weir):
+            self.assertEqual(weir.process.wait(TIMEOUT), 0)
+            until(lambda: not os.path.exists(old))
+            for name in ("new", "kept"):
+                self.assertEqual(answer(f"unix://{self.folder}/{name}"), b"ABC\n")
+        self.assertEqual(sorted(os.listdir(self.folder)), ["options"])
+        self.assertEqual(weir.wait(), 0)
+
+    def test_a_path_that_is_to_be_kept_is_kept(self):
+        old = os.path.join(self.folder, "old")
+        self.write("keep-path", "handler = upper", f"listen = unix://{old}")
+        weir = self.start()
+        weir.listening()
+        self.write("keep-path", "handler = upper", "listen = tcp://127.0.0.1:0")
+        weir.signal(signal.SIGHUP)
+        with Successor(weir):
+            self.assertEqual(weir.process.wait(TIMEOUT), 0)
+            self.assertTrue(os.path.exists(old))
+        self.assertEqual(weir.wait(), 0)
+
+    def test_sigusr2_reads_it_anew_and_the_command_line_counts_by_its_place(self):
+        self.write("handler = upper", "listen = tcp://127.0.0.1:0")
+        weir = self.start("--handler", "echo", "--listen", "tcp://127.0.0.1:0")
+        self.assertEqual([answer(address) for address in weir.listening(2)], [b"ABC\n", b"abc\n"])
+        self.write("handler = echo", "listen = tcp://127.0.0.1:0")
+        weir.signal(signal.SIGUSR2)
+        with Successor(weir):
+            self.assertEqual([answer(address) for address in weir.listening(2)],
+                             [b"abc\n", b"abc\n"])
+        self.assertEqual(weir.wait(), 0)
+
+    def test_a_signal_that_comes_while_a_successor_starts_is_its_own(self):
+        program = Program(self)
+        self.write("handler = upper")
+        weir = program.start("--options", self.path)
+        weir.listening()
+        gate = os.path.join(program.folder, "gate")
+        os.mkfifo(gate)
+        program.become_script(f'read line <{gate}; exec {WEIR} "$@"')
+        weir.signal(signal.SIGUSR2)
+        with open(gate, "w", encoding="ascii") as file:
+            weir.signal(signal.SIGHUP)
+            weir.stats()        # it has been heard
+            file.write("go\n")
+        with Successor(weir):
+            weir.line(f"weir: options: {self.path} is as it was")
+        self.assertEqual(weir.wait(), 0)
+
+    def test_a_signal_that_comes_while_one_starts_in_vain_is_obeyed_then(self):
+        program = Program(self)
+        self.write("handler = upper")
+        weir = program.start("--options", self.path)
+        weir.listening()
+        gate = os.path.join(program.folder, "gate")
+        os.mkfifo(gate)
+        program.become_script(f'read line <{gate}; exit 3')
+        weir.signal(signal.SIGUSR2)
+        with open(gate, "w", encoding="ascii") as file:
+            weir.signal(signal.SIGHUP)
+            weir.stats()
+            file.write("go\n")
+        weir.line("weir: the successor ended with status 3 before it served")
+        weir.line(f"weir: options: {self.path} is as it was")
+        weir.signal(signal.SIGTERM)
+        self.assertEqual(weir.wait(), 0)
+
+    def test_rules_are_read_in_place_where_only_they_have_changed(self):
+        rules = os.path.join(self.folder, "rules")
+        with open(rules, "w", encoding="ascii") as file:
+            file.write("allow 127.0.0.0/8\n")
+        self.write("handler = upper", "listen = tcp://127.0.0.1:0", f"access = {rules}")
+        weir = self.start()
+        with weir.connect() as client:
+            client.sendall(b"a\n")
+            self.assertEqual(receive(client, 2), b"A\n")
+            self.hang_up(weir, f"weir: access: read {rules}")
+            client.sendall(b"b\n")
+            self.assertEqual(receive(client, 2), b"B\n")
+        weir.signal(signal.SIGTERM)
+        self.assertEqual(weir.wait(), 0)
+
+    def test_a_sandbox_says_that_it_takes_a_restart(self):
+        self.write("handler = upper", "listen = tcp://127.0.0.1:0", "sandbox")
+        weir = self.start()
+        weir.listening()
+        self.hang_up(weir, f"weir: options: {self.path} is as it was")
+        self.write("handler = hello", "listen = tcp://127.0.0.1:0", "sandbox")
+        self.hang_up(weir, f"weir: options: {self.path} has changed, which takes a stop and a "
+                     "start: from within --sandbox no program can be started")
+        self.assertEqual(answer(weir.listening()[0]), b"ABC\n")
+        weir.signal(signal.SIGTERM)
+        self.assertEqual(weir.wait(), 0)
+
+    def test_what_is_wrong_is_told_with_its_line(self):
+        os.mkfifo(os.path.join(self.folder, "pipe"))
+        for lines, why in (
+                (["", "# a", "workers = many"], ":3: --workers: 'many' is not a number from 0 to"),
+                (["workers"], ":1: --workers needs a value, N"),
+                (["no-delay = yes"], ":1: --no-delay takes no value"),
+                (["= 3"], ":1: there is no option ''; see `weir serve --help`"),
+                (["help"], ":1: there is no option 'help'; see `weir serve --help`"),
+                (["--workers = 1"], ":1: there is no option '--workers'; see"),
+                (["work = 1"], ":1: there is no option 'work'; see"),
+                ([f"options = {self.path}"], ":1: --options: there is a file of options already"),
+                (["a\0b"], ": it has a NUL byte"),
+                (["#" + 1024 * 1024 * "x"], ": it is larger than 1M")):
+            self.write(*lines)
+            with self.subTest(lines=lines[-1][:20]):
+                self.check_refused(self.path, self.path + why)
+        for name, why in (("", "it is no regular file"), ("pipe", "it is no regular file"),
+                          ("none", "No such file or directory")):
+            path = os.path.join(self.folder, name)
+            self.check_refused(path, f"--options: {path}: {why}")
+
+    def check_refused(self, path, why):
+        done = subprocess.run([WEIR, "serve", "--options", path], capture_output=True, text=True,
+                              timeout=TIMEOUT, check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(why, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_an_empty_file_is_no_option(self):
+        self.write()
+        with serve("--options", self.path, "--handler", "upper") as weir:
+            self.assertEqual(answer(weir.listening()[0]), b"ABC\n")
+
+
+class FirstProcess(unittest.TestCase):
+    """All processes of a container end with its first one."""
+
+    def test_the_first_process_starts_no_successor(self):
+        inside = "unshare --user --map-root-user --pid --fork --kill-child"
+        if subprocess.run([*inside.split(), "true"], capture_output=True,
+                          check=False).returncode != 0:
+            self.skipTest("no namespace of processes can be had")
+        program = Program(self)
+        program.become_script(f'exec {inside} {WEIR} "$@"')
+        with program.start("--handler", "upper") as weir:
+            address, = weir.listening()
+            with open(f"/proc/{weir.process.pid}/task/{weir.process.pid}/children",
+                      encoding="ascii") as file:
+                first = int(file.read())
+            os.kill(first, signal.SIGUSR2)
+            weir.line("weir: a successor can't be started: all processes of a container end with "
+                      "its first one, which this is: this process serves on")
+            self.assertEqual(answer(address), b"ABC\n")
+            os.kill(first, signal.SIGTERM)
+            self.assertEqual(weir.wait(), 0)
+
+
 class Told(unittest.TestCase):
     """What a service manager hears of it."""
 
@@ -297,6 +519,10 @@ class UnderLoad(unittest.TestCase):
 
     def test_restarts_behind_passed_sockets_refuse_and_lose_nobody(self):
         self.run_tool("load", "--by", "passed", "--count", "3", "--clients", "8", "--ways",
+                      "pool,acceptors,common,prefork,thread,fork,serial")
+
+    def test_changed_options_refuse_and_lose_nobody(self):
+        self.run_tool("load", "--by", "options", "--count", "3", "--clients", "8", "--ways",
                       "pool,acceptors,common,prefork,thread,fork,serial")
 
     def test_starts_and_stops_leave_nothing(self):

@@ -14,6 +14,17 @@
 #include "tools/command/say.h"
 #include "tools/command/values.h"
 
+static struct {
+    const char *file;           /* NULL: the command line */
+    unsigned line;
+} stands;                       /* what is read */
+
+void arguments_are_at(const char *file, unsigned line)
+{
+    stands.file = file;
+    stands.line = line;
+}
+
 int arguments_refuse(const char *command, const char *format, ...)
 {
     char why[PIPE_BUF];
@@ -22,7 +33,10 @@ int arguments_refuse(const char *command, const char *format, ...)
     va_start(args, format);
     vsnprintf(why, sizeof(why), format, args);
     va_end(args);
-    say("weir %s: %s", command, why);
+    if (stands.file)
+        say("weir %s: %s:%u: %s", command, stands.file, stands.line, why);
+    else
+        say("weir %s: %s", command, why);
     return -EINVAL;
 }
 
@@ -124,6 +138,17 @@ static const struct argument *find_argument(const struct arguments *it, const ch
     return argument;
 }
 
+static int refuse_missing(const struct arguments *it, const struct argument *argument)
+{
+    return arguments_refuse(it->command, "--%s needs a value, %s", argument->name,
+                            argument->value);
+}
+
+static int refuse_value(const struct arguments *it, const struct argument *argument)
+{
+    return arguments_refuse(it->command, "--%s takes no value", argument->name);
+}
+
 /*
  * What getopt_long did not like: it leaves in optopt the place of the option, or its letter, which
  * may stand among others, or 0 if it is none of ours.
@@ -143,10 +168,7 @@ static int refuse_option(const struct arguments *it, int mistake, char **argv)
         return arguments_refuse(it->command, "there is no option '%s'; see `weir %s --help`",
                                 argv[optind - 1], it->command);
     argument = &it->table[optopt - PLACE];
-    if (mistake == ':')
-        return arguments_refuse(it->command, "--%s needs a value, %s", argument->name,
-                                argument->value);
-    return arguments_refuse(it->command, "--%s takes no value", argument->name);
+    return mistake == ':' ? refuse_missing(it, argument) : refuse_value(it, argument);
 }
 
 static int read_operand(const struct arguments *it, void *settings, const char *text)
@@ -179,6 +201,23 @@ int arguments_read(const struct arguments *it, void *settings, int argc, char **
     for (; r == 0 && optind < argc; optind++)   /* behind "--" */
         r = read_operand(it, settings, argv[optind]);
     return r;
+}
+
+int arguments_take(const struct arguments *it, void *settings, const char *name, const char *value)
+{
+    const struct argument *argument = it->table;
+    const struct argument *end = it->table + it->len;
+
+    while (argument < end && strcmp(argument->name, name) != 0)
+        argument++;
+    if (argument == end || strcmp(name, "help") == 0)
+        return arguments_refuse(it->command, "there is no option '%s'; see `weir %s --help`", name,
+                                it->command);
+    if (argument->value && !value)
+        return refuse_missing(it, argument);
+    if (!argument->value && value)
+        return refuse_value(it, argument);
+    return take_value(it, settings, argument, value);
 }
 
 /* ------------------------------------------------------------------ help -------------- */

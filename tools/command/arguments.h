@@ -5,7 +5,7 @@
  * A command has a table of its own, and a structure of settings that the values are written into.
  * Here is what all tables have in common, the kinds of values that more than one has included.
  *
- * Threads: the main thread.
+ * Threads: the main thread, before there are others.
  */
 #ifndef WEIR_TOOLS_ARGUMENTS_H
 #define WEIR_TOOLS_ARGUMENTS_H
@@ -54,6 +54,16 @@ struct arguments {
 
 /* Reads the line; argv[0] is the command. 0, or -EINVAL after one line on standard error. */
 int arguments_read(const struct arguments *it, void *settings, int argc, char **argv);
+
+/*
+ * One option by its name, from elsewhere than the line, but for help; value NULL: there is none.
+ * 0, or -EINVAL after one line on standard error.
+ */
+int arguments_take(const struct arguments *it, void *settings, const char *name,
+                   const char *value);
+
+/* What is refused from now on stands there, in a file; NULL: on the line. */
+void arguments_are_at(const char *file, unsigned line);
 
 /* Says what is wrong, on a line of its own. Returns -EINVAL. */
 __attribute__((format(printf, 2, 3)))

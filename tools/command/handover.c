@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,6 +91,17 @@ const char *handover_take(struct handover *handover, const char *address)
     return NULL;
 }
 
+/* Where clients connect to it: to be freed; NULL: to no Unix path, or there is no memory. */
+static char *path_of(int fd)
+{
+    struct sockaddr_un name = { .sun_family = AF_UNSPEC };
+    socklen_t len = sizeof(name) - 1;
+
+    if (getsockname(fd, (struct sockaddr *)&name, &len) < 0 || name.sun_family != AF_UNIX)
+        return NULL;
+    return name.sun_path[0] == '/' ? strdup(name.sun_path) : NULL;
+}
+
 static void close_fds(const char *fds)
 {
     const char *at = fds + strlen(SCHEME);
@@ -102,10 +115,23 @@ static void close_fds(const char *fds)
 
 void handover_finish(struct handover *handover)
 {
+    for (unsigned i = 0; i < handover->len; i++) {
+        struct handed_on *line = &handover->lines[i];
+
+        if (line->taken)
+            continue;
+        /* What a service manager has opened stays, as it does when the server ends. */
+        if (strncmp(line->address, "unix", strlen("unix")) == 0)
+            line->path = path_of((int)strtol(line->fds + strlen(SCHEME), NULL, 10));
+        close_fds(line->fds);
+    }
+}
+
+void handover_remove_paths(const struct handover *handover)
+{
     for (unsigned i = 0; i < handover->len; i++)
-        if (!handover->lines[i].taken)
-            close_fds(handover->lines[i].fds);
-    handover->len = 0;
+        if (handover->lines[i].path)
+            unlink(handover->lines[i].path);
 }
 
 bool handover_say_ready(struct handover *handover)

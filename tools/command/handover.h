@@ -30,6 +30,7 @@ struct handover {
     struct handed_on {
         const char *fds;        /* "fd://7,8" */
         const char *address;    /* as --listen had it */
+        char *path;             /* nobody has taken it: a Unix path to remove, or NULL */
         bool taken;
     } lines[HANDOVER_LISTENERS_MAX];
     unsigned len;
@@ -41,8 +42,11 @@ void handover_read(struct handover *ret_handover);
 /* The next listener that had this address, as a fd:// address; NULL: there is none left. */
 const char *handover_take(struct handover *handover, const char *address);
 
-/* Closes what nobody has taken. */
+/* Closes what nobody has taken, and notes its Unix paths. */
 void handover_finish(struct handover *handover);
+
+/* Once this process serves, and is to be told to be ready: these paths are nobody's any more. */
+void handover_remove_paths(const struct handover *handover);
 
 /* Returns true if there is a predecessor that has been told now that this process serves. */
 bool handover_say_ready(struct handover *handover);

@@ -10,8 +10,14 @@
  *   SIGQUIT                                ends PATIENCE_MS later at most
  *   SIGUSR1           statistics, and who is connected: the same
  *   SIGUSR2           starts a successor   nothing
- *   SIGHUP            reads the rules of --access again; without it, as SIGTERM: the terminal has
- *                     gone. Unless it was ignored from the start, as nohup has it
+ *   SIGHUP            reads the rules of   reads the rules of --access again; or, if a successor
+ *                     --access again; or,  serves, is passed on to that
+ *                     if the file of
+ *                     --options has
+ *                     changed, as SIGUSR2
+ *
+ * Without --options and --access SIGHUP is as SIGTERM: the terminal has gone. Unless it was ignored
+ * from the start, as nohup has it.
  *
  * A successor is the same command line, started anew with this process's sockets (handover.h).
  *
@@ -21,6 +27,9 @@
  *                     it ends, or takes too  -> NONE   this process serves on
  *                     long; SIGTERM                    ... or drains, and the successor is ended
  *   SUCCESSOR_SERVES  never
+ *
+ * SIGHUP in STARTS waits for what becomes of the successor, which may have read the files before:
+ * if it serves, SIGHUP is for it, now and later.
  *
  * A service manager that has set NOTIFY_SOCKET is told what happens: see notify.h.
  */
@@ -64,6 +73,7 @@ struct attendant {
     struct succession succession;
     struct successor successor;
     bool stopped;               /* an order to stop has come */
+    bool reload_waits;          /* SIGHUP has come while the successor starts */
     uint64_t end_at_ms;         /* the process ends by then, whatever handlers do; 0: it need not */
     sigset_t signals;
     pthread_t thread;
@@ -98,6 +108,8 @@ static void announce(struct weir_server *server)
     print_listening(server);
     if (tells_what_to_try)
         print_try(server);
+    if (settings.options.keep_path != WEIR_YES)
+        handover_remove_paths(&settings.handover);
     /* The predecessor is the one that the manager listens to yet. */
     if (!handover_say_ready(&settings.handover))
         notify_ready();
@@ -166,12 +178,10 @@ static int load_access(struct weir_server *server, const char *path)
 
 static void reload_access(const struct attendant *attendant)
 {
-    notify_reloading();
     if (load_access(attendant->server, attendant->access) == 0)
         say_now("weir: access: read %s", attendant->access);
     else
         say_now("weir: access: the rules stay as they are: %s", weir_why());
-    notify_ready();
 }
 
 /* The drain has its time; handlers that it cancels then have PATIENCE_MS. */
@@ -184,12 +194,27 @@ static void begin_to_stop(struct attendant *attendant)
     weir_server_stop(attendant->server);
 }
 
+/* Returns NULL if one can be started. */
+static const char *why_no_successor(void)
+{
+    if (settings.sandbox)
+        return "from within --sandbox no program can be started";
+    if (getpid() == 1)
+        return "all processes of a container end with its first one, which this is";
+    return NULL;
+}
+
 static void start_successor(struct attendant *attendant)
 {
+    const char *why = why_no_successor();
     int r;
 
     if (attendant->stopped || attendant->successor.state != SUCCESSOR_NONE)
         return;
+    if (why) {
+        say_now("weir: a successor can't be started: %s: this process serves on", why);
+        return;
+    }
     notify_reloading();
     r = successor_start(&attendant->successor, &attendant->succession, attendant->server);
     if (r == 0)
@@ -197,6 +222,45 @@ static void start_successor(struct attendant *attendant)
     say_now("weir: a successor can't be started: %s: %s: this process serves on",
             attendant->succession.argv[0], strerrordesc_np(-r));
     notify_ready();
+}
+
+/* has_changed: the options, which no successor can take over. */
+static void reload_in_place(const struct attendant *attendant, bool has_changed)
+{
+    notify_reloading();
+    if (has_changed)
+        say_now("weir: options: %s has changed, which takes a stop and a start: %s",
+                settings.file.path, why_no_successor());
+    else if (!attendant->access)
+        say_now("weir: options: %s is as it was", settings.file.path);
+    if (attendant->access)
+        reload_access(attendant);
+    notify_ready();
+}
+
+/* A successor reads all that there is, and serves or ends: all takes effect, or none. */
+static void reload(struct attendant *attendant)
+{
+    bool has_changed = !attendant->stopped && settings.file.path &&
+                       options_file_has_changed(&settings.file);
+
+    if (has_changed && !why_no_successor()) {
+        say_now("weir: options: %s has changed: a successor is to read it", settings.file.path);
+        start_successor(attendant);
+    } else {
+        reload_in_place(attendant, has_changed);
+    }
+}
+
+/* Whoever serves, or is about to, is whom SIGHUP is for. */
+static void obey_hangup(struct attendant *attendant)
+{
+    attendant->reload_waits = attendant->successor.state == SUCCESSOR_STARTS;
+    if (attendant->successor.state == SUCCESSOR_SERVES)
+        kill(attendant->successor.pid, SIGHUP);
+    else if (attendant->successor.state == SUCCESSOR_NONE &&
+             (attendant->access || !attendant->stopped))
+        reload(attendant);
 }
 
 /* One that serves is followed: who comes from now on, and who waits, is its client. */
@@ -218,6 +282,8 @@ static void look_at_successor(struct attendant *attendant)
         hand_on(attendant);
     else if (attendant->successor.state == SUCCESSOR_NONE)
         notify_ready();
+    if (attendant->reload_waits)
+        obey_hangup(attendant);
 }
 
 static void stop_or_cancel(struct attendant *attendant)
@@ -249,8 +315,8 @@ static void obey_signal(struct attendant *attendant, int signal_number)
         print_dump(attendant->server);
     } else if (signal_number == SIGUSR2) {
         start_successor(attendant);
-    } else if (signal_number == SIGHUP && attendant->access) {
-        reload_access(attendant);
+    } else if (signal_number == SIGHUP && (attendant->access || settings.file.path)) {
+        obey_hangup(attendant);
     } else {
         stop_or_cancel(attendant);
     }
@@ -303,7 +369,7 @@ static void attendant_init(struct attendant *attendant, const struct succession 
     sigaddset(&attendant->signals, SIGQUIT);
     sigaddset(&attendant->signals, SIGUSR1);
     sigaddset(&attendant->signals, SIGUSR2);
-    if (attendant->access || !is_ignored(SIGHUP))
+    if (attendant->access || settings.file.path || !is_ignored(SIGHUP))
         sigaddset(&attendant->signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &attendant->signals, &attendant->succession.mask);
     signal(SIGPIPE, SIG_IGN);   /* standard error may be a pipe that has closed */

@@ -202,6 +202,18 @@ static int read_when_queued(void *into, const struct argument *argument, const c
     return 0;
 }
 
+static const struct arguments arguments;
+
+static int read_options(void *into, const struct argument *argument, const char *path)
+{
+    struct settings *settings = into;
+
+    (void)argument;
+    if (settings->file.path)
+        return refuse("--options: there is a file of options already, %s", settings->file.path);
+    return options_file_read(&settings->file, &arguments, settings, path);
+}
+
 /* ------------------------------------------------------------------ the table --------- */
 
 #define NUMBER(field, most) \
@@ -216,6 +228,9 @@ static int read_when_queued(void *into, const struct argument *argument, const c
 #define NO(field) CHOICE(field, WEIR_NO)
 
 static const struct argument table[] = {
+    { "options", "FILE", ARGUMENT_BY(read_options),
+      "further options, one in a line as NAME = VALUE, or NAME alone, without the two dashes; # "
+      "begins a comment; they count as if they stood here; see above for SIGHUP" },
     { "listen", "URI", ARGUMENT_BY(read_listen),
       "an address to serve, as often as wanted: tcp://HOST:PORT (port 0: any), unix:///PATH, "
       "unix:@NAME; of datagrams udp://HOST:PORT, unixgram:///PATH, unixgram:@NAME; fd://NUMBER; "
@@ -386,9 +401,12 @@ void settings_help(FILE *to)
           "finish; a second signal ends them at once. SIGUSR1 prints a line of statistics, and\n"
           "which clients are connected, what each waits for, and for how long. SIGUSR2 starts\n"
           "the same command line anew with the sockets of this process, which drains once the\n"
-          "other one serves, and serves on if that fails. With\n"
-          "--access, SIGHUP reads that file again; a bad file changes nothing. Without --access,\n"
-          "SIGHUP ends the server as SIGTERM does, unless it was ignored from the start (nohup).\n"
+          "other one serves, and serves on if that fails.\n"
+          "\n"
+          "SIGHUP does the same if the file of --options has changed: all of it takes effect, or\n"
+          "nothing if there is a mistake. Else it reads the file of --access again; a bad one\n"
+          "changes nothing. Without either option SIGHUP ends the server as SIGTERM does, unless\n"
+          "it was ignored from the start (nohup).\n"
           "\n"
           "Started as root, it should have --user. FILE of --access is read as that user, who may\n"
           "not be able to remove Unix sockets at the end: the next start takes their place.\n"

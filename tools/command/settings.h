@@ -2,7 +2,7 @@
  * settings.h - what `weir serve` can be told: one table for reading it and for --help.
  *
  * Threads: the main thread, before the server exists.
- * Owns:    settings own their list of listeners; strings are argv's.
+ * Owns:    settings own their list of listeners; strings are argv's, or the file's.
  */
 #ifndef WEIR_TOOLS_SETTINGS_H
 #define WEIR_TOOLS_SETTINGS_H
@@ -15,6 +15,7 @@
 #include "handlers/registry.h"
 #include "tools/command/activation.h"
 #include "tools/command/handover.h"
+#include "tools/command/options_file.h"
 
 enum {
     SETTINGS_LISTENERS_MAX = HANDOVER_LISTENERS_MAX,
@@ -29,6 +30,7 @@ struct settings {
     struct activation passed;                   /* what "systemd:" stands for */
     char passed_uris[SETTINGS_LISTENERS_MAX][SETTINGS_FD_SIZE];
     const struct registry_entry *first_handler; /* for the listeners named before any handler */
+    struct options_file file;                   /* of further options */
     const char *access;                         /* the file of rules, or NULL */
     const char *user;                           /* whom to become, or NULL */
     bool sandbox;                               /* only what serving takes is left: sandbox.h */
