@@ -229,6 +229,60 @@ static void requests_that_their_handler_bounds_make_room(void **state)
     weir_server_destroy(server);
 }
 
+static int write_without_end(struct weir_request *req)
+{
+    static const char text[1 << 16];
+    int size = 400 << 10;
+    ssize_t n;
+
+    setsockopt(weir_request_fd(req), SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    do
+        n = weir_write(req, text, sizeof(text));
+    while (n > 0);
+    return (int)n;
+}
+
+static const struct weir_handler endless = { .name = "endless", .handle = write_without_end };
+
+/* False: this machine was so slow that the client has paused for too long. */
+static bool is_who_takes_a_reply_kept(uint32_t progress_timeout_ms)
+{
+    static char taken[32 << 10];
+    struct weir_server *server = support_start(OPTIONS(
+        endless, .max_connections = 1, .progress_timeout_ms = progress_timeout_ms));
+    int takes = support_connect(server, 0), next, size = sizeof(taken);
+    uint64_t last_ms = support_now_ms(), now_ms;
+    bool steady = true;
+
+    setsockopt(takes, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+    SUPPORT_AWAIT(server, parked, == 1);
+    next = support_connect(server, 0);
+    while (steady && support_stats(server).full < 80) {
+        assert_int_equal(recv(takes, taken, sizeof(taken), MSG_WAITALL), sizeof(taken));
+        poll(NULL, 0, 250);
+        now_ms = support_now_ms();
+        steady = now_ms - last_ms < 800;
+        last_ms = now_ms;
+    }
+    if (steady)
+        assert_int_equal(support_stats(server).made_room, 0);
+    weir_server_cancel(server);
+    close(takes);
+    close(next);
+    weir_server_destroy(server);
+    return steady;
+}
+
+/* Room is told of in lumps, of which this client takes for more than a second. */
+static void a_reply_that_is_taken_keeps_its_place(void **state)
+{
+    struct support_patience patience = support_patience();
+
+    (void)state;
+    while (!is_who_takes_a_reply_kept(60000) || !is_who_takes_a_reply_kept(0))
+        support_be_patient(&patience, "a steady client", __FILE__, __LINE__);
+}
+
 static struct gate gate;
 
 static int hold_worker_if_asked(struct weir_request *req)
@@ -280,6 +334,7 @@ int main(void)
         cmocka_unit_test(the_oldest_head_goes_first),
         cmocka_unit_test(a_body_that_moves_keeps_its_place_beside_one_that_trickles),
         cmocka_unit_test(requests_that_their_handler_bounds_make_room),
+        cmocka_unit_test(a_reply_that_is_taken_keeps_its_place),
         cmocka_unit_test(who_is_to_go_twice_has_made_room_once),
     };
 

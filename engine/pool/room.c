@@ -6,7 +6,7 @@
  *   has not spoken yet    it was accepted                                       SILENT_MS  first
  *   is in a head          the first wait of this call of handle()               SILENT_MS  then
  *   sends a body          it has been slower than progress_timeout_ms asks for  SILENT_MS  then
- *   takes a reply         likewise                                              SILENT_MS  then
+ *   takes a reply         likewise, as of what the kernel still has             SILENT_MS  then
  *   has its end awaited   the last look at it (linger.c)                        SILENT_MS  then
  *
  * The first two are IDLE: nothing is lost with them, and what has just come is served. The others
@@ -17,6 +17,7 @@
 #include "engine/pool/room.h"
 
 #include "engine/base/clock.h"
+#include "engine/pool/transport.h"
 #include "engine/pool/worker.h"
 
 #include <errno.h>
@@ -129,6 +130,21 @@ static void deliver_ousted(struct worker *worker, struct message *message)
 }
 
 /*
+ * How much later its wait counts from than its note says. Linux tells of room in lumps, of which a
+ * peer may take for seconds, in one wait: so the kernel is asked what it has taken.
+ */
+static uint64_t earned_ms(struct connection *conn)
+{
+    const struct task *task = conn->task;
+    size_t unsent;
+
+    if (connection_wait_of(connection_noted(conn)) != CONNECTION_WAITS_WRITE)
+        return 0;
+    unsent = transport_of(conn)->unsent(conn);
+    return unsent < task->unsent ? (task->unsent - (uint64_t)unsent) * task->earns >> 16 : 0;
+}
+
+/*
  * Returns true if its handler has waited for too long. Once it has been taken nobody else ends its
  * wait, and that may be a later one, of a client that is in time.
  */
@@ -138,7 +154,7 @@ static bool oust(struct connection *conn, uint64_t now_ms)
 
     if (!connection_unpark(conn))
         return false;
-    still_waits = is_due(awaited_since_ms(conn), now_ms, SILENT_MS);
+    still_waits = is_due(awaited_since_ms(conn), now_ms, SILENT_MS + earned_ms(conn));
     conn->ousted = still_waits;
     conn->woken.deliver = deliver_ousted;
     /* From here on it is its worker's. */

@@ -13,7 +13,7 @@ static void make_runnable(struct task *task, int outcome)
 {
     struct worker *worker = task->worker;
 
-    task->outcome = outcome;
+    task->outcome = (int16_t)outcome;
     task->next = NULL;
     *worker->runnable_end = task;
     worker->runnable_end = &task->next;

@@ -34,9 +34,12 @@ struct task {
     struct task **parked_link;      /* the pointer that points here; NULL: not parked */
     struct timer timer;             /* ends the wait */
     unsigned streak;                /* how often, since it last gave its worker away */
-    int outcome;                    /* of the wait: 0, -ETIMEDOUT, -ECANCELED */
+    int16_t outcome;                /* of the wait: 0, -ETIMEDOUT, -ECANCELED */
     bool patient;                   /* this wait can't be cancelled */
     bool connects;                  /* it is in weir_connect */
+    uint32_t unsent;                /* when a wait for room began: what the peer had not taken */
+    uint32_t earns;                 /* ... and for each byte of it that the peer takes the wait
+                                       counts from so much later, in 65,536ths of a millisecond */
 };
 
 /*

@@ -73,9 +73,9 @@ static struct waiting wait_on_credit(const struct weir_request *req, uint32_t ti
  * What the kernel still has, the peer has not taken. Counted from TAKEN_BASE, for a kept connection
  * may have forgotten how much it had sent before, and the kernel has not.
  */
-static uint64_t taken_by_peer(const struct weir_request *req)
+static uint64_t taken_by_peer(const struct weir_request *req, size_t unsent)
 {
-    return TAKEN_BASE + req->wfile.sent - transport_of(req->conn)->unsent(req->conn);
+    return TAKEN_BASE + req->wfile.sent - unsent;
 }
 
 static struct waiting patience_with_body(struct weir_request *req)
@@ -110,15 +110,28 @@ struct waiting patience_for_input(struct weir_request *req)
     return patience_with_head(req);
 }
 
+/* What is taken during the wait counts as it will behind it; without a timeout, any byte does. */
+static void note_for_room(struct task *task, uint32_t timeout_ms, size_t unsent)
+{
+    _Static_assert(PATIENCE_STEP_BITS == 16, "a byte earns 65,536ths of the timeout");
+    task->earns = timeout_ms > 0 ? timeout_ms : UINT32_MAX;
+    task->unsent = (uint32_t)unsent;
+}
+
 struct waiting patience_for_room(struct weir_request *req)
 {
     uint32_t timeout_ms = request_timeout_ms(req, WEIR_TIMEOUT_PROGRESS);
+    size_t unsent;
     uint64_t taken;
 
-    if (timeout_ms == 0 || req->opener)
+    if (req->opener)
+        return (struct waiting){ 0 };
+    unsent = transport_of(req->conn)->unsent(req->conn);
+    note_for_room(req->task, timeout_ms, unsent);
+    if (timeout_ms == 0)
         return (struct waiting){ 0 };
     begin_credit(req, timeout_ms);
-    taken = taken_by_peer(req);
+    taken = taken_by_peer(req, unsent);
     if (taken > req->patience.taken) {
         earn_credit(req, timeout_ms, taken - req->patience.taken);
         req->patience.taken = taken;
