@@ -77,6 +77,14 @@ enum connection_late {
     CONNECTION_PROGRESS_LATE,
     CONNECTION_IDLE_LATE,
 };
+_Static_assert(CONNECTION_READ_LATE == (int)WEIR_TIMEOUT_READ + 1 &&
+               CONNECTION_WRITE_LATE == (int)WEIR_TIMEOUT_WRITE + 1 &&
+               CONNECTION_REQUEST_LATE == (int)WEIR_TIMEOUT_REQUEST + 1 &&
+               CONNECTION_HEAD_LATE == (int)WEIR_TIMEOUT_HEAD + 1 &&
+               CONNECTION_PROGRESS_LATE == (int)WEIR_TIMEOUT_PROGRESS + 1 &&
+               CONNECTION_IDLE_LATE == (int)WEIR_TIMEOUT_IDLE + 1,
+               "each timeout has passed by its own number");
+_Static_assert(CONNECTION_IDLE_LATE < 8, "a connection notes which has passed in three bits");
 
 /*
  * What a connection waits for, or its handler: for weir_server_dump. From CONNECTION_WAITS_FOR_PEER

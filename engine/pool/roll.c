@@ -64,6 +64,17 @@ static void judge_unnoted(struct roll_entry *entry)
     entry->at_most = entry->state != CONNECTION_QUEUED;
 }
 
+/*
+ *   state    its last note          it waits for             since the note
+ *   IDLE     any                    idle                     exactly
+ *   QUEUED   idle                   queue                    at most: it was idle until then
+ *            another, or none       queue                    exactly
+ *   RUNNING  idle, queue, or none   nothing                  at most: its turn had no note
+ *            a wait for its client  turn, if handlers park   exactly
+ *            another                what that says           exactly
+ *   PARKED   idle, queue, or none   read                     at most: the note is on its way
+ *            another                what that says           exactly
+ */
 void roll_judge(struct roll_entry *entry, enum connection_state state, uint64_t noted, bool parks)
 {
     enum connection_wait wait = connection_wait_of(noted);

@@ -52,13 +52,22 @@ enum rfile_last {
     RFILE_LAST_BUFFER,  /* what is buffered, and the request that this breaks off in */
 };
 
-/* What is true of this call of handle() alone: one store forgets it all. */
+/*
+ * Marks of this call of handle() alone, all of which the next one takes off, by one store:
+ *
+ *   mark    it says                                 put on by                  taken off by
+ *   OWN     the handler has set timeouts, and       weir_set_timeout
+ *           own_timeouts_ms hold
+ *   HEAD    patience.head_until_ms is set           the first wait for input;
+ *                                                   weir_set_timeout
+ *   BODY    the head has been read                  weir_end_head
+ *   CREDIT  patience.credit is set                  a wait for a body, or      weir_set_timeout; a
+ *                                                   for room                   wait seen late
+ *   REST    it is over, and what it has left in     the end of the call,
+ *           the buffer waits for more               alone
+ */
 enum request_timing {
-    TIMING_OWN = 1,     /* the handler has set timeouts: own_timeouts_ms hold */
-    TIMING_HEAD = 2,    /* patience.head_until_ms is set */
-    TIMING_BODY = 4,    /* the head has been read: weir_end_head */
-    TIMING_CREDIT = 8,  /* patience.credit is set */
-    TIMING_REST = 16,   /* it is over, and the rest of what it has left is awaited */
+    TIMING_OWN = 1, TIMING_HEAD = 2, TIMING_BODY = 4, TIMING_CREDIT = 8, TIMING_REST = 16,
 };
 
 /* Bytes that have arrived: data[start] to data[end - 1]. No buffer is held for none. */
