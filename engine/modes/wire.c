@@ -5,9 +5,8 @@
  *   stop, look     the parent    order_fd                the child's guard
  *   followed       the parent    order_fd, with stop     the child, who drains
  *   asked          the parent    order_fd                the child's guard
- *   answered       the child     answer_fd               the parent, who asks for statistics
- *   roll_asked     the parent    order_fd                the child's guard
- *   roll_answered  the child     answer_fd               the parent, who asks for a roll
+ *   answered       the child     answer_fd               the parent, who asks for statistics or
+ *                                                        for a roll
  *   accepts        the child     said_fd                 the parent, who begins a serving
  *   stopped        the child     said_fd                 the parent, who ends a serving
  *   error          the child     its end                 the parent, who reaps it
@@ -21,6 +20,12 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
+/* Asked by the parent, answered by the child: the numbers of the last question and last answer. */
+struct question {
+    _Atomic uint32_t asked;
+    _Atomic uint32_t answered;
+};
+
 struct wire_page {
     _Atomic bool stop;              /* the order: accept nothing more, and end */
     _Atomic bool followed;          /* ... and others go on accepting */
@@ -28,12 +33,10 @@ struct wire_page {
     _Atomic bool accepts;           /* the child has begun to */
     _Atomic bool stopped;           /* the child accepts nothing any more */
     _Atomic int error;              /* why the child could not serve, -errno; 0: it could */
-    _Atomic uint32_t asked;         /* for statistics: the number of the last question */
-    _Atomic uint32_t answered;      /* ... and of the last answer */
+    struct question statistics;
     struct weir_stats answers[2];   /* the n-th is in the (n mod 2)-th: at most one question is
                                        open, and nobody reads the answer that is being written */
-    _Atomic uint32_t roll_asked;    /* for who is connected: as above */
-    _Atomic uint32_t roll_answered;
+    struct question who;            /* is connected */
     struct roll roll;               /* but for its pointer: the answer, and nobody asks meanwhile */
     struct roll_entry roll_entries[WIRE_ROLL_MAX];  /* no memory before they are written */
 };
@@ -84,52 +87,55 @@ void wire_order_look(const struct wire *wire)
     sys_eventfd_signal(wire->order_fd);
 }
 
+static uint32_t number_of_answer(const struct question *question)
+{
+    /* acquire: what it says. pairs: answer_question() */
+    return atomic_load_explicit(&question->answered, memory_order_acquire);
+}
+
+static bool is_answered(const struct question *question)
+{
+    /* relaxed: the parent has written it itself. pairs: none */
+    uint32_t asked = atomic_load_explicit(&question->asked, memory_order_relaxed);
+
+    /* An answer may come that nobody has asked for. */
+    return (int32_t)(number_of_answer(question) - asked) >= 0;
+}
+
+static void ask_child(const struct wire *wire, struct question *question)
+{
+    if (is_answered(question))
+        /* relaxed: the signal that follows orders it. pairs: wire_child_hear() */
+        atomic_store_explicit(&question->asked, number_of_answer(question) + 1,
+                              memory_order_relaxed);
+    sys_eventfd_signal(wire->order_fd);
+}
+
 bool wire_is_answered(const struct wire *wire)
 {
-    const struct wire_page *page = wire->page;
-    /* relaxed: wire_last_answer() orders what is read then. pairs: none */
-    uint32_t answered = atomic_load_explicit(&page->answered, memory_order_relaxed);
-    uint32_t asked = atomic_load_explicit(&page->asked, memory_order_relaxed);
-
-    return (int32_t)(answered - asked) >= 0;
+    return is_answered(&wire->page->statistics);
 }
 
 void wire_ask(const struct wire *wire)
 {
-    struct wire_page *page = wire->page;
-
-    if (wire_is_answered(wire))
-        /* relaxed: the signal that follows orders it. pairs: wire_child_hear() */
-        atomic_store_explicit(&page->asked,
-                              atomic_load_explicit(&page->answered, memory_order_relaxed) + 1,
-                              memory_order_relaxed);
-    sys_eventfd_signal(wire->order_fd);
+    ask_child(wire, &wire->page->statistics);
 }
 
 const struct weir_stats *wire_last_answer(const struct wire *wire)
 {
     const struct wire_page *page = wire->page;
 
-    /* acquire: what it says. pairs: wire_child_send_answer() */
-    return &page->answers[atomic_load_explicit(&page->answered, memory_order_acquire) % 2];
+    return &page->answers[number_of_answer(&page->statistics) % 2];
 }
 
 bool wire_roll_is_answered(const struct wire *wire)
 {
-    const struct wire_page *page = wire->page;
-    /* relaxed: the parent has written it itself. pairs: none */
-    uint32_t asked = atomic_load_explicit(&page->roll_asked, memory_order_relaxed);
-
-    /* acquire: what it says. pairs: wire_child_send_roll() */
-    return asked == atomic_load_explicit(&page->roll_answered, memory_order_acquire);
+    return is_answered(&wire->page->who);
 }
 
 void wire_ask_roll(const struct wire *wire)
 {
-    if (wire_roll_is_answered(wire))
-        /* relaxed: the signal that follows orders it. pairs: wire_child_hear() */
-        atomic_fetch_add_explicit(&wire->page->roll_asked, 1, memory_order_relaxed);
-    sys_eventfd_signal(wire->order_fd);
+    ask_child(wire, &wire->page->who);
 }
 
 void wire_add_roll(const struct wire *wire, struct roll *roll)
@@ -184,10 +190,23 @@ bool wire_child_is_followed(const struct wire *wire)
 }
 
 /* The number of the answer that comes next. */
-static uint32_t next_answer(const struct wire_page *page)
+static uint32_t next_answer(const struct question *question)
 {
     /* relaxed: this process alone writes it. pairs: none */
-    return atomic_load_explicit(&page->answered, memory_order_relaxed) + 1;
+    return atomic_load_explicit(&question->answered, memory_order_relaxed) + 1;
+}
+
+static bool is_still_open(const struct question *question)
+{
+    /* relaxed: the signal before orders it. pairs: ask_child() */
+    return atomic_load_explicit(&question->asked, memory_order_relaxed) == next_answer(question);
+}
+
+static void answer_question(const struct wire *wire, struct question *question)
+{
+    /* release: what it says. pairs: number_of_answer() */
+    atomic_store_explicit(&question->answered, next_answer(question), memory_order_release);
+    sys_eventfd_signal(wire->answer_fd);
 }
 
 struct wire_orders wire_child_hear(const struct wire *wire)
@@ -196,11 +215,9 @@ struct wire_orders wire_child_hear(const struct wire *wire)
     struct wire_orders orders;
 
     sys_eventfd_clear(wire->order_fd);
-    /* relaxed: the signal before orders them. pairs: wire_ask(), wire_order_look(),
-     * wire_order_stop() */
-    orders.answer = atomic_load_explicit(&page->asked, memory_order_relaxed) == next_answer(page);
-    orders.roll = atomic_load_explicit(&page->roll_asked, memory_order_relaxed) !=
-                  atomic_load_explicit(&page->roll_answered, memory_order_relaxed);
+    orders.answer = is_still_open(&page->statistics);
+    orders.roll = is_still_open(&page->who);
+    /* relaxed: the signal before orders them. pairs: wire_order_look(), wire_order_stop() */
     orders.look = atomic_exchange_explicit(&page->look, false, memory_order_relaxed);
     orders.stop = atomic_load_explicit(&page->stop, memory_order_relaxed);
     return orders;
@@ -208,14 +225,12 @@ struct wire_orders wire_child_hear(const struct wire *wire)
 
 struct weir_stats *wire_child_begin_answer(const struct wire *wire)
 {
-    return &wire->page->answers[next_answer(wire->page) % 2];
+    return &wire->page->answers[next_answer(&wire->page->statistics) % 2];
 }
 
 void wire_child_send_answer(const struct wire *wire)
 {
-    /* release: what it says. pairs: wire_last_answer() */
-    atomic_store_explicit(&wire->page->answered, next_answer(wire->page), memory_order_release);
-    sys_eventfd_signal(wire->answer_fd);
+    answer_question(wire, &wire->page->statistics);
 }
 
 void wire_child_begin_roll(const struct wire *wire, struct roll *ret_roll)
@@ -225,14 +240,8 @@ void wire_child_begin_roll(const struct wire *wire, struct roll *ret_roll)
 
 void wire_child_send_roll(const struct wire *wire, const struct roll *roll)
 {
-    struct wire_page *page = wire->page;
-    /* relaxed: nobody asks while a question is open. pairs: none */
-    uint32_t asked = atomic_load_explicit(&page->roll_asked, memory_order_relaxed);
-
-    page->roll = *roll;
-    /* release: what it says. pairs: wire_roll_is_answered() */
-    atomic_store_explicit(&page->roll_answered, asked, memory_order_release);
-    sys_eventfd_signal(wire->answer_fd);
+    wire->page->roll = *roll;
+    answer_question(wire, &wire->page->who);
 }
 
 void wire_child_say_accepts(const struct wire *wire)
