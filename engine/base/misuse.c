@@ -123,9 +123,14 @@ void misuse_die(const char *format, ...)
     len = strlen(line);
     line[len++] = '\n';
     (void)!log_now(line, len, PATIENCE_MS);
+    misuse_note_told();
+    abort();
+}
+
+void misuse_note_told(void)
+{
     /* relaxed: for this thread's own signal handler. pairs: none */
     atomic_store_explicit(&is_told, true, memory_order_relaxed);
-    abort();
 }
 
 bool misuse_is_told(void)

@@ -50,7 +50,8 @@ void misuse_free(void *req);
 /* Writes a line that begins with "weir: " to standard error, and aborts. */
 _Noreturn void misuse_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Returns true if that line is written: the abort is explained. Signal handlers, too. */
+/* This thread has written a line that explains the abort to come. Signal handlers, too. */
+void misuse_note_told(void);
 bool misuse_is_told(void);
 
 #endif

@@ -10,7 +10,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -34,9 +33,6 @@ static struct link {
     { .signal_number = SIGFPE }, { .signal_number = SIGABRT },
 };
 
-/* A stack that was too small: the abort is explained. */
-static _Atomic bool is_told_of;
-
 #define LINKS (sizeof(links) / sizeof(links[0]))
 
 /* ------------------------------------------------------------------ the message ------- */
@@ -51,8 +47,7 @@ static _Noreturn void die_of_overflow(const struct fiber *fiber, size_t stack_si
     last_words_number(&line, stack_size);
     last_words_text(&line, " bytes are not enough; raise stack_size\n");
     (void)!last_words_say(&line);
-    /* relaxed: for this thread's own signal handler. pairs: none */
-    atomic_store_explicit(&is_told_of, true, memory_order_relaxed);
+    misuse_note_told();
     abort();
 }
 
@@ -64,12 +59,9 @@ static void default_action(int signal_number, const siginfo_t *info, const struc
 {
     const struct sigaction fatal = { .sa_handler = SIG_DFL };
     bool sent = info->si_code <= 0;     /* by kill(2) or the like; no instruction faulted */
-    /* relaxed: as above. pairs: none */
-    bool told = misuse_is_told() || atomic_load_explicit(&is_told_of, memory_order_relaxed);
-
     if (sent && link->previous.sa_handler == SIG_IGN)
         return;
-    if (!told)
+    if (!misuse_is_told())
         crash_tell(signal_number, info, context);
     sigaction(signal_number, &fatal, NULL);
     if (sent)
