@@ -174,7 +174,7 @@ static int run_setup(struct weir_request *req)
 /* ------------------------------------------------------------------ a connection ------ */
 
 /* The server drains, or others wait for this connection's place. */
-static bool is_to_end(const struct weir_request *req)
+static WEIR_ALWAYS_INLINE bool is_to_end(const struct weir_request *req)
 {
     return worker_draining(req->task->worker) || req->conn->unplaced;
 }
