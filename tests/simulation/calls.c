@@ -5,6 +5,7 @@
 #include "tests/simulation/calls.h"
 
 #include "tests/hostile_syscall.h"
+#include "tests/simulation/contents.h"
 #include "tests/simulation/datagrams.h"
 #include "tests/simulation/epoll.h"
 #include "tests/simulation/events.h"
@@ -32,6 +33,9 @@
 #include <time.h>
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
+
+/* A call of sendfile(2) sends no more. */
+#define SENDFILE_MAX (16 << 10)
 
 static struct calls_faults faults;
 static uint64_t failed;
@@ -239,6 +243,33 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
     return -1;
 }
 
+/* A file system that has no sendfile(2), or a file that cannot be read. */
+ssize_t __wrap_sendfile(int fd, int file_fd, off_t *offset, size_t len)
+{
+    static unsigned char piece[SENDFILE_MAX];
+    ssize_t n = -EBADF;
+
+    scheduler_point_call();
+    if (contents_is_one(file_fd))
+        n = fails(faults.file_in) ? ONE_OF(EINVAL, ENOSYS, EOVERFLOW)
+                                  : contents_read(piece, len < sizeof(piece) ? len : sizeof(piece),
+                                                  *offset);
+    if (n > 0)
+        n = send_bytes(fd, piece, (size_t)n);
+    note("sendfile(%ld) of %ld: %ld", fd, (long)len, n);
+    if (n > 0)
+        *offset += n;
+    return said((int)n);
+}
+
+ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t offset)
+{
+    scheduler_point_call();
+    if (!contents_is_one(fd))
+        return said(-EBADF);
+    return said(fails(faults.interrupt_in) ? -EINTR : (int)contents_read(buf, len, offset));
+}
+
 int __wrap_shutdown(int fd, int how)
 {
     struct stream *stream = stream_of(fd);
@@ -379,9 +410,13 @@ int __wrap_accept4(int fd, struct sockaddr *name, socklen_t *len, int flags)
 
 int __wrap_connect(int fd, const struct sockaddr *name, socklen_t len)
 {
+    int r;
+
     (void)len;
     scheduler_point_call();
-    return said(streams_connect(fd, (const struct sockaddr_in *)name));
+    r = streams_connect(fd, (const struct sockaddr_in *)name);
+    note("connect(%ld): %ld", fd, r, 0);
+    return said(r);
 }
 
 int __wrap_getsockname(int fd, struct sockaddr *name, socklen_t *len)

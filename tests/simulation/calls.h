@@ -17,6 +17,7 @@ struct calls_faults {
     uint64_t watch_in;          /* epoll_ctl, an ADD: ENOMEM, ENOSPC */
     uint64_t open_in;           /* epoll_create1, eventfd, socket: EMFILE, ENFILE, ENOMEM */
     uint64_t map_in;            /* mmap, mprotect: ENOMEM */
+    uint64_t file_in;           /* sendfile: EINVAL and others that say that it can't */
     uint64_t send_in;           /* a send takes less than there is room for */
     uint64_t datagram_in;       /* a datagram is not sent: EAGAIN, ENOBUFS, EPERM */
     uint64_t false_alarm_in;    /* an epoll_wait ends early, with nothing */

@@ -168,6 +168,7 @@ static uint32_t number_for(struct client *client, char what)
 
     switch (what) {
     case SAY_BIG:
+    case SAY_FILE:
     case SAY_PARTS:
     case SAY_OLD_STREAM:
         return (uint32_t)dice_around(&client->dice, manners->big_len) % 100000;
@@ -182,6 +183,8 @@ static uint32_t number_for(struct client *client, char what)
     case SAY_OFFLOAD:
     case SAY_POLL:
         return (uint32_t)dice_around(&client->dice, manners->wait_ms);
+    case SAY_ASK:
+        return 1 + (uint32_t)dice_around(&client->dice, 20);
     default:
         return 0;
     }

@@ -37,6 +37,23 @@ struct file *file_of(int fd)
     return fd >= FIRST && fd < FILES_MAX ? files[fd] : NULL;
 }
 
+static void release(struct file *file)
+{
+    if (--file->descriptors > 0)
+        return;
+    epoll_forget(file);
+    file->kind->close(file);
+}
+
+void file_replace(int fd, struct file *file)
+{
+    struct file *before = files[fd];
+
+    files[fd] = file;
+    file->descriptors++;
+    release(before);
+}
+
 int file_close(int fd)
 {
     struct file *file = file_of(fd);
@@ -45,10 +62,7 @@ int file_close(int fd)
         return -EBADF;
     files[fd] = NULL;
     open_len--;
-    if (--file->descriptors > 0)
-        return 0;
-    epoll_forget(file);
-    file->kind->close(file);
+    release(file);
     return 0;
 }
 

@@ -46,6 +46,9 @@ void file_init(struct file *file, const struct file_kind *kind);
 /* The lowest free descriptor from 3 on, for the file; or -EMFILE. */
 int file_open(struct file *file);
 
+/* The descriptor is another file's from now on, and the one before has one less. */
+void file_replace(int fd, struct file *file);
+
 /* NULL: there is no such descriptor. */
 struct file *file_of(int fd);
 

@@ -8,9 +8,11 @@
 #include "tests/simulation/scheduler.h"
 #include "tests/simulation/streams.h"
 #include "tests/simulation/trace.h"
+#include "tests/simulation/upstream.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 
 #define LINE_MAX_LEN 4096
@@ -19,6 +21,8 @@
 #define HELD_NS (100 * MS_NS)
 
 struct handler_deadlines handler_deadlines;
+int handler_file = -1;
+const char *handler_upstream;
 uint64_t handler_requests;
 
 static struct stream *stream_of_request(struct weir_request *req)
@@ -228,6 +232,18 @@ static int say_parts(struct weir_request *req, unsigned char first, size_t len)
     return n < 0 ? (int)n : 0;
 }
 
+static int say_file(struct weir_request *req, unsigned char first, size_t len)
+{
+    struct waiting waiting = begin_wait(req, PHASE_WRITE);
+    ssize_t n = weir_sendfile(req, handler_file, first, len);
+
+    check_progress(&waiting, n);
+    end_wait(&waiting, n);
+    if (n >= 0 && (size_t)n != len)
+        report_failure("weir_sendfile of %zu bytes says %zd", len, n);
+    return n < 0 ? (int)n : write_all(req, "\n", 1);
+}
+
 static int sleep_for(struct weir_request *req, uint32_t ms)
 {
     struct waiting waiting = begin_wait(req, PHASE_BUSY);
@@ -331,6 +347,77 @@ static int reply_peeked(struct weir_request *req, size_t len)
     return r;
 }
 
+/* ------------------------------------------------------------------ another server ---- */
+
+static bool has_deadlines(void)
+{
+    const struct handler_deadlines *deadlines = &handler_deadlines;
+
+    return deadlines->read_ms + deadlines->write_ms + deadlines->request_ms +
+           deadlines->progress_ms + deadlines->head_ms > 0;
+}
+
+static bool may_fail(int r)
+{
+    return r == -ECANCELED || client_excuses.faults || client_excuses.limits;
+}
+
+/* Connecting takes no longer than was said, and fails if the other server does. */
+static int connect_in(struct weir_request *req, uint32_t ms, struct weir_request **ret_peer)
+{
+    struct waiting waiting = begin_wait(req, PHASE_BUSY);
+    int r = weir_connect(req, handler_upstream, ms, ret_peer);
+
+    check_lasted(&waiting, "weir_connect", r == -ETIMEDOUT && !has_deadlines() ? ms : 0, ms + 1);
+    if (r < 0 && !may_fail(r) && r != -ETIMEDOUT && !upstream_may_say(r))
+        report_failure("conversation %u: weir_connect says %d", waiting.talk->number, r);
+    end_wait(&waiting, 0);
+    return r;
+}
+
+/* Returns true if the stream ends early, or late, by no fault of the engine's. */
+static bool is_excused(struct weir_request *peer, long r)
+{
+    return may_fail((int)r) || has_deadlines() || upstream_has_spoiled(stream_of_request(peer));
+}
+
+static int say_and_hear(struct weir_request *peer, const char *line, size_t len)
+{
+    int r = write_all(peer, line, len);
+    struct waiting waiting;
+    char *heard = NULL;
+    ssize_t n;
+
+    if (r == 0)
+        r = flush(peer);
+    waiting = begin_wait(peer, PHASE_READ);
+    n = r < 0 ? r : weir_readline(peer, &heard, LINE_MAX_LEN);
+    end_wait(&waiting, n);
+    if ((n < 0 || (size_t)n != len) && !is_excused(peer, n))
+        report_failure("conversation %u: the other server has said %zu bytes back, and %zd were "
+                       "read", waiting.talk->number, len, n);
+    if (n > 0 && memcmp(heard, line, (size_t)n) != 0)
+        report_failure("conversation %u: the other server has said something else back",
+                       waiting.talk->number);
+    return n < 0 ? (int)n : 0;
+}
+
+/* Now and then it is for the engine to hang up. Only a cancel is the request's own. */
+static int ask(struct weir_request *req, uint32_t ms)
+{
+    struct weir_request *peer;
+    char line[40];
+    size_t len = (size_t)sprintf(line, "%u of conversation %u\n", ms, handler_talk(req)->number);
+    int r = connect_in(req, ms, &peer);
+
+    if (r == 0) {
+        r = say_and_hear(peer, line, len);
+        if (ms % 3 > 0)
+            weir_hangup(peer);
+    }
+    return r == -ECANCELED ? r : 0;
+}
+
 int handler_do(struct weir_request *req, char what, uint32_t number)
 {
     switch (what) {
@@ -344,6 +431,8 @@ int handler_do(struct weir_request *req, char what, uint32_t number)
         return offload(req, number);
     case SAY_POLL:
         return poll_input(req, number);
+    case SAY_ASK:
+        return ask(req, number);
     default:
         return 0;
     }
@@ -382,6 +471,8 @@ static int answer(struct weir_request *req, const char *line, size_t len)
         return say_big(req, (unsigned char)line[LANGUAGE_HEAD], number);
     case SAY_PARTS:
         return say_parts(req, (unsigned char)line[LANGUAGE_HEAD], number);
+    case SAY_FILE:
+        return say_file(req, (unsigned char)line[LANGUAGE_HEAD], number);
     case SAY_RAW:
         return reply_raw(req, number);
     case SAY_PEEK:

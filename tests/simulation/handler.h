@@ -21,6 +21,10 @@ struct handler_deadlines {
 
 extern struct handler_deadlines handler_deadlines;
 
+/* A file whose bytes are known (contents.h), and where somebody says lines back (upstream.h). */
+extern int handler_file;
+extern const char *handler_upstream;
+
 extern struct weir_handler handler_lines;
 extern struct weir_handler handler_datagrams;       /* each of them a line */
 

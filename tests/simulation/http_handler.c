@@ -4,6 +4,7 @@
 #include "tests/simulation/conversation.h"
 #include "tests/simulation/handler.h"
 #include "tests/simulation/http_language.h"
+#include "tests/simulation/oracle.h"
 #include "tests/simulation/report.h"
 
 #include <errno.h>
@@ -92,6 +93,9 @@ static int do_call(struct weir_http *ex)
         return r;
     if (order.what == SAY_BIG)
         return reply_big(ex, &order);
+    if (order.what == SAY_FILE)
+        return weir_http_reply_file(ex, 200, TYPE, handler_file,
+                                    (unsigned char)order.text[LANGUAGE_HEAD], order.number);
     if (order.what == SAY_PARTS || order.what == SAY_OLD_STREAM)
         return reply_in_pieces(ex, &order);
     return reply_text(ex, &order);
@@ -139,9 +143,14 @@ static const struct weir_http_site site = { WEIR_HTTP_ROUTES(routes) };
 
 static int serve(struct weir_request *req)
 {
+    struct conversation *talk = handler_talk(req);
+    bool drains = oracle_drain_is_seen();
     int r = weir_http_handle(req);
 
-    handler_talk(req)->was_told_to_end = r == 0;
+    talk->was_told_to_end = r == 0;
+    if (drains && r == WEIR_KEEP)
+        report_failure("conversation %u: a server that drains has answered, and not said that the "
+                       "connection ends", talk->number);
     return r;
 }
 

@@ -266,6 +266,7 @@ static size_t content_len(const struct phrase *phrase)
 {
     switch (phrase->what) {
     case SAY_BIG:
+    case SAY_FILE:
     case SAY_PARTS:
     case SAY_OLD_STREAM:
         return phrase->number;
@@ -296,7 +297,7 @@ unsigned char http_reply_body_byte(const struct phrase *phrase, size_t i)
         framing = framing_byte(&chunks, i, &i);
     if (framing >= 0)
         return (unsigned char)framing;
-    if (is_streamed(phrase) || phrase->what == SAY_BIG)
+    if (is_streamed(phrase) || phrase->what == SAY_BIG || phrase->what == SAY_FILE)
         return language_big_byte(language_text_byte(phrase, 0), i);
     return phrase_request_byte(phrase, i);
 }

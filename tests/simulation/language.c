@@ -7,7 +7,7 @@ static bool is_raw(const struct phrase *phrase)
 
 static bool is_big(const struct phrase *phrase)
 {
-    return phrase->what == SAY_BIG || phrase->what == SAY_PARTS;
+    return phrase->what == SAY_BIG || phrase->what == SAY_PARTS || phrase->what == SAY_FILE;
 }
 
 static size_t line_len(const struct phrase *phrase)

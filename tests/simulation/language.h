@@ -20,6 +20,7 @@ enum {
     SAY_ECHO = 'e',         /* nothing */
     SAY_BIG = 'b',          /* replies with so many bytes and a line's end */
     SAY_PARTS = 'v',        /* the same, by weir_writev */
+    SAY_FILE = 'g',         /* the same, by weir_sendfile */
     SAY_SLEEP = 's',        /* weir_sleep, so many milliseconds */
     SAY_YIELD = 'y',
     SAY_COMPUTE = 'c',      /* holds its worker, so many milliseconds */
@@ -27,6 +28,7 @@ enum {
     SAY_POLL = 'p',         /* weir_poll for input of its own, so many milliseconds */
     SAY_RAW = 'r',          /* weir_read_exact of so many bytes, with which it replies */
     SAY_PEEK = 'k',         /* the same, by weir_peek and weir_consume */
+    SAY_ASK = 't',          /* asks another server, for so many milliseconds at most to connect */
     SAY_FLUSH = 'f',        /* sends half of the line, then the rest */
     SAY_ENDED = 'x',        /* ends the connection behind the reply */
 };

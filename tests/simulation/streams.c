@@ -20,8 +20,10 @@ struct listener {
 };
 
 static struct streams_options how = { .size = 4096, .window = 2048 };
-static struct stream *accepted[FILES_MAX];
-static unsigned accepted_len, accept_most;
+static struct stream *accepted[FILES_MAX], *opened[FILES_MAX];
+static unsigned accepted_len, accept_most, opened_len;
+static void (*answer)(struct stream *theirs);
+static uint16_t answered_port;
 static struct listener *listeners[LISTENERS];
 static unsigned listeners_len;
 static uint16_t next_port = 20000;
@@ -155,7 +157,8 @@ static void receive_reset(struct stream *stream)
     /* What lies in the window can still be read; the sender has forgotten the rest. */
     if (stream_unread(stream) > stream->window)
         stream->received = stream->read + stream->window;
-    stream->error = stream->end_received ? EPIPE : ECONNRESET;
+    stream->error = stream->connecting ? ECONNREFUSED : stream->end_received ? EPIPE : ECONNRESET;
+    stream->connecting = false;
     if (!stream->end_received)
         stream->ended_ns = scheduler_now_ns();
     stream->was_reset = true;
@@ -281,16 +284,22 @@ void stream_let_go(struct stream *stream)
     free_stream(stream);
 }
 
+static void forget(struct stream **streams, unsigned *len, const struct stream *stream)
+{
+    for (unsigned i = 0; i < *len; i++) {
+        if (streams[i] != stream)
+            continue;
+        streams[i] = streams[--*len];
+        return;
+    }
+}
+
 static void stream_close(struct file *file)
 {
     struct stream *stream = (struct stream *)file;
 
-    for (unsigned i = 0; i < accepted_len; i++) {
-        if (accepted[i] != stream)
-            continue;
-        accepted[i] = accepted[--accepted_len];
-        break;
-    }
+    forget(accepted, &accepted_len, stream);
+    forget(opened, &opened_len, stream);
     hang_up(stream);
     free_stream(stream);
 }
@@ -452,13 +461,51 @@ int streams_accept(int fd, struct sockaddr_in *ret_name)
     return r;
 }
 
+void streams_answer(uint16_t port, void (*wanted)(struct stream *theirs))
+{
+    answered_port = port;
+    answer = wanted;
+}
+
+void stream_establish(struct stream *theirs)
+{
+    struct stream *stream = theirs->peer;
+
+    if (!stream)
+        return;
+    stream->connecting = false;
+    tell(stream, EPOLLOUT);
+}
+
 /* A socket that connects becomes a stream. */
+static int begin_connecting(int fd, const struct sockaddr_in *name)
+{
+    struct stream *stream = new_stream(), *theirs = new_stream();
+
+    stream->name = (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons(next_port++),
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    };
+    theirs->name = *name;
+    marry(stream, theirs);
+    stream->connecting = true;
+    file_replace(fd, &stream->file);
+    opened[opened_len++] = stream;
+    answer(theirs);
+    return -EINPROGRESS;
+}
+
 int streams_connect(int fd, const struct sockaddr_in *name)
 {
-    struct file *file = file_of(fd);
+    struct stream *stream = stream_of(fd);
 
-    (void)name;
-    return file ? -ECONNREFUSED : -EBADF;
+    if (!file_of(fd))
+        return -EBADF;
+    if (stream)
+        return stream->connecting ? -EALREADY : 0;
+    if (!answer || ntohs(name->sin_port) != answered_port)
+        return -ECONNREFUSED;
+    return begin_connecting(fd, name);
 }
 
 int streams_name(int fd, struct sockaddr_in *ret)
@@ -487,6 +534,8 @@ void streams_each(void (*fn)(struct stream *stream, void *arg), void *arg)
 {
     for (unsigned i = 0; i < accepted_len; i++)
         fn(accepted[i], arg);
+    for (unsigned i = 0; i < opened_len; i++)
+        fn(opened[i], arg);
 }
 
 unsigned streams_waiting(void)

@@ -40,7 +40,7 @@ struct stream {
     bool was_refused;           /* its last send has found none */
     bool peer_lacked_room;      /* the other end has found none here, at least once */
     bool is_accepted;
-    bool connecting, pending;
+    bool connecting;            /* it has asked, and nobody has answered yet */
     void *user;                 /* the oracle's */
     void (*on_change)(struct stream *stream);   /* a client's: look again */
 };
@@ -75,6 +75,14 @@ void stream_let_go(struct stream *stream);
 
 struct stream *stream_of(int fd);
 
+/*
+ * What connects to that port is somebody's who is no part of the server: the call is told of the
+ * other end, before the one that connects is. Then stream_establish says that it may; a reset of
+ * the other end refuses it.
+ */
+void streams_answer(uint16_t port, void (*answer)(struct stream *theirs));
+void stream_establish(struct stream *theirs);
+
 /* A listening socket, or one that connects: a descriptor or -errno. */
 int streams_socket(void);
 int streams_bind(int fd, const struct sockaddr_in *name);
@@ -83,7 +91,7 @@ int streams_accept(int fd, struct sockaddr_in *ret_name);
 int streams_connect(int fd, const struct sockaddr_in *name);
 int streams_name(int fd, struct sockaddr_in *ret);
 
-/* Calls fn for every accepted end that has a descriptor. */
+/* Calls fn for every accepted end that has a descriptor, and every one that has connected. */
 void streams_each(void (*fn)(struct stream *stream, void *arg), void *arg);
 
 /* More than so many accepted ends at a time are a failure; 0: as many as there are. */

@@ -6,6 +6,7 @@
 #include "engine/weir.h"
 #include "tests/simulation/calls.h"
 #include "tests/simulation/client.h"
+#include "tests/simulation/contents.h"
 #include "tests/simulation/epoll.h"
 #include "tests/simulation/files.h"
 #include "tests/simulation/handler.h"
@@ -19,12 +20,14 @@
 #include "tests/simulation/streams.h"
 #include "tests/simulation/threads.h"
 #include "tests/simulation/trace.h"
+#include "tests/simulation/upstream.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #define PORT 7
+#define UPSTREAM_PORT 9
 #define SENDERS_MAX 8
 #define CLIENTS_MAX 64
 #define RECORDS 8
@@ -43,6 +46,7 @@ const char *const feature_names[FEATURES] = {
     "departures", "timeouts", "limits", "interrupts", "calls", "memory", "stop", "cancel", "rules",
     "options", "datagrams", "modes",
     "rush", "acceptors", "again", "http",
+    "files", "upstream",
 };
 
 /* One run. */
@@ -91,7 +95,7 @@ static uint32_t draw_features(void)
         [FEATURE_LIMITS] = 6, [FEATURE_STALLS] = 3, [FEATURE_RULES] = 6, [FEATURE_TIMEOUTS] = 3,
         [FEATURE_DATAGRAMS] = 3, [FEATURE_MODES] = 8, [FEATURE_RUSH] = 3,
         [FEATURE_ACCEPTORS] = 5, [FEATURE_AGAIN] = 5,
-        [FEATURE_HTTP] = 4,
+        [FEATURE_HTTP] = 4, [FEATURE_FILES] = 4, [FEATURE_UPSTREAM] = 4,
     };
     uint32_t features = 0;
 
@@ -157,7 +161,7 @@ static void draw_http(char *says)
 static void draw_manners(void)
 {
     static const char *const letters[] = { "e", "ef", "efy", "eeeek", "er", "efyrk" };
-    static char says[32];
+    static char says[40];
     struct dice dice = dice_of(FEATURES);
     struct dice big = dice_of(FEATURE_BIG);
     struct dice pauses = dice_of(FEATURE_PAUSES);
@@ -199,6 +203,10 @@ static void draw_manners(void)
     }
     if (has(FEATURE_HTTP))
         draw_http(says);
+    if (has(FEATURE_FILES))
+        strcat(says, "g");
+    if (has(FEATURE_UPSTREAM))
+        strcat(says, "t");
     draw_rush();
 }
 
@@ -290,6 +298,7 @@ static void draw_faults(void)
     if (has(FEATURE_CALLS)) {
         world.calls.accept_in = dice_between(&calls, 5, 100);
         world.calls.watch_in = dice_between(&calls, 5, 200);
+        world.calls.file_in = dice_between(&calls, 2, 50);
         world.calls.open_in = dice_between(&calls, 20, 500);
         world.calls.map_in = dice_between(&calls, 20, 500);
         world.threads.create_in = dice_between(&calls, 10, 100);
@@ -307,6 +316,23 @@ static void draw_network(void)
     if (streams.window < WINDOW_MIN)
         streams.window = WINDOW_MIN;
     streams_set(&streams);
+}
+
+static void draw_upstream(void)
+{
+    struct dice dice = dice_of(FEATURE_UPSTREAM);
+    struct upstream_manners manners = {
+        .port = UPSTREAM_PORT, .think_ns = UINT64_C(1) << dice_between(&dice, 6, 20),
+    };
+
+    if (dice_once_in(&dice, 2))
+        manners.refuse_in = dice_between(&dice, 2, 10);
+    if (dice_once_in(&dice, 2))
+        manners.ignore_in = dice_between(&dice, 2, 10);
+    if (dice_once_in(&dice, 2))
+        manners.spoil_in = dice_between(&dice, 2, 50);
+    upstream_begin(&manners, world.seed * 4447);
+    handler_upstream = "tcp://127.0.0.1:9";
 }
 
 static void draw_datagrams(void)
@@ -588,6 +614,7 @@ static void live(void *nothing)
 
     (void)nothing;
     make_records();
+    handler_file = contents_open();
     begin_faults();
     r = weir_server_create(&world.server, &world.options);
     if (r == 0)
@@ -606,6 +633,7 @@ static void live(void *nothing)
     clients_hurry();
     while (r == 0 && !clients_are_done())
         scheduler_block(&clients_reason, SCHEDULER_NEVER);
+    file_close(handler_file);
     check_nothing_is_left();
 }
 
@@ -653,6 +681,7 @@ void world_run(uint64_t seed, uint32_t with, uint32_t without, uint32_t clients,
     draw_network();
     draw_ends();
     draw_datagrams();
+    draw_upstream();
     if (clients > 0 && clients < world.clients_len)
         world.clients_len = clients;
     if (clients > 0 && clients < world.senders_len)

@@ -37,6 +37,8 @@ enum feature {
     FEATURE_ACCEPTORS,      /* more than one */
     FEATURE_AGAIN,          /* the server stops serving and begins again */
     FEATURE_HTTP,           /* clients speak HTTP, and the handler is handlers/http */
+    FEATURE_FILES,          /* handlers send files */
+    FEATURE_UPSTREAM,       /* ... and ask another server */
     FEATURES,
 };
 
