@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -29,6 +30,7 @@ static struct board {
     _Atomic pid_t survivor;         /* all others die when they are to accept; 0: nobody does */
     _Atomic bool dies_at_once;      /* the first that is to accept dies; no other one does */
     _Atomic bool forks_die;         /* whoever is forked dies at once */
+    _Atomic bool forks_starve;      /* whoever is forked can open nothing */
     _Atomic bool forks_stop;        /* whoever is forked is stopped at once */
     _Atomic pid_t short_of_memory;  /* it can accept nobody; 0: all can */
     _Atomic bool fills;             /* who is called next is full when it comes to the client */
@@ -42,6 +44,7 @@ static _Atomic int told;            /* how often handle_error was told of a chil
 static _Atomic int services;
 static _Atomic int pidfds_left;     /* so many children have one, then one has none; -1: all have */
 static _Atomic bool is_late;        /* the parent looks when a child has died, and not earlier */
+static _Atomic pid_t dies_behind;   /* it is ended when another child has, and the parent looks */
 static _Atomic int errors;          /* of handle_error, about something else */
 
 int __real_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
@@ -110,8 +113,14 @@ int __wrap_poll(struct pollfd *fds, nfds_t len, int timeout_ms)
 {
     siginfo_t died;
 
-    if (atomic_exchange(&is_late, false))
+    pid_t last = atomic_exchange(&dies_behind, 0);
+
+    if (last != 0 || atomic_exchange(&is_late, false))
         waitid(P_ALL, 0, &died, WEXITED | WNOWAIT);
+    if (last != 0) {
+        kill(last, SIGKILL);
+        waitid(P_PID, (id_t)last, &died, WEXITED | WNOWAIT);
+    }
     return __real_poll(fds, len, timeout_ms);
 }
 
@@ -134,12 +143,16 @@ static void stop_where_told(void)
         raise(SIGKILL);
     if (board->forks_stop)
         raise(SIGSTOP);
+    if (board->forks_starve)
+        /* It has the standard streams, and poll(2) takes as many descriptors. */
+        setrlimit(RLIMIT_NOFILE, &(const struct rlimit){ 3, 3 });
 }
 
 static int begin(void **state)
 {
     (void)state;
     pidfds_left = -1;
+    dies_behind = 0;
     gate_init(&gate);
     memset(board, 0, sizeof(*board));
     told = 0;
@@ -586,6 +599,27 @@ static void who_was_an_earlier_servings_is_no_beginning(void **state)
     assert_int_equal(weir_server_start(server), -ECHILD);
     board->forks_die = false;
     weir_server_destroy(server);
+    assert_int_equal(told, 1);
+}
+
+/* Its end is not why the next serving's children can't accept. */
+static void who_was_an_earlier_servings_does_not_say_why_a_later_fails(void **state)
+{
+    struct weir_server *server = START(.processes = 1, .workers = 2);
+    pid_t old = child_of(server);
+    int fd = support_ask(server, 0, "gate\n");
+
+    (void)state;
+    SUPPORT_UNTIL(board->inside == 1);
+    assert_int_equal(weir_server_shutdown(server), 0);
+    board->forks_starve = true;
+    dies_behind = old;
+    assert_int_equal(weir_server_start(server), -EMFILE);
+    board->forks_starve = false;
+    support_expect_end(fd);
+    close(fd);
+    weir_server_destroy(server);
+    assert_int_equal(told, 1);
 }
 
 static void connections_of_a_dead_child_are_counted_as_closed(void **state)
@@ -920,6 +954,7 @@ int main(void)
         TEST(who_dies_young_is_replaced_later_each_time),
         TEST(who_dies_before_the_parent_has_looked_is_replaced),
         TEST(who_was_an_earlier_servings_is_no_beginning),
+        TEST(who_was_an_earlier_servings_does_not_say_why_a_later_fails),
         TEST(connections_of_a_dead_child_are_counted_as_closed),
         TEST(after_a_shutdown_children_finish_and_others_serve),
         TEST(new_rules_come_with_new_children),

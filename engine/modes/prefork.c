@@ -338,20 +338,26 @@ static int reason_of(const struct forked *forked)
     return error < 0 ? error : -ECHILD;
 }
 
-static void note_death(struct prefork *prefork, const struct forked *forked, int status)
+/* It is to be replaced: later, if it was young. */
+static void note_loss(struct prefork *prefork, const struct forked *forked)
 {
-    /* One that is leaving was an earlier serving's. */
-    bool could_accept = !forked->leaving && wire_accepts(&forked->wire);
-
-    if (prefork->beginning && !could_accept) {
-        prefork->error = reason_of(forked);
-        return;
-    }
     prefork->has_accepted = true;
     if (clock_ms() - forked->born_ms < YOUNG_MS)
         pause_forking(prefork);
     else
         prefork->pause_ms = 0;
+}
+
+static void note_death(struct prefork *prefork, const struct forked *forked, int status)
+{
+    /* One that is leaving was an earlier serving's, or has been replaced: of this serving it says
+     * nothing. */
+    if (!forked->leaving && prefork->beginning && !wire_accepts(&forked->wire)) {
+        prefork->error = reason_of(forked);
+        return;
+    }
+    if (!forked->leaving)
+        note_loss(prefork, forked);
     children_tell_death(&prefork->config, forked->child.pid, status, reason_of(forked), "", "");
 }
 
