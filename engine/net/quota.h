@@ -39,11 +39,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Others wait for room: room.c's notes. */
+struct quota_want {
+    _Atomic uint64_t walk_next_ns;  /* when it may look again who is to go */
+    _Atomic uint64_t asked_ms;      /* when they waited last ... */
+    _Atomic uint64_t since_ms;      /* ... and since when, without a pause */
+};
+
 struct quota {
     size_t max;
     _Atomic size_t count;   /* places that are taken: never more than max */
     _Atomic bool lacked;    /* somebody waits for one, and shall hear of one taken in vain */
-    _Atomic uint64_t room_next_ns;  /* when room.c may look for its idle ones again */
+    struct quota_want want;
     struct quota *next;     /* of the same table */
     const char *limit;      /* which limit max is, for people: "max_children" */
 };

@@ -90,7 +90,7 @@ void connection_table_add_quota(struct connection_table *table, struct quota *qu
 {
     atomic_init(&quota->count, 0);
     atomic_init(&quota->lacked, false);
-    atomic_init(&quota->room_next_ns, 0);
+    quota->want = (struct quota_want){ 0 };
     quota->next = table->quotas;
     table->quotas = quota;
 }

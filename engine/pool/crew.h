@@ -50,7 +50,7 @@ struct crew {
      */
     int drain_fd;
     int cancel_fd;
-    _Atomic uint64_t room_next_ns;  /* room.c looks for idle ones of any quota's; not before */
+    struct quota_want want; /* others wait for what no quota counts: descriptors, memory */
     _Atomic bool sweeps;    /* a connection has an idle timeout of its own */
     _Atomic enum crew_order order;
     _Atomic bool cancelled; /* nobody waits any more */

@@ -3,11 +3,13 @@
  *
  *   a client that         counts since                                          goes after
  *   has been answered     its last answer                                       FRESH_MS   first
- *   has not spoken yet    it was accepted                                       SILENT_MS  first
- *   is in a head          the first wait of this call of handle()               SILENT_MS  then
- *   sends a body          it has been slower than progress_timeout_ms asks for  SILENT_MS  then
- *   takes a reply         likewise, as of what the kernel still has             SILENT_MS  then
- *   has its end awaited   the last look at it (linger.c)                        SILENT_MS  then
+ *   has not spoken yet    it was accepted                                       SILENT_MS* first
+ *   is in a head          the first wait of this call of handle()               SILENT_MS* then
+ *   sends a body          it has been slower than progress_timeout_ms asks for  SILENT_MS* then
+ *   takes a reply         likewise, as of what the kernel still has             SILENT_MS* then
+ *   has its end awaited   the last look at it (linger.c)                        SILENT_MS* then
+ *
+ * (*: or HURRIED_MS, if others have waited for long.)
  *
  * The first two are IDLE: nothing is lost with them, and what has just come is served. The others
  * are PARKED, and go only if the request is bounded. Of both the longest go first, whichever they
@@ -36,10 +38,14 @@
 /*
  * A connection that has been idle for less than FRESH_MS makes no room. A client that has connected
  * and not spoken yet is given SILENT_MS: the time that its bytes may take to come on a busy machine
- * or from far away. So is one that its handler waits for.
+ * or from far away. So is one that its handler waits for. But once others have waited for as long,
+ * without a pause of more than PAUSE_MS, it is HURRIED_MS: behind as many such clients as there are
+ * places one waits for two rounds of them, and is to be answered within two seconds.
  */
 #define FRESH_MS 100
 #define SILENT_MS 1000
+#define HURRIED_MS 500
+#define PAUSE_MS 500
 
 /* In a rank: whoever is idle goes before whoever is in the middle of a request. */
 #define IS_AWAITED (UINT64_C(1) << 63)
@@ -48,6 +54,7 @@
 struct longest {
     const struct quota *quota;              /* of which they are; NULL: of any */
     uint64_t now_ms;
+    uint64_t silent_ms;                     /* SILENT_MS or HURRIED_MS */
     size_t seen;                            /* at all */
     unsigned len;
     struct connection *conns[BATCH];
@@ -77,7 +84,7 @@ static uint64_t rank_in(const struct longest *longest, const struct connection *
     uint64_t since_ms = is_awaited ? awaited_since_ms(conn)
                                    : connection_idle_since_ms(conn, &is_silent);
 
-    if (!is_due(since_ms, longest->now_ms, is_silent ? SILENT_MS : FRESH_MS))
+    if (!is_due(since_ms, longest->now_ms, is_silent ? longest->silent_ms : FRESH_MS))
         return CLOCK_NEVER;
     return is_awaited ? since_ms | IS_AWAITED : since_ms;
 }
@@ -148,13 +155,14 @@ static uint64_t earned_ms(struct connection *conn)
  * Returns true if its handler has waited for too long. Once it has been taken nobody else ends its
  * wait, and that may be a later one, of a client that is in time.
  */
-static bool oust(struct connection *conn, uint64_t now_ms)
+static bool oust(struct connection *conn, const struct longest *longest)
 {
     bool still_waits;
 
     if (!connection_unpark(conn))
         return false;
-    still_waits = is_due(awaited_since_ms(conn), now_ms, SILENT_MS + earned_ms(conn));
+    still_waits = is_due(awaited_since_ms(conn), longest->now_ms,
+                         longest->silent_ms + earned_ms(conn));
     conn->ousted = still_waits;
     conn->woken.deliver = deliver_ousted;
     /* From here on it is its worker's. */
@@ -171,7 +179,7 @@ static unsigned end_some(struct crew *crew, const struct longest *longest)
         struct connection *conn = longest->conns[i];
 
         if (longest->ranks[i] & IS_AWAITED) {
-            ousted += oust(conn, longest->now_ms);
+            ousted += oust(conn, longest);
         } else if (connection_claim(conn)) {
             conn->unplaced = true;
             handoff_put(&crew->handoff, conn);
@@ -204,21 +212,38 @@ static void put_off_walks(_Atomic uint64_t *walk_next_ns, uint64_t began_ns, boo
     atomic_store_explicit(walk_next_ns, now_ns + pause_ns, memory_order_relaxed);
 }
 
+/* How long a client may keep others waiting, who wait now. */
+static uint64_t silent_ms(struct quota_want *want, uint64_t now_ms)
+{
+    /* relaxed: moments; of several threads that ask, any one's will do. pairs: itself */
+    uint64_t asked_ms = atomic_exchange_explicit(&want->asked_ms, now_ms, memory_order_relaxed);
+    uint64_t since_ms = atomic_load_explicit(&want->since_ms, memory_order_relaxed);
+
+    if (clock_since(asked_ms, now_ms) <= PAUSE_MS)
+        return clock_since(since_ms, now_ms) >= SILENT_MS ? HURRIED_MS : SILENT_MS;
+    /* relaxed: as above. pairs: itself */
+    atomic_store_explicit(&want->since_ms, now_ms, memory_order_relaxed);
+    return SILENT_MS;
+}
+
 unsigned room_make(struct crew *crew, struct quota *quota)
 {
-    _Atomic uint64_t *walk_next_ns = quota ? &quota->room_next_ns : &crew->room_next_ns;
+    struct quota_want *want = quota ? &quota->want : &crew->want;
     uint64_t now_ns = clock_ns();
-    struct longest longest = { .quota = quota, .now_ms = now_ns / 1000000 };
+    uint64_t now_ms = now_ns / 1000000;
+    struct longest longest = {
+        .quota = quota, .now_ms = now_ms, .silent_ms = silent_ms(want, now_ms),
+    };
     unsigned ended;
 
-    if (crew->drain_fd >= 0 || !may_walk(walk_next_ns, now_ns))
+    if (crew->drain_fd >= 0 || !may_walk(&want->walk_next_ns, now_ns))
         return 0;
     /* What the walk has seen must still be there when it is claimed. */
     reclaim_enter();
     connection_table_each(&crew->table, consider, &longest);
     ended = end_some(crew, &longest);
     reclaim_exit();
-    put_off_walks(walk_next_ns, now_ns, ended == 0);
+    put_off_walks(&want->walk_next_ns, now_ns, ended == 0);
     return ended;
 }
 
@@ -256,7 +281,7 @@ void room_end_idle(struct crew *crew, uint32_t idle_ms)
 uint64_t room_next_ms(const struct quota *quota)
 {
     /* relaxed: a moment. pairs: none */
-    uint64_t next_ns = atomic_load_explicit(&quota->room_next_ns, memory_order_relaxed);
+    uint64_t next_ns = atomic_load_explicit(&quota->want.walk_next_ns, memory_order_relaxed);
 
     return next_ns / 1000000 + 1;
 }
