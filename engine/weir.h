@@ -821,6 +821,7 @@ void weir_server_cancel(struct weir_server *server);
  *   2  The successor names them as fd:// addresses, with taken_over, and serves.
  *   3  When it has said so, weir_server_hand_on notes it here; weir_server_stop and
  *      weir_server_close follow. A successor that fails has changed nothing.
+ *      (handlers/examples/successor.c is a program that does so.)
  *
  * weir_server_listen_fd gives the i-th socket, streams' and datagrams', of all acceptors: each has
  * clients in a backlog of its own, so a successor needs all of them. *ret_number is which of

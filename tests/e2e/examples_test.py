@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -95,6 +96,15 @@ def until(condition):
     while not condition():
         assert time.monotonic() < end, "it did not come about"
         time.sleep(0.001)
+
+
+def receive_all_of_line(client):
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = client.recv(4096)
+        assert piece, f"the end, after {line}"
+        line += piece
+    return line
 
 
 def is_silent(client):
@@ -445,6 +455,58 @@ class Access(unittest.TestCase):
                 server.process.send_signal(signal.SIGHUP)
                 server.says("access: the old rules stay: .*line 2.*")
                 self.assertIn(b"Welcome, 127.0.0.2:", self.welcome(server, "127.0.0.2"))
+
+
+class Successor(unittest.TestCase):
+    def ask(self, address):
+        with connect(address) as client:
+            client.sendall(b"a\n")
+            return int(receive_all_of_line(client).split(b": ")[0])
+
+    def hand_on(self, server, before):
+        """From that process to another one, which is returned."""
+        os.kill(before, signal.SIGUSR2)
+        rest = rf"(?s:.*)successor: process {before} serves\n(?s:.*)successor: process (\d+) serves"
+        return int(server.says(rest).group(1))
+
+    def test_clients_are_answered_by_one_process_or_the_next(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for uri in (ANY_PORT, f"unix://{folder}/s"):
+                server = Program("successor", uri)
+                address, pid = server.address(), server.process.pid
+                for _ in range(3):
+                    with connect(address) as kept:
+                        kept.sendall(b"a\nb")
+                        self.assertEqual(receive(kept, len(f"{pid}: a\n")), f"{pid}: a\n".encode())
+                        before, pid = pid, self.hand_on(server, pid)
+                        kept.sendall(b"\n")
+                        self.assertEqual(receive(kept, len(f"{before}: b\n")),
+                                         f"{before}: b\n".encode())
+                    self.assertIn(self.ask(address), (before, pid))
+                    until(lambda: self.ask(address) == pid)
+                os.kill(pid, signal.SIGTERM)
+                self.assertEqual(server.wait(), 0)
+                while os.read(server.output, 65536):    # until the last process has ended
+                    pass
+                server.process.stdout.close()
+            self.assertEqual(os.listdir(folder), [])
+
+    def test_a_successor_that_fails_changes_nothing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "program")
+            shutil.copy(PATHS["successor"], path)
+            with Program(path, ANY_PORT) as server:
+                pid = self.ask(server.address())
+                os.unlink(path)
+                server.process.send_signal(signal.SIGUSR2)
+                server.says(r"successor: none serves \(No such file or directory\): "
+                            f"{pid} serves on")
+                with open(path, "w", encoding="ascii") as file:
+                    file.write("#!/bin/sh\nexit 1\n")
+                os.chmod(path, 0o755)
+                server.process.send_signal(signal.SIGUSR2)
+                server.says(rf"successor: none serves \(No child processes\): {pid} serves on")
+                self.assertEqual(self.ask(server.address()), pid)
 
 
 if __name__ == "__main__":
