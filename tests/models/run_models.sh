@@ -92,6 +92,10 @@ breaks lending safety -DNO_CALL
 breaks lending safety -DNO_SECOND_LOOK
 breaks lending safety -DNO_WATCH
 breaks lending safety -DNO_TICK
+holds lending safety -DSHARED
+breaks lending safety -DSHARED -DHEEDED
+breaks lending safety -DSHARED -DNO_OTHERS
+breaks lending safety -DSHARED -DNO_FOLLOWER
 
 echo "[==========] $((passed + failed)) test(s) run."
 echo "[  PASSED  ] $passed test(s)."
