@@ -874,9 +874,10 @@ int weir_server_hand_on(struct weir_server *server);
  * connection closed, as a client does that asks again on a connection that is idle.
  *
  * While a server drains it still answers the requests of a kept connection that have arrived: those
- * that it has read, and of the others as many as a read buffer (rbufsize) takes. It waits for the
- * rest of one that breaks off there, and then closes the connection, whatever else its client
- * sends. A handler may end it earlier, as HTTP's does with the first reply that says so.
+ * that it has read, and of the others as many as a read buffer (rbufsize) takes, which ends at
+ * descriptors that were sent along by a Unix socket. It waits for the rest of one that breaks off
+ * there, and then closes the connection, whatever else its client sends. A handler may end it
+ * earlier, as HTTP's does with the first reply that says so.
  *
  * Children that were cancelled while this waits, by it or by weir_server_cancel, and have not ended
  * 2 seconds later, because they block, loop or are stopped, are killed, with a line each on

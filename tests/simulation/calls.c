@@ -106,6 +106,15 @@ static ssize_t receive(int fd, void *buf, size_t len)
     return n;
 }
 
+/* Nobody gives room for descriptors, so where some came along they are cut off. */
+static ssize_t receive_message(int fd, struct msghdr *message)
+{
+    ssize_t n = receive(fd, message->msg_iov[0].iov_base, message->msg_iov[0].iov_len);
+
+    message->msg_flags = n > 0 && stream_of(fd)->was_cut ? MSG_CTRUNC : 0;
+    return n;
+}
+
 static ssize_t send_bytes(int fd, const void *buf, size_t len)
 {
     struct stream *stream;
@@ -129,6 +138,8 @@ long syscall_6(long number, long a, long b, long c, long d, long e, long f)
     scheduler_point_call();
     if (number == SYS_recvfrom)
         r = receive((int)a, (void *)b, (size_t)c);
+    else if (number == SYS_recvmsg)
+        r = receive_message((int)a, (struct msghdr *)b);
     else if (number == SYS_sendto)
         r = send_bytes((int)a, (const void *)b, (size_t)c);
     else
@@ -379,7 +390,7 @@ int __wrap_bind(int fd, const struct sockaddr *name, socklen_t len)
     (void)len;
     if (datagrams_is_one(fd))
         return said(datagrams_bind(fd, (const struct sockaddr_in *)name));
-    return said(streams_bind(fd, (const struct sockaddr_in *)name));
+    return said(streams_bind(fd, name));
 }
 
 int __wrap_listen(int fd, int backlog)
@@ -389,7 +400,6 @@ int __wrap_listen(int fd, int backlog)
 
 int __wrap_accept4(int fd, struct sockaddr *name, socklen_t *len, int flags)
 {
-    struct sockaddr_in peer;
     int r;
 
     (void)flags;
@@ -399,12 +409,10 @@ int __wrap_accept4(int fd, struct sockaddr *name, socklen_t *len, int flags)
     if (fails(faults.accept_in))
         r = ONE_OF(ENFILE, EMFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPERM);
     else
-        r = streams_accept(fd, &peer);
+        r = streams_accept(fd);
     note("accept4(%ld): %ld", fd, r, 0);
-    if (r < 0)
-        return said(r);
-    memcpy(name, &peer, sizeof(peer));
-    *len = sizeof(peer);
+    if (r >= 0)
+        streams_peer_name(r, name, len);
     return said(r);
 }
 
@@ -422,8 +430,11 @@ int __wrap_connect(int fd, const struct sockaddr *name, socklen_t len)
 int __wrap_getsockname(int fd, struct sockaddr *name, socklen_t *len)
 {
     struct sockaddr_in bound;
-    int r = datagrams_is_one(fd) ? datagrams_name(fd, &bound) : streams_name(fd, &bound);
+    int r;
 
+    if (!datagrams_is_one(fd))
+        return said(streams_name(fd, name, len));
+    r = datagrams_name(fd, &bound);
     if (r == 0) {
         memcpy(name, &bound, sizeof(bound));
         *len = sizeof(bound);
@@ -433,13 +444,7 @@ int __wrap_getsockname(int fd, struct sockaddr *name, socklen_t *len)
 
 int __wrap_getpeername(int fd, struct sockaddr *name, socklen_t *len)
 {
-    struct stream *stream = stream_of(fd);
-
-    if (!stream)
-        return said(file_of(fd) ? -ENOTCONN : -EBADF);
-    memcpy(name, &stream->peer_name, sizeof(stream->peer_name));
-    *len = sizeof(stream->peer_name);
-    return said(0);
+    return said(streams_peer_name(fd, name, len));
 }
 
 int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t len)

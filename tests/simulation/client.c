@@ -240,6 +240,8 @@ static bool send_some(struct client *client, bool *ret_did)
     if (n < 0)
         return n == -EAGAIN;
     *ret_did = true;
+    if (dice_once_in(&client->dice, client->manners->descriptors_in))
+        stream_send_descriptors(client->stream);
     client->active_ns = scheduler_now_ns();
     client->sent_of_it += (size_t)n;
     while (client->sent < client->asked &&
@@ -537,8 +539,12 @@ static bool is_read_to_an_end(const struct client *client)
     return end == read;
 }
 
-static void owe(struct client *client, uint64_t len)
+/* A look more takes so much, or as far as to descriptors that came along. */
+static void owe(struct client *client, size_t more)
 {
+    const struct stream *server = client->stream->peer;
+    uint64_t cut = server->cut > server->read ? server->cut : UINT64_MAX;
+    uint64_t len = server->read + more < cut ? server->read + more : cut;
     uint32_t requests = requests_within(client, len);
 
     if (client->owed < requests)
@@ -553,7 +559,7 @@ void client_note_stop(struct client *client)
 
     if (!server)
         return;
-    owe(client, server->read + (client->talk->phase == PHASE_IDLE ? client_buffer_len : 0));
+    owe(client, client->talk->phase == PHASE_IDLE ? client_buffer_len : 0);
 }
 
 /* It looks once more when all is taken that it has read before. */
@@ -565,7 +571,7 @@ void client_note_last(struct conversation *talk)
     /* The client may have left, and come again. */
     if (!server || client->talk != talk)
         return;
-    owe(client, server->read + (is_read_to_an_end(client) ? client_buffer_len : 0));
+    owe(client, is_read_to_an_end(client) ? client_buffer_len : 0);
 }
 
 void client_print(const struct client *client)

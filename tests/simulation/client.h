@@ -41,6 +41,7 @@ struct client_manners {
     uint64_t leave_in;          /* ... closes, whatever is still to come */
     uint64_t half_close_in;     /* once in so many ends it says its end before the last answers */
     bool client_first;          /* the handler is not begun before it has spoken */
+    uint64_t descriptors_in;    /* once in so many sends it sends some along (a Unix socket) */
     uint32_t piece;             /* bytes it sends or reads at a time, about */
 };
 

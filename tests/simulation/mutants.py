@@ -194,6 +194,8 @@ void acceptor_wake_in_time"""),
     ("a deadline is taken for a connect's success", "engine/stream/request.c",
      "        if (r == 0 && sys_connect(peer->conn->fd, &address->sa, address->len) == -EALREADY)\n"
      "            r = late", "        if (false)\n            r = late"),
+    ("a read that stops behind descriptors counts as the last", "engine/stream/rfile.c",
+     "    if (more)\n        conn->drained = false;\n", "    (void)more;\n"),
     ("a worker sleeps past its first timer", "engine/pool/worker.c",
      "timeout_ms = clock_timeout_ms(next_ms(worker), now_ns / 1000000);",
      "timeout_ms = clock_timeout_ms(next_ms(worker) + 5, now_ns / 1000000);"),

@@ -16,31 +16,27 @@ static bool has_input(const struct stream *stream)
 }
 
 /* What is written leaves before a handler waits for input: a peer without room holds it up. */
-static bool may_write(struct stream *stream)
-{
-    return !stream->peer || stream_room(stream) >= stream->peer->size / 3;
-}
-
 static const char *what_is_lost(struct stream *stream, const struct conversation *talk)
 {
+    bool writable = stream_is_writable(stream);
+
     switch (talk->phase) {
     case PHASE_NEW:
         if (!talk->client_first)
             return "is accepted, and its handler is not begun";
         return has_input(stream) ? "has input, and its handler is not begun" : NULL;
     case PHASE_READ:
-        return has_input(stream) && may_write(stream) ? "has input that its handler waits for"
-                                                      : NULL;
+        return has_input(stream) && writable ? "has input that its handler waits for" : NULL;
     case PHASE_WRITE:
-        return may_write(stream) ? "has room that its handler waits for" : NULL;
+        return writable ? "has room that its handler waits for" : NULL;
     case PHASE_POLL:
         return has_input(stream) ? "has input that its handler's weir_poll waits for" : NULL;
     case PHASE_EITHER:
         if (stream->was_refused)
-            return may_write(stream) ? "has room that its handler waits for" : NULL;
+            return writable ? "has room that its handler waits for" : NULL;
         return has_input(stream) ? "has input that its handler waits for" : NULL;
     case PHASE_IDLE:
-        return has_input(stream) && may_write(stream) ? "has input, and is kept idle" : NULL;
+        return has_input(stream) && writable ? "has input, and is kept idle" : NULL;
     default:
         return NULL;
     }
@@ -63,7 +59,7 @@ static void look_for_kept(struct stream *stream, void *arg)
     bool is_idle = talk->phase == PHASE_IDLE || (talk->phase == PHASE_NEW && talk->client_first);
 
     (void)arg;
-    if (is_idle && may_write(stream))
+    if (is_idle && stream_is_writable(stream))
         report_failure("all is quiet, the server drains, and conversation %u is kept",
                        talk->number);
 }

@@ -5,8 +5,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #define BACKLOG_MAX 256
 #define LISTENERS 8
@@ -14,7 +16,7 @@
 struct listener {
     struct file file;
     struct sockaddr_in name;
-    bool is_bound, listens;
+    bool is_unix, is_bound, listens;
     struct stream *waiting[BACKLOG_MAX];
     unsigned waiting_from, waiting_len, backlog;
 };
@@ -65,6 +67,12 @@ static void free_stream(struct stream *stream)
     __real_free(stream);
 }
 
+static void make_unix(struct stream *stream)
+{
+    stream->is_unix = true;
+    stream->window = stream->size;
+}
+
 static void marry(struct stream *a, struct stream *b)
 {
     a->peer = b;
@@ -90,10 +98,15 @@ size_t stream_unsent(const struct stream *stream)
     return stream->peer && unread > stream->peer->window ? unread - stream->peer->window : 0;
 }
 
-/* Linux calls a socket writable again when a third of its buffer is free. */
-static bool is_writable(const struct stream *stream)
+/* For TCP it is a third of the buffer, for a Unix socket all but a quarter. */
+bool stream_is_writable(const struct stream *stream)
 {
-    return !stream->peer || stream_room(stream) >= stream->peer->size / 3;
+    const struct stream *peer = stream->peer;
+
+    if (!peer)
+        return true;
+    return stream->is_unix ? stream_unread(peer) <= peer->size / 4
+                           : stream_room(stream) >= peer->size / 3;
 }
 
 static uint32_t stream_poll(struct file *file)
@@ -111,7 +124,7 @@ static uint32_t stream_poll(struct file *file)
         events |= EPOLLIN | EPOLLRDHUP;
     if (stream_unread(stream) > 0)
         events |= EPOLLIN;
-    if (stream->end_sent || is_writable(stream))
+    if (stream->end_sent || stream_is_writable(stream))
         events |= EPOLLOUT;
     else
         stream->wants_room = true;
@@ -183,6 +196,8 @@ ssize_t stream_send(struct stream *stream, const void *buf, size_t len)
     struct stream *peer = stream->peer;
     size_t room = stream_room(stream);
 
+    if (stream->is_unix && stream->end_sent)
+        return -EPIPE;
     if (stream->error != 0) {
         int error = stream->error;
 
@@ -230,8 +245,11 @@ ssize_t stream_receive(struct stream *stream, void *buf, size_t len)
     }
     if (len > unread)
         len = unread;
+    if (stream->cut > stream->read && len > stream->cut - stream->read)
+        len = stream->cut - stream->read;
+    stream->was_cut = stream->cut == stream->read + len;
     get_bytes(stream, buf, len);
-    if (peer && peer->wants_room && is_writable(peer)) {
+    if (peer && peer->wants_room && stream_is_writable(peer)) {
         peer->wants_room = false;
         tell(peer, EPOLLOUT);
     }
@@ -254,10 +272,37 @@ void stream_end(struct stream *stream)
     file_tell(&stream->file, 0);
 }
 
+void stream_send_descriptors(struct stream *stream)
+{
+    struct stream *peer = stream->peer;
+
+    if (peer && peer->cut <= peer->read)
+        peer->cut = peer->received;
+}
+
+/* The other end can send no more, either, and hears of what was left unread. */
+static void part(struct stream *stream)
+{
+    struct stream *peer = stream->peer;
+
+    stream->peer = NULL;
+    if (!peer)
+        return;
+    peer->peer = NULL;
+    peer->error = stream_unread(stream) > 0 ? ECONNRESET : 0;
+    peer->end_received = peer->end_sent = true;
+    peer->ended_ns = scheduler_now_ns();
+    tell(peer, 0);
+}
+
 void stream_reset(struct stream *stream)
 {
     stream->end_sent = true;
     stream->end_received = true;
+    if (stream->is_unix) {
+        part(stream);
+        return;
+    }
     stream->read = stream->received;
     send_reset(stream);
 }
@@ -267,7 +312,7 @@ static void hang_up(struct stream *stream)
 {
     struct stream *peer = stream->peer;
 
-    if (stream_unread(stream) > 0) {
+    if (stream->is_unix || stream_unread(stream) > 0) {
         stream_reset(stream);
         return;
     }
@@ -367,6 +412,8 @@ static bool answer_connect(struct listener *listener, struct stream *client)
 
     server->name = listener->name;
     server->user = client->user;
+    if (listener->is_unix)
+        make_unix(client), make_unix(server);
     marry(client, server);
     if (put_into_backlog(listener, server))
         return true;
@@ -405,13 +452,17 @@ int streams_socket(void)
     return fd;
 }
 
-int streams_bind(int fd, const struct sockaddr_in *name)
+int streams_bind(int fd, const struct sockaddr *name)
 {
     struct listener *listener = listener_of(fd);
 
     if (!listener)
         return -EBADF;
-    listener->name = *name;
+    listener->is_unix = name->sa_family == AF_UNIX;
+    if (listener->is_unix)
+        listener->name.sin_port = htons(STREAMS_UNIX_PORT);
+    else
+        listener->name = *(const struct sockaddr_in *)name;
     if (listener->name.sin_port == 0)
         listener->name.sin_port = htons(next_port++);
     listener->is_bound = true;
@@ -436,7 +487,7 @@ void streams_accept_at_most(unsigned most)
     accept_most = most;
 }
 
-int streams_accept(int fd, struct sockaddr_in *ret_name)
+int streams_accept(int fd)
 {
     struct listener *listener = listener_of(fd);
     struct stream *stream;
@@ -457,7 +508,6 @@ int streams_accept(int fd, struct sockaddr_in *ret_name)
     if (accept_most > 0 && accepted_len > accept_most)
         report_failure("%u connections are open, and max_connections is %u", accepted_len,
                        accept_most);
-    *ret_name = stream->peer_name;
     return r;
 }
 
@@ -508,19 +558,46 @@ int streams_connect(int fd, const struct sockaddr_in *name)
     return begin_connecting(fd, name);
 }
 
-int streams_name(int fd, struct sockaddr_in *ret)
+/* The client of a Unix socket has none. */
+static int tell_name(const struct sockaddr_in *name, bool is_unix, bool is_named,
+                     struct sockaddr *ret, socklen_t *ret_len)
 {
-    struct file *file = file_of(fd);
+    static const char text[] = "\0simulation";
+    struct sockaddr_un *un = (struct sockaddr_un *)ret;
 
-    if (!file)
-        return -EBADF;
-    if (file->kind == &listener_kind)
-        *ret = ((struct listener *)file)->name;
-    else if (file->kind == &stream_kind)
-        *ret = ((struct stream *)file)->name;
-    else
-        return -ENOTSOCK;
+    if (!is_unix) {
+        memcpy(ret, name, sizeof(*name));
+        *ret_len = sizeof(*name);
+        return 0;
+    }
+    un->sun_family = AF_UNIX;
+    *ret_len = offsetof(struct sockaddr_un, sun_path);
+    if (!is_named)
+        return 0;
+    memcpy(un->sun_path, text, sizeof(text) - 1);
+    *ret_len += sizeof(text) - 1;
     return 0;
+}
+
+int streams_name(int fd, struct sockaddr *ret, socklen_t *ret_len)
+{
+    const struct listener *listener = listener_of(fd);
+    const struct stream *stream = stream_of(fd);
+
+    if (listener)
+        return tell_name(&listener->name, listener->is_unix, true, ret, ret_len);
+    if (stream)
+        return tell_name(&stream->name, stream->is_unix, true, ret, ret_len);
+    return file_of(fd) ? -ENOTSOCK : -EBADF;
+}
+
+int streams_peer_name(int fd, struct sockaddr *ret, socklen_t *ret_len)
+{
+    const struct stream *stream = stream_of(fd);
+
+    if (!stream)
+        return file_of(fd) ? -ENOTCONN : -EBADF;
+    return tell_name(&stream->peer_name, stream->is_unix, false, ret, ret_len);
 }
 
 struct stream *stream_of(int fd)

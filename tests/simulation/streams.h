@@ -1,9 +1,12 @@
 /*
- * streams.h - TCP connections and listeners of the simulated kernel.
+ * streams.h - connections and listeners of the simulated kernel: TCP, and Unix sockets.
  *
  * A connection is two streams, one an end. Each end has what it has received and not read. Of that,
  * `window` bytes lie in its own kernel and the rest in the sender's, which can't be told apart but
  * by a reset: that takes away the rest.
+ *
+ * Of a Unix socket everything lies with the receiver, and stays there whatever the sender does. A
+ * close ends both directions at once. Descriptors that are sent along make a read stop behind them.
  *
  * Threads: one. Blocks: never.
  * Owns:    an end is its descriptors', or the client's that has made it, which is no descriptor.
@@ -40,6 +43,9 @@ struct stream {
     bool was_refused;           /* its last send has found none */
     bool peer_lacked_room;      /* the other end has found none here, at least once */
     bool is_accepted;
+    bool is_unix;
+    uint64_t cut;               /* a read stops behind so many bytes: descriptors came with them */
+    bool was_cut;               /* the last one has */
     bool connecting;            /* it has asked, and nobody has answered yet */
     void *user;                 /* the oracle's */
     void (*on_change)(struct stream *stream);   /* a client's: look again */
@@ -65,6 +71,12 @@ size_t stream_unread(const struct stream *stream);
 size_t stream_room(const struct stream *stream);
 size_t stream_unsent(const struct stream *stream);
 
+/* There is as much room as Linux tells of by EPOLLOUT. */
+bool stream_is_writable(const struct stream *stream);
+
+/* Descriptors come along with the last byte that was sent, unless some do already. */
+void stream_send_descriptors(struct stream *stream);
+
 void stream_end(struct stream *stream);         /* shutdown(2), SHUT_WR */
 void stream_reset(struct stream *stream);       /* as a close with SO_LINGER of 0 */
 
@@ -83,13 +95,19 @@ struct stream *stream_of(int fd);
 void streams_answer(uint16_t port, void (*answer)(struct stream *theirs));
 void stream_establish(struct stream *theirs);
 
+/* The port of the one Unix socket that there may be, for stream_connect. */
+#define STREAMS_UNIX_PORT 10
+
 /* A listening socket, or one that connects: a descriptor or -errno. */
 int streams_socket(void);
-int streams_bind(int fd, const struct sockaddr_in *name);
+int streams_bind(int fd, const struct sockaddr *name);
 int streams_listen(int fd, int backlog);
-int streams_accept(int fd, struct sockaddr_in *ret_name);
+int streams_accept(int fd);
 int streams_connect(int fd, const struct sockaddr_in *name);
-int streams_name(int fd, struct sockaddr_in *ret);
+
+/* What getsockname(2) and getpeername(2) tell: 0 or -errno. */
+int streams_name(int fd, struct sockaddr *ret, socklen_t *ret_len);
+int streams_peer_name(int fd, struct sockaddr *ret, socklen_t *ret_len);
 
 /* Calls fn for every accepted end that has a descriptor, and every one that has connected. */
 void streams_each(void (*fn)(struct stream *stream, void *arg), void *arg);

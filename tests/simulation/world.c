@@ -46,7 +46,7 @@ const char *const feature_names[FEATURES] = {
     "departures", "timeouts", "limits", "interrupts", "calls", "memory", "stop", "cancel", "rules",
     "options", "datagrams", "modes",
     "rush", "acceptors", "again", "http",
-    "files", "upstream",
+    "files", "upstream", "unix",
 };
 
 /* One run. */
@@ -95,7 +95,7 @@ static uint32_t draw_features(void)
         [FEATURE_LIMITS] = 6, [FEATURE_STALLS] = 3, [FEATURE_RULES] = 6, [FEATURE_TIMEOUTS] = 3,
         [FEATURE_DATAGRAMS] = 3, [FEATURE_MODES] = 8, [FEATURE_RUSH] = 3,
         [FEATURE_ACCEPTORS] = 5, [FEATURE_AGAIN] = 5,
-        [FEATURE_HTTP] = 4, [FEATURE_FILES] = 4, [FEATURE_UPSTREAM] = 4,
+        [FEATURE_HTTP] = 4, [FEATURE_FILES] = 4, [FEATURE_UPSTREAM] = 4, [FEATURE_UNIX] = 5,
     };
     uint32_t features = 0;
 
@@ -201,6 +201,12 @@ static void draw_manners(void)
         manners->half_close_in = 2;
         strcat(says, "x");
     }
+    if (has(FEATURE_UNIX)) {
+        struct dice unix_dice = dice_of(FEATURE_UNIX);
+
+        manners->port = STREAMS_UNIX_PORT;
+        manners->descriptors_in = dice_between(&unix_dice, 0, 20);
+    }
     if (has(FEATURE_HTTP))
         draw_http(says);
     if (has(FEATURE_FILES))
@@ -240,6 +246,11 @@ static struct weir_handler *handler_of_clients(void)
     return has(FEATURE_HTTP) ? &handler_http : &handler_lines;
 }
 
+static const char *address_of_clients(void)
+{
+    return has(FEATURE_UNIX) ? "unix:@simulation" : "tcp://127.0.0.1:7";
+}
+
 static void draw_server(void)
 {
     struct dice dice = dice_of(FEATURE_OPTIONS);
@@ -252,7 +263,7 @@ static void draw_server(void)
 
     *options = (struct weir_options){
         .size = sizeof(*options), .listener_size = sizeof(struct weir_listen),
-        .listen = "tcp://127.0.0.1:7", .handler = handler,
+        .listen = address_of_clients(), .handler = handler,
         .workers = (uint32_t)dice_between(&dice, 1, 4),
     };
     draw_timeouts(options);
@@ -338,14 +349,15 @@ static void draw_upstream(void)
 static void draw_datagrams(void)
 {
     static const char *const letters[] = { "e", "eeeeeeees", "ey", "eeeeo", "eeeeeeeec" };
-    static const struct weir_listen listens[] = {
-        { .address = "tcp://127.0.0.1:7" },
+    static struct weir_listen listens[] = {
+        { .address = NULL },
         { .address = "udp://127.0.0.1:7", .handler = &handler_datagrams },
     };
     struct dice dice = dice_of(FEATURE_DATAGRAMS);
 
     if (!has(FEATURE_DATAGRAMS))
         return;
+    listens[0].address = address_of_clients();
     world.options.listen = NULL;
     world.options.listeners = listens;
     world.options.listeners_len = 2;

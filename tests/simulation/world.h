@@ -39,6 +39,7 @@ enum feature {
     FEATURE_HTTP,           /* clients speak HTTP, and the handler is handlers/http */
     FEATURE_FILES,          /* handlers send files */
     FEATURE_UPSTREAM,       /* ... and ask another server */
+    FEATURE_UNIX,           /* a Unix socket in the place of TCP */
     FEATURES,
 };
 
