@@ -12,13 +12,13 @@
 
 static _Atomic unsigned walks;
 
-void __real_crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
-                            void *arg);
-void __wrap_crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
-                            void *arg);
+void __real_crew_queue_idle(struct crew *crew,
+                            enum crew_pick (*pick)(struct connection *conn, void *arg), void *arg);
+void __wrap_crew_queue_idle(struct crew *crew,
+                            enum crew_pick (*pick)(struct connection *conn, void *arg), void *arg);
 
-void __wrap_crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
-                            void *arg)
+void __wrap_crew_queue_idle(struct crew *crew,
+                            enum crew_pick (*pick)(struct connection *conn, void *arg), void *arg)
 {
     walks++;
     poll(NULL, 0, WALK_MS);

@@ -26,7 +26,7 @@ void housekeeping_init(struct housekeeping *housekeeping, const struct housekeep
 
 /* ------------------------------------------------------------------ the sweep --------- */
 
-static bool idle_for_too_long(struct connection *conn, void *arg)
+static enum crew_pick idle_for_too_long(struct connection *conn, void *arg)
 {
     const uint64_t *now_ms = arg;
     bool is_silent;
@@ -34,9 +34,10 @@ static bool idle_for_too_long(struct connection *conn, void *arg)
     uint64_t timeout_ms;
 
     if (since_ms == 0)
-        return false;
+        return CREW_STAYS;
     timeout_ms = connection_idle_limit_ms(conn, is_silent);
-    return timeout_ms > 0 && since_ms + timeout_ms + CLOCK_COARSE_LAG_MS < *now_ms;
+    return timeout_ms > 0 && since_ms + timeout_ms + CLOCK_COARSE_LAG_MS < *now_ms ? CREW_EXPIRED
+                                                                                   : CREW_STAYS;
 }
 
 /* Returns how long to pause behind it. */

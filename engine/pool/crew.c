@@ -101,30 +101,39 @@ void crew_fini(struct crew *crew)
 
 struct queueing {
     struct crew *crew;
-    bool (*pick)(struct connection *conn, void *arg);
+    enum crew_pick (*pick)(struct connection *conn, void *arg);
     void *arg;
     unsigned queued;
 };
 
+static enum crew_pick pick_all(struct connection *conn, void *arg)
+{
+    (void)conn;
+    (void)arg;
+    return CREW_ENDS;
+}
+
 static void queue_if_idle(struct connection *conn, void *arg)
 {
     struct queueing *queueing = arg;
+    enum crew_pick pick;
 
     /* A socket is IDLE because nothing has arrived. */
-    if (conn->kind == CONNECTION_SOCKET || (queueing->pick && !queueing->pick(conn, queueing->arg)))
-        return;
-    if (!connection_claim(conn))
+    if (conn->kind == CONNECTION_SOCKET || queueing->pick(conn, queueing->arg) == CREW_STAYS ||
+        !connection_claim(conn))
         return;
     /* If it has served in between, and is idle anew, it only looks whether there is input. */
-    conn->expired = queueing->pick && queueing->pick(conn, queueing->arg);
+    pick = queueing->pick(conn, queueing->arg);
+    conn->expired = pick == CREW_EXPIRED;
+    conn->unplaced = pick == CREW_UNPLACED;
     handoff_put(&queueing->crew->handoff, conn);
     queueing->queued++;
 }
 
-void crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
-                     void *arg)
+void crew_queue_idle(struct crew *crew,
+                     enum crew_pick (*pick)(struct connection *conn, void *arg), void *arg)
 {
-    struct queueing queueing = { .crew = crew, .pick = pick, .arg = arg };
+    struct queueing queueing = { .crew = crew, .pick = pick ? pick : pick_all, .arg = arg };
 
     if (crew->drain_fd >= 0)
         return;

@@ -79,13 +79,16 @@ struct crew_config {
 int crew_init(struct crew *crew, const struct crew_config *config);
 void crew_fini(struct crew *crew);
 
+/* Of an idle connection: whether it is to end, and its mark in struct connection then. */
+enum crew_pick { CREW_STAYS, CREW_ENDS, CREW_EXPIRED, CREW_UNPLACED };
+
 /*
- * Puts idle connections into the ready queue, to be ended: those that pick chooses, as expired,
- * or all of them (NULL). Any thread. pick looks at a connection that it does not own. Without
- * workers' threads it does nothing: the thread that keeps a connection looks after it.
+ * Puts idle connections into the ready queue, to be ended: those that pick chooses, or all of them
+ * (NULL: CREW_ENDS). Any thread. pick looks at a connection that it does not own. Without workers'
+ * threads it does nothing: the thread that keeps a connection looks after it.
  */
-void crew_queue_idle(struct crew *crew, bool (*pick)(struct connection *conn, void *arg),
-                     void *arg);
+void crew_queue_idle(struct crew *crew,
+                     enum crew_pick (*pick)(struct connection *conn, void *arg), void *arg);
 
 /*
  * A connection has an idle timeout of its own: from now on the first acceptor sweeps, whatever the

@@ -7,7 +7,6 @@
 #include "engine/fiber/overflow.h"
 #include "engine/fiber/trace.h"
 #include "engine/pool/dispatch.h"
-#include "engine/pool/room.h"
 #include "engine/pool/scene.h"
 #include "engine/sync/reclaim.h"
 
@@ -333,11 +332,21 @@ bool pool_tick(struct pool *pool, uint64_t now_ms)
 
 /* ------------------------------------------------------------------ the end ----------- */
 
+static enum crew_pick idle_since(struct connection *conn, void *arg)
+{
+    const uint64_t *since_ms = arg;
+    bool is_silent;
+
+    return connection_idle_since_ms(conn, &is_silent) <= *since_ms ? CREW_UNPLACED : CREW_STAYS;
+}
+
 void pool_take_leave(struct pool *pool)
 {
+    uint64_t since_ms = clock_ms() - POOL_LEAVE_MS;
+
     /* relaxed: a handler that misses it keeps its client once more. pairs: crew_order() */
     atomic_store_explicit(&pool->crew.order, CREW_TAKES_LEAVE, memory_order_relaxed);
-    room_end_idle(&pool->crew, POOL_LEAVE_MS);
+    crew_queue_idle(&pool->crew, idle_since, &since_ms);
 }
 
 void pool_drain(struct pool *pool)

@@ -247,37 +247,6 @@ unsigned room_make(struct crew *crew, struct quota *quota)
     return ended;
 }
 
-/* ------------------------------------------------------------------ all of them ------- */
-
-struct ending {
-    struct crew *crew;
-    uint64_t before_ms;
-    unsigned ended;
-};
-
-static void end_if_idle(struct connection *conn, void *arg)
-{
-    struct ending *ending = arg;
-    bool is_silent;
-
-    if (conn->kind != CONNECTION_ACCEPTED || connection_state(conn) != CONNECTION_IDLE ||
-        connection_idle_since_ms(conn, &is_silent) > ending->before_ms || !connection_claim(conn))
-        return;
-    conn->unplaced = true;
-    handoff_put(&ending->crew->handoff, conn);
-    ending->ended++;
-}
-
-void room_end_idle(struct crew *crew, uint32_t idle_ms)
-{
-    struct ending ending = { .crew = crew, .before_ms = clock_ms() - idle_ms };
-
-    if (crew->drain_fd >= 0)
-        return;
-    connection_table_each(&crew->table, end_if_idle, &ending);
-    handoff_call(&crew->handoff, ending.ended);
-}
-
 uint64_t room_next_ms(const struct quota *quota)
 {
     /* relaxed: a moment. pairs: none */

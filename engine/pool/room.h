@@ -1,6 +1,5 @@
 /*
- * room.h - silent connections end: to make room, once a quota is used up and others wait; or since
- * the server takes leave.
+ * room.h - silent connections end to make room, once a quota is used up and others wait.
  *
  * Whoever finds it used up asks. The longest idle go first, some at a time; and where none is idle,
  * those go that have kept their handlers waiting for the longest time, if their requests have a
@@ -23,9 +22,6 @@
  * thread that keeps a connection waits for it.
  */
 unsigned room_make(struct crew *crew, struct quota *quota);
-
-/* All that have been idle for so long, in the same way. */
-void room_end_idle(struct crew *crew, uint32_t idle_ms);
 
 /* When it may be asked again. */
 uint64_t room_next_ms(const struct quota *quota);
