@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,7 +38,8 @@ void runs_prepare(void)
 
 static _Noreturn void live(const struct run *run, struct world_result *result)
 {
-    alarm(PATIENCE_S);
+    /* Of CPU time: a run waits for nothing but the CPU, which others may have for long. */
+    setrlimit(RLIMIT_CPU, &(struct rlimit){ PATIENCE_S, RLIM_INFINITY });
     report_prepare(run->events, result->why, sizeof(result->why));
     if (run->aloud)
         trace_aloud(stdout);
@@ -65,7 +67,7 @@ static bool has_passed(int status, struct world_result *result)
         return true;
     if (WIFSIGNALED(status))
         snprintf(result->why, sizeof(result->why), "%s",
-                 WTERMSIG(status) == SIGALRM ? "it does not come to an end"
+                 WTERMSIG(status) == SIGXCPU ? "it does not come to an end"
                                              : strsignal(WTERMSIG(status)));
     return false;
 }
