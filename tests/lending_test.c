@@ -61,9 +61,9 @@ static void begin_at(uint64_t now_ms)
 static void many_at_once_are_a_rush(void **state)
 {
     (void)state;
-    assert_false(lending_is_due(&lending, 16, &pool, 1000));
+    assert_false(lending_is_due(&lending, 1, &pool, 1000));
     turn(1);
-    assert_false(lending_is_due(&lending, LENDING_RUSH - 17, &pool, 1000 + LENDING_LOOK_MS - 1));
+    assert_false(lending_is_due(&lending, LENDING_RUSH - 2, &pool, 1000 + LENDING_LOOK_MS - 1));
     assert_true(lending_is_due(&lending, 1, &pool, 1000 + LENDING_LOOK_MS - 1));
 }
 
@@ -80,9 +80,9 @@ static void workers_that_do_not_turn_are_lent_nothing(void **state)
 {
     (void)state;
     for (int i = 0; i < 100; i++)
-        assert_false(lending_is_due(&lending, 16, &pool, 1000));
+        assert_false(lending_is_due(&lending, LENDING_RUSH, &pool, 1000));
     turn(0);
-    assert_true(lending_is_due(&lending, 16, &pool, 1000));
+    assert_true(lending_is_due(&lending, LENDING_RUSH, &pool, 1000));
 }
 
 static void what_is_lent_is_watched_by_all_workers_and_no_longer(void **state)

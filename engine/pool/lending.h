@@ -20,8 +20,8 @@
 
 /* LENDING_RUSH within LENDING_LOOK_MS is a rush; whether it goes on is looked at as often. */
 #define LENDING_LOOK_MS 10
-#define LENDING_RUSH 32
-#define LENDING_CALM 8
+#define LENDING_RUSH 4
+#define LENDING_CALM 1
 
 struct lending {
     struct side_door *door; /* NULL: it was never lent */
