@@ -381,8 +381,13 @@ static int connect_by(struct weir_request *peer, const struct address *address,
         if (r < 0 && !late)
             return r;
         r = sys_socket_error(peer->conn->fd);
-        /* A false alarm, if it still has no peer. */
-        if (r == 0 && sys_connect(peer->conn->fd, &address->sa, address->len) == -EALREADY)
+        /* It may be refused only now, and then this call takes the error. */
+        if (r == 0)
+            r = sys_connect(peer->conn->fd, &address->sa, address->len);
+        if (r == -EISCONN)
+            r = 0;
+        /* A false alarm: it still has no peer. */
+        if (r == -EALREADY)
             r = late ? request_timed_out(peer, deadline_ms, CONNECTION_NOT_LATE) : -EINPROGRESS;
     }
     return r;

@@ -192,8 +192,10 @@ void acceptor_wake_in_time"""),
     ("a file's second piece is its first once more", "engine/stream/wfile.c",
      "conn, file->file_fd, file->offset + (off_t)file->done,", "conn, file->file_fd, file->offset,"),
     ("a deadline is taken for a connect's success", "engine/stream/request.c",
-     "        if (r == 0 && sys_connect(peer->conn->fd, &address->sa, address->len) == -EALREADY)\n"
-     "            r = late", "        if (false)\n            r = late"),
+     "        if (r == -EALREADY)\n", "        if (r == -EALREADY)\n            r = 0;\n"
+     "        if (r == -EALREADY)\n"),
+    ("a refusal behind the look at the error is not heard", "engine/stream/request.c",
+     "        if (r == -EISCONN)\n", "        if (r != -EALREADY)\n"),
     ("a read that stops behind descriptors counts as the last", "engine/stream/rfile.c",
      "    if (more)\n        conn->drained = false;\n", "    (void)more;\n"),
     ("a worker sleeps past its first timer", "engine/pool/worker.c",

@@ -191,6 +191,15 @@ static void send_reset(struct stream *stream)
         receive_reset(peer);
 }
 
+/* 0, or what is to be told once. */
+static int take_error(struct stream *stream)
+{
+    int error = stream->error;
+
+    stream->error = 0;
+    return -error;
+}
+
 ssize_t stream_send(struct stream *stream, const void *buf, size_t len)
 {
     struct stream *peer = stream->peer;
@@ -198,12 +207,8 @@ ssize_t stream_send(struct stream *stream, const void *buf, size_t len)
 
     if (stream->is_unix && stream->end_sent)
         return -EPIPE;
-    if (stream->error != 0) {
-        int error = stream->error;
-
-        stream->error = 0;
-        return -error;
-    }
+    if (stream->error != 0)
+        return take_error(stream);
     if (stream->end_sent)
         return -EPIPE;
     if (stream->connecting)
@@ -235,12 +240,8 @@ ssize_t stream_receive(struct stream *stream, void *buf, size_t len)
     size_t unread = stream_unread(stream);
 
     if (unread == 0) {
-        if (stream->error != 0) {
-            int error = stream->error;
-
-            stream->error = 0;
-            return -error;
-        }
+        if (stream->error != 0)
+            return take_error(stream);
         return stream->end_received ? 0 : -EAGAIN;
     }
     if (len > unread)
@@ -276,7 +277,7 @@ void stream_send_descriptors(struct stream *stream)
 {
     struct stream *peer = stream->peer;
 
-    if (peer && peer->cut <= peer->read)
+    if (peer && stream->is_unix && peer->cut <= peer->read)
         peer->cut = peer->received;
 }
 
@@ -552,7 +553,7 @@ int streams_connect(int fd, const struct sockaddr_in *name)
     if (!file_of(fd))
         return -EBADF;
     if (stream)
-        return stream->connecting ? -EALREADY : 0;
+        return stream->connecting ? -EALREADY : take_error(stream);
     if (!answer || ntohs(name->sin_port) != answered_port)
         return -ECONNREFUSED;
     return begin_connecting(fd, name);

@@ -74,7 +74,7 @@ size_t stream_unsent(const struct stream *stream);
 /* There is as much room as Linux tells of by EPOLLOUT. */
 bool stream_is_writable(const struct stream *stream);
 
-/* Descriptors come along with the last byte that was sent, unless some do already. */
+/* Descriptors come along with the last byte that was sent, if a Unix socket has none on the way. */
 void stream_send_descriptors(struct stream *stream);
 
 void stream_end(struct stream *stream);         /* shutdown(2), SHUT_WR */
