@@ -122,6 +122,14 @@ static void on_change(struct stream *stream)
     act_again(client);
 }
 
+static uint16_t port_of(const struct client *client)
+{
+    const struct client_manners *manners = client->manners;
+
+    return manners->other_port > 0 && client->number % 2 == 1 ? manners->other_port
+                                                              : manners->port;
+}
+
 static bool begin_connection(struct client *client)
 {
     struct sockaddr_in name = {
@@ -136,7 +144,7 @@ static bool begin_connection(struct client *client)
     talk = &conversations[conversations_len];
     *talk = (struct conversation){ .number = conversations_len, .client = client,
                                     .client_first = client->manners->client_first };
-    client->stream = stream_connect(client->manners->port, &name, talk);
+    client->stream = stream_connect(port_of(client), &name, talk);
     if (!client->stream)
         return false;
     conversations_len++;
@@ -343,6 +351,7 @@ static bool is_excused(const struct client *client)
     const struct conversation *talk = client->talk;
 
     if (excuses->faults || excuses->limits || excuses->cancelled || talk->timed_out ||
+        talk->turned_away ||
         (talk->cancelled && excuses->stopped_ns != 0) || was_told_to_end(client) ||
         may_lose_the_end(client))
         return true;

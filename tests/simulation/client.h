@@ -25,6 +25,7 @@
 /* How all clients of a run behave. */
 struct client_manners {
     uint16_t port;
+    uint16_t other_port;        /* of every second client; 0: there is none */
     uint32_t connections;       /* of each client, one after another */
     uint32_t requests;          /* of each connection, about */
     uint32_t pipelined;         /* at a time */

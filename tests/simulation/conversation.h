@@ -27,6 +27,7 @@ struct conversation {
     bool client_first;      /* it is not begun before there is input */
     int status;             /* what finish() was given, or the error that a call has told */
     bool timed_out, cancelled, failed;      /* ... and what for */
+    bool turned_away;       /* nobody has begun it */
     unsigned setups, finishes;
     uint64_t idle_since_ns;
     uint64_t handled_since_ns;  /* when handle() was called last */

@@ -18,6 +18,7 @@
 #include "tests/simulation/scheduler.h"
 #include "tests/simulation/sender.h"
 #include "tests/simulation/streams.h"
+#include "tests/simulation/submitter.h"
 #include "tests/simulation/threads.h"
 #include "tests/simulation/trace.h"
 #include "tests/simulation/upstream.h"
@@ -28,6 +29,7 @@
 
 #define PORT 7
 #define UPSTREAM_PORT 9
+#define SUBMIT_PORT 11
 #define SENDERS_MAX 8
 #define CLIENTS_MAX 64
 #define RECORDS 8
@@ -46,7 +48,7 @@ const char *const feature_names[FEATURES] = {
     "departures", "timeouts", "limits", "interrupts", "calls", "memory", "stop", "cancel", "rules",
     "options", "datagrams", "modes",
     "rush", "acceptors", "again", "http",
-    "files", "upstream", "unix",
+    "files", "upstream", "unix", "submit",
 };
 
 /* One run. */
@@ -63,6 +65,7 @@ static struct {
     uint32_t senders_len;
     struct sender_manners sending;
     struct sender senders[SENDERS_MAX];
+    struct submitter submitter;
     struct calls_faults calls;
     struct threads_faults threads;
     uint64_t memory_in;
@@ -96,6 +99,7 @@ static uint32_t draw_features(void)
         [FEATURE_DATAGRAMS] = 3, [FEATURE_MODES] = 8, [FEATURE_RUSH] = 3,
         [FEATURE_ACCEPTORS] = 5, [FEATURE_AGAIN] = 5,
         [FEATURE_HTTP] = 4, [FEATURE_FILES] = 4, [FEATURE_UPSTREAM] = 4, [FEATURE_UNIX] = 5,
+        [FEATURE_SUBMIT] = 5,
     };
     uint32_t features = 0;
 
@@ -207,6 +211,8 @@ static void draw_manners(void)
         manners->port = STREAMS_UNIX_PORT;
         manners->descriptors_in = dice_between(&unix_dice, 0, 20);
     }
+    if (has(FEATURE_SUBMIT))
+        manners->other_port = SUBMIT_PORT;
     if (has(FEATURE_HTTP))
         draw_http(says);
     if (has(FEATURE_FILES))
@@ -586,6 +592,22 @@ static void check_connections_are_freed(size_t before)
                    memory_aligned_blocks() - before);
 }
 
+static int begin_submitting(void)
+{
+    world.submitter = (struct submitter){
+        .server = world.server, .port = SUBMIT_PORT,
+        .may_refuse = has(FEATURE_LIMITS) || has(FEATURE_CALLS) || has(FEATURE_MEMORY),
+    };
+    submitter_listen(&world.submitter);
+    return scheduler_start(submitter_main, &world.submitter, false);
+}
+
+static void end_submitting(int thread)
+{
+    submitter_stop(&world.submitter);
+    scheduler_join((unsigned)thread);
+}
+
 static void serve(void)
 {
     size_t before = memory_aligned_blocks();
@@ -593,12 +615,13 @@ static void serve(void)
         world.cancel_ns > 0 ? cancel_main : NULL, has(FEATURE_RULES) ? rules_main : NULL,
         has(FEATURE_AGAIN) ? again_main : NULL,
     };
-    int threads[3];
+    int threads[3], submitter = -1;
 
     oracle_view.server = world.server;
     oracle_view.datagrams = world.senders_len > 0;
     oracle_view.serves = may_serve_at_once();
-    streams_accept_at_most(world.options.max_connections);
+    /* Those that are still to be handed on have no place yet. */
+    streams_accept_at_most(has(FEATURE_SUBMIT) ? 0 : world.options.max_connections);
     clients_expect(world.clients_len + world.senders_len);
     for (unsigned i = 0; i < world.senders_len; i++)
         sender_init(&world.senders[i], i, &world.sending, world.seed * 6007);
@@ -606,6 +629,8 @@ static void serve(void)
         client_init(&world.clients[i], i, &world.manners, world.seed * 7919);
     for (unsigned i = 0; i < 3; i++)
         threads[i] = mains[i] ? scheduler_start(mains[i], NULL, false) : -1;
+    if (has(FEATURE_SUBMIT))
+        submitter = begin_submitting();
     wait_for_clients();
     end_faults();
     world.over = true;
@@ -617,6 +642,8 @@ static void serve(void)
     if (clients_are_done() && world.senders_len == 0)
         check_connections_are_freed(before);
     stop_server();
+    if (submitter >= 0)
+        end_submitting(submitter);
     check_stats();
 }
 

@@ -40,6 +40,7 @@ enum feature {
     FEATURE_FILES,          /* handlers send files */
     FEATURE_UPSTREAM,       /* ... and ask another server */
     FEATURE_UNIX,           /* a Unix socket in the place of TCP */
+    FEATURE_SUBMIT,         /* every second client is accepted by a program that hands it on */
     FEATURES,
 };
 
