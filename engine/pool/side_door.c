@@ -206,7 +206,8 @@ static unsigned accept_into_places_locked(struct side_door *door, struct caller 
 
 /*
  * This process has had its turn: its workers watch anew, behind those of the other processes. It
- * doesn't where it has no room, since the kernel calls one process for each client.
+ * doesn't where it has no room, since the kernel calls one process for each client. These are two
+ * calls of the kernel: a shared listener is lent to one worker only (lender.c).
  */
 static void go_to_end_of_line_locked(struct side_door *door)
 {

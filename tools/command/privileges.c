@@ -66,7 +66,10 @@ int privileges_read(struct privileges *ret_privileges, const char *user)
     return 0;
 }
 
-/* An owner without a path that it could own is refused. */
+/*
+ * An owner without a path that it could own is refused. The engine, which does that, lets a socket
+ * pass that was taken over, for its path may have been given that owner; this process gives none.
+ */
 static bool has_unix_path(const struct weir_options *options)
 {
     for (size_t i = 0; i < options->listeners_len; i++)
