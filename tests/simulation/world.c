@@ -596,7 +596,9 @@ static int begin_submitting(void)
 {
     world.submitter = (struct submitter){
         .server = world.server, .port = SUBMIT_PORT,
-        .may_refuse = has(FEATURE_LIMITS) || has(FEATURE_CALLS) || has(FEATURE_MEMORY),
+        /* A thread for each connection may be more than SCHEDULER_THREADS. */
+        .may_refuse = has(FEATURE_LIMITS) || has(FEATURE_CALLS) || has(FEATURE_MEMORY) ||
+                      has(FEATURE_MODES),
     };
     submitter_listen(&world.submitter);
     return scheduler_start(submitter_main, &world.submitter, false);
