@@ -24,6 +24,7 @@ enum phase {
 struct conversation {
     unsigned number;
     enum phase phase;
+    uint64_t phase_since_ns, phase_held_ns; /* and what had been held before (scheduler.h) */
     bool client_first;      /* it is not begun before there is input */
     int status;             /* what finish() was given, or the error that a call has told */
     bool timed_out, cancelled, failed;      /* ... and what for */

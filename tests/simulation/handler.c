@@ -39,6 +39,13 @@ struct conversation *handler_talk(struct weir_request *req)
     return stream_of_request(req)->user;
 }
 
+static void enter(struct conversation *talk, enum phase phase)
+{
+    talk->phase = phase;
+    talk->phase_since_ns = scheduler_now_ns();
+    talk->phase_held_ns = scheduler_held_before_ns();
+}
+
 /* ------------------------------------------------------------------ what calls promise  */
 
 /* One call that may wait, and until when it may. */
@@ -53,7 +60,7 @@ static struct waiting begin_wait(struct weir_request *req, enum phase phase)
     struct stream *stream = stream_of_request(req);
     struct conversation *talk = stream->user;
 
-    talk->phase = phase;
+    enter(talk, phase);
     return (struct waiting){ talk, stream, scheduler_now_ns(), scheduler_held_before_ns() };
 }
 
@@ -68,7 +75,7 @@ static void note_error(struct conversation *talk, long r)
 
 static void end_wait(const struct waiting *waiting, long r)
 {
-    waiting->talk->phase = PHASE_BUSY;
+    enter(waiting->talk, PHASE_BUSY);
     note_error(waiting->talk, r);
 }
 
@@ -513,7 +520,7 @@ int handler_set_up(struct weir_request *req)
 
     if (talk->setups++ > 0)
         report_failure("conversation %u: setup() is called twice", talk->number);
-    talk->phase = PHASE_BUSY;
+    enter(talk, PHASE_BUSY);
     return 0;
 }
 
@@ -526,7 +533,7 @@ int handler_serve_one(struct weir_request *req, enum phase phase,
     if (talk->setups != 1 || talk->finishes != 0)
         report_failure("conversation %u: handle() before setup() or after finish()",
                        talk->number);
-    talk->phase = phase;
+    enter(talk, phase);
     talk->handled_since_ns = scheduler_now_ns();
     /* The engine may have seen it behind the last call, and have taken its last look. */
     talk->was_last = talk->was_last || oracle_drain_is_seen();
@@ -535,7 +542,7 @@ int handler_serve_one(struct weir_request *req, enum phase phase,
         talk->was_last = true;
         client_note_last(talk);
     }
-    talk->phase = r == WEIR_KEEP ? PHASE_IDLE : PHASE_OVER;
+    enter(talk, r == WEIR_KEEP ? PHASE_IDLE : PHASE_OVER);
     talk->idle_since_ns = scheduler_now_ns();
     return r;
 }
@@ -551,7 +558,7 @@ int handler_finish(struct weir_request *req, int status)
 
     if (talk->finishes++ > 0)
         report_failure("conversation %u: finish() is called twice", talk->number);
-    talk->phase = PHASE_OVER;
+    enter(talk, PHASE_OVER);
     talk->ended_ns = scheduler_now_ns();
     talk->status = status;
     note_error(talk, status);

@@ -4,6 +4,7 @@
 #include "tests/simulation/conversation.h"
 #include "tests/simulation/datagrams.h"
 #include "tests/simulation/report.h"
+#include "tests/simulation/scheduler.h"
 #include "tests/simulation/streams.h"
 
 #include <stddef.h>
@@ -40,6 +41,67 @@ static const char *what_is_lost(struct stream *stream, const struct conversation
     default:
         return NULL;
     }
+}
+
+/* A wait's deadline, and what the engine's timers may add to it. */
+struct allowance {
+    uint64_t since_ns;
+    uint64_t ms;                /* 0: it may take any time */
+    uint64_t grain_ms;
+    uint64_t holds;             /* how often the time that holds the engine up counts beside that */
+};
+
+/* A timer ends a wait; but idle connections are swept: see engine/accept/housekeeping.c. */
+#define GRAIN_MS 3
+#define SWEEP_GRAIN_MS 20
+#define SWEEP_MIN_MS 10
+#define SWEEPS_A_TIMEOUT 8
+#define SWEEP_PAUSE 20
+
+static struct allowance allowance_of(const struct stream *stream, const struct conversation *talk)
+{
+    struct allowance allowance = {
+        .since_ns = talk->phase_since_ns, .grain_ms = GRAIN_MS, .holds = 1,
+    };
+
+    /* What was written leaves before a handler waits for input, and before a connection is idle. */
+    if (stream->connecting || (talk->phase != PHASE_WRITE && !stream_is_writable(stream)))
+        return allowance;
+    if (talk->phase == PHASE_WRITE)
+        allowance.ms = oracle_view.write_ms;
+    /* Each arrival gives a read its time anew. */
+    if (talk->phase == PHASE_READ) {
+        allowance.ms = oracle_view.read_ms;
+        if (stream->arrived_ns > allowance.since_ns)
+            allowance.since_ns = stream->arrived_ns;
+    }
+    if (talk->phase == PHASE_IDLE) {
+        uint64_t interval_ms = oracle_view.idle_ms / SWEEPS_A_TIMEOUT;
+
+        allowance.ms = oracle_view.idle_ms;
+        if (stream->sent_ns > allowance.since_ns)
+            allowance.since_ns = stream->sent_ns;
+        allowance.grain_ms += SWEEP_GRAIN_MS;
+        allowance.grain_ms += interval_ms > SWEEP_MIN_MS ? interval_ms : SWEEP_MIN_MS;
+        allowance.holds += SWEEP_PAUSE;
+    }
+    return allowance;
+}
+
+static void look_at_deadline(struct stream *stream, void *arg)
+{
+    const struct conversation *talk = stream->user;
+    struct allowance allowance = allowance_of(stream, talk);
+    uint64_t held_ns = scheduler_held_ns() - talk->phase_held_ns;
+    uint64_t waited_ns = scheduler_now_ns() - allowance.since_ns;
+
+    (void)arg;
+    if (allowance.ms > 0 && waited_ns > (allowance.ms + allowance.grain_ms) * MS_NS +
+                                            allowance.holds * held_ns)
+        report_failure("all is quiet, and conversation %u has waited for %llu us, in phase %d, "
+                       "which is over %llu ms", talk->number,
+                       (unsigned long long)waited_ns / 1000, talk->phase,
+                       (unsigned long long)allowance.ms);
 }
 
 static void look_at_stream(struct stream *stream, void *arg)
@@ -108,6 +170,8 @@ void oracle_look(void)
     if (oracle_view.spares || oracle_view.is_ending || oracle_view.computing > 0)
         return;
     streams_each(look_at_stream, NULL);
+    if (!oracle_view.computes && !oracle_view.starves)
+        streams_each(look_at_deadline, NULL);
     /* Whoever waits for room is told when there is some. */
     if (!oracle_view.serves || quota_is_used_up(&oracle_view.server->quota))
         return;

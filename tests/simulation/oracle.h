@@ -11,6 +11,7 @@
 #define WEIR_SIMULATION_ORACLE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct weir_server;
 
@@ -25,6 +26,7 @@ struct oracle_view {
     bool computes;          /* handlers hold their workers now and then ... */
     unsigned computing;     /* ... these just now: what waits behind them is for a tick to rescue */
     bool datagrams;         /* some come */
+    uint32_t read_ms, write_ms, idle_ms;    /* the server's timeouts, or 0 */
     bool lacks_threads;     /* now and then none can be had */
     const struct weir_server *server;   /* NULL: there is none, or none any more */
 };

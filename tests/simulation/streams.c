@@ -228,6 +228,7 @@ ssize_t stream_send(struct stream *stream, const void *buf, size_t len)
         len = room;
     if (stream_unread(peer) == 0)
         peer->since_ns = scheduler_now_ns();
+    peer->arrived_ns = stream->sent_ns = scheduler_now_ns();
     put_bytes(peer, buf, len);
     stream->sent += len;
     tell(peer, EPOLLIN);

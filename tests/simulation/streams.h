@@ -34,6 +34,8 @@ struct stream {
     uint64_t received, read;    /* bytes, since the beginning */
     uint64_t sent;
     uint64_t since_ns;          /* when the first byte came that lies here unread */
+    uint64_t arrived_ns;        /* when the last one did ... */
+    uint64_t sent_ns;           /* ... and when one went the other way */
     uint64_t ended_ns;          /* when the end came */
     int error;                  /* to be told once */
     bool end_received;          /* FIN, or a reset */

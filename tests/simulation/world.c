@@ -701,6 +701,10 @@ static void tell_excuses(void)
     oracle_view.computes = oracle_view.computes || strchr(world.manners.says, SAY_COMPUTE);
     client_buffer_len = world.options.rbufsize > 0 ? world.options.rbufsize : 8192;
     world.manners.client_first = handler_of_clients()->client_first;
+    oracle_view.read_ms = world.options.read_timeout_ms;
+    oracle_view.write_ms = world.options.write_timeout_ms;
+    /* While it does not serve, nobody sweeps. */
+    oracle_view.idle_ms = has(FEATURE_AGAIN) ? 0 : world.options.idle_timeout_ms;
     oracle_view.lacks_threads = has(FEATURE_CALLS);
     oracle_view.starves = has(FEATURE_CALLS) || has(FEATURE_MEMORY);
     oracle_view.spares = handler_of_clients()->stack == WEIR_STACK_THREAD || has(FEATURE_MODES);
