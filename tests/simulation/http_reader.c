@@ -77,6 +77,7 @@ static void check_page(struct http_reader *reader, const struct phrase *phrase, 
     if (!is_head(reader, wanted, http_page_head(status, &told, "", wanted)))
         fail(reader, phrase, "the page's head is another one");
     reader->page = status;
+    reader->late_page = phrase->what == SAY_HEAD ? status : 0;
     reader->said_end = true;
 }
 
@@ -160,11 +161,27 @@ static void check_body_byte(struct http_reader *reader, const struct phrase *phr
                        "%d", reader->conversation, at, phrase->what, byte, wanted);
 }
 
+/* Returns true if the byte is of the page's text. */
+static bool takes_late_page(struct http_reader *reader, const struct phrase *phrase,
+                            unsigned char byte)
+{
+    const char *text = http_page(reader->late_page);
+
+    if (reader->body_at == strlen(text))
+        return false;
+    if (byte != (unsigned char)text[reader->body_at++])
+        fail(reader, phrase, "the page's text is another one");
+    return true;
+}
+
 bool http_reader_take(struct http_reader *reader, const struct phrase *phrase,
                       const struct http_licence *licence, unsigned char byte)
 {
     bool whole = false;
 
+    /* Of a HEAD so little may have come that the server could not know it for one. */
+    if (reader->late_page != 0 && !reader->in_body && takes_late_page(reader, phrase, byte))
+        return false;
     if (reader->in_body) {
         check_body_byte(reader, phrase, byte);
     } else {

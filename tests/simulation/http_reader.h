@@ -22,6 +22,7 @@ struct http_reader {
     bool in_body;
     size_t body_at;
     int page;                   /* the status of a page that is no answer to the phrase; 0: none */
+    int late_page;              /* the same, and its text may follow, or not */
     bool invited;               /* by "100 Continue", to this phrase */
     bool said_end;              /* the last whole reply has said that the connection ends */
     time_t least_s;             /* no date is before that */

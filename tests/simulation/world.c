@@ -703,8 +703,9 @@ static void tell_excuses(void)
     world.manners.client_first = handler_of_clients()->client_first;
     oracle_view.read_ms = world.options.read_timeout_ms;
     oracle_view.write_ms = world.options.write_timeout_ms;
-    /* While it does not serve, nobody sweeps. */
-    oracle_view.idle_ms = has(FEATURE_AGAIN) ? 0 : world.options.idle_timeout_ms;
+    /* While it does not serve, nobody sweeps; and who has swept pauses for long if it took long. */
+    oracle_view.idle_ms = has(FEATURE_AGAIN) || has(FEATURE_TIME) || has(FEATURE_STALLS)
+                              ? 0 : world.options.idle_timeout_ms;
     oracle_view.lacks_threads = has(FEATURE_CALLS);
     oracle_view.starves = has(FEATURE_CALLS) || has(FEATURE_MEMORY);
     oracle_view.spares = handler_of_clients()->stack == WEIR_STACK_THREAD || has(FEATURE_MODES);
