@@ -41,6 +41,11 @@ FEATURES = {
     "who gives a place back that was taken in vain tells nobody": "limits,datagrams,rush",
     "a call that is not passed on": "waits,rush",
     "a further acceptor's late stop is for the next serving": "again,acceptors",
+    "who is idle has twice the time": "timeouts,pauses",
+    "a file's second piece is its first once more": "files,big",
+    "a deadline is taken for a connect's success": "upstream",
+    "a refusal behind the look at the error is not heard": "upstream",
+    "a read that stops behind descriptors counts as the last": "unix",
 }
 
 # Name, file, the text, and what is there instead.
@@ -144,8 +149,9 @@ void acceptor_wake_in_time"""),
      "    if (WEIR_LIKELY(!may_lose(req)) || !may_wait(req->task))\n        return;",
      "    if (req)\n        return;"),
     ("the cancel does not wake workers", "engine/pool/pool.c",
-     """        sys_eventfd_signal(pool->crew.cancel_fd);
-    handoff_wake_all(&pool->crew.handoff);""", """        sys_eventfd_signal(pool->crew.cancel_fd);"""),
+     """    sys_eventfd_signal(pool->crew.table.room_fd);
+    handoff_wake_all(&pool->crew.handoff);""",
+     "    sys_eventfd_signal(pool->crew.table.room_fd);"),
     ("a descriptor is closed before its connection leaves the table", "engine/pool/connection.c",
      """void connection_close(struct connection_table *table, struct connection *conn)
 {
