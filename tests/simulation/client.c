@@ -267,10 +267,13 @@ static void note_answer(struct client *client)
     clients_answered++;
 }
 
+/* The server counts whole milliseconds, of which the first may be begun already. */
 static bool drain_is_overdue(const struct client_excuses *excuses)
 {
+    uint64_t stopped_for_ns = scheduler_now_ns() - excuses->stopped_ns;
+
     return excuses->stopped_ns != 0 && excuses->drain_ms > 0 &&
-           scheduler_now_ns() - excuses->stopped_ns >= excuses->drain_ms * MS_NS;
+           stopped_for_ns + MS_NS >= excuses->drain_ms * MS_NS;
 }
 
 static void check_http_byte(struct client *client, unsigned char byte)
