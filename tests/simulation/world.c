@@ -292,8 +292,9 @@ static void draw_server(void)
             options->max_connections = (uint32_t)dice_between(&limits, 1, most);
         else
             world.lacks_descriptors = true;
+        /* There has to be one for a client beside those that the servers have for themselves. */
         if (world.lacks_descriptors)
-            files_limit((unsigned)dice_between(&limits, 24, 40));
+            files_limit((unsigned)dice_between(&limits, 24, 40) + (has(FEATURE_SUBMIT) ? 16 : 0));
     }
     if (has(FEATURE_STOP) && dice_once_in(&dice, 2))
         options->drain_timeout_ms = (uint32_t)dice_between(&dice, 1, 100);
