@@ -110,8 +110,9 @@ enum {
      * count as idle after a second. If none is idle, it ends requests that have a
      * request_timeout_ms and whose client has kept its handler waiting for a second, in a read or a
      * write, which returns -ETIMEDOUT: a second since its last byte; but with a head_timeout_ms
-     * since the head began, and with a progress_timeout_ms a second behind the rate of that. Once
-     * others have waited for a second without a pause, it is half a second.
+     * since the head began, and with a progress_timeout_ms a second behind the rate of that. Behind
+     * the last request it is a second since our side was ended (see handle). Once others have
+     * waited for a second without a pause, it is half a second.
      * WEIR_SERIAL, _THREAD and _FORK end idle connections after idle_timeout_ms only.
      */
     WEIR_KEEP = 0x40000001,

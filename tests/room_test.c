@@ -324,6 +324,58 @@ static void a_reply_that_is_taken_keeps_its_place(void **state)
         support_be_patient(&patience, "a steady client", __FILE__, __LINE__);
 }
 
+/* More than the first window, and than a client takes that does not read; the socket holds it. */
+#define TAIL (512 << 10)
+
+static int answer_much_if_asked(struct weir_request *req)
+{
+    static const char text[TAIL];
+    int size = 2 * TAIL;
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    if (n <= 0 || line[0] != 'm')
+        return (int)n;
+    setsockopt(weir_request_fd(req), SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    return weir_write(req, text, sizeof(text)) < 0 ? -EIO : 0;
+}
+
+/* Of looks for room, each 50 ms: well behind a second, and before linger.c ends it by itself. */
+#define LOOKS_ENOUGH 30
+
+/* False: nobody has looked for so long that its end came by itself. */
+static bool does_who_never_takes_the_end_make_room(void)
+{
+    static const struct weir_handler ends = { .name = "ends", .handle = answer_much_if_asked,
+                                              .finish = say_bye };
+    struct weir_server *server = support_start(OPTIONS(ends, .max_connections = 1,
+                                                       .head_timeout_ms = HOUR_MS));
+    int takes_nothing = support_connect(server, 0), next, size = 4096;
+    struct weir_stats stats;
+
+    setsockopt(takes_nothing, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+    support_say(takes_nothing, "much\n");
+    SUPPORT_AWAIT(server, closed, == 1);
+    next = support_ask(server, 0, "in\n");
+    support_expect_last(next, "bye\n");
+    stats = support_stats(server);
+    if (stats.full >= LOOKS_ENOUGH)
+        assert_int_equal(stats.made_room, 1);
+    close(takes_nothing);
+    weir_server_destroy(server);
+    return stats.made_room == 1;
+}
+
+/* Its handler has ended, and its answer is here still: that it is looked at does not begin anew. */
+static void who_never_takes_the_end_makes_room(void **state)
+{
+    struct support_patience patience = support_patience();
+
+    (void)state;
+    while (!does_who_never_takes_the_end_make_room())
+        support_be_patient(&patience, "a quick moment", __FILE__, __LINE__);
+}
+
 static struct gate gate;
 
 static int hold_worker_if_asked(struct weir_request *req)
@@ -377,6 +429,7 @@ int main(void)
         cmocka_unit_test(requests_that_their_handler_bounds_make_room),
         cmocka_unit_test(where_others_have_waited_for_long_clients_go_sooner),
         cmocka_unit_test(a_reply_that_is_taken_keeps_its_place),
+        cmocka_unit_test(who_never_takes_the_end_makes_room),
         cmocka_unit_test(who_is_to_go_twice_has_made_room_once),
     };
 

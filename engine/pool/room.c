@@ -7,7 +7,7 @@
  *   is in a head          the first wait of this call of handle()               SILENT_MS* then
  *   sends a body          it has been slower than progress_timeout_ms asks for  SILENT_MS* then
  *   takes a reply         likewise, as of what the kernel still has             SILENT_MS* then
- *   has its end awaited   the last look at it (linger.c)                        SILENT_MS* then
+ *   has its end awaited   it was told of the end (linger.c)                     SILENT_MS* then
  *
  * (*: or HURRIED_MS, if others have waited for long.)
  *

@@ -113,7 +113,8 @@ void request_linger(struct weir_request *req)
             return;
         /* For a peer that may still be sending there is nothing to look at but what comes. */
         look_at_ms = req->conn->lingers ? until_ms : clock_earlier(until_ms, now_ms + look_ms);
-        r = request_wait(req, EPOLLIN, look_at_ms + 1, 0);
+        /* Its client has kept it waiting since then, however often we have looked. */
+        r = request_wait(req, EPOLLIN, look_at_ms + 1, until_ms - LINGER_MS);
         if (look_ms < LOOK_MAX_MS)
             look_ms *= 2;
     }
