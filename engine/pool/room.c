@@ -212,18 +212,23 @@ static void put_off_walks(_Atomic uint64_t *walk_next_ns, uint64_t began_ns, boo
     atomic_store_explicit(walk_next_ns, now_ns + pause_ns, memory_order_relaxed);
 }
 
-/* How long a client may keep others waiting, who wait now. */
-static uint64_t silent_ms(struct quota_want *want, uint64_t now_ms)
+uint64_t room_silent_ms(struct quota_want *want, uint64_t now_ms)
 {
-    /* relaxed: moments; of several threads that ask, any one's will do. pairs: itself */
-    uint64_t asked_ms = atomic_exchange_explicit(&want->asked_ms, now_ms, memory_order_relaxed);
-    uint64_t since_ms = atomic_load_explicit(&want->since_ms, memory_order_relaxed);
+    /* acquire: with the moment of the last asker it sees since when there have been any, and not
+     * the moment that was noted before a pause. pairs: the release below */
+    uint64_t asked_ms = atomic_load_explicit(&want->asked_ms, memory_order_acquire);
+    bool begins = clock_since(asked_ms, now_ms) > PAUSE_MS;
+    uint64_t since_ms;
 
-    if (clock_since(asked_ms, now_ms) <= PAUSE_MS)
-        return clock_since(since_ms, now_ms) >= SILENT_MS ? HURRIED_MS : SILENT_MS;
-    /* relaxed: as above. pairs: itself */
-    atomic_store_explicit(&want->since_ms, now_ms, memory_order_relaxed);
-    return SILENT_MS;
+    /* relaxed: of several that find a pause each notes its own moment, and any of them will do; the
+     * release below passes it on. pairs: the load below */
+    if (begins)
+        atomic_store_explicit(&want->since_ms, now_ms, memory_order_relaxed);
+    /* relaxed: see the acquire above. pairs: the store above */
+    since_ms = atomic_load_explicit(&want->since_ms, memory_order_relaxed);
+    /* release: who sees that others have just asked sees since when. pairs: the acquire above */
+    atomic_store_explicit(&want->asked_ms, now_ms, memory_order_release);
+    return !begins && clock_since(since_ms, now_ms) >= SILENT_MS ? HURRIED_MS : SILENT_MS;
 }
 
 unsigned room_make(struct crew *crew, struct quota *quota)
@@ -232,7 +237,7 @@ unsigned room_make(struct crew *crew, struct quota *quota)
     uint64_t now_ns = clock_ns();
     uint64_t now_ms = now_ns / 1000000;
     struct longest longest = {
-        .quota = quota, .now_ms = now_ms, .silent_ms = silent_ms(want, now_ms),
+        .quota = quota, .now_ms = now_ms, .silent_ms = room_silent_ms(want, now_ms),
     };
     unsigned ended;
 

@@ -23,6 +23,12 @@
  */
 unsigned room_make(struct crew *crew, struct quota *quota);
 
+/*
+ * How long a client may keep others waiting, who wait now: this notes that they do. For room_make,
+ * and for tests/orders.
+ */
+uint64_t room_silent_ms(struct quota_want *want, uint64_t now_ms);
+
 /* When it may be asked again. */
 uint64_t room_next_ms(const struct quota *quota);
 

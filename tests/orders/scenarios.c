@@ -34,7 +34,7 @@ extern const struct scenario
 extern const struct scenario
     state_enter, state_park, state_timer, state_keep, state_drain, state_requeue, state_batch;
 extern const struct scenario
-    places_release, places_give_back, places_takers;
+    places_release, places_give_back, places_takers, places_want;
 
 const struct scenario *const scenarios[] = {
     &litmus_sb, &litmus_sb_sc, &litmus_sb_fences, &litmus_sb_one_fence,
@@ -45,6 +45,6 @@ const struct scenario *const scenarios[] = {
     &handoff_one_worker, &handoff_stuck, &handoff_stuck_later, &handoff_watch,
     &state_enter, &state_park, &state_timer, &state_keep, &state_drain, &state_requeue,
     &state_batch,
-    &places_release, &places_give_back, &places_takers,
+    &places_release, &places_give_back, &places_takers, &places_want,
     NULL,
 };

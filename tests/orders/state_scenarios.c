@@ -1,5 +1,6 @@
 /* The state word: no edge is lost, and a connection has one owner at a time. */
 #include "engine/pool/pool.h"
+#include "engine/pool/room.h"
 #include "tests/orders/events.h"
 #include "tests/orders/memory.h"
 #include "tests/orders/scenarios.h"
@@ -492,4 +493,34 @@ const struct scenario places_takers = {
     .name = "places_takers",
     .what = "two take one place, one after the other",
     .begin = begin_takers,
+};
+
+/* ------------------------------------------------------------------ others wait ------- */
+
+/* Once others have waited for long, clients have less time than this. */
+enum { LONG_AGO_MS = 1000, SILENT_MS = 1000, HOUR_MS = 3600000 };
+
+static struct quota_want want;
+
+static void find_no_place(void *unused)
+{
+    (void)unused;
+    if (room_silent_ms(&want, LONG_AGO_MS + HOUR_MS) != SILENT_MS)
+        explorer_fail("clients are hurried, and nobody has waited for long");
+}
+
+static void begin_want(void)
+{
+    atomic_init(&want.asked_ms, LONG_AGO_MS);
+    atomic_init(&want.since_ms, LONG_AGO_MS);
+    memory_name(&want.asked_ms, "asked");
+    memory_name(&want.since_ms, "since");
+    explorer_add(find_no_place, NULL);
+    explorer_add(find_no_place, NULL);
+}
+
+const struct scenario places_want = {
+    .name = "places_want",
+    .what = "two find no place after an hour in which nobody waited",
+    .begin = begin_want,
 };
