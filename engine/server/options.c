@@ -408,6 +408,13 @@ static int check_children(struct reading *reading)
                   "most %d", (unsigned long long)children, WEIR_MAX_CHILDREN);
 }
 
+/* Where there is no pool. */
+static int refuse_of_queue(struct reading *reading, const char *name, uint32_t value)
+{
+    return REFUSE(reading, "%s is %u: under WEIR_SERIAL, WEIR_THREAD and WEIR_FORK no connection "
+                  "waits for a worker", name, value);
+}
+
 /* Only a pool has a queue; and one that refuses has an end from which on it does. */
 static int check_queue(struct reading *reading)
 {
@@ -415,11 +422,9 @@ static int check_queue(struct reading *reading)
     bool queues = options->concurrency == WEIR_POOL || options->concurrency == WEIR_PREFORK;
 
     if (!queues && options->queue_target_ms > 0 && options->queue_target_ms != WEIR_FOREVER)
-        return REFUSE(reading, "queue_target_ms is %u: under WEIR_SERIAL, WEIR_THREAD and "
-                      "WEIR_FORK no connection waits for a worker", options->queue_target_ms);
+        return refuse_of_queue(reading, "queue_target_ms", options->queue_target_ms);
     if (!queues && options->max_queued > 0)
-        return REFUSE(reading, "max_queued is %u: under WEIR_SERIAL, WEIR_THREAD and WEIR_FORK no "
-                      "connection waits for a worker", options->max_queued);
+        return refuse_of_queue(reading, "max_queued", options->max_queued);
     if (options->when_queued == WEIR_REFUSE && options->max_queued == 0)
         return REFUSE(reading, "when_queued is WEIR_REFUSE, but max_queued is 0: it says from how "
                       "many on");

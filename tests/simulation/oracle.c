@@ -16,7 +16,10 @@ static bool has_input(const struct stream *stream)
     return stream_unread(stream) > 0 || stream->end_received;
 }
 
-/* What is written leaves before a handler waits for input: a peer without room holds it up. */
+/*
+ * What is ready, and nobody sees to it; NULL: nothing. What is written leaves before a handler
+ * waits for input, so that a peer without room keeps it from its input.
+ */
 static const char *what_is_lost(struct stream *stream, const struct conversation *talk)
 {
     bool writable = stream_is_writable(stream);
