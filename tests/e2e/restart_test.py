@@ -3,8 +3,10 @@
 
 import os
 import re
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,11 @@ from weir_process import TIMEOUT, WEIR, Weir, connect, main, receive, serve
 NASTY = os.path.abspath(os.environ.get("NASTY", "bazel-bin/tests/nasty"))
 RESTARTS = os.path.abspath(os.environ.get("RESTARTS", "bench/restarts"))
 
+# It would trace the process, which a sandbox does not allow.
+WITHOUT_LEAK_SANITIZER = {
+    **os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0",
+}
+
 WAYS = [
     ("--workers", "2"),
     ("--workers", "2", "--acceptors", "3"),
@@ -30,12 +37,20 @@ WAYS = [
 ]
 
 
-def is_running(pid):
+def state_of(pid):
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+            return stat.read().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return None
+
+
+def is_running(pid):
+    return state_of(pid) not in (None, "Z")
+
+
+def is_writable(fd):
+    return bool(select.select([], [fd], [], 0)[1])
 
 
 def until(condition):
@@ -228,10 +243,38 @@ class Handover(unittest.TestCase):
         self.assertEqual(weir.wait(), 0)
 
     def test_a_variable_that_says_nothing_is_ignored(self):
-        for text in ("", "x", "3 4", "99999\n", "0\nfd://0", "0\n3 tcp://"):
+        for text in ("", "x", "3 4", "99999\n", "0\nfd://0", "0\n3 tcp://", "0\nfd://0 tcp://",
+                     "0\nfd://0 1 tcp://", "0\nfd://0 1:x tcp://"):
             with serve(env={**os.environ, "WEIR_HANDED_ON": text}) as weir:
                 weir.line("weir: WEIR_HANDED_ON is not what a process writes that hands its")
                 weir.listening()
+
+
+    def test_a_successor_that_ends_before_it_is_ready_has_removed_no_path(self):
+        path = os.path.join(self.folder(), "s")
+        ours, ready = os.pipe()
+        self.addCleanup(os.close, ours)
+        self.addCleanup(os.close, ready)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            made = os.lstat(path)
+            # Nothing fits into the pipe, so it waits in the midst of saying that it is ready.
+            os.set_blocking(ready, False)
+            while os.write(ready, bytes(select.PIPE_BUF)) == select.PIPE_BUF and is_writable(ready):
+                pass
+            os.set_blocking(ready, True)
+            handed = (f"{ready}\nfd://{listener.fileno()} {made.st_dev}:{made.st_ino} "
+                      f"unix://{path}\n")
+            weir = serve("--handler", "upper", env={**os.environ, "WEIR_HANDED_ON": handed},
+                         pass_fds=(ready, listener.fileno()))
+            weir.listening()
+            until(lambda: state_of(weir.process.pid) == "S")
+            self.assertTrue(os.path.exists(path))
+            os.read(ours, 65536)
+            until(lambda: not os.path.exists(path))
+            weir.signal(signal.SIGTERM)
+            self.assertEqual(weir.wait(), 0)
 
 
 class Options(unittest.TestCase):
@@ -314,6 +357,64 @@ class Options(unittest.TestCase):
         self.assertEqual(sorted(os.listdir(self.folder)), ["options"])
         self.assertEqual(weir.wait(), 0)
 
+    def test_another_servers_socket_stays_where_a_listener_was(self):
+        path = os.path.join(self.folder, "s")
+        self.write("handler = upper", "listen = tcp://127.0.0.1:0", f"listen = unix://{path}")
+        weir = self.start()
+        weir.listening(2)
+        os.unlink(path)
+        with Weir("--handler", "echo", "--listen", f"unix://{path}") as other:
+            other.listening()
+            self.write("handler = upper", "listen = tcp://127.0.0.1:0")
+            weir.signal(signal.SIGHUP)
+            with Successor(weir):
+                self.assertEqual(weir.process.wait(TIMEOUT), 0)
+            self.assertEqual(weir.wait(), 0)
+            self.assertEqual(answer(f"unix://{path}", b"a\n"), b"a\n")
+
+    def test_another_servers_socket_stays_where_a_kept_listener_was(self):
+        path = os.path.join(self.folder, "s")
+        self.write("handler = upper", "listen = tcp://127.0.0.1:0", f"listen = unix://{path}")
+        weir = self.start()
+        weir.listening(2)
+        os.unlink(path)
+        with Weir("--handler", "echo", "--listen", f"unix://{path}") as other:
+            other.listening()
+            weir.signal(signal.SIGUSR2)
+            with Successor(weir) as successor:
+                self.assertEqual(weir.process.wait(TIMEOUT), 0)
+                os.kill(successor.pid, signal.SIGUSR2)
+                with Successor(weir):   # which has been told of the same file
+                    until(lambda: not is_running(successor.pid))
+            self.assertEqual(weir.wait(), 0)
+            self.assertEqual(answer(f"unix://{path}", b"a\n"), b"a\n")
+
+    def test_a_path_that_was_removed_may_be_bound_by_other_words(self):
+        path = os.path.join(self.folder, "s")
+        self.write("handler = upper", f"listen = unix://{path}")
+        weir = self.start()
+        weir.listening()
+        os.unlink(path)
+        self.write("handler = upper", f"listen = unix://{self.folder}//s")
+        weir.signal(signal.SIGHUP)
+        with Successor(weir):
+            self.assertEqual(weir.process.wait(TIMEOUT), 0)
+            self.assertEqual(answer(f"unix://{path}"), b"ABC\n")
+        self.assertEqual(weir.wait(), 0)
+
+    def test_a_path_that_the_new_sandbox_keeps_is_told(self):
+        path = os.path.join(self.folder, "s")
+        self.write("handler = upper", "listen = tcp://127.0.0.1:0", f"listen = unix://{path}")
+        weir = self.start(env=WITHOUT_LEAK_SANITIZER)
+        weir.listening(2)
+        self.write("handler = upper", "listen = tcp://127.0.0.1:0", "sandbox")
+        weir.signal(signal.SIGHUP)
+        with Successor(weir):
+            self.assertEqual(weir.process.wait(TIMEOUT), 0)
+        self.assertEqual(weir.wait(), 0)
+        self.assertIn(f"weir: nobody listens at {path} any more, but it can't be removed: "
+                      "Permission denied", weir.log)
+
     def test_a_path_that_is_to_be_kept_is_kept(self):
         old = os.path.join(self.folder, "old")
         self.write("keep-path", "handler = upper", f"listen = unix://{old}")
@@ -389,9 +490,7 @@ class Options(unittest.TestCase):
 
     def test_a_sandbox_says_that_it_takes_a_restart(self):
         self.write("handler = upper", "listen = tcp://127.0.0.1:0", "sandbox")
-        # LeakSanitizer would trace it.
-        options = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
-        weir = self.start(env={**os.environ, "ASAN_OPTIONS": options})
+        weir = self.start(env=WITHOUT_LEAK_SANITIZER)
         weir.listening()
         self.hang_up(weir, f"weir: options: {self.path} is as it was")
         self.write("handler = hello", "listen = tcp://127.0.0.1:0", "sandbox")

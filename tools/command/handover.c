@@ -5,12 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,15 +40,21 @@ static int read_fd_number(const char *text, int *ret_fd)
     return 0;
 }
 
-/* "fd://7,8 tcp://..." */
+/* "fd://7,8 2049:131 unix:///..." */
 static int read_listener(struct handover *handover, char *line)
 {
     const char *fds = strsep(&line, " ");
+    const char *dev = strsep(&line, ":");
+    const char *ino = strsep(&line, " ");
+    struct handover_file file;
 
     if (!line || strncmp(fds, SCHEME, strlen(SCHEME)) != 0 ||
-        handover->len == HANDOVER_LISTENERS_MAX)
+        value_number(dev, UINT64_MAX, &file.dev) < 0 ||
+        value_number(ino, UINT64_MAX, &file.ino) < 0 || handover->len == HANDOVER_LISTENERS_MAX)
         return -EINVAL;
-    handover->lines[handover->len++] = (struct handed_on){ .fds = fds, .address = line };
+    handover->lines[handover->len++] = (struct handed_on){
+        .fds = fds, .address = line, .file = file,
+    };
     return 0;
 }
 
@@ -78,7 +86,7 @@ void handover_read(struct handover *ret_handover)
     *ret_handover = (struct handover){ .ready_fd = -1 };
 }
 
-const char *handover_take(struct handover *handover, const char *address)
+const struct handed_on *handover_take(struct handover *handover, const char *address)
 {
     for (unsigned i = 0; i < handover->len; i++) {
         struct handed_on *line = &handover->lines[i];
@@ -86,9 +94,14 @@ const char *handover_take(struct handover *handover, const char *address)
         if (line->taken || strcmp(line->address, address) != 0)
             continue;
         line->taken = true;
-        return line->fds;
+        return line;
     }
     return NULL;
+}
+
+static int first_fd(const char *fds)
+{
+    return (int)strtol(fds + strlen(SCHEME), NULL, 10);
 }
 
 /* Where clients connect to it: to be freed; NULL: to no Unix path, or there is no memory. */
@@ -100,6 +113,39 @@ static char *path_of(int fd)
     if (getsockname(fd, (struct sockaddr *)&name, &len) < 0 || name.sun_family != AF_UNIX)
         return NULL;
     return name.sun_path[0] == '/' ? strdup(name.sun_path) : NULL;
+}
+
+static int look_at(const char *path, struct handover_file *ret_file)
+{
+    struct stat file;
+
+    if (lstat(path, &file) < 0)
+        return -errno;
+    *ret_file = (struct handover_file){ file.st_dev, file.st_ino };
+    return 0;
+}
+
+struct handover_file handover_file_of(int fd)
+{
+    struct handover_file file = { 0 };
+    char *path = path_of(fd);
+
+    if (path)
+        look_at(path, &file);
+    free(path);
+    return file;
+}
+
+static bool is_same_file(struct handover_file a, struct handover_file b)
+{
+    return a.dev == b.dev && a.ino == b.ino;
+}
+
+bool handover_path_is_anothers(const struct handed_on *line)
+{
+    struct handover_file now = handover_file_of(first_fd(line->fds));
+
+    return now.ino != 0 && !is_same_file(now, line->file);
 }
 
 static void close_fds(const char *fds)
@@ -122,16 +168,32 @@ void handover_finish(struct handover *handover)
             continue;
         /* What a service manager has opened stays, as it does when the server ends. */
         if (strncmp(line->address, "unix", strlen("unix")) == 0)
-            line->path = path_of((int)strtol(line->fds + strlen(SCHEME), NULL, 10));
+            line->path = path_of(first_fd(line->fds));
         close_fds(line->fds);
     }
 }
 
+/* Unless it leads to what somebody else has made there since. */
+static int remove_path(const struct handed_on *line)
+{
+    struct handover_file now;
+    int r = look_at(line->path, &now);
+
+    if (r == 0 && is_same_file(now, line->file) && unlink(line->path) < 0)
+        r = -errno;
+    return r == -ENOENT ? 0 : r;
+}
+
 void handover_remove_paths(const struct handover *handover)
 {
-    for (unsigned i = 0; i < handover->len; i++)
-        if (handover->lines[i].path)
-            unlink(handover->lines[i].path);
+    for (unsigned i = 0; i < handover->len; i++) {
+        const char *path = handover->lines[i].path;
+        int r = path ? remove_path(&handover->lines[i]) : 0;
+
+        if (r < 0)
+            say_now("weir: nobody listens at %s any more, but it can't be removed: %s", path,
+                    strerrordesc_np(-r));
+    }
 }
 
 bool handover_say_ready(struct handover *handover)
@@ -175,9 +237,10 @@ char **succession_note_environment(void)
     return environment;
 }
 
-static void write_listener(FILE *to, struct weir_server *server, uint32_t number,
-                           const char *address)
+static void write_listener(FILE *to, const struct succession *succession,
+                           struct weir_server *server, uint32_t number)
 {
+    struct handover_file file = succession->files[number];
     const char *before = SCHEME;
     uint32_t of;
     int fd;
@@ -188,7 +251,8 @@ static void write_listener(FILE *to, struct weir_server *server, uint32_t number
         fprintf(to, "%s%d", before, fd);
         before = ",";
     }
-    fprintf(to, " %s\n", address);
+    fprintf(to, " %" PRIu64 ":%" PRIu64 " %s\n", file.dev, file.ino,
+            succession->addresses[number]);
 }
 
 /* The variable, to be freed. NULL: no memory. */
@@ -203,7 +267,7 @@ static char *write_variable(const struct succession *succession, struct weir_ser
         return NULL;
     fprintf(to, VARIABLE "=%d\n", ready_fd);
     for (uint32_t i = 0; succession->addresses[i]; i++)
-        write_listener(to, server, i, succession->addresses[i]);
+        write_listener(to, succession, server, i);
     if (fclose(to) == 0)
         return text;
     free(text);

@@ -108,11 +108,12 @@ static void announce(struct weir_server *server)
     print_listening(server);
     if (tells_what_to_try)
         print_try(server);
-    if (settings.options.keep_path != WEIR_YES)
-        handover_remove_paths(&settings.handover);
     /* The predecessor is the one that the manager listens to yet. */
     if (!handover_say_ready(&settings.handover))
         notify_ready();
+    /* Not before: a predecessor that has not heard it may have to serve on, at these paths. */
+    if (settings.options.keep_path != WEIR_YES)
+        handover_remove_paths(&settings.handover);
 }
 
 /* The server's service_actions: as long as its accepting thread comes here, it is not stuck. */
@@ -455,6 +456,17 @@ static int settle_rights(struct weir_server *server, const struct privileges *pr
     return r;
 }
 
+/* A socket that was handed on has its own from whoever made it; one that was passed has none. */
+static void note_files(struct weir_server *server)
+{
+    uint32_t number;
+    int fd;
+
+    for (size_t i = 0; (fd = weir_server_listen_fd(server, i, &number)) >= 0; i++)
+        if (strncmp(settings.listeners[number].address, "fd:", strlen("fd:")) != 0)
+            settings.files[number] = handover_file_of(fd);
+}
+
 /* With its sockets bound, by a process that has only the rights left that it is to have. */
 static int create_server(struct weir_server **ret_server, const struct privileges *privileges)
 {
@@ -464,6 +476,7 @@ static int create_server(struct weir_server **ret_server, const struct privilege
         say_now("weir serve: %s", weir_why());
         return -EINVAL;
     }
+    note_files(*ret_server);
     r = settle_rights(*ret_server, privileges);
     if (r < 0)
         weir_server_destroy(*ret_server);
@@ -487,7 +500,7 @@ static int note_succession(struct succession *succession, int argc, char **argv)
 {
     *succession = (struct succession){
         .argv = program_arguments(argc, argv), .environment = succession_note_environment(),
-        .addresses = settings.addresses,
+        .addresses = settings.addresses, .files = settings.files,
     };
     if (succession->argv && succession->environment)
         return 0;

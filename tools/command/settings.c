@@ -83,26 +83,32 @@ static bool is_passed(const char *text)
     return strncmp(text, PASSED, strlen(PASSED)) == 0;
 }
 
-/* Whose socket it is stays as it was: a service manager's, or the shell's. */
-static int add_handed_on(struct settings *settings, const char *text, const char *fds)
+/*
+ * Whose socket it is stays as it was: a service manager's, or the shell's. To take over another
+ * server's path would be to remove it at the end.
+ */
+static int add_handed_on(struct settings *settings, const char *text, const struct handed_on *line)
 {
     size_t at = settings->options.listeners_len;
-    int r = add_address(settings, text, fds);
+    int r = add_address(settings, text, line->fds);
 
-    if (r == 0 && !is_passed(text) && strncmp(text, "fd:", 3) != 0)
+    if (r < 0)
+        return r;
+    settings->files[at] = line->file;
+    if (!is_passed(text) && strncmp(text, "fd:", 3) != 0 && !handover_path_is_anothers(line))
         settings->listeners[at].taken_over = WEIR_YES;
-    return r;
+    return 0;
 }
 
 /* All that another process has handed on for such an option. Returns how many, or -EINVAL. */
 static int add_all_handed_on(struct settings *settings, const char *text)
 {
-    const char *fds;
+    const struct handed_on *line;
     int count = 0;
 
     /* Only "systemd:" stands for several listeners: any other may be given twice. */
-    while ((count == 0 || is_passed(text)) && (fds = handover_take(&settings->handover, text))) {
-        if (add_handed_on(settings, text, fds) < 0)
+    while ((count == 0 || is_passed(text)) && (line = handover_take(&settings->handover, text))) {
+        if (add_handed_on(settings, text, line) < 0)
             return -EINVAL;
         count++;
     }

@@ -26,6 +26,7 @@ struct settings {
     struct weir_options options;                /* refers to `listeners` */
     struct weir_listen listeners[SETTINGS_LISTENERS_MAX];
     const char *addresses[SETTINGS_LISTENERS_MAX + 1];  /* of each, as --listen had it; NULL */
+    struct handover_file files[SETTINGS_LISTENERS_MAX]; /* at the Unix path of each */
     struct handover handover;                   /* what another process has handed on to this one */
     struct activation passed;                   /* what "systemd:" stands for */
     char passed_uris[SETTINGS_LISTENERS_MAX][SETTINGS_FD_SIZE];
