@@ -473,6 +473,25 @@ class Options(unittest.TestCase):
         weir.signal(signal.SIGTERM)
         self.assertEqual(weir.wait(), 0)
 
+    def test_a_signal_for_a_successor_that_has_ended_is_nobodys(self):
+        # Where SIGCHLD is ignored, nothing is left of a child, and its number is free.
+        for action in (signal.SIG_DFL, signal.SIG_IGN):
+            self.write("handler = upper", "listen = tcp://127.0.0.1:0", "drain-timeout = 0")
+            # pylint: disable-next=cell-var-from-loop
+            weir = self.start(preexec_fn=lambda: signal.signal(signal.SIGCHLD, action))
+            with self.subTest(action=action), weir.connect() as client:
+                client.sendall(b"ab")
+                weir.stats_until(lambda stats: stats["parked"] == 1)
+                weir.signal(signal.SIGUSR2)
+                with Successor(weir) as successor:
+                    pass
+                for _ in range(2):
+                    self.hang_up(weir, f"weir: SIGHUP is for process {successor.pid}, which has "
+                                 "ended: nothing is read again")
+                client.sendall(b"c\n")
+                self.assertEqual(receive(client, 4), b"ABC\n")
+                self.assertEqual(weir.wait(), 0)
+
     def test_rules_are_read_in_place_where_only_they_have_changed(self):
         rules = os.path.join(self.folder, "rules")
         with open(rules, "w", encoding="ascii") as file:

@@ -408,10 +408,24 @@ void successor_look(struct successor *successor)
     }
 }
 
+void successor_hang_up(const struct successor *successor)
+{
+    int status;
+
+    if (!has_ended(successor, &status))
+        kill(successor->pid, SIGHUP);
+    else
+        say_now("weir: SIGHUP is for process %d, which has ended: nothing is read again",
+                (int)successor->pid);
+}
+
 void successor_drop(struct successor *successor)
 {
+    int status;
+
     if (successor->state != SUCCESSOR_STARTS)
         return;
-    kill(successor->pid, SIGTERM);
+    if (!has_ended(successor, &status))
+        kill(successor->pid, SIGTERM);
     be_done(successor, SUCCESSOR_NONE);
 }

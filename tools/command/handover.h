@@ -105,6 +105,12 @@ int successor_start(struct successor *successor, const struct succession *succes
  */
 void successor_look(struct successor *successor);
 
+/*
+ * Passes SIGHUP on to one that serves. If it has ended, a line says so: its number may be another
+ * process's by now.
+ */
+void successor_hang_up(const struct successor *successor);
+
 /* There is to be none after all: one that starts is told to end. */
 void successor_drop(struct successor *successor);
 

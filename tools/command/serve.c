@@ -29,7 +29,8 @@
  *   SUCCESSOR_SERVES  never
  *
  * SIGHUP in STARTS waits for what becomes of the successor, which may have read the files before:
- * if it serves, SIGHUP is for it, now and later.
+ * if it serves, SIGHUP is for it, now and later. Once that one has ended, a line says that nothing
+ * is read again.
  *
  * A service manager that has set NOTIFY_SOCKET is told what happens: see notify.h.
  */
@@ -258,7 +259,7 @@ static void obey_hangup(struct attendant *attendant)
 {
     attendant->reload_waits = attendant->successor.state == SUCCESSOR_STARTS;
     if (attendant->successor.state == SUCCESSOR_SERVES)
-        kill(attendant->successor.pid, SIGHUP);
+        successor_hang_up(&attendant->successor);
     else if (attendant->successor.state == SUCCESSOR_NONE &&
              (attendant->access || !attendant->stopped))
         reload(attendant);
