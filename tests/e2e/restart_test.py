@@ -519,6 +519,27 @@ class Options(unittest.TestCase):
         weir.signal(signal.SIGTERM)
         self.assertEqual(weir.wait(), 0)
 
+    def test_a_sandbox_leaves_the_rules_if_the_options_have_changed_too(self):
+        rules = os.path.join(self.folder, "rules")
+        options = ["handler = upper", "listen = tcp://127.0.0.1:0", "sandbox", f"access = {rules}"]
+        with open(rules, "w", encoding="ascii") as file:
+            file.write("allow 127.0.0.0/8\n")
+        self.write(*options)
+        weir = self.start(env=WITHOUT_LEAK_SANITIZER)
+        address, = weir.listening()
+        with open(rules, "w", encoding="ascii") as file:
+            file.write("deny 127.0.0.0/8\n")
+        os.rename(self.path, self.path + ".read")
+        self.write("no-delay", *options)
+        self.hang_up(weir, f"weir: options: {self.path} has changed, which takes a stop and a ")
+        weir.stats()        # whatever else it had to say
+        self.assertEqual(answer(address), b"ABC\n")
+        self.assertFalse([line for line in weir.log if "access" in line])
+        os.rename(self.path + ".read", self.path)
+        self.hang_up(weir, f"weir: access: read {rules}")
+        weir.signal(signal.SIGTERM)
+        self.assertEqual(weir.wait(), 0)
+
     def test_what_is_wrong_is_told_with_its_line(self):
         os.mkfifo(os.path.join(self.folder, "pipe"))
         for lines, why in (

@@ -14,7 +14,9 @@
  *                     --access again; or,  serves, is passed on to that
  *                     if the file of
  *                     --options has
- *                     changed, as SIGUSR2
+ *                     changed, as SIGUSR2,
+ *                     or only a line where
+ *                     that is impossible
  *
  * Without --options and --access SIGHUP is as SIGTERM: the terminal has gone. Unless it was ignored
  * from the start, as nohup has it.
@@ -180,7 +182,9 @@ static int load_access(struct weir_server *server, const char *path)
 
 static void reload_access(const struct attendant *attendant)
 {
-    if (load_access(attendant->server, attendant->access) == 0)
+    if (!attendant->access)
+        say_now("weir: options: %s is as it was", settings.file.path);
+    else if (load_access(attendant->server, attendant->access) == 0)
         say_now("weir: access: read %s", attendant->access);
     else
         say_now("weir: access: the rules stay as they are: %s", weir_why());
@@ -226,16 +230,17 @@ static void start_successor(struct attendant *attendant)
     notify_ready();
 }
 
-/* has_changed: the options, which no successor can take over. */
+/*
+ * has_changed: the options, which no successor can take over. The rules may have been changed with
+ * them, so they stay, too.
+ */
 static void reload_in_place(const struct attendant *attendant, bool has_changed)
 {
     notify_reloading();
     if (has_changed)
         say_now("weir: options: %s has changed, which takes a stop and a start: %s",
                 settings.file.path, why_no_successor());
-    else if (!attendant->access)
-        say_now("weir: options: %s is as it was", settings.file.path);
-    if (attendant->access)
+    else
         reload_access(attendant);
     notify_ready();
 }
