@@ -838,7 +838,8 @@ void weir_server_cancel(struct weir_server *server);
  *     a request under way, and is answered; connections that have been idle for longer end at once,
  *     the others after that second. It is part of drain_timeout_ms.
  * It is not taken back, also where the server serves again: so call it once the successor has said
- * that it serves, and not before.
+ * that it serves, and not before. Only a server that has not served yet is the one for sockets that
+ * were taken_over once it begins to, whatever was said before.
  * An inherited fd:// is served elsewhere from the start: by whoever has passed it, now or later (a
  * service manager that keeps it). One that was taken_over is the successor's alone once that has
  * begun to serve: then it removes a Unix path at its end.

@@ -197,7 +197,7 @@ void server_join_thread(struct weir_server *server)
 
 /*
  * What was taken over is ours from the first serving on: a successor that fails before leaves paths
- * and clients to the server that is still there.
+ * and clients to the server that is still there. A weir_server_hand_on that came before is void.
  */
 static void take_over_locked(struct weir_server *server)
 {
