@@ -94,6 +94,9 @@ static int spawn(struct weir_server *server, char **argv, const int *fds, pid_t 
     if (r == 0)
         r = -posix_spawnp(ret_pid, argv[0], &actions, NULL, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
+    /* They were for the child alone, not for what else this process may start. */
+    unsetenv(SOCKET);
+    unsetenv(PIPE);
     return r;
 }
 
@@ -102,8 +105,13 @@ static int wait_until_ready(int fd, pid_t pid)
 {
     struct pollfd said = { .fd = fd, .events = POLLIN };
     char byte;
+    int r;
 
-    if (poll(&said, 1, PATIENCE_MS) > 0 && read(fd, &byte, 1) == 1)
+    /* A signal that has a handler, in a program like this one, says nothing of the child. */
+    do
+        r = poll(&said, 1, PATIENCE_MS);
+    while (r < 0 && errno == EINTR);
+    if (r > 0 && read(fd, &byte, 1) == 1)
         return 0;
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
