@@ -842,7 +842,8 @@ void weir_server_cancel(struct weir_server *server);
  * were taken_over once it begins to, whatever was said before.
  * An inherited fd:// is served elsewhere from the start: by whoever has passed it, now or later (a
  * service manager that keeps it). One that was taken_over is the successor's alone once that has
- * begun to serve: then it removes a Unix path at its end.
+ * begun to serve: then it removes a Unix path at its end, if it still leads to the file that was
+ * there when the server was created. Where that is another server's by then, leave taken_over out.
  * Without a pool (WEIR_SERIAL, WEIR_THREAD, WEIR_FORK) nobody looks how long a connection has been
  * idle, and all of them have that second. A serial server takes it before weir_server_shutdown
  * returns, for the one client that it serves.
