@@ -63,14 +63,14 @@ static void many_at_once_are_a_rush(void **state)
     (void)state;
     assert_false(lending_is_due(&lending, 1, &pool, 1000));
     turn(1);
-    assert_false(lending_is_due(&lending, LENDING_RUSH - 2, &pool, 1000 + LENDING_LOOK_MS - 1));
-    assert_true(lending_is_due(&lending, 1, &pool, 1000 + LENDING_LOOK_MS - 1));
+    assert_false(lending_is_due(&lending, LENDING_RUSH - 2, &pool, 1000 + LENDING_RUSH_MS - 1));
+    assert_true(lending_is_due(&lending, 1, &pool, 1000 + LENDING_RUSH_MS - 1));
 }
 
 static void the_same_over_a_longer_time_are_none(void **state)
 {
     (void)state;
-    for (uint64_t ms = 1000; ms < 5000; ms += LENDING_LOOK_MS) {
+    for (uint64_t ms = 1000; ms < 5000; ms += LENDING_RUSH_MS) {
         turn(0);
         assert_false(lending_is_due(&lending, LENDING_RUSH - 1, &pool, ms));
     }
@@ -109,9 +109,9 @@ static void it_is_over_when_few_come(void **state)
 {
     (void)state;
     begin_at(1000);
-    assert_int_equal(lending_look_at_ms(&lending), 1000 + LENDING_LOOK_MS);
-    assert_true(lending_goes_on(&lending, 1000 + LENDING_LOOK_MS - 1));
-    assert_false(lending_goes_on(&lending, 1000 + LENDING_LOOK_MS));
+    assert_int_equal(lending_look_at_ms(&lending), 1000 + LENDING_CALM_MS);
+    assert_true(lending_goes_on(&lending, 1000 + LENDING_CALM_MS - 1));
+    assert_false(lending_goes_on(&lending, 1000 + LENDING_CALM_MS));
 }
 
 static void it_is_over_when_a_worker_has_shut_it(void **state)

@@ -194,7 +194,7 @@ static void what_is_lent_is_the_workers_until_it_is_taken_back(void **state)
     listening_call(&listening);
     assert_int_equal(lend(1000), 0);
     assert_int_equal(listening.state, LISTENING_LENT);
-    assert_int_equal(listening_due_ms(&listening), 1000 + LENDING_LOOK_MS);
+    assert_int_equal(listening_due_ms(&listening), 1000 + LENDING_CALM_MS);
     client = come();
     assert_int_equal(events(), 0);
     assert_int_equal(epoll_wait(worker_set.fd, &event, 1, 0), 1);

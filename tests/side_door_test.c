@@ -4,6 +4,7 @@
  */
 #include "tests/support.h"
 
+#include "engine/pool/lending.h"
 #include "engine/pool/side_door.h"
 #include "engine/server/server.h"
 
@@ -517,7 +518,8 @@ static void at_rest_the_acceptor_accepts_again(void **state)
     (void)state;
     rush(server);
     before = tally_read(tally, TALLY_ACCEPTED);
-    SUPPORT_UNTIL((support_talk(server, 0, "word\n", "word\n"),
+    /* Each of them comes when nobody has for as long as makes a rest. */
+    SUPPORT_UNTIL((usleep(LENDING_CALM_MS * 1000), support_talk(server, 0, "word\n", "word\n"),
                    tally_read(tally, TALLY_ACCEPTED) > before));
     weir_server_destroy(server);
 }

@@ -9,7 +9,7 @@ static void begin_period(struct lending *lending, uint64_t now_ms)
 bool lending_is_due(struct lending *lending, unsigned admitted, const struct pool *pool,
                     uint64_t now_ms)
 {
-    if (now_ms >= lending_look_at_ms(lending)) {
+    if (now_ms >= lending->since_ms + LENDING_RUSH_MS) {
         begin_period(lending, now_ms);
         lending->turns = pool_turns(pool);
     }
@@ -39,7 +39,7 @@ void lending_end(struct lending *lending)
 
 uint64_t lending_look_at_ms(const struct lending *lending)
 {
-    return lending->since_ms + LENDING_LOOK_MS;
+    return lending->since_ms + LENDING_CALM_MS;
 }
 
 bool lending_goes_on(struct lending *lending, uint64_t now_ms)
@@ -50,7 +50,7 @@ bool lending_goes_on(struct lending *lending, uint64_t now_ms)
         return false;
     if (now_ms < lending_look_at_ms(lending))
         return true;
-    if (taken - lending->taken < LENDING_CALM)
+    if (taken == lending->taken)
         return false;
     begin_period(lending, now_ms);
     lending->taken = taken;

@@ -18,17 +18,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* LENDING_RUSH within LENDING_LOOK_MS is a rush; whether it goes on is looked at as often. */
-#define LENDING_LOOK_MS 10
+/*
+ * LENDING_RUSH within LENDING_RUSH_MS is a rush. It is over when nobody has come for
+ * LENDING_CALM_MS: workers may have to wait for a CPU for many milliseconds, while clients do come.
+ */
 #define LENDING_RUSH 4
-#define LENDING_CALM 1
+#define LENDING_RUSH_MS 10
+#define LENDING_CALM_MS 100
 
 struct lending {
     struct side_door *door; /* NULL: it was never lent */
     uint64_t since_ms;      /* what follows is since then */
     unsigned admitted;      /* by the acceptor */
     uint64_t turns;         /* that the workers had made by then */
-    uint64_t taken;         /* what had come in by the side door by then */
+    uint64_t taken;         /* so many had come in by the side door by then */
 };
 
 /* The acceptor has let `admitted` in. Returns true if this is a rush, and workers are turning. */

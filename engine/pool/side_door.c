@@ -259,7 +259,7 @@ static bool let_caller_in(struct worker *worker, struct side_door *door,
     return r == 0;
 }
 
-void side_door_enter(struct worker *worker, struct side_door *door)
+unsigned side_door_enter(struct worker *worker, struct side_door *door)
 {
     struct caller callers[BATCH_MAX];
     unsigned queued = 0;
@@ -270,7 +270,5 @@ void side_door_enter(struct worker *worker, struct side_door *door)
     pthread_mutex_unlock(&door->lock);
     for (unsigned i = 0; i < len; i++)
         queued += let_caller_in(worker, door, &callers[i]);
-    /* One of them is ours: we look into the queue in this turn, or somebody rescues it. */
-    if (queued > 1)
-        handoff_call(&door->crew->handoff, queued - 1);
+    return queued;
 }

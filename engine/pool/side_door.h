@@ -61,7 +61,7 @@ bool side_door_is_open(struct side_door *door);
 /* How many have come in by it, ever. */
 uint64_t side_door_taken(const struct side_door *door);
 
-/* Accepts a batch of those that wait. */
-void side_door_enter(struct worker *worker, struct side_door *door);
+/* Accepts a batch of those that wait. Returns how many are in the ready queue: to be called for. */
+unsigned side_door_enter(struct worker *worker, struct side_door *door);
 
 #endif

@@ -417,14 +417,20 @@ static bool leave_to_another(struct worker *worker)
     return false;
 }
 
+/* One of those that come in is ours, if no handler comes before it: that one may hold us. */
 static void enter_side_doors(struct worker *worker)
 {
+    unsigned ours = !worker->runnable && worker->batch_len == 0;
+    unsigned queued = 0;
+
     do {
         unsigned i = dispatch_side_door(worker->at_side_doors);
 
         worker->at_side_doors &= worker->at_side_doors - 1;
-        side_door_enter(worker, crew_side_door(worker->crew, i));
+        queued += side_door_enter(worker, crew_side_door(worker->crew, i));
     } while (worker->at_side_doors != 0);
+    if (queued > ours)
+        handoff_call(&worker->crew->handoff, queued - ours);
 }
 
 /* Of a client that has waited too long. Returns true if it was still there, and is done with. */
