@@ -234,31 +234,36 @@ static int send_parts(struct weir_request *req, struct iovec *parts, size_t part
     return 0;
 }
 
-/*
- * A send has taken n bytes of what is gathered, or has failed: the rest follows. By itself, so that
- * what goes at once has no frame for it.
- */
-static WEIR_NOINLINE int send_rest(struct weir_request *req, ssize_t n, int flags)
+/* A send has taken n bytes of what is gathered, or has failed: the rest follows. */
+static int send_rest_within(struct weir_request *req, ssize_t n, int flags,
+                            struct writing *writing)
 {
     struct wfile *wfile = &req->wfile;
     struct connection *conn = req->conn;
-    struct writing writing = { 0 };
     size_t done = 0;
 
     for (;;) {
-        n = note_bytes_sent(req, n, &writing);
+        n = note_bytes_sent(req, n, writing);
         if (n < 0)
             return (int)n;
         done += (size_t)n;
         if (done == wfile->len)
             break;
-        n = give_way_writing(req, &writing);
+        n = give_way_writing(req, writing);
         if (n < 0)
             return (int)n;
         n = transport_of(conn)->send(conn, wfile->data + done, wfile->len - done, flags);
     }
     release_wbuf(req);
     return 0;
+}
+
+/* By itself, so that what goes at once has no frame for it. */
+static WEIR_NOINLINE int send_rest(struct weir_request *req, ssize_t n, int flags)
+{
+    struct writing writing = { 0 };
+
+    return send_rest_within(req, n, flags, &writing);
 }
 
 int wfile_sent(struct weir_request *req, ssize_t n, int flags)
@@ -604,6 +609,18 @@ static int send_file(struct weir_request *req, struct sending *file)
     return 0;
 }
 
+/* What is gathered goes within the time of the file behind it: they are one write. */
+static int flush_before(struct weir_request *req, struct sending *file, int flags)
+{
+    struct wfile *wfile = &req->wfile;
+    ssize_t n;
+
+    if (wfile->error || wfile->len == 0)
+        return wfile->error;
+    n = transport_of(req->conn)->send(req->conn, wfile->data, wfile->len, flags);
+    return send_rest_within(req, n, flags, &file->writing);
+}
+
 ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len)
 {
     request_check(req, "weir_sendfile");
@@ -616,7 +633,7 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
         return -EOPNOTSUPP;
     corked = len > SENDFILE_SPAN && transport->cork(req->conn);
     waits = !corked && req->wfile.len > 0 && len > 0;
-    r = wfile_flush(req, waits ? MSG_MORE : 0);
+    r = flush_before(req, &file, waits ? MSG_MORE : 0);
     if (r == 0)
         r = send_file(req, &file);
     if (corked || (waits && file.done == 0))
