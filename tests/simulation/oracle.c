@@ -72,16 +72,19 @@ static struct allowance allowance_of(const struct stream *stream, const struct c
         return allowance;
     if (talk->phase == PHASE_WRITE)
         allowance.ms = oracle_view.write_ms;
-    /* Each arrival gives a read its time anew. */
+    /* Each arrival gives a read its time anew, which begins when all that was written has left. */
     if (talk->phase == PHASE_READ) {
         allowance.ms = oracle_view.read_ms;
+        if (stream->sent_ns > allowance.since_ns)
+            allowance.since_ns = stream->sent_ns;
         if (stream->arrived_ns > allowance.since_ns)
             allowance.since_ns = stream->arrived_ns;
     }
     if (talk->phase == PHASE_IDLE) {
         uint64_t interval_ms = oracle_view.idle_ms / SWEEPS_A_TIMEOUT;
 
-        allowance.ms = oracle_view.idle_ms;
+        /* Once more from when a client took a reply for which there had been no room. */
+        allowance.ms = 2 * oracle_view.idle_ms;
         if (stream->sent_ns > allowance.since_ns)
             allowance.since_ns = stream->sent_ns;
         allowance.grain_ms += SWEEP_GRAIN_MS;
