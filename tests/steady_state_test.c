@@ -383,7 +383,8 @@ static void a_connection_takes_one_block_and_a_wakeup_at_most(void **state)
     before = spent();
     for (int i = 0; i < ROUNDS; i++)
         support_talk(server, 0, SUPPORT_LINE, SUPPORT_LINE);
-    assert_int_equal(spent_since(before).allocations, ROUNDS);
+    /* One more where they came fast enough for a rush: the first of them makes a side door. */
+    assert_in_range(spent_since(before).allocations, ROUNDS, ROUNDS + 1);
     assert_true(spent_since(before).wakeups <= ROUNDS);
 }
 
