@@ -79,9 +79,19 @@ class Successor:
         return self
 
     def __exit__(self, *_):
-        if is_running(self.pid):
-            os.kill(self.pid, signal.SIGTERM)
-        until(lambda: not is_running(self.pid))
+        try:
+            process = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            # Its first thread may have ended before the others have.
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+            if not select.select([process], [], [], TIMEOUT)[0]:
+                raise AssertionError(f"process {self.pid} does not end")
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(process)
 
 
 class Program:
