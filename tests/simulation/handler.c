@@ -17,9 +17,6 @@
 
 #define LINE_MAX_LEN 4096
 
-/* Behind a wait that was held up for so long, the engine begins anew. */
-#define HELD_NS (100 * MS_NS)
-
 struct handler_deadlines handler_deadlines;
 int handler_file = -1;
 const char *handler_upstream;

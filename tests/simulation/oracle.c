@@ -52,6 +52,7 @@ struct allowance {
     uint64_t ms;                /* 0: it may take any time */
     uint64_t grain_ms;
     uint64_t holds;             /* how often the time that holds the engine up counts beside that */
+    bool is_renewed;            /* ... and whoever was held up for HELD_NS has it anew */
 };
 
 /* A timer ends a wait; but idle connections are swept: see engine/accept/housekeeping.c. */
@@ -70,8 +71,10 @@ static struct allowance allowance_of(const struct stream *stream, const struct c
     /* What was written leaves before a handler waits for input, and before a connection is idle. */
     if (stream->connecting || (talk->phase != PHASE_WRITE && !stream_is_writable(stream)))
         return allowance;
-    if (talk->phase == PHASE_WRITE)
+    if (talk->phase == PHASE_WRITE) {
         allowance.ms = oracle_view.write_ms;
+        allowance.is_renewed = true;
+    }
     /* Each arrival gives a read its time anew, which begins when all that was written has left. */
     if (talk->phase == PHASE_READ) {
         allowance.ms = oracle_view.read_ms;
@@ -94,15 +97,22 @@ static struct allowance allowance_of(const struct stream *stream, const struct c
     return allowance;
 }
 
+/* How often the wait may have begun: a timer may be late by itself, which adds to what holds it. */
+static uint64_t beginnings(const struct allowance *allowance, uint64_t held_ns)
+{
+    return allowance->is_renewed ? 1 + (held_ns + GRAIN_MS * MS_NS) / HELD_NS : 1;
+}
+
 static void look_at_deadline(struct stream *stream, void *arg)
 {
     const struct conversation *talk = stream->user;
     struct allowance allowance = allowance_of(stream, talk);
     uint64_t held_ns = scheduler_held_ns() - talk->phase_held_ns;
     uint64_t waited_ns = scheduler_now_ns() - allowance.since_ns;
+    uint64_t once_ns = (allowance.ms + allowance.grain_ms) * MS_NS;
 
     (void)arg;
-    if (allowance.ms > 0 && waited_ns > (allowance.ms + allowance.grain_ms) * MS_NS +
+    if (allowance.ms > 0 && waited_ns > beginnings(&allowance, held_ns) * once_ns +
                                             allowance.holds * held_ns)
         report_failure("all is quiet, and conversation %u has waited for %llu us, in phase %d, "
                        "which is over %llu ms", talk->number,

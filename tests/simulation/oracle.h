@@ -10,10 +10,15 @@
 #ifndef WEIR_SIMULATION_ORACLE_H
 #define WEIR_SIMULATION_ORACLE_H
 
+#include "tests/simulation/scheduler.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
 struct weir_server;
+
+/* Behind a wait that was held up for so long the engine begins anew: REQUEST_HELD_MS. */
+#define HELD_NS (100 * MS_NS)
 
 /* What the oracle has to know of the run. */
 struct oracle_view {
