@@ -846,7 +846,8 @@ void weir_server_cancel(struct weir_server *server);
  * there when the server was created. Where that is another server's by then, leave taken_over out.
  * Without a pool (WEIR_SERIAL, WEIR_THREAD, WEIR_FORK) nobody looks how long a connection has been
  * idle, and all of them have that second. A serial server takes it before weir_server_shutdown
- * returns, for the one client that it serves.
+ * returns, for the one client that it serves, accepted or submitted (weir_submit_fd), and then for
+ * one that waits behind that.
  *
  * Threads: any, handlers and hooks; not signal handlers. Parks: no. Returns 0, or a negative errno
  * with a sentence in weir_why(): -EINVAL it does not listen yet; -EBADF it is closed; -ESRCH it is

@@ -300,21 +300,15 @@ static bool hears(int fd, const char *text)
 }
 
 /*
- * It came, or was answered with `answer`, just before; then it says something. Returns whether it
- * is heard within the time that it has; how long that was on this machine, the clock says.
+ * The server is handed on, and then the client says something. Returns whether it is heard within
+ * the time that it has; how long that was on this machine since began_ms, the clock says.
  */
-static bool is_heard(const char *first, const char *answer, bool *ret_in_time)
+static bool is_heard_behind(struct weir_server *server, int fd, uint64_t began_ms,
+                            bool *ret_in_time)
 {
-    struct weir_server *server = start_alone(&polite);
-    uint64_t began_ms = support_now_ms();
-    int fd = support_ask(server, 0, first);
-    pthread_t thread;
+    pthread_t thread = begin_to_hand_on(server);
     bool heard;
 
-    support_expect(fd, answer);
-    if (*answer == '\0')
-        SUPPORT_AWAIT(server, accepted, == 1);
-    thread = begin_to_hand_on(server);
     send(fd, "two\n", 4, MSG_NOSIGNAL);
     heard = hears(fd, "goodbye\n");
     *ret_in_time = support_now_ms() - began_ms < 900;
@@ -323,13 +317,66 @@ static bool is_heard(const char *first, const char *answer, bool *ret_in_time)
     return heard;
 }
 
+/* It came, or was answered with `answer`, just before. */
+static bool is_heard(const char *first, const char *answer, bool *ret_in_time)
+{
+    struct weir_server *server = start_alone(&polite);
+    uint64_t began_ms = support_now_ms();
+    int fd = support_ask(server, 0, first);
+
+    support_expect(fd, answer);
+    if (*answer == '\0')
+        SUPPORT_AWAIT(server, accepted, == 1);
+    return is_heard_behind(server, fd, began_ms, ret_in_time);
+}
+
+struct submission {
+    struct weir_server *server;
+    int fd;
+};
+
+static void *submit(void *arg)
+{
+    const struct submission *submission = arg;
+
+    weir_submit_fd(submission->server, submission->fd, NULL);
+    return NULL;
+}
+
+/*
+ * Somebody else has accepted it. Another client, whom the server has accepted, waits behind it
+ * where only one is served: else a serial server might not tell it of the stop.
+ */
+static bool is_submitted_heard(bool *ret_in_time)
+{
+    struct submission submission = { .server = start_alone(&polite) };
+    uint64_t began_ms = support_now_ms();
+    pthread_t submitter;
+    int pair[2], next;
+    bool heard;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    submission.fd = pair[1];
+    assert_int_equal(pthread_create(&submitter, NULL, submit, &submission), 0);
+    support_say(pair[0], "one\n");
+    support_expect(pair[0], "hello\n");
+    next = support_connect(submission.server, 0);
+    /* A serial server counts what was submitted once it has been served. */
+    SUPPORT_AWAIT(submission.server, accepted, == (way->concurrency == WEIR_SERIAL ? 1 : 2));
+    heard = is_heard_behind(submission.server, pair[0], began_ms, ret_in_time);
+    pthread_join(submitter, NULL);
+    close(next);
+    return heard;
+}
+
+/* first NULL: it was submitted. */
 static void expect_heard(const char *first, const char *answer)
 {
     bool in_time = false;
     bool heard = false;
 
     for (int tries = 0; tries < 20 && !heard && !in_time; tries++)
-        heard = is_heard(first, answer, &in_time);
+        heard = first ? is_heard(first, answer, &in_time) : is_submitted_heard(&in_time);
     assert_true(heard);
 }
 
@@ -343,6 +390,14 @@ static void who_was_answered_just_before_is_heard(void **state)
 {
     (void)state;
     expect_heard("one\n", "hello\n");
+}
+
+static void who_was_submitted_is_heard(void **state)
+{
+    (void)state;
+    if (way->concurrency == WEIR_PREFORK)
+        skip();     /* its children accept */
+    expect_heard(NULL, NULL);
 }
 
 static void a_silent_client_is_left_in_the_end(void **state)
@@ -474,6 +529,7 @@ int main(void)
         cmocka_unit_test(a_third_follows_the_second),
         cmocka_unit_test(who_came_just_before_is_heard),
         cmocka_unit_test(who_was_answered_just_before_is_heard),
+        cmocka_unit_test(who_was_submitted_is_heard),
         cmocka_unit_test(taking_leave_has_an_end),
         cmocka_unit_test(taking_leave_has_an_end_though_a_client_never_stops),
         cmocka_unit_test(who_waits_at_an_inherited_socket_is_left_there),
@@ -482,6 +538,7 @@ int main(void)
     const struct CMUnitTest of_one_client[] = {
         cmocka_unit_test(who_came_just_before_is_heard),
         cmocka_unit_test(who_was_answered_just_before_is_heard),
+        cmocka_unit_test(who_was_submitted_is_heard),
         cmocka_unit_test(a_silent_client_is_left_in_the_end),
         cmocka_unit_test(taking_leave_has_an_end_though_a_client_never_stops),
         cmocka_unit_test(who_waits_at_an_inherited_socket_is_left_there),

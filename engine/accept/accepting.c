@@ -163,7 +163,6 @@ static int accept_client(const struct listening *listening, int stop_fd,
     *ret = (struct accepted){
         .peer = (const struct sockaddr *)peer, .endpoint = listening->endpoint,
         .handler = listening->endpoint->handler, .stop_fd = stop_fd,
-        .followed = &listening->listener.kept_elsewhere,
     };
     ret->fd = sys_accept(listening->listener.fd, peer, &ret->peer_len);
     return ret->fd < 0 ? ret->fd : 0;

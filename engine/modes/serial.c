@@ -37,7 +37,6 @@ static int serial_process(struct mixin *mixin, const struct accepted *accepted)
         return r;
     }
     alone.stop_fd = accepted->stop_fd;
-    alone.followed = accepted->followed;
     worker_serve_alone(&serial->worker, conn, &alone);
     turn_give(&serial->turn);
     return 0;

@@ -28,7 +28,6 @@ struct accepted {
     struct crowd_guest *guest;  /* its seat in the endpoint's crowd; NULL: it is not counted */
     struct packet *packet;      /* a datagram: fd is the server's socket; NULL: a connection */
     int stop_fd;                /* readable while an acceptor is told to stop; -1: none is */
-    const _Atomic bool *followed;   /* others accept behind such a stop; NULL: nobody does */
 };
 
 /* Asks for it: see admission_ask. Then it is served, or turned away with what this returns. */

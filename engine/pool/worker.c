@@ -631,8 +631,8 @@ static void begin_drain(struct worker *worker)
 
 static bool others_follow(const struct worker_alone *alone)
 {
-    /* relaxed: the stop came behind it. pairs: listener_keep_elsewhere() */
-    return alone->followed && atomic_load_explicit(alone->followed, memory_order_relaxed);
+    /* relaxed: the stop came behind it. pairs: server_note_followed_locked() */
+    return atomic_load_explicit(alone->followed, memory_order_relaxed);
 }
 
 /* Of a stop a thread that serves alone must end the drain by itself, and taking leave before it. */

@@ -102,7 +102,7 @@ void worker_fini_alone(struct worker *worker);
 
 struct worker_alone {
     int stop_fd;                /* once readable, nothing is kept any more; -1: there is none */
-    const _Atomic bool *followed;   /* others accept after such a stop: leave is taken; NULL: no */
+    const _Atomic bool *followed;   /* others accept after such a stop: leave is taken */
     uint32_t leave_ms;          /* for that; 0: it is not taken */
     uint32_t drain_timeout_ms;  /* after that, what waits is cancelled; 0: never */
     bool lingers;               /* nobody else needs the thread: see linger.c */

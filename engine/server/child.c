@@ -101,7 +101,7 @@ static int become_pool(struct weir_server *server, unsigned number, int others_f
 /* By another child, or by whoever keeps the sockets, too. */
 static bool is_followed(const struct weir_server *server, bool by_child)
 {
-    return by_child || acceptor_is_followed(&server->acceptors[0]);
+    return by_child || server_is_followed(server);
 }
 
 static void accept_last(struct weir_server *server, bool followed)

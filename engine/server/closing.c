@@ -133,6 +133,23 @@ uint32_t server_leave_ms(const struct weir_server *server)
     return waits ? leave_ms_of(options) : 0;
 }
 
+void server_note_followed_locked(struct weir_server *server)
+{
+    bool followed = false;
+
+    for (size_t i = 0; i < server->acceptors_len; i++)
+        followed = followed || acceptor_is_followed(&server->acceptors[i]);
+    /* relaxed: whoever acts on it was told to stop behind it. pairs: server_is_followed(),
+     * worker.c's others_follow() */
+    atomic_store_explicit(&server->followed, followed, memory_order_relaxed);
+}
+
+bool server_is_followed(const struct weir_server *server)
+{
+    /* relaxed: see there. pairs: server_note_followed_locked() */
+    return atomic_load_explicit(&server->followed, memory_order_relaxed);
+}
+
 void server_take_leave(struct weir_server *server)
 {
     wait_until_empty(server, clock_ms() + leave_ms_of(&server->options), true);
@@ -228,12 +245,8 @@ static void let_in_who_waits(struct weir_server *server)
  */
 static bool takes_leave(const struct weir_server *server)
 {
-    if (server_state(server) != STOPPED || server_leave_ms(server) == 0)
-        return false;
-    for (size_t i = 0; i < server->acceptors_len; i++)
-        if (acceptor_is_followed(&server->acceptors[i]))
-            return true;
-    return false;
+    return server_state(server) == STOPPED && server_leave_ms(server) > 0 &&
+           server_is_followed(server);
 }
 
 static void close_listeners(struct weir_server *server)

@@ -398,6 +398,8 @@ int server_open_listeners(struct weir_server *server)
     }
     if (r == 0)
         r = join_group(server);
+    /* Under the lock, or nobody else knows the server yet. */
+    server_note_followed_locked(server);
     return r == 0 ? settle_places(server) : r;
 }
 

@@ -266,7 +266,8 @@ int server_create_mixin(struct weir_server *server)
     const struct mixin_config config = {
         .server = server,
         .crew = &server->pool->crew,
-        .alone = { .stop_fd = -1, .leave_ms = server_leave_ms(server) },
+        .alone = { .stop_fd = -1, .followed = &server->followed,
+                   .leave_ms = server_leave_ms(server) },
         .drain_timeout_ms = server->options.drain_timeout_ms,
         .max_children = (uint32_t)server_connections_max(server),
         .processes = server->options.processes,

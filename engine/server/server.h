@@ -95,6 +95,7 @@ struct weir_server {
     pthread_cond_t changed;         /* state has */
     _Atomic uint64_t submitted;     /* by weir_submit_fd */
     _Atomic enum server_state state;/* written under the lock, read by weir_server_stop too */
+    _Atomic bool followed;          /* others accept once it has stopped; written under the lock */
     enum opening opening;
     _Atomic pid_t served_by;        /* the process that serves or opens it, or tried to; 0: none;
                                        written under the lock */
@@ -163,6 +164,9 @@ void server_call_roll(struct weir_server *server, struct roll *roll);
 /* closing.c */
 int server_wait_until_empty(struct weir_server *server, uint64_t until_ms);
 void server_take_leave(struct weir_server *server);     /* as pool.h says: the wait for it */
+/* Whoever has changed which listeners are kept elsewhere notes whether others accept behind it. */
+void server_note_followed_locked(struct weir_server *server);
+bool server_is_followed(const struct weir_server *server);
 /* How long a close takes leave; 0: the options have it wait for nobody. */
 uint32_t server_leave_ms(const struct weir_server *server);
 void server_close_sockets(struct weir_server *server);

@@ -205,6 +205,7 @@ static void take_over_locked(struct weir_server *server)
         return;
     for (size_t i = 0; i < server->acceptors_len; i++)
         acceptor_take_over(&server->acceptors[i]);
+    server_note_followed_locked(server);
 }
 
 static int begin_serving_locked(struct weir_server *server)
@@ -418,6 +419,7 @@ static int hand_on_locked(struct weir_server *server)
         return -EINVAL;
     for (size_t i = 0; i < server->acceptors_len; i++)
         acceptor_hand_on(&server->acceptors[i]);
+    server_note_followed_locked(server);
     server->mixin->hand_on(server->mixin);
     return 0;
 }
