@@ -9,6 +9,7 @@
  */
 #include "tests/simulation/hooks.h"
 
+#include "tests/simulation/dice.h"
 #include "tests/simulation/memory.h"
 #include "tests/simulation/scheduler.h"
 
@@ -17,10 +18,54 @@
 
 static uint32_t plain_weight, atomic_weight;
 
+/* Where the linker has put the program's first byte. */
+extern const char __executable_start[];
+
+/*
+ * Windows of few instructions are hit seldom by chance. So some places of the code are chosen, and
+ * whoever comes by one of them is held there, before its operation: each in so many runs, but then
+ * often.
+ */
+static struct {
+    uint64_t salt;
+    uint64_t in;                /* one place in so many is chosen; 0: none is */
+    uint64_t held_in;           /* ... and holds once in so many times */
+    uint64_t around_ns;
+    struct dice dice;
+} places;
+
 void hooks_weigh(uint32_t plain, uint32_t atomic)
 {
     plain_weight = plain;
     atomic_weight = atomic;
+}
+
+void hooks_choose_places(uint64_t seed)
+{
+    struct dice *dice = &places.dice;
+
+    dice_init(dice, seed);
+    places.salt = dice_roll(dice);
+    places.in = UINT64_C(1) << dice_between(dice, 3, 7);
+    places.held_in = UINT64_C(1) << dice_between(dice, 0, 4);
+    places.around_ns = UINT64_C(1) << dice_between(dice, 10, 25);
+}
+
+/* The same in each process, wherever the program lies. */
+static bool is_chosen(const void *place)
+{
+    struct dice dice;
+
+    dice_init(&dice, places.salt ^ (uint64_t)((const char *)place - __executable_start));
+    return dice_once_in(&dice, places.in);
+}
+
+static inline void point_at(const void *place)
+{
+    if (places.in > 0 && is_chosen(place) && dice_once_in(&places.dice, places.held_in))
+        scheduler_hold(places.around_ns);
+    else
+        scheduler_point(atomic_weight);
 }
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
@@ -71,7 +116,7 @@ void __tsan_func_exit(void)
     { \
         type before; \
         (void)order; \
-        scheduler_point(atomic_weight); \
+        point_at(__builtin_return_address(0)); \
         memory_look(at); \
         before = __atomic_##name(at, value, __ATOMIC_SEQ_CST); \
         scheduler_point(atomic_weight); \
@@ -85,7 +130,7 @@ void __tsan_func_exit(void)
         bool done; \
         (void)order; \
         (void)otherwise; \
-        scheduler_point(atomic_weight); \
+        point_at(__builtin_return_address(0)); \
         memory_look(at); \
         done = __atomic_compare_exchange_n(at, expected, value, false, __ATOMIC_SEQ_CST, \
                                            __ATOMIC_SEQ_CST); \
@@ -98,7 +143,7 @@ void __tsan_func_exit(void)
     { \
         type value; \
         (void)order; \
-        scheduler_point(atomic_weight); \
+        point_at(__builtin_return_address(0)); \
         memory_look(at); \
         value = __atomic_load_n(at, __ATOMIC_SEQ_CST); \
         scheduler_point(atomic_weight); \
@@ -107,7 +152,7 @@ void __tsan_func_exit(void)
     void __tsan_atomic##bits##_store(volatile type *at, type value, int order) \
     { \
         (void)order; \
-        scheduler_point(atomic_weight); \
+        point_at(__builtin_return_address(0)); \
         memory_look(at); \
         __atomic_store_n(at, value, __ATOMIC_SEQ_CST); \
         scheduler_point(atomic_weight); \
@@ -116,7 +161,7 @@ void __tsan_func_exit(void)
     { \
         type before; \
         (void)order; \
-        scheduler_point(atomic_weight); \
+        point_at(__builtin_return_address(0)); \
         memory_look(at); \
         before = __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST); \
         scheduler_point(atomic_weight); \
@@ -134,7 +179,7 @@ ATOMIC(64, uint64_t)
 void __tsan_atomic_thread_fence(int order)
 {
     (void)order;
-    scheduler_point(atomic_weight);
+    point_at(__builtin_return_address(0));
 }
 
 void __tsan_atomic_signal_fence(int order)

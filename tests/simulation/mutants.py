@@ -23,10 +23,10 @@ ROOT = HERE.parents[1]
 
 # Those that few runs can show: what each run has, besides what its seed says.
 FEATURES = {
-    "no last look at a deadline": "timeouts,stalls,preemption",
+    "no last look at a deadline": "timeouts,pauses,places",
     "a deadline resumes a task that is ready already": "timeouts,options,preemption,pauses",
     "who keeps does not look for a drain": "stop,preemption,rush",
-    "a drain walks before it says so": "stop,preemption",
+    "a drain walks before it says so": "stop,pauses,places",
     "a drain that begins behind the last look": "stop,preemption,pipelining",
     "a drain that begins behind the look at an idle client": "stop,stalls,pipelining",
     "a file has a time of its own behind what was gathered": "big,pipelining,timeouts,files",
@@ -37,7 +37,7 @@ FEATURES = {
     "the cancel does not wake workers": "cancel",
     "an acceptor forgets who waits after a batch": "rush",
     "a side door is shut and nobody told": "rush,limits",
-    "room is asked for behind the look": "rush,limits,acceptors,preemption",
+    "room is asked for behind the look": "rush,limits,acceptors,places",
     "who closes looks who waits for room before it counts": "rush,limits,preemption",
     "an acceptor that finds a place taken in vain does not ask again": "limits,datagrams,rush",
     "who gives a place back that was taken in vain tells nobody": "limits,datagrams,rush",
@@ -273,6 +273,16 @@ class Builder:
         return self.link(dict([self.compile(ROOT / path, text.replace(old, new))]))
 
 
+def named(program, why):
+    """What a run says, and the function instead of a place that it has crashed at."""
+    place = re.search(r"at place (0x[0-9a-f]+)", why)
+    if not place:
+        return why
+    function = subprocess.run(["addr2line", "-f", "-e", program, place[1]], check=True,
+                              stdout=subprocess.PIPE, text=True).stdout.splitlines()[0]
+    return f"it crashes: {why.replace(place[0], 'in ' + function)}"
+
+
 def seeds_until_found(program, seeds, features):
     """How many seeds until one fails, and what it says; or None."""
     forced = ["--with", features] if features else []
@@ -280,7 +290,7 @@ def seeds_until_found(program, seeds, features):
                           "--events", "0", "--jobs", str(min(os.cpu_count(), 16)), *forced],
                          stdout=subprocess.PIPE, text=True, errors="replace", check=False)
     found = re.search(r"^seed (\d+): (.*)$", run.stdout, re.M)
-    return (int(found[1]), found[2]) if found else None
+    return (int(found[1]), named(program, found[2])) if found else None
 
 
 def main():

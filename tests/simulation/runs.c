@@ -41,6 +41,7 @@ static _Noreturn void live(const struct run *run, struct world_result *result)
     /* Of CPU time: a run waits for nothing but the CPU, which others may have for long. */
     setrlimit(RLIMIT_CPU, &(struct rlimit){ PATIENCE_S, RLIM_INFINITY });
     report_prepare(run->events, result->why, sizeof(result->why));
+    report_crashes();
     if (run->aloud)
         trace_aloud(stdout);
     epoll_drop_once_in(run->drop_in);

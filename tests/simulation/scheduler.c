@@ -60,6 +60,7 @@ static uint64_t next_ns = SCHEDULER_NEVER;  /* no timer is earlier */
 static uint64_t held_ns;
 static uint64_t lowest = UINT64_MAX / 2;
 static unsigned stalled_len;
+static bool no_stalls;
 static unsigned depth;                      /* in the scheduler or an actor: no points there */
 static void *host_context;
 void (*scheduler_on_quiet)(void);
@@ -172,6 +173,7 @@ uint64_t scheduler_now_ns(void)
 void scheduler_stall_no_more(void)
 {
     how.stall_in = 0;
+    no_stalls = true;
 }
 
 uint64_t scheduler_held_ns(void)
@@ -365,9 +367,9 @@ static void reschedule(void)
 }
 
 /* A long while without the CPU: a busy machine, a page that has to be read, a debugger. */
-static void stall(void)
+static void stall(uint64_t around_ns)
 {
-    uint64_t stall_ns = dice_around(&scheduling, how.stall_ns);
+    uint64_t stall_ns = dice_around(&scheduling, around_ns);
 
     held_ns += stall_ns;
     take_from_runnable(self);
@@ -380,7 +382,7 @@ static void stall(void)
 static void take_cpu(void)
 {
     if (dice_once_in(&scheduling, how.stall_in))
-        stall();
+        stall(how.stall_ns);
     else if (how.by_priority)
         self->priority = lowest--;
     reschedule();
@@ -395,6 +397,14 @@ void scheduler_point(uint32_t weight)
         take_cpu();
     else
         draw_left();
+}
+
+void scheduler_hold(uint64_t around_ns)
+{
+    if (depth > 0 || !self || no_stalls)
+        return;
+    stall(around_ns);
+    reschedule();
 }
 
 void scheduler_point_call(void)

@@ -84,6 +84,9 @@ unsigned scheduler_wake(const void *reason, bool all);
 void scheduler_point(uint32_t weight);
 void scheduler_point_call(void);
 
+/* The thread loses the CPU for about as long, as by a stall. */
+void scheduler_hold(uint64_t around_ns);
+
 /* The CPU goes to somebody else, if there is anybody. */
 void scheduler_yield(void);
 

@@ -48,7 +48,7 @@ const char *const feature_names[FEATURES] = {
     "departures", "timeouts", "limits", "interrupts", "calls", "memory", "stop", "cancel", "rules",
     "options", "datagrams", "modes",
     "rush", "acceptors", "again", "http",
-    "files", "upstream", "unix", "submit",
+    "files", "upstream", "unix", "submit", "places",
 };
 
 /* One run. */
@@ -85,6 +85,9 @@ static struct dice dice_of(enum feature feature)
     return dice;
 }
 
+/* For what every run has. A number that no feature has had: new ones leave the runs as they are. */
+#define DICE_OF_ALL 28
+
 static bool has(enum feature feature)
 {
     return world.features >> feature & 1;
@@ -99,7 +102,7 @@ static uint32_t draw_features(void)
         [FEATURE_DATAGRAMS] = 3, [FEATURE_MODES] = 8, [FEATURE_RUSH] = 3,
         [FEATURE_ACCEPTORS] = 5, [FEATURE_AGAIN] = 5,
         [FEATURE_HTTP] = 4, [FEATURE_FILES] = 4, [FEATURE_UPSTREAM] = 4, [FEATURE_UNIX] = 5,
-        [FEATURE_SUBMIT] = 5,
+        [FEATURE_SUBMIT] = 5, [FEATURE_PLACES] = 3,
     };
     uint32_t features = 0;
 
@@ -136,6 +139,8 @@ static struct scheduler_options draw_schedule(void)
         options.stall_in = (uint32_t)dice_around(&stalls, 300);
         options.stall_ns = UINT64_C(1) << dice_between(&stalls, 14, 26);
     }
+    if (has(FEATURE_PLACES))
+        hooks_choose_places(world.seed * 5683);
     return options;
 }
 
@@ -166,7 +171,7 @@ static void draw_manners(void)
 {
     static const char *const letters[] = { "e", "ef", "efy", "eeeek", "er", "efyrk" };
     static char says[40];
-    struct dice dice = dice_of(FEATURES);
+    struct dice dice = dice_of(DICE_OF_ALL);
     struct dice big = dice_of(FEATURE_BIG);
     struct dice pauses = dice_of(FEATURE_PAUSES);
     struct dice leave = dice_of(FEATURE_DEPARTURES);
@@ -327,7 +332,7 @@ static void draw_faults(void)
 
 static void draw_network(void)
 {
-    struct dice dice = dice_of(FEATURES);
+    struct dice dice = dice_of(DICE_OF_ALL);
     struct streams_options streams = { .size = (size_t)1 << dice_between(&dice, 7, 16) };
 
     streams.window = streams.size >> dice_below(&dice, 3);
@@ -705,7 +710,8 @@ static void tell_excuses(void)
     oracle_view.read_ms = world.options.read_timeout_ms;
     oracle_view.write_ms = world.options.write_timeout_ms;
     /* While it does not serve, nobody sweeps; and who has swept pauses for long if it took long. */
-    oracle_view.idle_ms = has(FEATURE_AGAIN) || has(FEATURE_TIME) || has(FEATURE_STALLS)
+    oracle_view.idle_ms = has(FEATURE_AGAIN) || has(FEATURE_TIME) || has(FEATURE_STALLS) ||
+                                  has(FEATURE_PLACES)
                               ? 0 : world.options.idle_timeout_ms;
     oracle_view.lacks_threads = has(FEATURE_CALLS);
     oracle_view.starves = has(FEATURE_CALLS) || has(FEATURE_MEMORY);

@@ -41,6 +41,7 @@ enum feature {
     FEATURE_UPSTREAM,       /* ... and ask another server */
     FEATURE_UNIX,           /* a Unix socket in the place of TCP */
     FEATURE_SUBMIT,         /* every second client is accepted by a program that hands it on */
+    FEATURE_PLACES,         /* threads lose the CPU at places of the code that the seed chooses */
     FEATURES,
 };
 
