@@ -328,6 +328,27 @@ static WEIR_NOINLINE ssize_t keep_on_or_look_again(struct weir_request *req, int
 }
 
 /*
+ * Looks for input. Returns true if that, its end or an error is for the handler; else *ret_status
+ * is what serve_input returns. is_silent: the client is to speak first, and has not. If it goes
+ * without a byte, nobody has to know that it was there.
+ */
+static WEIR_ALWAYS_INLINE bool finds_input(struct weir_request *req, bool is_silent,
+                                           int *ret_status)
+{
+    ssize_t n = look_for_input(req);
+
+    if (n == -EAGAIN)
+        n = keep_on_or_look_again(req, ret_status);
+    if (n == -EAGAIN)
+        return false;
+    if (n <= 0 && is_silent) {
+        *ret_status = 0;
+        return false;
+    }
+    return true;
+}
+
+/*
  * Returns true if the greeting has let the client in; else the connection ends, refused. Clients
  * that the program keeps out, and clients that left by themselves, are reported to nobody.
  */
@@ -354,8 +375,6 @@ static bool is_greeted(struct weir_request *req)
  */
 static WEIR_NOINLINE bool begins_greeted(struct weir_request *req, int *ret_status)
 {
-    ssize_t n;
-
     *ret_status = 0;
     if (!is_greeted(req))
         return false;
@@ -363,10 +382,7 @@ static WEIR_NOINLINE bool begins_greeted(struct weir_request *req, int *ret_stat
     if (rfile_holds_any(req) || req->conn->handler->client_first != WEIR_YES)
         return true;
     rfile_let_go(req);
-    n = look_for_input(req);
-    if (n == -EAGAIN)
-        n = keep_on_or_look_again(req, ret_status);
-    return n > 0;
+    return finds_input(req, true, ret_status);
 }
 
 /* Until it is idle or ends. What handle returned, or the error of what was done without it. */
@@ -377,15 +393,8 @@ static int serve_input(struct weir_request *req, bool was_kept)
     int status;
 
     if (was_kept || is_silent) {
-        ssize_t n = look_for_input(req);
-
-        if (n == -EAGAIN)
-            n = keep_on_or_look_again(req, &status);
-        if (n == -EAGAIN)
+        if (!finds_input(req, is_silent, &status))
             return status;
-        /* It has gone without a byte: nobody has to know that it was there. */
-        if (n <= 0 && is_silent)
-            return 0;
         conn->expired = false;
     }
     if (!conn->began) {
