@@ -212,15 +212,8 @@ static const char *why_no_successor(void)
 
 static void start_successor(struct attendant *attendant)
 {
-    const char *why = why_no_successor();
     int r;
 
-    if (attendant->stopped || attendant->successor.state != SUCCESSOR_NONE)
-        return;
-    if (why) {
-        say_now("weir: a successor can't be started: %s: this process serves on", why);
-        return;
-    }
     notify_reloading();
     r = successor_start(&attendant->successor, &attendant->succession, attendant->server);
     if (r == 0)
@@ -230,16 +223,30 @@ static void start_successor(struct attendant *attendant)
     notify_ready();
 }
 
+/* SIGUSR2: unless a successor starts or serves already, or this server drains. */
+static void restart(struct attendant *attendant)
+{
+    const char *why;
+
+    if (attendant->stopped || attendant->successor.state != SUCCESSOR_NONE)
+        return;
+    why = why_no_successor();
+    if (why)
+        say_now("weir: a successor can't be started: %s: this process serves on", why);
+    else
+        start_successor(attendant);
+}
+
 /*
- * has_changed: the options, which no successor can take over. The rules may have been changed with
- * them, so they stay, too.
+ * why: the options have changed, and no successor can take them over. The rules may have been
+ * changed with them, so they stay, too. NULL: the options are as they were.
  */
-static void reload_in_place(const struct attendant *attendant, bool has_changed)
+static void reload_in_place(const struct attendant *attendant, const char *why)
 {
     notify_reloading();
-    if (has_changed)
+    if (why)
         say_now("weir: options: %s has changed, which takes a stop and a start: %s",
-                settings.file.path, why_no_successor());
+                settings.file.path, why);
     else
         reload_access(attendant);
     notify_ready();
@@ -250,12 +257,13 @@ static void reload(struct attendant *attendant)
 {
     bool has_changed = !attendant->stopped && settings.file.path &&
                        options_file_has_changed(&settings.file);
+    const char *why = has_changed ? why_no_successor() : NULL;
 
-    if (has_changed && !why_no_successor()) {
+    if (has_changed && !why) {
         say_now("weir: options: %s has changed: a successor is to read it", settings.file.path);
         start_successor(attendant);
     } else {
-        reload_in_place(attendant, has_changed);
+        reload_in_place(attendant, why);
     }
 }
 
@@ -321,7 +329,7 @@ static void obey_signal(struct attendant *attendant, int signal_number)
         print_stats(attendant->server);
         print_dump(attendant->server);
     } else if (signal_number == SIGUSR2) {
-        start_successor(attendant);
+        restart(attendant);
     } else if (signal_number == SIGHUP && (attendant->access || settings.file.path)) {
         obey_hangup(attendant);
     } else {
