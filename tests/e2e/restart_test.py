@@ -57,6 +57,13 @@ def is_running(pid):
         os.close(process)
 
 
+def is_pending(pid, number):
+    """The process has been sent it, and none of its threads has taken it."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        pending = re.search(r"^ShdPnd:\s*(\w+)$", status.read(), re.MULTILINE).group(1)
+    return bool(int(pending, 16) >> (number - 1) & 1)
+
+
 def is_writable(fd):
     return bool(select.select([], [fd], [], 0)[1])
 
@@ -214,20 +221,39 @@ class Handover(unittest.TestCase):
                                    f"{program.path}: No such file or directory: this process "
                                    "serves on")
 
-    def test_a_stop_ends_a_successor_that_starts(self):
+    def stop_while_one_starts(self, text, state, *args, signals=1):
         program = Program(self)
         said = os.path.join(program.folder, "pid")
-        with program.start() as weir:
+        with program.start(*args) as weir:
             weir.listening()
-            program.become_script(f"echo $$ > {said}.new; mv {said}.new {said}; exec sleep 1000")
+            program.become_script(f"echo $$ > {said}.new; mv {said}.new {said}; {text}")
             weir.signal(signal.SIGUSR2)
             until(lambda: os.path.exists(said))
+            with open(said, encoding="ascii") as file:
+                pid = int(file.read())
+            until(lambda: state_of(pid) == state)
             weir.signal(signal.SIGUSR2)     # there is one already
             weir.signal(signal.SIGTERM)
+            for _ in range(1, signals):
+                until(lambda: not is_pending(weir.process.pid, signal.SIGTERM))
+                weir.signal(signal.SIGTERM)
             self.assertEqual(weir.wait(), 0)
-        with open(said, encoding="ascii") as file:
-            pid = int(file.read())
-        until(lambda: not is_running(pid))
+            self.assertFalse(is_running(pid))
+        return weir.log
+
+    def test_a_stop_ends_a_successor_that_starts(self):
+        for text, state in (("exec sleep 1000", "S"), ("kill -STOP $$; exec sleep 1000", "T")):
+            with self.subTest(state=state):
+                log = self.stop_while_one_starts(text, state)
+                self.assertFalse([line for line in log if "successor" in line])
+
+    def test_a_stop_ends_a_successor_that_does_not_listen(self):
+        text = "trap '' TERM; exec sleep 1000"
+        for args, signals in ((("--drain-timeout", "1ms"), 1), (("--drain-timeout", "0"), 2)):
+            with self.subTest(signals=signals):
+                log = self.stop_while_one_starts(text, "S", *args, signals=signals)
+                self.assertIn("weir: the successor did not end when it was told to, and was ended "
+                              "by force", log)
 
     def test_a_server_that_drains_starts_no_successor(self):
         with serve("--handler", "upper", "--drain-timeout", "0") as weir, weir.connect() as client:

@@ -388,24 +388,37 @@ static bool has_ended(const struct successor *successor, int *ret_status)
     return ended == successor->pid || (ended < 0 && errno == ECHILD);
 }
 
-void successor_look(struct successor *successor)
+static void end_by_force(const struct successor *successor)
+{
+    kill(successor->pid, SIGKILL);
+    waitpid(successor->pid, NULL, 0);
+}
+
+static void look_at_start(struct successor *successor)
 {
     int status = 0;
 
-    if (successor->state != SUCCESSOR_STARTS)
-        return;
     if (has_ended(successor, &status)) {
         tell_end(status);
         be_done(successor, SUCCESSOR_NONE);
     } else if (is_ready(successor)) {
         be_done(successor, SUCCESSOR_SERVES);
     } else if (clock_ms() >= successor->until_ms) {
-        kill(successor->pid, SIGKILL);
-        waitpid(successor->pid, NULL, 0);
+        end_by_force(successor);
         say_now("weir: the successor did not serve within %d s and was ended: this process serves "
                 "on", PATIENCE_MS / 1000);
         be_done(successor, SUCCESSOR_NONE);
     }
+}
+
+void successor_look(struct successor *successor)
+{
+    int status;
+
+    if (successor->state == SUCCESSOR_STARTS)
+        look_at_start(successor);
+    else if (successor->state == SUCCESSOR_ENDS && has_ended(successor, &status))
+        successor->state = SUCCESSOR_NONE;
 }
 
 void successor_hang_up(const struct successor *successor)
@@ -425,7 +438,21 @@ void successor_drop(struct successor *successor)
 
     if (successor->state != SUCCESSOR_STARTS)
         return;
-    if (!has_ended(successor, &status))
-        kill(successor->pid, SIGTERM);
-    be_done(successor, SUCCESSOR_NONE);
+    be_done(successor, SUCCESSOR_ENDS);
+    if (has_ended(successor, &status)) {
+        successor->state = SUCCESSOR_NONE;
+        return;
+    }
+    kill(successor->pid, SIGTERM);
+    /* One that is stopped hears of nothing else. */
+    kill(successor->pid, SIGCONT);
+}
+
+void successor_kill(struct successor *successor)
+{
+    if (successor->state != SUCCESSOR_ENDS)
+        return;
+    end_by_force(successor);
+    say_now("weir: the successor did not end when it was told to, and was ended by force");
+    successor->state = SUCCESSOR_NONE;
 }

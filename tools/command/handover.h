@@ -73,6 +73,7 @@ bool handover_say_ready(struct handover *handover);
 enum successor_state {
     SUCCESSOR_NONE,             /* none was started, or it has gone */
     SUCCESSOR_STARTS,
+    SUCCESSOR_ENDS,             /* it has been told to */
     SUCCESSOR_SERVES,
 };
 
@@ -100,8 +101,8 @@ int successor_start(struct successor *successor, const struct succession *succes
                     struct weir_server *server);
 
 /*
- * Looks how far one that starts has come. If it has ended, or takes longer than a minute and is
- * killed, one line says so: SUCCESSOR_NONE.
+ * Looks how far one that starts or ends has come. If one that starts has ended, or takes longer
+ * than a minute and is killed, one line says so: SUCCESSOR_NONE.
  */
 void successor_look(struct successor *successor);
 
@@ -111,7 +112,10 @@ void successor_look(struct successor *successor);
  */
 void successor_hang_up(const struct successor *successor);
 
-/* There is to be none after all: one that starts is told to end. */
+/* There is to be none after all: one that starts, or was stopped meanwhile, is told to end. */
 void successor_drop(struct successor *successor);
+
+/* Ends by force one that was told to end. */
+void successor_kill(struct successor *successor);
 
 #endif

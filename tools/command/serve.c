@@ -27,7 +27,13 @@
  *   SUCCESSOR_NONE    SIGUSR2               -> STARTS  unless the server drains
  *   SUCCESSOR_STARTS  it says that it serves -> SERVES this process hands on, stops and drains
  *                     it ends, or takes too  -> NONE   this process serves on
- *                     long; SIGTERM                    ... or drains, and the successor is ended
+ *                     long
+ *                     SIGTERM                -> ENDS   this process drains, and the successor is
+ *                                                      told to end, too
+ *   SUCCESSOR_ENDS    it ends; or it is      -> NONE   this process may end
+ *                     killed, when this one
+ *                     would end without what
+ *                     handlers still do
  *   SUCCESSOR_SERVES  never
  *
  * SIGHUP in STARTS waits for what becomes of the successor, which may have read the files before:
@@ -273,8 +279,7 @@ static void obey_hangup(struct attendant *attendant)
     attendant->reload_waits = attendant->successor.state == SUCCESSOR_STARTS;
     if (attendant->successor.state == SUCCESSOR_SERVES)
         successor_hang_up(&attendant->successor);
-    else if (attendant->successor.state == SUCCESSOR_NONE &&
-             (attendant->access || !attendant->stopped))
+    else if (!attendant->reload_waits && (attendant->access || !attendant->stopped))
         reload(attendant);
 }
 
@@ -290,9 +295,11 @@ static void hand_on(struct attendant *attendant)
 
 static void look_at_successor(struct attendant *attendant)
 {
-    if (attendant->successor.state != SUCCESSOR_STARTS)
-        return;
+    bool starts = attendant->successor.state == SUCCESSOR_STARTS;
+
     successor_look(&attendant->successor);
+    if (!starts)
+        return;
     if (attendant->successor.state == SUCCESSOR_SERVES)
         hand_on(attendant);
     else if (attendant->successor.state == SUCCESSOR_NONE)
@@ -314,10 +321,16 @@ static void stop_or_cancel(struct attendant *attendant)
     begin_to_stop(attendant);
 }
 
-/* What neither returns nor waits can't be cancelled. */
-static void end_if_due(const struct attendant *attendant)
+static bool time_is_up(const struct attendant *attendant)
 {
-    if (attendant->end_at_ms == 0 || clock_ms() < attendant->end_at_ms)
+    return attendant->end_at_ms != 0 && clock_ms() >= attendant->end_at_ms;
+}
+
+/* What neither returns nor waits can't be cancelled. closed: no handler is left. */
+static void end_at_last(struct attendant *attendant, bool closed)
+{
+    successor_kill(&attendant->successor);
+    if (closed)
         return;
     say_now("weir: a handler neither returns nor waits: the process ends without it");
     _exit(EXIT_FAILED);
@@ -341,31 +354,39 @@ static void obey_signal(struct attendant *attendant, int signal_number)
 static int wait_for_signal(const struct attendant *attendant)
 {
     static const struct timespec look = { .tv_nsec = LOOK_MS * 1000000 };
+    enum successor_state state = attendant->successor.state;
     int signal_number;
 
-    if (attendant->successor.state == SUCCESSOR_STARTS || attendant->end_at_ms > 0)
+    if (state == SUCCESSOR_STARTS || state == SUCCESSOR_ENDS || attendant->end_at_ms > 0)
         signal_number = sigtimedwait(&attendant->signals, NULL, &look);
     else
         signal_number = sigwaitinfo(&attendant->signals, NULL);
     return signal_number < 0 ? 0 : signal_number;
 }
 
+/*
+ * Until it is dismissed. Nobody else would end a successor that was told to end and does not: so
+ * that one is waited for, as long as handlers would be. It may serve by now, and drain.
+ */
 static void *attend(void *arg)
 {
     struct attendant *attendant = arg;
+    bool dismissed = false;
 
     sem_post(&attendant->waits);
-    for (;;) {
+    while (!dismissed || attendant->successor.state == SUCCESSOR_ENDS) {
         int signal_number = wait_for_signal(attendant);
 
         /* acquire: nothing is read behind it; for the pair. pairs: attendant_dismiss() */
-        if (atomic_load_explicit(&attendant->dismissed, memory_order_acquire))
-            return NULL;
-        if (signal_number > 0)
+        dismissed = atomic_load_explicit(&attendant->dismissed, memory_order_acquire);
+        /* SIGUSR1 may be attendant_dismiss's then. */
+        if (signal_number > 0 && !(dismissed && signal_number == SIGUSR1))
             obey_signal(attendant, signal_number);
         look_at_successor(attendant);
-        end_if_due(attendant);
+        if (time_is_up(attendant))
+            end_at_last(attendant, dismissed);
     }
+    return NULL;
 }
 
 static bool is_ignored(int signal_number)
