@@ -284,6 +284,15 @@ class Handover(unittest.TestCase):
                 weir.listening()
 
 
+    def test_a_successor_of_a_server_at_the_default_address_names_none_either(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener, open(os.devnull, "wb") as ready:
+            handed = (f"{ready.fileno()}\nfd://{listener.fileno()} 0:0 tcp://127.0.0.1:8080\n")
+            with Weir("--handler", "upper", env={**os.environ, "WEIR_HANDED_ON": handed},
+                      pass_fds=(ready.fileno(), listener.fileno())) as weir:
+                self.assertEqual(answer(weir.listening()[0]), b"ABC\n")
+                self.assertEqual(weir.listening(),
+                                 [f"tcp://127.0.0.1:{listener.getsockname()[1]}"])
+
     def test_a_successor_that_ends_before_it_is_ready_has_removed_no_path(self):
         path = os.path.join(self.folder(), "s")
         ours, ready = os.pipe()
@@ -374,6 +383,19 @@ class Options(unittest.TestCase):
         with Successor(weir):
             self.assertEqual(answer(address), b"ABC\n")
         self.assertEqual(weir.wait(), 0)
+
+    def test_a_file_that_names_no_listener_any_more_changes_nothing(self):
+        self.write("handler = upper", "listen = tcp://127.0.0.1:0")
+        weir = self.start()
+        address, = weir.listening()
+        for lines in ([], ["# listen = tcp://127.0.0.1:0"], ["handler = hello"]):
+            with self.subTest(lines=lines):
+                self.write(*lines)
+                self.hang_up(weir, "weir serve: no --listen is left, and tcp://127.0.0.1:0 is "
+                             "served: name it, or the default, tcp://127.0.0.1:8080")
+                weir.line("weir: the successor ended with status 2 before it served: this process "
+                          "serves on")
+                self.assertEqual(answer(address), b"ABC\n")
 
     def test_listeners_come_and_go(self):
         old, new = (os.path.join(self.folder, name) for name in ("old", "new"))

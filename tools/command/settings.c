@@ -17,6 +17,9 @@
 
 /* ------------------------------------------------------------------ values ------------ */
 
+/* Where no --listen says another. */
+#define DEFAULT_ADDRESS "tcp://127.0.0.1:8080"
+
 /* What --listen begins with where a service manager has opened the sockets. */
 #define PASSED "systemd:"
 
@@ -241,7 +244,7 @@ static const struct argument table[] = {
       "an address to serve, as often as wanted: tcp://HOST:PORT (port 0: any), unix:///PATH, "
       "unix:@NAME; of datagrams udp://HOST:PORT, unixgram:///PATH, unixgram:@NAME; fd://NUMBER; "
       "systemd: (every socket that the service manager passed) or systemd:NAME (those of that "
-      "name); default tcp://127.0.0.1:8080" },
+      "name); default " DEFAULT_ADDRESS },
     { "handler", "NAME", ARGUMENT_BY(read_handler),
       "handler for the --listen options that follow; the first one also serves those before it; "
       "see `weir handlers`; default hello" },
@@ -352,19 +355,36 @@ static bool may_reuse_address(const struct weir_options *options)
     return options->multicast != NULL;
 }
 
-static void complete_settings(struct settings *settings)
+/*
+ * Not for a successor of a server that had other addresses: a file of options without any has been
+ * emptied by mistake, or is not written yet. Who means the default can name it.
+ */
+static int listen_by_default(struct settings *settings)
+{
+    const struct handover *handover = &settings->handover;
+
+    for (unsigned i = 0; i < handover->len; i++)
+        if (strcmp(handover->lines[i].address, DEFAULT_ADDRESS) != 0)
+            return refuse("no --listen is left, and %s is served: name it, or the default, "
+                          DEFAULT_ADDRESS, handover->lines[i].address);
+    return read_listen(settings, NULL, DEFAULT_ADDRESS);
+}
+
+static int complete_settings(struct settings *settings)
 {
     struct weir_options *options = &settings->options;
+    int r = options->listeners_len == 0 ? listen_by_default(settings) : 0;
 
+    if (r < 0)
+        return r;
     if (!settings->first_handler)
         settings->first_handler = registry_find("hello");
-    if (options->listeners_len == 0)
-        read_listen(settings, NULL, "tcp://127.0.0.1:8080");
     for (size_t i = 0; i < options->listeners_len; i++)
         if (!settings->listeners[i].handler)
             settings->listeners[i].handler = settings->first_handler->handler;
     if (!may_reuse_address(options))
         options->reuse_address = WEIR_NO;
+    return 0;
 }
 
 int settings_read(struct settings *ret_settings, int argc, char **argv)
@@ -390,11 +410,11 @@ int settings_read(struct settings *ret_settings, int argc, char **argv)
     activation_read(&ret_settings->passed);
     r = arguments_read(&arguments, ret_settings, argc, argv);
     activation_forget();
-    if (r < 0)
-        return r;
-    complete_settings(ret_settings);
-    handover_finish(&ret_settings->handover);
-    return 0;
+    if (r == 0)
+        r = complete_settings(ret_settings);
+    if (r == 0)
+        handover_finish(&ret_settings->handover);
+    return r;
 }
 
 /* ------------------------------------------------------------------ help -------------- */
@@ -410,8 +430,9 @@ void settings_help(FILE *to)
           "other one serves, and serves on if that fails.\n"
           "\n"
           "SIGHUP does the same if the file of --options has changed: all of it takes effect, or\n"
-          "nothing if there is a mistake, or if none can be started, as with --sandbox. If that\n"
-          "file has not changed, the file of --access is read again; a bad one changes nothing.\n"
+          "nothing if there is a mistake, if no --listen is left, or if none can be started, as\n"
+          "with --sandbox. If that file has not changed, the file of --access is read again; a\n"
+          "bad one changes nothing.\n"
           "Without either option SIGHUP ends the server as SIGTERM does, unless\n"
           "it was ignored from the start (nohup).\n"
           "\n"
