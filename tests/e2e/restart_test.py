@@ -379,6 +379,8 @@ class Options(unittest.TestCase):
         weir.line("weir: the successor ended with status 2")
         self.assertEqual(answer(address), b"ABC\n")
         self.write("handler = upper", "listen = tcp://127.0.0.1:0")
+        self.hang_up(weir, f"weir: options: {self.path} is as it was")
+        self.write("handler = upper", "listen = tcp://127.0.0.1:0", "no-delay")
         weir.signal(signal.SIGHUP)
         with Successor(weir):
             self.assertEqual(answer(address), b"ABC\n")
@@ -396,6 +398,26 @@ class Options(unittest.TestCase):
                 weir.line("weir: the successor ended with status 2 before it served: this process "
                           "serves on")
                 self.assertEqual(answer(address), b"ABC\n")
+
+    def test_the_same_words_are_no_change_whenever_they_were_written(self):
+        lines = ["handler = upper", "listen = tcp://127.0.0.1:0"]
+        self.write(*lines)
+        weir = self.start()
+        address, = weir.listening()
+        os.utime(self.path, (1, 1))
+        self.hang_up(weir, f"weir: options: {self.path} is as it was")
+        self.write(*lines)              # another file
+        self.hang_up(weir, f"weir: options: {self.path} is as it was")
+        self.assertEqual(answer(address), b"ABC\n")
+        # Other words at the same time, of the same length, in the same file.
+        before = os.stat(self.path)
+        with open(self.path, "r+", encoding="ascii") as file:
+            file.write("handler = hello")
+        os.utime(self.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        self.hang_up(weir, f"weir: options: {self.path} has changed: a successor is to read it")
+        with Successor(weir):
+            self.assertEqual(weir.process.wait(TIMEOUT), 0)
+        self.assertEqual(weir.wait(), 0)
 
     def test_listeners_come_and_go(self):
         old, new = (os.path.join(self.folder, name) for name in ("old", "new"))

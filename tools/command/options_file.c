@@ -3,6 +3,11 @@
  *
  * Only a regular file will do: whoever reads it again, or another process that does, must find the
  * same, and no reader waits for it.
+ *
+ * Whether it has changed is asked of its bytes: a file that was written anew with the same words,
+ * as tools do that write all of their files each time, is worth no restart, and one that was
+ * written within a tick of the clock has a new content at the old time. Where it can't be read,
+ * as in a sandbox, what stat(2) says has to do.
  */
 #include "tools/command/options_file.h"
 
@@ -109,8 +114,7 @@ static int read_all(int fd, char *text, size_t size)
     return strlen(text) == len ? 0 : -EBADMSG;
 }
 
-/* 0, or -errno: -ENOTSUP it is no regular file; -EFBIG; -EBADMSG it has a NUL byte. */
-static int load(struct options_file *file, int fd)
+static int load_from(struct options_file *file, int fd)
 {
     struct stat now;
 
@@ -121,8 +125,21 @@ static int load(struct options_file *file, int fd)
     if (now.st_size > SIZE_MAX_READ)
         return -EFBIG;
     note_identity(file, &now);
-    file->text = malloc((size_t)now.st_size + 1);
-    return file->text ? read_all(fd, file->text, (size_t)now.st_size) : -ENOMEM;
+    file->content = malloc((size_t)now.st_size + 1);
+    return file->content ? read_all(fd, file->content, (size_t)now.st_size) : -ENOMEM;
+}
+
+/* 0, or -errno: -ENOTSUP it is no regular file; -EFBIG; -EBADMSG it has a NUL byte. */
+static int load(struct options_file *file)
+{
+    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int r;
+
+    if (fd < 0)
+        return -errno;
+    r = load_from(file, fd);
+    close(fd);
+    return r;
 }
 
 static const char *reason(int error)
@@ -142,18 +159,18 @@ static const char *reason(int error)
 int options_file_read(struct options_file *ret_file, const struct arguments *it, void *settings,
                       const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    int r = fd < 0 ? -errno : 0;
+    int r;
 
     *ret_file = (struct options_file){ .path = path };
-    if (fd >= 0) {
-        r = load(ret_file, fd);
-        close(fd);
+    r = load(ret_file);
+    if (r == 0) {
+        ret_file->text = strdup(ret_file->content);
+        r = ret_file->text ? 0 : -ENOMEM;
     }
     return r < 0 ? refuse_file(it, path, reason(r)) : take_options(ret_file, it, settings);
 }
 
-bool options_file_has_changed(const struct options_file *file)
+static bool was_written(const struct options_file *file)
 {
     struct stat now;
 
@@ -162,4 +179,14 @@ bool options_file_has_changed(const struct options_file *file)
     return now.st_dev != file->dev || now.st_ino != file->ino || now.st_size != file->size ||
            now.st_mtim.tv_sec != file->changed.tv_sec ||
            now.st_mtim.tv_nsec != file->changed.tv_nsec;
+}
+
+bool options_file_has_changed(const struct options_file *file)
+{
+    struct options_file now = { .path = file->path };
+    bool has_changed = load(&now) == 0 ? strcmp(now.content, file->content) != 0
+                                       : was_written(file);
+
+    free(now.content);
+    return has_changed;
 }

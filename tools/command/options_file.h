@@ -10,7 +10,7 @@
  *
  * Threads: options_file_read the main thread, before there are others; options_file_has_changed
  *          any.
- * Owns:    its text, which lasts as long as the process: values refer to it.
+ * Owns:    its text and content, which last as long as the process: values refer to the text.
  * Blocks:  both, as files do.
  */
 #ifndef WEIR_TOOLS_OPTIONS_FILE_H
@@ -24,7 +24,8 @@
 
 struct options_file {
     const char *path;           /* NULL: none was named */
-    char *text;
+    char *content;              /* as it was read; without a NUL byte but its end */
+    char *text;                 /* the same, taken apart */
     dev_t dev;                  /* these four: as it was when it was read */
     ino_t ino;
     off_t size;
@@ -35,7 +36,10 @@ struct options_file {
 int options_file_read(struct options_file *ret_file, const struct arguments *it, void *settings,
                       const char *path);
 
-/* Returns true if it is another file by now, has another content, or is not to be found. */
+/*
+ * Returns true if it has another content by now, or is not to be found. If it can't be read, then
+ * if it is another file, or was written since.
+ */
 bool options_file_has_changed(const struct options_file *file);
 
 #endif
