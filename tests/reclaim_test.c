@@ -1,6 +1,7 @@
 /* reclaim_test.c - grace periods, in a child process too. */
 #include "engine/sync/reclaim.h"
 
+#include "engine/base/clock.h"
 #include "engine/base/compiler.h"
 #include "engine/modes/process.h"
 
@@ -15,11 +16,18 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define FORKS 30
+#define STARTS 50
 #define PLENTY_MS 20000
+
+/* What is deferred within BATCH_MS shares a grace period: the reclaimer wakes at its begin and at
+ * its end. A sanitizer may have a thread that wakes as often. */
+#define BATCH_MS 100
+#define WAKES_A_BATCH 4
 
 struct note {
     struct reclaim_head head;
@@ -93,7 +101,7 @@ static void without_a_thread_it_is_reclaimed_at_once(void **state)
 static void the_end_of_the_thread_leaves_nothing(void **state)
 {
     (void)state;
-    for (int i = 0; i < 50; i++) {
+    for (int i = 0; i < STARTS; i++) {
         struct note notes[3] = { { .reclaimed = false } };
 
         assert_int_equal(reclaim_start(), 0);
@@ -103,6 +111,55 @@ static void the_end_of_the_thread_leaves_nothing(void **state)
         for (int n = 0; n < 3; n++)
             assert_true(notes[n].reclaimed);
     }
+}
+
+static long sleeps_of_others(void)
+{
+    struct rusage all, own;
+
+    assert_int_equal(getrusage(RUSAGE_SELF, &all), 0);
+    assert_int_equal(getrusage(RUSAGE_THREAD, &own), 0);
+    return all.ru_nvcsw - own.ru_nvcsw;
+}
+
+/* On a CPU that is short each wake-up takes a turn from a worker. */
+static void the_thread_wakes_for_a_batch_and_not_for_each(void **state)
+{
+    struct note notes[5 * BATCH_MS] = { { .reclaimed = false } };
+    uint64_t began_ms, batches;
+    long before;
+
+    (void)state;
+    assert_int_equal(reclaim_start(), 0);
+    before = sleeps_of_others();
+    began_ms = clock_ms();
+    for (size_t i = 0; i < sizeof(notes) / sizeof(notes[0]); i++) {
+        reclaim_defer(&notes[i].head, note_reclaimed);
+        poll(NULL, 0, 1);
+    }
+    batches = (clock_ms() - began_ms) / BATCH_MS + 1;
+    assert_in_range(sleeps_of_others() - before, 0, (batches + 1) * WAKES_A_BATCH);
+    reclaim_stop();
+}
+
+/* Many of the ends are at once: others may have waited for a CPU, or found no batch begun. */
+static void the_end_waits_for_no_batch_to_fill(void **state)
+{
+    unsigned at_once = 0;
+
+    (void)state;
+    for (int i = 0; i < STARTS; i++) {
+        struct note note = { .reclaimed = false };
+        uint64_t began_ms;
+
+        assert_int_equal(reclaim_start(), 0);
+        reclaim_defer(&note.head, note_reclaimed);
+        poll(NULL, 0, BATCH_MS / 10);   /* so that a batch has begun to fill, mostly */
+        began_ms = clock_ms();
+        reclaim_stop();
+        at_once += clock_ms() - began_ms < BATCH_MS / 2;
+    }
+    assert_true(at_once > STARTS / 4);
 }
 
 static int status_of_child(void)
@@ -183,6 +240,8 @@ int main(void)
         cmocka_unit_test(what_is_deferred_is_reclaimed),
         cmocka_unit_test(without_a_thread_it_is_reclaimed_at_once),
         cmocka_unit_test(the_end_of_the_thread_leaves_nothing),
+        cmocka_unit_test(the_thread_wakes_for_a_batch_and_not_for_each),
+        cmocka_unit_test(the_end_waits_for_no_batch_to_fill),
         cmocka_unit_test(what_is_deferred_in_a_child_is_reclaimed_too),
         cmocka_unit_test(a_child_waits_for_no_reader_of_its_parent),
     };

@@ -1,9 +1,9 @@
 #include "engine/sync/reclaim.h"
 
+#include "engine/base/clock.h"
 #include "engine/base/compiler.h"
 #include "engine/base/thread.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -12,8 +12,12 @@
 #include <urcu/list.h>
 #include <urcu/static/urcu-memb.h>
 
-/* What is deferred meanwhile shares a grace period. */
-#define BATCH_MS 10
+/*
+ * What is deferred meanwhile shares a grace period. Long, because on a CPU that is short each
+ * wake-up of the reclaimer costs the workers a turn that their clients wait for; a connection that
+ * waits here is closed, and is only memory.
+ */
+#define BATCH_MS 100
 
 /* A registered thread, by its place in liburcu's own list. */
 struct reader {
@@ -80,6 +84,17 @@ static bool is_running(void)
     return atomic_load_explicit(&running, memory_order_seq_cst);
 }
 
+/* Until BATCH_MS have passed, or reclaim_stop() posts; a signal may end it early. */
+static void gather_batch(void)
+{
+    uint64_t until_ms = clock_ms() + BATCH_MS;
+    struct timespec until = {
+        .tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000) * 1000000,
+    };
+
+    sem_clockwait(&work, CLOCK_MONOTONIC, &until);
+}
+
 static void *reclaimer_main(void *nothing)
 {
     (void)nothing;
@@ -87,7 +102,7 @@ static void *reclaimer_main(void *nothing)
         while (sem_wait(&work) < 0)
             ;
         if (is_running())
-            poll(NULL, 0, BATCH_MS);
+            gather_batch();
         reclaim_deferred();
     }
     reclaim_deferred();

@@ -198,14 +198,17 @@ int __wrap_pthread_cond_destroy(pthread_cond_t *cond)
     return 0;
 }
 
+static uint64_t as_ns(const struct timespec *time)
+{
+    return (uint64_t)time->tv_sec * 1000 * MS_NS + (uint64_t)time->tv_nsec;
+}
+
 int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                                   const struct timespec *until)
 {
-    uint64_t until_ns = SCHEDULER_NEVER;
+    uint64_t until_ns = until ? as_ns(until) : SCHEDULER_NEVER;
     bool woken;
 
-    if (until)
-        until_ns = (uint64_t)until->tv_sec * 1000 * MS_NS + (uint64_t)until->tv_nsec;
     drop_lock(mutex);
     /* Spurious wake-ups are allowed, and every caller has to look again. */
     if (dice_once_in(scheduler_dice(), faults.spurious_in)) {
@@ -263,7 +266,7 @@ int __wrap_sem_post(sem_t *sem)
     return 0;
 }
 
-int __wrap_sem_wait(sem_t *sem)
+static int wait_for(sem_t *sem, uint64_t until_ns)
 {
     scheduler_point_call();
     if (dice_once_in(scheduler_dice(), faults.interrupt_in)) {
@@ -271,9 +274,23 @@ int __wrap_sem_wait(sem_t *sem)
         return -1;
     }
     while (*count_of(sem) == 0)
-        scheduler_block(sem, SCHEDULER_NEVER);
+        if (!scheduler_block(sem, until_ns)) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
     --*count_of(sem);
     return 0;
+}
+
+int __wrap_sem_wait(sem_t *sem)
+{
+    return wait_for(sem, SCHEDULER_NEVER);
+}
+
+int __wrap_sem_clockwait(sem_t *sem, clockid_t clock, const struct timespec *until)
+{
+    (void)clock;
+    return wait_for(sem, as_ns(until));
 }
 
 /* ------------------------------------------------------------------ RCU --------------- */
