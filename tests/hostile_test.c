@@ -31,6 +31,7 @@
 #include "engine/base/sys.h"
 #include "engine/pool/dispatch.h"
 #include "engine/stream/request.h"
+#include "tests/stopped_clock.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -83,7 +84,6 @@ static struct socket {
     bool open;
 } stream, other;
 
-static uint64_t now_ms;     /* never goes back, not between runs either */
 static bool wake_edge;              /* of the worker's eventfd */
 static int event_fds;
 
@@ -246,9 +246,9 @@ static void steal_events(void)
 
 static void let_pass(uint64_t ms)
 {
-    if (now_ms <= run.deadline_ms)
+    if (stopped_clock_ms <= run.deadline_ms)
         run.in_time = stream;
-    now_ms += ms;
+    stopped_clock_ms += ms;
 }
 
 static void pass_time(void)
@@ -377,7 +377,7 @@ static long receive(struct socket *socket, char *buf, size_t len)
         r = (long)n;
     if (scene->trickles) {
         send_piece();
-        now_ms++;
+        stopped_clock_ms++;
     }
     happen();
     return r;
@@ -410,7 +410,7 @@ static void note_written(struct socket *socket, size_t len)
     /* It takes its time, where nothing else does. */
     if (scene->room == 0) {
         stream.taken = stream.written;
-        now_ms += 1 + (len - 1) / SPAN;
+        stopped_clock_ms += 1 + (len - 1) / SPAN;
     }
 }
 
@@ -629,37 +629,13 @@ UNWANTED(sys_send_message);
 UNWANTED(sys_socket);
 UNWANTED(sys_socket_error);
 
-/* ------------------------------------------------------------------ the clock --------- */
-
-uint64_t clock_ms(void)
-{
-    return now_ms;
-}
-
-uint64_t clock_ns(void)
-{
-    return now_ms * 1000000;
-}
-
-uint64_t clock_coarse_ms(void)
-{
-    return now_ms;
-}
-
-int clock_timeout_ms(uint64_t until_ms, uint64_t at_ms)
-{
-    if (until_ms == CLOCK_NEVER)
-        return -1;
-    return until_ms <= at_ms ? 0 : (int)(until_ms - at_ms);
-}
-
 /* ------------------------------------------------------------------ handlers ---------- */
 
 static void begin_call(void)
 {
     run.deadline_ms = scene->request_timeout_ms
         ? run.began_ms + scene->request_timeout_ms
-        : now_ms + scene->read_timeout_ms + scene->write_timeout_ms;
+        : stopped_clock_ms + scene->read_timeout_ms + scene->write_timeout_ms;
     run.in_time = stream;
 }
 
@@ -788,8 +764,8 @@ static bool is_enough(ssize_t n)
     if (!run.other_served)
         check_patience(run.other_came, "another connection");
     check_patience(run.cancelled_at, "a cancel");
-    if (limit_ms > 0 && now_ms - run.began_ms > limit_ms + CLOCK_COARSE_LAG_MS + STREAK)
-        complain("a deadline waits for %d ms", (int)(now_ms - run.began_ms - limit_ms));
+    if (limit_ms > 0 && stopped_clock_ms - run.began_ms > limit_ms + CLOCK_COARSE_LAG_MS + STREAK)
+        complain("a deadline waits for %d ms", (int)(stopped_clock_ms - run.began_ms - limit_ms));
     return n < 0 || run.sends >= SENDS_ENOUGH;
 }
 
@@ -913,9 +889,9 @@ static void finish(void)
 static void play(void)
 {
     memset(&run, 0, sizeof(run));
-    /* At an even moment, where the timers are placed as they were in every run before. */
-    now_ms = (now_ms | 0xfffff) + 1;
-    run.began_ms = now_ms;
+    /* Later, at an even moment: there the timers are placed as in every run before. */
+    stopped_clock_ms = (stopped_clock_ms | 0xfffff) + 1;
+    run.began_ms = stopped_clock_ms;
     run.other_came = run.cancelled_at = SIZE_MAX;
     stream = other = (struct socket){ 0 };
     wake_edge = false;

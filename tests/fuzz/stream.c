@@ -3,11 +3,11 @@
  */
 #include "tests/fuzz/stream.h"
 
-#include "engine/base/clock.h"
 #include "engine/base/misuse.h"
 #include "engine/base/sys.h"
 #include "engine/stream/rfile.h"
 #include "engine/stream/wfile.h"
+#include "tests/stopped_clock.h"
 
 #include <errno.h>
 
@@ -15,7 +15,6 @@ enum { STREAM_FD = 50, CANCEL_FD, TIMEOUT_MS = 20 };
 
 struct stream stream;
 
-static uint64_t now_ms = 1000;
 static struct crew crew;
 static struct worker worker;
 static struct task task;
@@ -204,7 +203,7 @@ int sys_poll(struct pollfd *fds, unsigned len, int timeout_ms)
     for (unsigned i = 0; i < len; i++)
         fds[i].revents = 0;
     if (silent || (!in && take_byte(&stream.choices) % 16 == 15)) {
-        now_ms += (uint64_t)timeout_ms;
+        stopped_clock_ms += (uint64_t)timeout_ms;
         return 0;
     }
     fds[0].revents = fds[0].events;
@@ -237,27 +236,3 @@ UNWANTED(sys_sendmmsg);
 UNWANTED(sys_send_message);
 UNWANTED(sys_socket);
 UNWANTED(sys_socket_error);
-
-/* ------------------------------------------------------------------ the clock --------- */
-
-uint64_t clock_ms(void)
-{
-    return now_ms;
-}
-
-uint64_t clock_ns(void)
-{
-    return now_ms * 1000000;
-}
-
-uint64_t clock_coarse_ms(void)
-{
-    return now_ms;
-}
-
-int clock_timeout_ms(uint64_t until_ms, uint64_t at_ms)
-{
-    if (until_ms == CLOCK_NEVER)
-        return -1;
-    return until_ms <= at_ms ? 0 : (int)(until_ms - at_ms);
-}
