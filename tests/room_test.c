@@ -79,6 +79,19 @@ static void pause_ms(unsigned ms)
     poll(NULL, 0, (int)(ms * slow.slowness));
 }
 
+/*
+ * Pauses between two steps of a client. Returns false if the machine was so slow that most_ms have
+ * passed since the last step, *last_ms, which is now then.
+ */
+static bool pause_in_time(uint64_t *last_ms, unsigned ms, unsigned most_ms)
+{
+    uint64_t before_ms = *last_ms;
+
+    pause_ms(ms);
+    *last_ms = clock_ms();
+    return *last_ms - before_ms < most_ms;
+}
+
 /* Until it could be judged. What is wrong fails at once, however slow the machine is. */
 static void until_judged(bool (*try)(void))
 {
@@ -240,9 +253,7 @@ static bool the_body_that_moves_is_kept(void)
     next = support_ask(server, 0, "head\n");
     for (size_t len = 0; len < BODY; len += sizeof(piece)) {
         send(trickles, "x", 1, MSG_NOSIGNAL);
-        pause_ms(100);
-        steady = steady && clock_ms() - last_ms < 450;
-        last_ms = clock_ms();
+        steady = pause_in_time(&last_ms, 100, 450) && steady;
         send(moves, piece, sizeof(piece), MSG_NOSIGNAL);
     }
     if (steady) {
@@ -316,14 +327,11 @@ static void requests_that_their_handler_bounds_make_room(void **state)
 /* False: this machine was so slow that what ends now may have ended long ago. */
 static bool is_end_seen_at_once(int fd)
 {
-    uint64_t last_ms = clock_ms(), now_ms;
+    uint64_t last_ms = clock_ms();
     bool at_once = true;
 
-    for (; support_is_silent(fd); last_ms = now_ms) {
-        pause_ms(10);
-        now_ms = clock_ms();
-        at_once = now_ms - last_ms < 100;
-    }
+    while (support_is_silent(fd))
+        at_once = pause_in_time(&last_ms, 10, 100);
     support_expect_last(fd, "bye\n");
     return at_once;
 }
@@ -395,7 +403,7 @@ static bool who_takes_a_reply_is_kept(uint32_t progress_timeout_ms)
     struct weir_server *server = support_start(OPTIONS(
         endless, .max_connections = 1, .progress_timeout_ms = progress_timeout_ms));
     int takes = support_connect(server, 0), next, size = sizeof(taken);
-    uint64_t last_ms = clock_ms(), now_ms;
+    uint64_t last_ms = clock_ms();
     bool steady = true;
 
     setsockopt(takes, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
@@ -403,10 +411,7 @@ static bool who_takes_a_reply_is_kept(uint32_t progress_timeout_ms)
     next = support_connect(server, 0);
     while (steady && support_stats(server).full < 80) {
         assert_int_equal(recv(takes, taken, sizeof(taken), MSG_WAITALL), sizeof(taken));
-        pause_ms(200);
-        now_ms = clock_ms();
-        steady = now_ms - last_ms < 450;
-        last_ms = now_ms;
+        steady = pause_in_time(&last_ms, 200, 450);
     }
     if (steady)
         assert_int_equal(support_stats(server).made_room, 0);
