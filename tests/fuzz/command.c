@@ -7,47 +7,13 @@
 #include "tests/fuzz/input.h"
 
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdbool.h>
 
+#include "tests/fuzz/said.h"
 #include "tools/command/load_settings.h"
-#include "tools/command/say.h"
 #include "tools/command/settings.h"
 
 enum { ARGUMENTS_MOST = 64 };
-
-/* ------------------------------------------------------------------ the surroundings -- */
-
-static unsigned said;
-
-static void check_said(const char *format, va_list args)
-{
-    char line[8192];
-
-    vsnprintf(line, sizeof(line), format, args);
-    HOLDS(strncmp(line, "weir ", 5) == 0);
-    HOLDS(strlen(line) > 12);
-    said++;
-}
-
-/* In the place of say.c: a line that nobody needs to read. */
-void say(const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    check_said(format, args);
-    va_end(args);
-}
-
-void say_now(const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    check_said(format, args);
-    va_end(args);
-}
 
 /* ------------------------------------------------------------------ what is read ------ */
 
@@ -112,10 +78,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             argc++;
     argv[argc] = NULL;
     optind = 0;                 /* getopt_long begins anew */
-    said = 0;
+    said.lines = 0;
     r = load ? read_load(argc, argv) : read_serve(argc, argv);
     HOLDS(r == 0 || r == -22);
-    HOLDS(said == (r < 0));
+    HOLDS(said.lines == (r < 0));
     free(text);
     return 0;
 }
