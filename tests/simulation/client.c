@@ -253,8 +253,10 @@ static bool send_some(struct client *client, bool *ret_did)
     client->active_ns = scheduler_now_ns();
     client->sent_of_it += (size_t)n;
     while (client->sent < client->asked &&
-           client->sent_of_it >= request_len(phrase_at(client, client->sent)))
+           client->sent_of_it >= request_len(phrase_at(client, client->sent))) {
+        client->whole_ns[client->sent % CLIENT_PHRASES] = scheduler_now_ns();
         client->sent_of_it -= request_len(phrase_at(client, client->sent++));
+    }
     return true;
 }
 
@@ -276,6 +278,62 @@ static bool drain_is_overdue(const struct client_excuses *excuses)
            stopped_for_ns + MS_NS >= excuses->drain_ms * MS_NS;
 }
 
+static void note_least(uint64_t *least_ns, uint64_t ns)
+{
+    if (ns > 0 && ns < *least_ns)
+        *least_ns = ns;
+}
+
+/*
+ * How long a call of handle() lasts at least before a read tells that its client is late. Each wait
+ * may round off a part of progress_timeout_ms, and the turn of a millisecond counts as one.
+ */
+static uint64_t shortest_read_ns(const struct client_excuses *excuses)
+{
+    uint64_t least_ns = SCHEDULER_NEVER;
+
+    note_least(&least_ns, excuses->read_ms * MS_NS);
+    note_least(&least_ns, excuses->head_ms * MS_NS);
+    note_least(&least_ns, excuses->request_ms * MS_NS);
+    if (excuses->progress_ms > 0)
+        note_least(&least_ns, 1 + (excuses->progress_ms - 1) * MS_NS / 2);
+    return least_ns;
+}
+
+/*
+ * For how long at most the server had been at what it sent last, when it did: its page, if that is
+ * one. A request's deadline is set before handle() is called.
+ */
+static uint64_t handled_ns(const struct client *client)
+{
+    const struct conversation *talk = client->talk;
+
+    return client->stream->arrived_ns - talk->handled_since_ns + talk->handled_late_ns;
+}
+
+/*
+ * 408: a read has waited for as long as its timeouts say, and the request was not whole by then. A
+ * request's own deadline ends also a read that has something to take.
+ */
+static bool may_time_out(const struct client *client)
+{
+    const struct client_excuses *excuses = &client_excuses;
+    uint64_t least_ns = shortest_read_ns(excuses);
+    bool was_whole = client->sent > client->answered &&
+                     client->whole_ns[client->answered % CLIENT_PHRASES] <
+                         client->talk->handled_since_ns + least_ns;
+
+    return handled_ns(client) >= least_ns && (!was_whole || excuses->request_ms > 0);
+}
+
+/* 500: the callback's own wait (weir_sleep, weir_poll) has outlived the deadline of the request. */
+static bool may_fail_late(const struct client *client)
+{
+    uint64_t ms = client_excuses.request_ms;
+
+    return ms > 0 && handled_ns(client) >= ms * MS_NS;
+}
+
 static void check_http_byte(struct client *client, unsigned char byte)
 {
     const struct client_excuses *excuses = &client_excuses;
@@ -283,9 +341,9 @@ static void check_http_byte(struct client *client, unsigned char byte)
                                       ? phrase_at(client, client->answered) : NULL;
     struct http_licence licence = {
         .may_close = excuses->stopped_ns != 0 || excuses->cancelled,
-        .may_time_out = excuses->read_ms > 0 || excuses->request_ms > 0 || excuses->head_ms > 0 ||
-                        excuses->progress_ms > 0,
-        .may_fail = excuses->faults || excuses->cancelled || drain_is_overdue(excuses),
+        .may_time_out = may_time_out(client),
+        .may_fail = excuses->faults || excuses->cancelled || drain_is_overdue(excuses) ||
+                    may_fail_late(client),
         .may_refuse = excuses->limits || excuses->faults,
     };
 

@@ -70,6 +70,7 @@ struct client {
     uint32_t connections_left, requests_left;
     struct phrase phrases[CLIENT_PHRASES];
     uint32_t asked, sent, answered;     /* phrases, since the connection began */
+    uint64_t whole_ns[CLIENT_PHRASES];  /* when each of those that are not answered was sent */
     size_t sent_of_it, answered_of_it;  /* bytes of the first that isn't whole */
     struct http_reader reader;
     uint32_t invited;                   /* phrases up to that one may be sent to their ends */

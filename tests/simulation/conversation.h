@@ -31,7 +31,8 @@ struct conversation {
     bool turned_away;       /* nobody has begun it */
     unsigned setups, finishes;
     uint64_t idle_since_ns;
-    uint64_t handled_since_ns;  /* when handle() was called last */
+    uint64_t handled_since_ns, handled_held_ns;     /* when handle() was called last, or 0 */
+    uint64_t handled_late_ns;   /* ... after it may have been held up for so long before */
     bool was_told_to_end;   /* ... and has done so, then: */
     uint64_t ended_ns;
     bool was_last;          /* a drain has been seen at the end of handle() */

@@ -530,8 +530,10 @@ int handler_serve_one(struct weir_request *req, enum phase phase,
     if (talk->setups != 1 || talk->finishes != 0)
         report_failure("conversation %u: handle() before setup() or after finish()",
                        talk->number);
+    talk->handled_late_ns = scheduler_held_ns() - talk->phase_held_ns;
     enter(talk, phase);
     talk->handled_since_ns = scheduler_now_ns();
+    talk->handled_held_ns = scheduler_held_before_ns();
     /* The engine may have seen it behind the last call, and have taken its last look. */
     talk->was_last = talk->was_last || oracle_drain_is_seen();
     r = serve(req);

@@ -56,7 +56,7 @@ static void read_date(struct http_reader *reader, const struct phrase *phrase,
 static bool is_licensed_page(const struct http_licence *licence, int status)
 {
     return (status == 408 && licence->may_time_out) ||
-           (status == 500 && (licence->may_fail || licence->may_time_out));
+           (status == 500 && licence->may_fail);
 }
 
 static int status_in(const struct http_reader *reader, const struct phrase *phrase)

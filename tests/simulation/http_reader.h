@@ -31,8 +31,8 @@ struct http_reader {
 /* What the server may do for which no phrase asks. */
 struct http_licence {
     bool may_close;             /* "Connection: close", since it stops */
-    bool may_time_out;          /* 408; or 500, if it is a callback that has run into it */
-    bool may_fail;              /* 500 */
+    bool may_time_out;          /* 408: a read has been late */
+    bool may_fail;              /* 500: a callback has failed, or has been late by itself */
     bool may_refuse;            /* 503 */
 };
 

@@ -6,7 +6,7 @@ no seed finds within the limit fails the script.
 
     mutants.py [--seeds N] [--plain] [PART-OF-A-NAME...]
 
-By default all of them, with 1000 seeds each at most. --plain: runs have the features that their
+By default all of them, with 1000 seeds each at most, or more for those of SEEDS. --plain: runs have the features that their
 seeds say, and no others.
 """
 import argparse
@@ -21,7 +21,8 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
-# Those that few runs can show: what each run has, besides what its seed says.
+# Those that few runs can show: what each run has, besides what its seed says, and what it has not
+# (-), be it for speed.
 FEATURES = {
     "no last look at a deadline": "timeouts,pauses,places",
     "a deadline resumes a task that is ready already": "timeouts,options,preemption,pauses",
@@ -37,7 +38,13 @@ FEATURES = {
     "the cancel does not wake workers": "cancel",
     "an acceptor forgets who waits after a batch": "rush",
     "a side door is shut and nobody told": "rush,limits",
-    "room is asked for behind the look": "rush,limits,acceptors,places",
+    "room is asked for behind the look":
+        "limits,acceptors,places,-big,-waits,-modes,-http,-datagrams,-files,-upstream,-memory,"
+        "-calls,-timeouts,-submit",
+    "a read has no time of its own": "http,timeouts,pauses",
+    "a write has no time of its own": "http,timeouts,pauses,big",
+    "a wait without a time of its own minds no request's": "http,timeouts,pauses",
+    "HTTP: a late read is a failure of its callback's": "http,timeouts,pauses",
     "who closes looks who waits for room before it counts": "rush,limits,preemption",
     "an acceptor that finds a place taken in vain does not ask again": "limits,datagrams,rush",
     "who gives a place back that was taken in vain tells nobody": "limits,datagrams,rush",
@@ -48,6 +55,11 @@ FEATURES = {
     "a deadline is taken for a connect's success": "upstream",
     "a refusal behind the look at the error is not heard": "upstream",
     "a read that stops behind descriptors counts as the last": "unix",
+}
+
+# Those that one run in thousands shows: how many seeds, where there are not more by --seeds.
+SEEDS = {
+    "room is asked for behind the look": 20000,
 }
 
 # Name, file, the text, and what is there instead.
@@ -193,6 +205,16 @@ void acceptor_wake_in_time"""),
     ("a wait for room uses no credit up", "engine/stream/patience.c",
      "    req->patience.credit -= used < req->patience.credit ? used : req->patience.credit;\n",
      "    (void)used;\n"),
+    ("a read has no time of its own", "engine/stream/rfile.c",
+     "request_deadline_ms(req, timeout_ms), CONNECTION_READ_LATE",
+     "request_deadline_ms(req, 0 * timeout_ms), CONNECTION_READ_LATE"),
+    ("a write has no time of its own", "engine/stream/wfile.c",
+     "                                                   request_timeout_ms(req, WEIR_TIMEOUT_WRITE));",
+     "                                                   0);"),
+    ("a wait without a time of its own minds no request's", "engine/stream/request.c",
+     "    if (timeout_ms == 0)\n        return req->deadline_ms;", "    if (timeout_ms == 0)\n        return 0;"),
+    ("HTTP: a late read is a failure of its callback's", "handlers/http/http.c",
+     "    return error == -ETIMEDOUT ? 408 : 500;", "    return 500;"),
     ("HTTP: nobody is invited to send a body", "handlers/http/body.c",
      "        n = weir_write(body->req, line, sizeof(line) - 1);", "        n = (ssize_t)sizeof(line);"),
     ("HTTP: the search for a line's end begins behind what has come", "handlers/http/scan.c",
@@ -285,7 +307,11 @@ def named(program, why):
 
 def seeds_until_found(program, seeds, features):
     """How many seeds until one fails, and what it says; or None."""
-    forced = ["--with", features] if features else []
+    words = features.split(",") if features else []
+    forced = []
+    for option, some in (("--with", [word for word in words if word[0] != "-"]),
+                         ("--without", [word[1:] for word in words if word[0] == "-"])):
+        forced += [option, ",".join(some)] if some else []
     run = subprocess.run([program, "--seed", "1", "--runs", str(seeds), "--failures", "1",
                           "--events", "0", "--jobs", str(min(os.cpu_count(), 16)), *forced],
                          stdout=subprocess.PIPE, text=True, errors="replace", check=False)
@@ -305,7 +331,8 @@ def main():
         for mutant in MUTANTS:
             if args.names and not any(part in mutant[0] for part in args.names):
                 continue
-            found = seeds_until_found(builder.mutant(*mutant), args.seeds,
+            seeds = max(args.seeds, SEEDS.get(mutant[0], 0))
+            found = seeds_until_found(builder.mutant(*mutant), seeds,
                                       None if args.plain else FEATURES.get(mutant[0]))
             print(f"{mutant[0]}: " + (f"seed {found[0]}: {found[1]}" if found else "NOT FOUND"),
                   flush=True)

@@ -1,5 +1,6 @@
 #include "tests/simulation/oracle.h"
 
+#include "engine/base/clock.h"
 #include "engine/server/server.h"
 #include "tests/simulation/conversation.h"
 #include "tests/simulation/datagrams.h"
@@ -10,6 +11,13 @@
 #include <stddef.h>
 
 struct oracle_view oracle_view;
+
+/* For its client, or in weir_poll; a cancel and the end of the request end that. */
+static bool is_waiting(const struct conversation *talk)
+{
+    return talk->phase == PHASE_READ || talk->phase == PHASE_WRITE || talk->phase == PHASE_POLL ||
+           talk->phase == PHASE_EITHER;
+}
 
 static bool has_input(const struct stream *stream)
 {
@@ -62,39 +70,68 @@ struct allowance {
 #define SWEEPS_A_TIMEOUT 8
 #define SWEEP_PAUSE 20
 
+static uint64_t later(uint64_t a_ns, uint64_t b_ns)
+{
+    return a_ns > b_ns ? a_ns : b_ns;
+}
+
+/*
+ * A call that writes, or that waits and has something to send before. One that may do either (of
+ * HTTP) has begun before its last send was refused; the others when they were called.
+ */
+static struct allowance allowance_for_room(const struct stream *stream,
+                                           const struct conversation *talk)
+{
+    return (struct allowance){
+        .since_ns = talk->phase == PHASE_WRITE ? talk->phase_since_ns
+                                               : later(talk->phase_since_ns, stream->refused_ns),
+        .ms = oracle_view.write_ms, .grain_ms = GRAIN_MS, .holds = 1, .is_renewed = true,
+    };
+}
+
+/* Each arrival gives a read its time anew, which begins when all that was written has left. */
+static struct allowance allowance_for_input(const struct stream *stream,
+                                            const struct conversation *talk)
+{
+    uint64_t since_ns = later(talk->phase_since_ns, stream->sent_ns);
+
+    return (struct allowance){
+        .since_ns = later(since_ns, stream->arrived_ns), .ms = oracle_view.read_ms,
+        .grain_ms = GRAIN_MS, .holds = 1,
+    };
+}
+
+/* Twice, for it begins once more when a client took a reply for which there had been no room. */
+static struct allowance allowance_for_idle(const struct stream *stream,
+                                           const struct conversation *talk)
+{
+    uint64_t interval_ms = oracle_view.idle_ms / SWEEPS_A_TIMEOUT;
+
+    return (struct allowance){
+        .since_ns = later(talk->phase_since_ns, stream->sent_ns), .ms = 2 * oracle_view.idle_ms,
+        .grain_ms = GRAIN_MS + SWEEP_GRAIN_MS +
+                    (interval_ms > SWEEP_MIN_MS ? interval_ms : SWEEP_MIN_MS),
+        .holds = 1 + SWEEP_PAUSE,
+    };
+}
+
 static struct allowance allowance_of(const struct stream *stream, const struct conversation *talk)
 {
-    struct allowance allowance = {
-        .since_ns = talk->phase_since_ns, .grain_ms = GRAIN_MS, .holds = 1,
-    };
+    bool lacks_room = stream->was_refused && !stream_is_writable(stream);
 
-    /* What was written leaves before a handler waits for input, and before a connection is idle. */
-    if (stream->connecting || (talk->phase != PHASE_WRITE && !stream_is_writable(stream)))
-        return allowance;
-    if (talk->phase == PHASE_WRITE) {
-        allowance.ms = oracle_view.write_ms;
-        allowance.is_renewed = true;
+    if (stream->connecting)
+        return (struct allowance){ 0 };
+    switch (talk->phase) {
+    case PHASE_WRITE:
+        return allowance_for_room(stream, talk);
+    case PHASE_READ:
+    case PHASE_EITHER:
+        return lacks_room ? allowance_for_room(stream, talk) : allowance_for_input(stream, talk);
+    case PHASE_IDLE:
+        return lacks_room ? allowance_for_room(stream, talk) : allowance_for_idle(stream, talk);
+    default:
+        return (struct allowance){ 0 };
     }
-    /* Each arrival gives a read its time anew, which begins when all that was written has left. */
-    if (talk->phase == PHASE_READ) {
-        allowance.ms = oracle_view.read_ms;
-        if (stream->sent_ns > allowance.since_ns)
-            allowance.since_ns = stream->sent_ns;
-        if (stream->arrived_ns > allowance.since_ns)
-            allowance.since_ns = stream->arrived_ns;
-    }
-    if (talk->phase == PHASE_IDLE) {
-        uint64_t interval_ms = oracle_view.idle_ms / SWEEPS_A_TIMEOUT;
-
-        /* Once more from when a client took a reply for which there had been no room. */
-        allowance.ms = 2 * oracle_view.idle_ms;
-        if (stream->sent_ns > allowance.since_ns)
-            allowance.since_ns = stream->sent_ns;
-        allowance.grain_ms += SWEEP_GRAIN_MS;
-        allowance.grain_ms += interval_ms > SWEEP_MIN_MS ? interval_ms : SWEEP_MIN_MS;
-        allowance.holds += SWEEP_PAUSE;
-    }
-    return allowance;
 }
 
 /* How often the wait may have begun: a timer may be late by itself, which adds to what holds it. */
@@ -103,21 +140,42 @@ static uint64_t beginnings(const struct allowance *allowance, uint64_t held_ns)
     return allowance->is_renewed ? 1 + (held_ns + GRAIN_MS * MS_NS) / HELD_NS : 1;
 }
 
-static void look_at_deadline(struct stream *stream, void *arg)
+static void look_at_wait(const struct stream *stream, const struct conversation *talk)
 {
-    const struct conversation *talk = stream->user;
     struct allowance allowance = allowance_of(stream, talk);
     uint64_t held_ns = scheduler_held_ns() - talk->phase_held_ns;
     uint64_t waited_ns = scheduler_now_ns() - allowance.since_ns;
     uint64_t once_ns = (allowance.ms + allowance.grain_ms) * MS_NS;
 
-    (void)arg;
     if (allowance.ms > 0 && waited_ns > beginnings(&allowance, held_ns) * once_ns +
                                             allowance.holds * held_ns)
         report_failure("all is quiet, and conversation %u has waited for %llu us, in phase %d, "
                        "which is over %llu ms", talk->number,
                        (unsigned long long)waited_ns / 1000, talk->phase,
                        (unsigned long long)allowance.ms);
+}
+
+/* Of one call of handle() of a client's: where it waits for that client, or in weir_poll. */
+static void look_at_request(const struct conversation *talk)
+{
+    uint64_t held_ns = scheduler_held_ns() - talk->handled_held_ns;
+    uint64_t handled_ns = scheduler_now_ns() - talk->handled_since_ns;
+    uint64_t most_ms = oracle_view.request_ms + CLOCK_COARSE_LAG_MS + GRAIN_MS;
+
+    if (oracle_view.request_ms > 0 && talk->handled_since_ns > 0 && is_waiting(talk) &&
+        handled_ns > most_ms * MS_NS + held_ns)
+        report_failure("all is quiet, and conversation %u has been handled for %llu us, in phase "
+                       "%d, which is over %u ms", talk->number,
+                       (unsigned long long)handled_ns / 1000, talk->phase, oracle_view.request_ms);
+}
+
+static void look_at_deadline(struct stream *stream, void *arg)
+{
+    const struct conversation *talk = stream->user;
+
+    (void)arg;
+    look_at_wait(stream, talk);
+    look_at_request(talk);
 }
 
 static void look_at_stream(struct stream *stream, void *arg)
@@ -146,11 +204,9 @@ static void look_for_kept(struct stream *stream, void *arg)
 static void look_for_waiting(struct stream *stream, void *arg)
 {
     const struct conversation *talk = stream->user;
-    bool waits = talk->phase == PHASE_READ || talk->phase == PHASE_WRITE ||
-                 talk->phase == PHASE_POLL || talk->phase == PHASE_EITHER;
 
     (void)arg;
-    if (waits)
+    if (is_waiting(talk))
         report_failure("all is quiet, the server is cancelled, and conversation %u waits",
                        talk->number);
 }

@@ -31,7 +31,7 @@ struct oracle_view {
     bool computes;          /* handlers hold their workers now and then ... */
     unsigned computing;     /* ... these just now: what waits behind them is for a tick to rescue */
     bool datagrams;         /* some come */
-    uint32_t read_ms, write_ms, idle_ms;    /* the server's timeouts, or 0 */
+    uint32_t read_ms, write_ms, idle_ms, request_ms;    /* the server's timeouts, or 0 */
     bool lacks_threads;     /* now and then none can be had */
     const struct weir_server *server;   /* NULL: there is none, or none any more */
 };

@@ -218,6 +218,8 @@ ssize_t stream_send(struct stream *stream, const void *buf, size_t len)
         receive_reset(stream);
         return (ssize_t)len;
     }
+    if (room == 0 && !stream->was_refused)
+        stream->refused_ns = scheduler_now_ns();
     stream->was_refused = room == 0;
     if (room == 0) {
         stream->wants_room = true;

@@ -42,7 +42,8 @@ struct stream {
     bool end_sent;
     bool was_reset;
     bool wants_room;            /* has found none */
-    bool was_refused;           /* its last send has found none */
+    bool was_refused;           /* its last send has found none ... */
+    uint64_t refused_ns;        /* ... as those since then */
     bool peer_lacked_room;      /* the other end has found none here, at least once */
     bool is_accepted;
     bool is_unix;

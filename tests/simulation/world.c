@@ -291,7 +291,8 @@ static void draw_server(void)
             handler->stack = WEIR_STACK_THREAD;
     }
     if (has(FEATURE_LIMITS)) {
-        uint64_t most = has(FEATURE_RUSH) ? 40 : 8;
+        /* With few places all of them are taken, and each that is given back counts. */
+        uint64_t most = (has(FEATURE_RUSH) ? 40 : 8) >> dice_below(&limits, 4);
 
         if (dice_once_in(&limits, 2))
             options->max_connections = (uint32_t)dice_between(&limits, 1, most);
@@ -709,6 +710,7 @@ static void tell_excuses(void)
     world.manners.client_first = handler_of_clients()->client_first;
     oracle_view.read_ms = world.options.read_timeout_ms;
     oracle_view.write_ms = world.options.write_timeout_ms;
+    oracle_view.request_ms = world.options.request_timeout_ms;
     /* While it does not serve, nobody sweeps; and who has swept pauses for long if it took long. */
     oracle_view.idle_ms = has(FEATURE_AGAIN) || has(FEATURE_TIME) || has(FEATURE_STALLS) ||
                                   has(FEATURE_PLACES)
