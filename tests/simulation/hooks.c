@@ -6,6 +6,9 @@
  * atomic operation. Each is a point at which the CPU may be taken away (scheduler.h). A hook does
  * the operation itself, one after another, as on a machine with a single CPU: what weaker orders of
  * memory allow can't be seen here.
+ *
+ * tests/orders/hooks.c answers the same calls. Its explorer makes each operation instead, under the
+ * order that the code asks for; so the two share the compiler's names, and nothing that they do.
  */
 #include "tests/simulation/hooks.h"
 
