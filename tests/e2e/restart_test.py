@@ -221,12 +221,13 @@ class Handover(unittest.TestCase):
                                    f"{program.path}: No such file or directory: this process "
                                    "serves on")
 
-    def stop_while_one_starts(self, text, state, *args, signals=1):
+    def stop_while_one_starts(self, text, state, *args, before=":", signals=1):
+        """The successor does `before`, tells its number, and is in that state by `text`."""
         program = Program(self)
         said = os.path.join(program.folder, "pid")
         with program.start(*args) as weir:
             weir.listening()
-            program.become_script(f"echo $$ > {said}.new; mv {said}.new {said}; {text}")
+            program.become_script(f"{before}; echo $$ > {said}.new; mv {said}.new {said}; {text}")
             weir.signal(signal.SIGUSR2)
             until(lambda: os.path.exists(said))
             with open(said, encoding="ascii") as file:
@@ -248,10 +249,10 @@ class Handover(unittest.TestCase):
                 self.assertFalse([line for line in log if "successor" in line])
 
     def test_a_stop_ends_a_successor_that_does_not_listen(self):
-        text = "trap '' TERM; exec sleep 1000"
         for args, signals in ((("--drain-timeout", "1ms"), 1), (("--drain-timeout", "0"), 2)):
             with self.subTest(signals=signals):
-                log = self.stop_while_one_starts(text, "S", *args, signals=signals)
+                log = self.stop_while_one_starts("exec sleep 1000", "S", *args,
+                                                 before="trap '' TERM", signals=signals)
                 self.assertIn("weir: the successor did not end when it was told to, and was ended "
                               "by force", log)
 
