@@ -29,6 +29,9 @@
 #define BATCH_MS 100
 #define WAKES_A_BATCH 4
 
+/* Behind a batch of so many the next one is shorter. */
+#define MANY 100
+
 struct note {
     struct reclaim_head head;
     _Atomic bool reclaimed;
@@ -142,6 +145,35 @@ static void the_thread_wakes_for_a_batch_and_not_for_each(void **state)
     reclaim_stop();
 }
 
+static void defer_many_and_wait(struct note *notes)
+{
+    for (size_t i = 0; i < MANY; i++)
+        notes[i] = (struct note){ .reclaimed = false };
+    for (size_t i = 0; i < MANY; i++)
+        reclaim_defer(&notes[i].head, note_reclaimed);
+    for (size_t i = 0; i < MANY; i++)
+        for (int waited_ms = 0; !notes[i].reclaimed && waited_ms < PLENTY_MS; waited_ms++)
+            poll(NULL, 0, 1);
+}
+
+/* Not each: it may be cut in two, of which one is small, or have waited for a CPU. */
+static void behind_a_batch_of_many_the_next_is_short(void **state)
+{
+    struct note notes[MANY];
+    unsigned shorter = 0;
+
+    (void)state;
+    assert_int_equal(reclaim_start(), 0);
+    for (int i = 0; i < STARTS; i++) {
+        uint64_t began_ms = clock_ms();
+
+        defer_many_and_wait(notes);
+        shorter += clock_ms() - began_ms < BATCH_MS / 2;
+    }
+    reclaim_stop();
+    assert_true(shorter > STARTS / 4);
+}
+
 /* Many of the ends are at once: others may have waited for a CPU, or found no batch begun. */
 static void the_end_waits_for_no_batch_to_fill(void **state)
 {
@@ -241,6 +273,7 @@ int main(void)
         cmocka_unit_test(without_a_thread_it_is_reclaimed_at_once),
         cmocka_unit_test(the_end_of_the_thread_leaves_nothing),
         cmocka_unit_test(the_thread_wakes_for_a_batch_and_not_for_each),
+        cmocka_unit_test(behind_a_batch_of_many_the_next_is_short),
         cmocka_unit_test(the_end_waits_for_no_batch_to_fill),
         cmocka_unit_test(what_is_deferred_in_a_child_is_reclaimed_too),
         cmocka_unit_test(a_child_waits_for_no_reader_of_its_parent),

@@ -13,11 +13,14 @@
 #include <urcu/static/urcu-memb.h>
 
 /*
- * What is deferred meanwhile shares a grace period. Long, because on a CPU that is short each
- * wake-up of the reclaimer costs the workers a turn that their clients wait for; a connection that
- * waits here is closed, and is only memory.
+ * What is deferred within BATCH_MS shares a grace period. On a CPU that is short each wake-up of
+ * the reclaimer costs the workers a turn that their clients wait for. But behind a batch of more
+ * than BATCH_MANY the next one has BATCH_SHORT_MS: memory that is used again soon is in the CPU's
+ * caches.
  */
 #define BATCH_MS 100
+#define BATCH_SHORT_MS 10
+#define BATCH_MANY 64
 
 /* A registered thread, by its place in liburcu's own list. */
 struct reader {
@@ -54,8 +57,11 @@ static char grace_period;
 
 /* ------------------------------------------------------------------ the thread -------- */
 
-static void reclaim_all(struct reclaim_head *head)
+/* Returns how many. */
+static unsigned reclaim_all(struct reclaim_head *head)
 {
+    unsigned reclaimed = 0;
+
     pthread_mutex_lock(&grace);
     urcu_memb_synchronize_rcu();
     while (head) {
@@ -63,18 +69,20 @@ static void reclaim_all(struct reclaim_head *head)
 
         head->fn(head);
         head = next;
+        reclaimed++;
     }
     pthread_mutex_unlock(&grace);
+    return reclaimed;
 }
 
-static void reclaim_deferred(void)
+/* Returns how many, too. */
+static unsigned reclaim_deferred(void)
 {
     /* seq_cst: the heads as they were put in; and behind the end, store buffering.
      * pairs: reclaim_defer() */
     struct reclaim_head *head = atomic_exchange_explicit(&deferred, NULL, memory_order_seq_cst);
 
-    if (head)
-        reclaim_all(head);
+    return head ? reclaim_all(head) : 0;
 }
 
 static bool is_running(void)
@@ -84,10 +92,10 @@ static bool is_running(void)
     return atomic_load_explicit(&running, memory_order_seq_cst);
 }
 
-/* Until BATCH_MS have passed, or reclaim_stop() posts; a signal may end it early. */
-static void gather_batch(void)
+/* Until so long has passed, or reclaim_stop() posts; a signal may end it early. */
+static void gather_batch(unsigned batch_ms)
 {
-    uint64_t until_ms = clock_ms() + BATCH_MS;
+    uint64_t until_ms = clock_ms() + batch_ms;
     struct timespec until = {
         .tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000) * 1000000,
     };
@@ -97,13 +105,15 @@ static void gather_batch(void)
 
 static void *reclaimer_main(void *nothing)
 {
+    unsigned reclaimed = 0;
+
     (void)nothing;
     while (is_running()) {
         while (sem_wait(&work) < 0)
             ;
         if (is_running())
-            gather_batch();
-        reclaim_deferred();
+            gather_batch(reclaimed > BATCH_MANY ? BATCH_SHORT_MS : BATCH_MS);
+        reclaimed = reclaim_deferred();
     }
     reclaim_deferred();
     return NULL;
