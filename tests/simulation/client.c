@@ -396,12 +396,16 @@ static bool was_told_to_end(const struct client *client)
                                  : ends_connection(&client->phrases[(last - 1) % CLIENT_PHRASES]);
 }
 
-/* A client that does not take in time what its handler has said last may lose it. */
+/*
+ * A client that does not take in time what its handler has said last may lose it; behind a stop, if
+ * it has sent on, and a reset has told it that nobody is there.
+ */
 static bool may_lose_the_end(const struct client *client)
 {
     const struct conversation *talk = client->talk;
+    bool was_cut_off = client_excuses.stopped_ns != 0 && client->stream->was_reset;
 
-    return talk->was_told_to_end && talk->finishes > 0 &&
+    return (talk->was_told_to_end || was_cut_off) && talk->finishes > 0 &&
            (client_excuses.nobody_lingers ||
             scheduler_now_ns() - talk->ended_ns >= LINGER_MS * MS_NS);
 }

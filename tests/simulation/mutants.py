@@ -26,7 +26,9 @@ ROOT = HERE.parents[1]
 FEATURES = {
     "no last look at a deadline": "timeouts,pauses,places",
     "a deadline resumes a task that is ready already": "timeouts,options,preemption,pauses",
-    "who keeps does not look for a drain": "stop,preemption,rush",
+    "who keeps does not look for a drain":
+        "stop,pauses,places,-big,-waits,-modes,-http,-datagrams,-files,-upstream,-memory,-calls,"
+        "-timeouts,-submit,-cancel,-unix",
     "a drain walks before it says so": "stop,pauses,places",
     "a drain that begins behind the last look": "stop,preemption,pipelining",
     "a drain that begins behind the look at an idle client": "stop,stalls,pipelining",
@@ -50,7 +52,7 @@ FEATURES = {
     "who gives a place back that was taken in vain tells nobody": "limits,datagrams,rush",
     "a call that is not passed on": "waits,rush",
     "a further acceptor's late stop is for the next serving": "again,acceptors",
-    "who is idle has twice the time": "timeouts,pauses",
+    "who is idle has twice the time": "timeouts,pauses,-places,-time,-stalls,-again",
     "a file's second piece is its first once more": "files,big",
     "a deadline is taken for a connect's success": "upstream",
     "a refusal behind the look at the error is not heard": "upstream",
@@ -60,6 +62,7 @@ FEATURES = {
 # Those that one run in thousands shows: how many seeds, where there are not more by --seeds.
 SEEDS = {
     "room is asked for behind the look": 20000,
+    "who keeps does not look for a drain": 10000,
 }
 
 # Name, file, the text, and what is there instead.
