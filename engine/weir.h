@@ -1029,6 +1029,7 @@ const struct weir_stat *weir_stats_field(size_t i);
  *   linger, greeting its client, after the last call of handle() or before the first
  *   read_opened, write_opened, connect    another server: see weir_connect
  *   poll, sleep, offload                  what weir_poll, weir_sleep and weir_offload wait for
+ *   lock             another handler or thread: see weir_sync.h
  *   nothing          it works
  *
  * for_ms is for how long; of a client that is too slow (see WEIR_KEEP) in all. at_most_ms stands in
@@ -1104,13 +1105,13 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  * While a call parks, other handlers run on its thread; afterwards the handler goes on, on the same
  * thread. (In a pool only, and not with WEIR_STACK_THREAD.) These calls may park: all reads and
  * writes, weir_flush, weir_sendfile, weir_end_output, weir_sleep, weir_yield, weir_poll,
- * weir_offload, weir_connect and weir_hangup; of http.h those that say so. So across such a call a
- * program must not
+ * weir_offload, weir_connect and weir_hangup; of http.h and weir_sync.h those that say so. So
+ * across such a call a program must not
  *
- *   hold a lock        That is a mutex, flockfile(3), a static local variable of C++ that is being
- *                      initialized, std::call_once. The next handler on that thread that wants it
- *                      waits for ever, and so does the one that has it. A recursive mutex lets both
- *                      in.
+ *   hold a lock        of threads: a mutex, flockfile(3), a static local variable of C++ that is
+ *                      being initialized, std::call_once. The next handler on that thread that
+ *                      wants it waits for ever, and so does the one that has it. A recursive mutex
+ *                      lets both in. Those of weir_sync.h are made to be held so.
  *   keep what is the   That is errno, a thread_local variable, the text of strerror(3) and
  *   thread's own       strtok(3)'s place in its text, the locale that uselocale(3) has set,
  *                      OpenSSL's queue of errors. Afterwards it is another handler's. Read errno

@@ -22,6 +22,8 @@
 
 #include "tests/support.h"
 
+#include <weir/weir_sync.h>
+
 /* ------------------------------------------------------------------ a dump's text ----- */
 
 #define TEXT_SIZE (1 << 20)
@@ -120,6 +122,8 @@ static int write_for_ever(struct weir_request *req)
     return (int)r;
 }
 
+static struct weir_semaphore nothing;
+
 /* The first byte says what for. All of these waits end by a cancel, or by the gate. */
 static int wait_as_told(struct weir_request *req)
 {
@@ -142,6 +146,8 @@ static int wait_as_told(struct weir_request *req)
         return weir_offload(req, pass_gate, NULL);
     case 'u':
         return wait_at_another(req, silent_uri);
+    case 'l':
+        return weir_semaphore_acquire(&nothing);
     case 'c':
         return wait_at_another(req, full_uri);
     case 'b':
@@ -186,6 +192,7 @@ static void each_wait_is_told(void **state)
         { "r", "state=parked waits=read for_ms=" }, { "w", "state=parked waits=write for_ms=" },
         { "s", "state=running waits=sleep for_ms=" }, { "p", "state=running waits=poll for_ms=" },
         { "o", "state=running waits=offload for_ms=" },
+        { "l", "state=running waits=lock for_ms=" },
         { "u", "state=running waits=read_opened for_ms=" },
         { "c", "state=running waits=connect for_ms=" }, { "k", "state=idle waits=idle for_ms=" },
         { "b", "state=running waits=nothing " },

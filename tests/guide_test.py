@@ -23,6 +23,7 @@ PREFACE = """\
 #include <sys/uio.h>
 #include <weir/http.h>
 #include <weir/weir.h>
+#include <weir/weir_sync.h>
 
 struct state {
     int calls;
@@ -38,6 +39,8 @@ extern const struct weir_handler handler;
 extern const struct weir_http_site site;
 extern const struct weir_listen listeners[2];
 extern struct pollfd fds[2];
+extern struct weir_mutex lock;
+extern struct weir_semaphore places;
 extern struct iovec iov[2];
 extern struct sockaddr_storage peer;
 extern socklen_t peer_len;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -262,6 +263,20 @@ LEAF int sys_poll_one(int fd, short events, int timeout_ms)
     int n = sys_poll(&poll_fd, 1, timeout_ms);
 
     return n > 0 ? poll_fd.revents : n;
+}
+
+LEAF void sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int timeout_ms)
+{
+    struct timespec timeout = {
+        .tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L,
+    };
+
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout_ms >= 0 ? &timeout : NULL, NULL, 0);
+}
+
+LEAF void sys_futex_wake(const _Atomic uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 LEAF int sys_poll_now(struct pollfd *fds, size_t n)

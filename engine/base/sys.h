@@ -5,7 +5,7 @@
  * switch. Code that never names errno cannot be hurt by that, and these calls are never inlined
  * into code that switches. The two of every request are: they do without errno.
  *
- * Threads: any. Blocks: only sys_epoll_wait and sys_poll; the others don't wait.
+ * Threads: any. Blocks: only sys_epoll_wait, sys_poll and sys_futex_wait; the others don't.
  * Owns:    nothing. New descriptors are never 0 to 2, which are standard streams even if closed.
  * EINTR:   tried again, unless said otherwise.
  */
@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -131,6 +132,13 @@ int sys_poll_now(struct pollfd *fds, size_t n);
 
 /* sys_poll_one for several: how many have events, in revents. Negative descriptors have none. */
 int sys_poll(struct pollfd *fds, unsigned len, int timeout_ms);
+
+/*
+ * Waits while *word is `value`, until sys_futex_wake or for timeout_ms (-1: for ever). It may also
+ * return for no reason: the word alone tells. Wakes one thread; the word may be gone by then.
+ */
+void sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int timeout_ms);
+void sys_futex_wake(const _Atomic uint32_t *word);
 
 /* A socket of the type (SOCK_STREAM, SOCK_DGRAM), non-blocking and close-on-exec. */
 int sys_socket(int family, int type);

@@ -239,10 +239,15 @@ bool fiber_is_sound(const struct fiber *fiber)
     return fiber->canary == CANARY;
 }
 
-bool fiber_is_here(const struct fiber *fiber)
+bool fiber_holds(const struct fiber *fiber, const void *address)
 {
     /* Its stack ends where it lies itself. */
-    return (uintptr_t)fiber - (uintptr_t)__builtin_frame_address(0) < fiber->size;
+    return (uintptr_t)fiber - (uintptr_t)address < fiber->size;
+}
+
+bool fiber_is_here(const struct fiber *fiber)
+{
+    return fiber_holds(fiber, __builtin_frame_address(0));
 }
 
 void fiber_park(struct fiber *fiber)

@@ -89,6 +89,9 @@ void fiber_park(struct fiber *fiber);
 /* Returns true if the caller runs on this fiber, which must not be spare. Any thread. */
 bool fiber_is_here(const struct fiber *fiber);
 
+/* Returns true if the address is on this fiber's stack. It must not be spare. Any thread. */
+bool fiber_holds(const struct fiber *fiber, const void *address);
+
 /* Returns true if nothing has been written beyond the beginning of its stack. Any thread. */
 bool fiber_is_sound(const struct fiber *fiber);
 

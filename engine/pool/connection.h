@@ -98,6 +98,7 @@ enum connection_wait {
     CONNECTION_WAITS_SLEEP,
     CONNECTION_WAITS_OFFLOAD,
     CONNECTION_WAITS_POLL,
+    CONNECTION_WAITS_LOCK,          /* for another fiber or thread: see waiter.h */
     CONNECTION_WAITS_CONNECT,
     CONNECTION_WAITS_OPENED_READ,   /* a stream that weir_connect has opened */
     CONNECTION_WAITS_OPENED_WRITE,

@@ -187,8 +187,10 @@ int task_yield(struct task *task)
     if (!task->fiber)
         return worker_hear_orders(task->worker);
     require_here(task);
+    task->yields = true;
     make_runnable(task, 0);
     fiber_park(task->fiber);
+    task->yields = false;
     return 0;
 }
 
@@ -202,6 +204,24 @@ void task_await(struct task *task)
     task->patient = true;
     park(task, 0, task->connects ? CONNECTION_WAITS_CONNECT : CONNECTION_WAITS_OFFLOAD, 0);
     task->patient = false;
+}
+
+int task_wait_for_others(struct task *task, uint64_t deadline_ms, bool patient)
+{
+    int r;
+
+    if (!patient && crew_cancelled(task->worker->crew))
+        return -ECANCELED;
+    require_here(task);
+    task->patient = patient;
+    r = park(task, deadline_ms, CONNECTION_WAITS_LOCK, 0);
+    task->patient = false;
+    return r;
+}
+
+void task_note_block(struct task *task, bool begins)
+{
+    note(task, begins ? CONNECTION_WAITS_LOCK : CONNECTION_WAITS_NOTHING, 0);
 }
 
 void task_peer(const struct task *task, struct sockaddr_storage *ret, socklen_t *ret_len)

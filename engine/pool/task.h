@@ -22,12 +22,14 @@
 
 struct connection;
 struct fiber;
+struct weir_request;
 struct worker;
 
 struct task {
     struct fiber *fiber;            /* NULL: it runs on the worker's own stack */
     struct worker *worker;
     struct connection *conn;        /* whose handler it is */
+    struct weir_request *request;   /* that the handler was given */
     struct connection *waits_for;   /* while parked: the connection that has to get ready */
     struct task *next;              /* in its worker's list of runnable ones */
     struct task *parked_next;       /* in its worker's list of parked ones */
@@ -36,6 +38,7 @@ struct task {
     unsigned streak;                /* how often, since it last gave its worker away */
     int16_t outcome;                /* of the wait: 0, -ETIMEDOUT, -ECANCELED */
     bool patient;                   /* this wait can't be cancelled */
+    bool yields;                    /* runnable, and only after a look at the events */
     bool connects;                  /* it is in weir_connect */
     uint32_t unsent;                /* when a wait for room began: what the peer had not taken */
     uint32_t earns;                 /* ... and for each byte of it that the peer takes the wait
@@ -65,8 +68,22 @@ int task_yield(struct task *task);
 void task_begin_awaiting(struct task *task);
 void task_await(struct task *task);
 
+/*
+ * Until task_unpark, on behalf of another fiber or thread: its outcome; or the deadline has passed
+ * (-ETIMEDOUT). See waiter.h. patient: can't be cancelled. The task has a fiber.
+ */
+int task_wait_for_others(struct task *task, uint64_t deadline_ms, bool patient);
+
 /* Makes a parked task runnable; its wait returns outcome. */
 void task_unpark(struct task *task, int outcome);
+
+static inline bool task_is_parked(const struct task *task)
+{
+    return task->parked_link != NULL;
+}
+
+/* What the thread of a task that has no fiber waits for. */
+void task_note_block(struct task *task, bool begins);
 
 /* The call, on a request of this task's, was made from elsewhere. */
 _Noreturn void task_die_of_misuse(const struct task *task, const char *call);

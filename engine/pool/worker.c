@@ -25,6 +25,9 @@
  */
 #define GOODBYE_SHARE 64
 
+/* Resumed per turn because others have handed them what they waited for, without a system call. */
+#define HANDED_SHARE 32
+
 /* A worker may have SHARE_SLACK connections more than another one. */
 #define SHARE_SLACK 4
 
@@ -42,6 +45,21 @@ static _Thread_local struct worker *self_worker;
 WEIR_NOINLINE struct worker *worker_self(void)
 {
     return self_worker;
+}
+
+/* What is on the thread's own stack may lie on a fiber's: of another server, in whose handler. */
+struct task *worker_task_here(void)
+{
+    const struct worker *worker = worker_self();
+    size_t size;
+    void *top;
+
+    if (!worker)
+        return NULL;
+    if (worker->alone || worker->on_own_stack)
+        return worker->on_own_stack;
+    top = stack_holding(__builtin_frame_address(0), &size);
+    return top ? (struct task *)fiber_task(fiber_on_stack(top)) : NULL;
 }
 
 /* ------------------------------------------------------------------ begin and end ----- */
@@ -99,8 +117,17 @@ fail:
     return r;
 }
 
+/* A thread that has told the worker something may be about to look whether it sleeps. */
+static void await_tellers(const struct worker *worker)
+{
+    /* acquire: what they have looked at is not needed any more. pairs: worker_tell_from_afar() */
+    while (atomic_load_explicit(&worker->tellers, memory_order_acquire) > 0)
+        sys_poll(NULL, 0, 1);
+}
+
 void worker_fini(struct worker *worker)
 {
+    await_tellers(worker);
     worker_fini_alone(worker);
     overflow_stack_unmap(&worker->overflow);
     sys_close(worker->own->fd);
@@ -112,6 +139,16 @@ void worker_tell(struct worker *worker, struct message *message)
 {
     inbox_put(&worker->inbox, message);
     handoff_wake(&worker->crew->handoff, worker->index);
+}
+
+void worker_tell_from_afar(struct worker *worker, struct message *message)
+{
+    /* relaxed: the message, which is taken before the worker ends, brings it along.
+     * pairs: await_tellers() */
+    atomic_fetch_add_explicit(&worker->tellers, 1, memory_order_relaxed);
+    worker_tell(worker, message);
+    /* release: all that is done with the worker comes before it is freed. pairs: await_tellers() */
+    atomic_fetch_sub_explicit(&worker->tellers, 1, memory_order_release);
 }
 
 static void read_inbox(struct worker *worker)
@@ -366,7 +403,23 @@ static void resume(struct worker *worker, struct task *task)
     note_inside(worker, NULL);
 }
 
-/* Those that are runnable now; a fiber that yields meanwhile comes in the next turn. */
+/*
+ * Each of these gets what another fiber hands over, and may hand it on to the next: from fiber to
+ * fiber without a look at the events between. One that yields is to come after such a look.
+ */
+static void run_handed(struct worker *worker)
+{
+    struct task *task;
+
+    for (unsigned i = 0; i < HANDED_SHARE && (task = worker->runnable) && !task->yields; i++) {
+        worker->runnable = task->next;
+        if (!worker->runnable)
+            worker->runnable_end = &worker->runnable;
+        resume(worker, task);
+    }
+}
+
+/* Those that are runnable now, and what they hand over to. */
 static void run_runnable(struct worker *worker)
 {
     struct task *task = worker->runnable;
@@ -379,6 +432,7 @@ static void run_runnable(struct worker *worker)
         resume(worker, task);
         task = next;
     }
+    run_handed(worker);
 }
 
 static void run_batch(struct worker *worker)
@@ -582,7 +636,8 @@ static void turn(struct worker *worker, uint64_t now_ns)
         run_queue(worker);
     if (worker->at_side_doors != 0)
         enter_side_doors(worker);
-    run_runnable(worker);
+    if (worker->runnable)
+        run_runnable(worker);
     run_batch(worker);
     run_queue(worker);
     if (WEIR_UNLIKELY(worker->outbox.len > 0))

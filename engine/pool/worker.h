@@ -67,9 +67,10 @@ struct worker {
     uint64_t at_side_doors; /* the tokens of those where clients wait */
     bool called;            /* woken for the ready queue, and has not looked there yet */
     bool cancel_done;
+    _Atomic unsigned tellers;   /* threads in worker_tell_from_afar */
     sigset_t mask;          /* its thread's */
     const void *stack_base; /* of its thread: where its own stack begins to be used */
-    const struct task *on_own_stack;     /* that it runs on no fiber; NULL: none */
+    struct task *on_own_stack;           /* that it runs on no fiber; NULL: none */
     const struct worker_alone *alone;    /* serves alone; NULL: a thread of the pool */
     uint64_t cancel_at_ms;  /* alone: what waits then is cancelled; 0: nothing is */
     uint64_t drain_at_ms;   /* alone: it has taken leave then; 0: the crew says when */
@@ -159,8 +160,21 @@ struct worker *worker_self(void);
 /* The name of the handler that the calling thread is in; NULL: in none of a worker's. */
 const char *worker_handler_here(void);
 
-/* Puts a message into a worker's inbox and wakes it. Any thread. */
+/*
+ * The task that the calling thread runs, on its fiber or on the thread's own stack; NULL: none of a
+ * worker's. Any thread.
+ */
+struct task *worker_task_here(void);
+
+/*
+ * Puts a message into a worker's inbox and wakes it. Any thread that ends before the worker is
+ * freed, which may be as soon as the worker has the message: as those of its pool do, and those for
+ * what its handlers offload.
+ */
 void worker_tell(struct worker *worker, struct message *message);
+
+/* The same for every other thread: the worker is freed when it has returned, and not before. */
+void worker_tell_from_afar(struct worker *worker, struct message *message);
 
 /* Where its worker receives datagrams. NULL: no memory. */
 struct packet_tray *worker_tray(struct worker *worker);

@@ -546,6 +546,7 @@ static void init_request(struct weir_request *req, struct task *task)
 {
     req->service = task->worker->crew->service;
     req->task = task;
+    task->request = req;
     req->conn = task->conn;
     req->rfile = (struct rfile){ 0 };
     req->wfile = (struct wfile){ .sent = task->conn->sent };

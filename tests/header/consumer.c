@@ -10,6 +10,7 @@
 
 #include <weir/http.h>
 #include <weir/weir.h>
+#include <weir/weir_sync.h>
 
 #define END_OF(type, field) (offsetof(type, field) + sizeof(((type *)NULL)->field))
 
@@ -28,6 +29,8 @@ _Static_assert(END_OF(struct weir_stats, truncated) == 224, "stats");
 _Static_assert(END_OF(struct weir_stat, kind) == 24, "stats field");
 _Static_assert(END_OF(struct weir_http_route, data) == 32, "route");
 _Static_assert(sizeof(struct weir_http_site) == 64, "site");
+_Static_assert(sizeof(struct weir_mutex) == 32, "mutex");
+_Static_assert(sizeof(struct weir_semaphore) == 16, "semaphore");
 #endif
 _Static_assert(sizeof(enum weir_concurrency) == 4 && sizeof(enum weir_choice) == 4 &&
                sizeof(enum weir_dispatch) == 4 && sizeof(enum weir_stack) == 4 &&
@@ -35,6 +38,22 @@ _Static_assert(sizeof(enum weir_concurrency) == 4 && sizeof(enum weir_choice) ==
                sizeof(enum weir_log_kind) == 4 && sizeof(weir_default_no) == 4 &&
                sizeof(enum weir_timeout) == 4 && sizeof(enum weir_when_queued) == 4,
                "enumerations");
+
+static struct weir_mutex lock;
+static struct weir_semaphore places;
+
+/* Returns true if each of them does what it says. */
+static bool share(void)
+{
+    bool shared = weir_mutex_lock(&lock) == 0 && weir_mutex_try_lock(&lock) < 0 &&
+                  weir_semaphore_release(&places, 1) == 0 &&
+                  weir_semaphore_acquire(&places) == 0 &&
+                  weir_semaphore_try_acquire(&places) < 0 &&
+                  weir_semaphore_acquire_within(&places, 1) < 0;
+
+    weir_mutex_unlock(&lock);
+    return shared && weir_mutex_lock_within(&lock, 1) == 0;
+}
 
 static int echo(struct weir_request *req)
 {
@@ -44,6 +63,8 @@ static int echo(struct weir_request *req)
 
     if (n <= 0)
         return (int)n;
+    if (!*twice && !share())
+        return -1;
     weir_printf(req, "%d ", *twice + (int)weir_listener_number(req));
     weir_write(req, line, (size_t)n);
     *twice = true;

@@ -8,8 +8,26 @@
 
 #include <weir/http.h>
 #include <weir/weir.h>
+#include <weir/weir_sync.h>
 
 namespace {
+
+weir_mutex lock;
+weir_semaphore places;
+
+// Returns true if each of them does what it says.
+bool share()
+{
+    weir_mutex own = {};
+    bool shared = weir_mutex_lock(&own) == 0 && weir_mutex_try_lock(&own) < 0 &&
+                  weir_semaphore_release(&places, 1) == 0 &&
+                  weir_semaphore_acquire(&places) == 0 &&
+                  weir_semaphore_try_acquire(&places) < 0 &&
+                  weir_semaphore_acquire_within(&places, 1) < 0;
+
+    weir_mutex_unlock(&own);
+    return shared && weir_mutex_lock_within(&lock, 1) == 0;
+}
 
 int echo(weir_request *req)
 {
@@ -19,6 +37,8 @@ int echo(weir_request *req)
 
     if (n <= 0)
         return static_cast<int>(n);
+    if (!*twice && !share())
+        return -1;
     weir_printf(req, "%d ", *twice);
     weir_write(req, line, static_cast<size_t>(n));
     *twice = true;

@@ -99,7 +99,7 @@ class Header(unittest.TestCase):
                     self.assertEqual(len(re.findall(r"\berror: ", done.stderr)), 1, done.stderr)
 
     def test_the_examples_that_the_headers_begin_with_compile(self):
-        for name, compiler in itertools.product(("weir", "http"), filter(shutil.which, COMPILERS)):
+        for name, compiler in itertools.product(("weir", "weir_sync", "http"), filter(shutil.which, COMPILERS)):
             header = (self.prefix / f"include/weir/{name}.h").read_text()
             code = re.search(r"(^ \*(     .*)?\n)+", header, re.MULTILINE).group(0)
             code = re.sub("^ \\*", "", code, flags=re.MULTILINE)
@@ -107,8 +107,8 @@ class Header(unittest.TestCase):
             with self.subTest(name=name, compiler=compiler):
                 done = subprocess.run(
                     [compiler, "-fsyntax-only", *WARNINGS, "-Wno-unused",
-                     f"-I{self.prefix}/include", "-xc", "-"], input=f"#include <ctype.h>\n#include <weir/{name}.h>\n{code}\n",
-                    stderr=subprocess.PIPE, text=True)
+                     f"-I{self.prefix}/include", "-xc", "-"], input=f"#include <ctype.h>\n#include <errno.h>\n#include <weir/weir.h>\n"
+                    f"#include <weir/{name}.h>\n{code}\n", stderr=subprocess.PIPE, text=True)
                 self.assertEqual(done.returncode, 0, f"{done.stderr}\n{code}")
 
     def test_each_call_that_takes_a_request_is_tested_for_misuse(self):

@@ -1,0 +1,146 @@
+#include "engine/share/wait_list.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/sys.h"
+#include "engine/stream/request.h"
+
+#include <errno.h>
+#include <sched.h>
+
+/* ------------------------------------------------------------------ the guard --------- */
+
+/*
+ * Who is in will be out within nanoseconds, if it has the CPU. If it has lost it, yielding gives it
+ * back, but not to a thread of lower priority than ours: therefore the rest.
+ */
+#define SPINS 64
+#define YIELDS 64
+
+static inline void let_other_thread_of_core(void)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("pause");
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void wait_for_guard(unsigned tries)
+{
+    if (tries % SPINS != 0)
+        let_other_thread_of_core();
+    else if (tries % (SPINS * YIELDS) != 0)
+        sched_yield();
+    else
+        sys_poll(NULL, 0, 1);
+}
+
+uint64_t wait_list_enter(struct wait_list *list)
+{
+    for (unsigned tries = 1;; tries++) {
+        /* relaxed: a guess that the exchange checks. pairs: none */
+        uint64_t word = atomic_load_explicit(&list->word, memory_order_relaxed) & ~WAIT_GUARD;
+
+        /* acquire: what was done inside before us. pairs: wait_list_leave(), wait_list_swap() */
+        if (atomic_compare_exchange_weak_explicit(&list->word, &word, word | WAIT_GUARD,
+                                                  memory_order_acquire, memory_order_relaxed))
+            return word;
+        wait_for_guard(tries);
+    }
+}
+
+void wait_list_leave(struct wait_list *list, uint64_t word)
+{
+    uint64_t listed = list->first ? WAIT_LISTED : 0;
+
+    word &= ~(WAIT_GUARD | WAIT_LISTED);
+    /* release: what was done inside. pairs: wait_list_enter(), wait_list_swap() */
+    atomic_store_explicit(&list->word, word | listed, memory_order_release);
+}
+
+/* ------------------------------------------------------------------ the list ---------- */
+
+void wait_list_put(struct wait_list *list, struct wait_entry *entry)
+{
+    struct wait_entry *first = list->first;
+
+    entry->next = NULL;
+    entry->listed = true;
+    if (first) {
+        entry->prev = first->prev;
+        first->prev->next = entry;
+        first->prev = entry;
+    } else {
+        entry->prev = entry;
+        list->first = entry;
+    }
+}
+
+void wait_list_take(struct wait_list *list, struct wait_entry *entry)
+{
+    struct wait_entry *first = list->first;
+
+    if (entry == first)
+        list->first = entry->next;
+    else
+        entry->prev->next = entry->next;
+    if (entry->next)
+        entry->next->prev = entry->prev;
+    else if (entry != first)
+        first->prev = entry->prev;
+    entry->listed = false;
+}
+
+struct wait_entry *wait_list_take_first(struct wait_list *list)
+{
+    struct wait_entry *first = list->first;
+
+    if (first)
+        wait_list_take(list, first);
+    return first;
+}
+
+/* ------------------------------------------------------------------ waiting ----------- */
+
+/* Returns false if it has been chosen already. */
+static bool withdraw(struct wait_list *list, struct wait_entry *entry)
+{
+    uint64_t word = wait_list_enter(list);
+    bool listed = entry->listed;
+
+    if (listed)
+        wait_list_take(list, entry);
+    wait_list_leave(list, word);
+    return listed;
+}
+
+/* The request of the handler that waits; NULL: no handler does. */
+static struct weir_request *request_of(const struct waiter *waiter)
+{
+    return waiter->task ? waiter->task->request : NULL;
+}
+
+static int wait_until(struct wait_list *list, struct wait_entry *entry, uint64_t deadline_ms)
+{
+    int r = waiter_wait(entry->waiter, deadline_ms);
+
+    if (r < 0 && withdraw(list, entry))
+        return r;
+    return waiter_await(entry->waiter);
+}
+
+int wait_for_turn(struct wait_list *list, struct wait_entry *entry, int64_t within_ms)
+{
+    struct weir_request *req = request_of(entry->waiter);
+    uint64_t limit_ms = req ? req->deadline_ms : 0;
+    uint64_t until_ms;
+    bool cut;
+    int r;
+
+    if (within_ms == WAIT_PATIENTLY)
+        return waiter_await(entry->waiter);
+    until_ms = within_ms != WEIR_FOREVER ? clock_ms() + (uint64_t)within_ms + 1 : 0;
+    cut = limit_ms != 0 && (until_ms == 0 || limit_ms < until_ms);
+    r = wait_until(list, entry, cut ? limit_ms : until_ms);
+    return r == -ETIMEDOUT && cut ? request_timed_out(req, limit_ms, CONNECTION_NOT_LATE) : r;
+}

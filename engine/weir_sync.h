@@ -1,0 +1,100 @@
+/*
+ * weir_sync.h - what handlers and threads share: locks, and waiting for each other.
+ *
+ *     static struct weir_mutex lock;
+ *     static unsigned visitors;
+ *
+ *     static int count(struct weir_request *req)
+ *     {
+ *         unsigned number;
+ *
+ *         weir_mutex_lock(&lock);
+ *         number = ++visitors;
+ *         weir_mutex_unlock(&lock);
+ *         return (int)weir_printf(req, "You are number %u\n", number) < 0 ? -EPIPE : 0;
+ *     }
+ *
+ * They are like those of pthreads, but a handler that waits parks, so that its worker runs others
+ * meanwhile, and a lock may be held across every call that parks. Any number of handlers and of the
+ * program's own threads may share one, in whatever mixture, of one server or of several. A handler
+ * in a pool parks; whoever else waits blocks its thread: a thread of the program's, a function that
+ * weir_offload runs, a hook, a handler with WEIR_STACK_THREAD or under WEIR_SERIAL, _THREAD or
+ * _FORK. They are for threads: each child of WEIR_FORK and WEIR_PREFORK has its own copy.
+ *
+ * What holds for all of it:
+ *
+ *   Begin    Zeroed memory is a lock that is free, a semaphore of 0, and so on: a static variable,
+ *            calloc(3), memset(3), or "= { 0 }" ("= {}" in C++). They are not copied or moved while
+ *            they are in use. There is nothing to destroy: who knows that nobody uses one any more
+ *            may free it, and also who has been the last to get what it waited for.
+ *   Fair     First come, first served: whoever waits gets it in the order of coming, and nobody
+ *            who comes later is let in before, so that nobody starves. A lock that others wait for
+ *            passes to the first of them when it is unlocked, whether that one runs already or not.
+ *   Time     weir_..._within waits for ms at most, and returns -ETIMEDOUT then; with 0 it does not
+ *            wait, with WEIR_FOREVER it waits for ever. In a handler it also ends with
+ *            request_timeout_ms (-ETIMEDOUT, which counts in weir_stats.timeouts), and when the
+ *            server cancels its handlers (-ECANCELED). A drain ends no wait.
+ *   Threads  Any, but not signal handlers. A lock is unlocked by who has locked it: the same
+ *            handler in the same call of handle(), or the same thread.
+ *   Order    As with pthreads: what was done before an unlock, a release and so on is seen by who
+ *            gets the lock or is woken by it.
+ *   Memory   None: who waits does so on its stack.
+ */
+#ifndef WEIR_SYNC_H
+#define WEIR_SYNC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------ mutex ------------- */
+
+/*
+ * weir_mutex_lock waits until it has the lock, however long that takes, through a cancel and
+ * request_timeout_ms as well: pthread_mutex_lock(3) is no cancellation point either, since whoever
+ * cleans up has to get at what it shares. The handler that has the lock hears of a cancel where it
+ * waits, and lets go. weir_mutex_lock_within hears of both, also with WEIR_FOREVER.
+ * weir_mutex_try_lock does not wait.
+ *
+ * Parks, weir_mutex_try_lock and weir_mutex_unlock never. Each returns 0: the caller has the lock;
+ * -EDEADLK: it has had it already, or another handler has that could not go on while this one
+ * blocks the thread of both; weir_mutex_lock_within also -ETIMEDOUT and -ECANCELED,
+ * weir_mutex_try_lock -EAGAIN. To unlock what isn't locked ends the program with a line.
+ */
+struct weir_mutex {
+    uint64_t opaque[4];
+};
+
+int weir_mutex_lock(struct weir_mutex *mutex);
+int weir_mutex_lock_within(struct weir_mutex *mutex, uint32_t ms);
+int weir_mutex_try_lock(struct weir_mutex *mutex);
+void weir_mutex_unlock(struct weir_mutex *mutex);
+
+/* ------------------------------------------------------------------ semaphore --------- */
+
+/*
+ * A number of units, 0 at first. weir_semaphore_release adds some, weir_semaphore_acquire takes
+ * one, and waits for it if there is none; it hears of a cancel and of request_timeout_ms. For a
+ * pool of 4 connections, release 4 at the start.
+ *
+ * weir_semaphore_acquire and _within park. They return 0: the unit is the caller's; -ECANCELED,
+ * -ETIMEDOUT. weir_semaphore_try_acquire never parks: 0 or -EAGAIN. weir_semaphore_release never
+ * parks: 0, or -EOVERFLOW: there would be more than UINT32_MAX, and none is added.
+ */
+struct weir_semaphore {
+    uint64_t opaque[2];
+};
+
+int weir_semaphore_acquire(struct weir_semaphore *semaphore);
+int weir_semaphore_acquire_within(struct weir_semaphore *semaphore, uint32_t ms);
+int weir_semaphore_try_acquire(struct weir_semaphore *semaphore);
+int weir_semaphore_release(struct weir_semaphore *semaphore, uint32_t units);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

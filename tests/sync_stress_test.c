@@ -1,0 +1,186 @@
+/*
+ * sync_stress_test.c - what weir_sync.h shares out, among many who take it, wait for it with short
+ * deadlines, and give up. What must hold at the end is that nothing was lost or given twice: the
+ * counts add up, whoever waited has gone on, and nobody is left in a list.
+ *
+ * sync_stress_test ROUNDS: of each of them; without it as many as take a second.
+ */
+#include "tests/actors.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <weir/weir_sync.h>
+
+#define HANDLERS 10
+#define THREADS 4
+#define UNITS 2         /* fewer than there are who want one */
+
+static long rounds = 2000;
+
+static struct weir_mutex mutex;
+static uint64_t locked;             /* under the mutex */
+static struct weir_semaphore semaphore;
+
+/* What they say that they have got. */
+static _Atomic uint64_t locks_told, units_told, gave_up;
+static _Atomic int units_out, units_most;
+static _Atomic bool broken;
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+/* Most have so short a time that it passes as the grant comes. */
+static uint32_t some_ms(uint64_t *random)
+{
+    return next_random(random) % 4 ? (uint32_t)(next_random(random) % 3) : WEIR_FOREVER;
+}
+
+/* ------------------------------------------------------------------ each -------------- */
+
+/* Sometimes for long enough that others come to wait. */
+static void have_unit(uint64_t *random)
+{
+    int out = ++units_out;
+
+    if (out > UNITS)
+        broken = true;
+    if (out > units_most)
+        units_most = out;
+    units_told++;
+    if (next_random(random) % 32 == 0)
+        usleep(100);
+    units_out--;
+    weir_semaphore_release(&semaphore, 1);
+}
+
+static int use_semaphore(uint64_t *random)
+{
+    int r = weir_semaphore_acquire_within(&semaphore, some_ms(random));
+
+    if (r == 0)
+        have_unit(random);
+    return r;
+}
+
+/* Now and then it waits for something else with the lock. */
+static int use_mutex(uint64_t *random)
+{
+    int r = next_random(random) % 2 ? weir_mutex_lock_within(&mutex, some_ms(random))
+                                    : weir_mutex_lock(&mutex);
+
+    if (r < 0)
+        return r;
+    locked++;
+    locks_told++;
+    if (next_random(random) % 64 == 0)
+        usleep(1500);
+    if (next_random(random) % 8 == 0)
+        use_semaphore(random);
+    weir_mutex_unlock(&mutex);
+    return 0;
+}
+
+static int act(const char *word, long seed)
+{
+    uint64_t random = (uint64_t)seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+
+    (void)word;
+    for (long i = 0; i < rounds; i++) {
+        int r = next_random(&random) % 2 ? use_mutex(&random) : use_semaphore(&random);
+
+        if (r == -ETIMEDOUT)
+            gave_up++;
+        else if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ all --------------- */
+
+static void begin(void)
+{
+    memset(&mutex, 0, sizeof(mutex));
+    memset(&semaphore, 0, sizeof(semaphore));
+    locked = locks_told = units_told = gave_up = 0;
+    broken = false;
+    assert_int_equal(weir_semaphore_release(&semaphore, UNITS), 0);
+    actors_begin(act, (struct weir_options){ .size = sizeof(struct weir_options) });
+}
+
+static void expect_that_nothing_is_missing(void)
+{
+    assert_false(broken);
+    assert_int_equal(locked, locks_told);
+    assert_int_equal(actors_waiting_for(&mutex), 0);
+    assert_int_equal(actors_waiting_for(&semaphore), 0);
+    assert_int_equal(weir_mutex_try_lock(&mutex), 0);
+    for (int i = 0; i < UNITS; i++)
+        assert_int_equal(weir_semaphore_try_acquire(&semaphore), 0);
+    assert_int_equal(weir_semaphore_try_acquire(&semaphore), -EAGAIN);
+}
+
+static void set_out(struct actor *all[HANDLERS + THREADS])
+{
+    char order[32];
+
+    for (int i = 0; i < HANDLERS + THREADS; i++) {
+        all[i] = i < HANDLERS ? actor_handler() : actor_thread();
+        snprintf(order, sizeof(order), "go %d", i + 1);
+        actor_tell(all[i], order);
+    }
+}
+
+static void nothing_is_lost_and_nothing_comes_twice(void **state)
+{
+    struct actor *all[HANDLERS + THREADS];
+
+    (void)state;
+    begin();
+    set_out(all);
+    for (int i = 0; i < HANDLERS + THREADS; i++)
+        actor_expect(all[i], 0);
+    expect_that_nothing_is_missing();
+    assert_int_not_equal(gave_up, 0);
+}
+
+/* Whoever is cancelled has not got what it waited for. */
+static void nor_when_the_handlers_are_cancelled(void **state)
+{
+    struct actor *all[HANDLERS + THREADS];
+
+    (void)state;
+    if (!actors_way->served)
+        skip();
+    begin();
+    set_out(all);
+    SUPPORT_UNTIL(locks_told > (uint64_t)rounds);
+    weir_server_cancel(actors_server);
+    actors_stop_server();
+    for (int i = 0; i < HANDLERS + THREADS; i++)
+        if (all[i]->is_thread)
+            actor_expect(all[i], 0);
+    expect_that_nothing_is_missing();
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        ACTORS_TEST(nothing_is_lost_and_nothing_comes_twice),
+        ACTORS_TEST(nor_when_the_handlers_are_cancelled),
+    };
+
+    if (argc > 1)
+        rounds = strtol(argv[1], NULL, 10);
+    return ACTORS_RUN(tests);
+}
