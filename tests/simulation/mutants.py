@@ -52,6 +52,7 @@ FEATURES = {
     "who gives a place back that was taken in vain tells nobody": "limits,datagrams,rush",
     "a call that is not passed on": "waits,rush",
     "a further acceptor's late stop is for the next serving": "again,acceptors",
+    "each piece of a head begins its time anew": "timeouts,pauses,pipelining,-places,-stalls,-time",
     "who is idle has twice the time": "timeouts,pauses,-places,-time,-stalls,-again",
     "a file's second piece is its first once more": "files,big",
     "a deadline is taken for a connect's success": "upstream",
