@@ -788,6 +788,18 @@ int weir_server_fileno(struct weir_server *server);
  */
 int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler);
 
+/*
+ * weir_submit is weir_submit_fd with something for the handler: weir_arg() gives it in each call of
+ * setup, handle and finish.
+ *
+ * Owns: arg is yours, and only handed on. No call may come of a success, so none is the one that
+ * frees it without fail: a client that is to speak first (client_first) may leave without a word,
+ * be turned away (queue_target_ms), or find no memory. In a child of WEIR_FORK it points into that
+ * child's copy of the memory.
+ * Threads, parks and returns: as weir_submit_fd.
+ */
+int weir_submit(struct weir_server *server, int fd, const struct weir_handler *handler, void *arg);
+
 /* ------------------------------------------------------------------ stop and close ---- */
 
 /*
@@ -1129,8 +1141,8 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  * thread of your own, no function that weir_offload runs. To have something written to another
  * client, tell that one's handler, by an eventfd(2) that it has in its weir_poll.
  *
- * Eight calls only tell something that doesn't change: weir_state, weir_handler_data, weir_user,
- * weir_request_server, weir_request_fd, weir_worker_number, weir_listener_number and
+ * Nine calls only tell something that doesn't change: weir_state, weir_handler_data, weir_arg,
+ * weir_user, weir_request_server, weir_request_fd, weir_worker_number, weir_listener_number and
  * weir_listener_user. The function that a handler has offloaded may make these, too, since the
  * handler waits for it.
  *
@@ -1430,6 +1442,7 @@ bool weir_draining(struct weir_request *req);
  *                        none. Owns: they are the connection's, and stay until finish() has
  *                        returned
  *   weir_handler_data    the handler's data
+ *   weir_arg             what weir_submit was given for it; NULL of all others
  *   weir_user            options.user
  *   weir_request_server  the server
  *   weir_request_fd      the socket: do not close it. That of a datagram is the server's, and
@@ -1443,6 +1456,7 @@ bool weir_draining(struct weir_request *req);
 #define WEIR_NO_LISTENER UINT32_MAX
 void *weir_state(struct weir_request *req);
 const void *weir_handler_data(struct weir_request *req);
+void *weir_arg(struct weir_request *req);
 void *weir_user(struct weir_request *req);
 struct weir_server *weir_request_server(struct weir_request *req);
 int weir_request_fd(struct weir_request *req);

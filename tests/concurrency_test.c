@@ -106,8 +106,8 @@ static int poll_gate(struct weir_request *req)
     return r < 0 ? r : (int)weir_printf(req, r > 0 ? "passed\n" : "drained\n");
 }
 
-/* A pair's one end, which waits to be read; the other is served. */
-static int submit(struct weir_server *server, const char *say)
+/* A pair's one end, which waits to be read; the other is served, with arg. */
+static int submit_with(struct weir_server *server, const char *say, void *arg)
 {
     int ends[2];
     int r;
@@ -116,12 +116,17 @@ static int submit(struct weir_server *server, const char *say)
         return -errno;
     if (write(ends[0], say, strlen(say)) < 0 || shutdown(ends[0], SHUT_WR) < 0)
         return -errno;
-    r = weir_submit_fd(server, ends[1], NULL);
+    r = weir_submit(server, ends[1], NULL, arg);
     if (r == 0)
         return ends[0];
     close(ends[0]);
     close(ends[1]);
     return r;
+}
+
+static int submit(struct weir_server *server, const char *say)
+{
+    return submit_with(server, say, NULL);
 }
 
 static int submit_from_handler(struct weir_request *req)
@@ -163,6 +168,9 @@ static int answer(struct weir_request *req, const char *line, ssize_t len)
     case 'V':
         signal(SIGSEGV, SIG_DFL);
         return raise(SIGSEGV);
+    case 'a':
+        return weir_printf(req, "%s\n", weir_arg(req) ? (const char *)weir_arg(req) : "none") < 0
+            ? -EIO : 0;
     case 'p':
         return weir_printf(req, "%d\n", (int)getpid()) < 0 ? -EIO : 0;
     case 'c':
@@ -433,6 +441,19 @@ static void a_connection_of_ones_own_is_served_like_any_other(void **state)
     }
     SUPPORT_AWAIT(server, closed, == 3);
     assert_int_equal(support_stats(server).accepted, 3);
+    finish(server);
+}
+
+static void what_is_submitted_comes_with_its_argument(void **state)
+{
+    static char arg[] = "for the handler";
+    struct weir_server *server = START(DEFAULTS);
+
+    (void)state;
+    support_talk(server, 0, "a\n", "none\n");
+    support_expect_last(submit_with(server, "a\n", arg), "for the handler\n");
+    support_expect_last(submit_with(server, "a\n", NULL), "none\n");
+    SUPPORT_AWAIT(server, closed, == 3);
     finish(server);
 }
 
@@ -1078,6 +1099,7 @@ static void a_child_that_can_not_be_replaced_is_replaced_later(void **state)
         TEST(a_handler_submits_where_another_can_serve_it)
 #define ACCEPTING \
         TEST(a_connection_of_ones_own_is_served_like_any_other), \
+        TEST(what_is_submitted_comes_with_its_argument), \
         TEST(clients_are_served_one_by_one_on_request)
 #define SIDE_BY_SIDE \
         TEST(handlers_run_side_by_side), \

@@ -296,6 +296,29 @@ static void a_state_is_zeroed_and_aligned(void **state)
         assert_int_equal(house.conn->user_state[i], 0);
 }
 
+/* A connection by a listener has no room for an argument; one that was submitted has. */
+static void only_what_was_submitted_has_an_argument(void **state)
+{
+    static const struct endpoint submission = {
+        .handler = &handler, .quota = &quota, .number = WEIR_NO_LISTENER, .uri = "submitted",
+    };
+    struct connection *conn;
+    int peer_fd;
+
+    (void)state;
+    conn = enter_by(&submission, &peer_fd);
+    assert_null(connection_arg(conn));
+    connection_set_arg(conn, &house);
+    memset(conn->user_state, 0xff, handler.state_size);
+    assert_ptr_equal(connection_arg(conn), &house);
+    assert_true(connection_state_is_whole(conn));
+    connection_set_arg(house.conn, &house);
+    assert_null(connection_arg(house.conn));
+    connection_start(conn);
+    connection_close(&house.table, conn);
+    close(peer_fd);
+}
+
 static void a_descriptor_that_the_table_has_no_slot_for_is_refused(void **state)
 {
     const struct sockaddr unnamed = { .sa_family = AF_UNIX };
@@ -648,6 +671,7 @@ int main(void)
         TEST(of_two_that_see_an_event_one_resumes),
         TEST(the_table_has_a_connection_until_it_is_closed),
         TEST(a_state_is_zeroed_and_aligned),
+        TEST(only_what_was_submitted_has_an_argument),
         TEST(a_descriptor_that_the_table_has_no_slot_for_is_refused),
         TEST(a_descriptor_above_the_limit_is_kept),
         TEST(who_wants_room_is_told_once_when_few_enough_are_left),

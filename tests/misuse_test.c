@@ -226,6 +226,11 @@ static int server_on(void *req)
     return weir_request_server(req) == NULL;
 }
 
+static int arg_on(void *req)
+{
+    return weir_arg(req) != NULL;
+}
+
 static int number_on(void *req)
 {
     return (int)weir_worker_number(req);
@@ -279,6 +284,7 @@ static const struct call calls[] = {
     { "weir_request_fd", fd_on, true },
     { "weir_state", state_on, true },
     { "weir_handler_data", data_on, true },
+    { "weir_arg", arg_on, true },
     { "weir_user", user_on, true },
     { "weir_request_server", server_on, true },
     { "weir_worker_number", number_on, true },

@@ -1,5 +1,5 @@
 /*
- * submit_test.c - connections that a program gives to its server: weir_submit_fd.
+ * submit_test.c - connections that a program gives to its server: weir_submit and weir_submit_fd.
  */
 #include "tests/stream.h"
 
@@ -271,6 +271,100 @@ static void several_threads_may_do_it_at_once(void **state)
     assert_int_equal(notes_len(), 0);
 }
 
+/* ------------------------------------------------------------------ with an argument -- */
+
+static const char *arg_text(struct weir_request *req)
+{
+    const char *arg = weir_arg(req);
+
+    return arg ? arg : "none";
+}
+
+static int set_up_arg(struct weir_request *req)
+{
+    note("setup %s;", arg_text(req));
+    return 0;
+}
+
+/* Fills the state: the argument is not in it. */
+static int tell_arg(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+
+    if (n <= 0)
+        return (int)n;
+    memset(weir_state(req), 'x', 3);
+    weir_printf(req, "%s\n", arg_text(req));
+    return WEIR_KEEP;
+}
+
+static int finish_arg(struct weir_request *req, int status)
+{
+    (void)status;
+    note("finish %s;", arg_text(req));
+    return 0;
+}
+
+static struct weir_handler arg_teller = {
+    .name = "arg", .setup = set_up_arg, .handle = tell_arg, .finish = finish_arg, .state_size = 3,
+};
+
+static int submit_with(struct weir_server *server, const struct weir_handler *handler, void *arg)
+{
+    int pair[2];
+
+    make_pair(pair);
+    if (weir_submit(server, pair[1], handler, arg) < 0)
+        fail_msg("%s", weir_why());
+    return pair[0];
+}
+
+static void every_call_of_its_handler_has_its_argument(void **state)
+{
+    struct weir_server *server = STREAM_SERVE(exclaim);
+    char one[] = "one";
+    char two[] = "two";
+    int first;
+    int second;
+
+    (void)state;
+    arg_teller.stack = way->stack;
+    first = submit_with(server, &arg_teller, one);
+    support_say(first, "x\n");
+    support_expect(first, "one\n");
+    second = submit_with(server, &arg_teller, two);
+    support_say(second, "x\n");
+    support_expect(second, "two\n");
+    SUPPORT_AWAIT(server, idle, == 2);
+    support_say(first, "x\n");
+    support_expect(first, "one\n");
+    close(first);
+    SUPPORT_AWAIT(server, closed, == 1);
+    close(second);
+    notes_expect("setup one;setup two;finish one;finish two;");
+}
+
+static void without_one_it_is_null(void **state)
+{
+    struct weir_server *server;
+    int accepted;
+    int pair[2];
+
+    (void)state;
+    arg_teller.stack = way->stack;
+    server = stream_serve(&arg_teller, WEIR_OPTIONS(.workers = 2));
+    accepted = support_ask(server, 0, "x\n");
+    support_expect(accepted, "none\n");
+    make_pair(pair);
+    submit(server, pair[1], NULL);
+    support_say(pair[0], "x\n");
+    support_expect(pair[0], "none\n");
+    close(accepted);
+    close(pair[0]);
+    notes_expect("setup none;setup none;finish none;finish none;");
+}
+
 /* ------------------------------------------------------------------ being refused ----- */
 
 static void expect_refused(struct weir_server *server, int fd, const struct weir_handler *handler,
@@ -313,6 +407,8 @@ static void a_handler_that_is_none_is_refused(void **state)
     (void)state;
     make_pair(pair);
     expect_refused(server, pair[1], &nameless, -EINVAL, "has no name");
+    assert_int_equal(weir_submit(server, pair[1], &nameless, server), -EINVAL);
+    assert_non_null(strstr(weir_why(), "weir_submit: "));
     expect_refused(server, pair[1], &huge, -EINVAL, "state_size");
     expect_refused(server, pair[1], NULL, -EINVAL, "no handler");
     weir_server_shutdown(server);
@@ -470,6 +566,8 @@ int main(void)
         SUBMIT_TEST(verify_request_is_not_asked),
         SUBMIT_TEST(a_handler_may_do_it_but_not_with_its_own),
         SUBMIT_TEST(several_threads_may_do_it_at_once),
+        SUBMIT_TEST(every_call_of_its_handler_has_its_argument),
+        SUBMIT_TEST(without_one_it_is_null),
         SUBMIT_TEST(what_is_no_connected_stream_is_refused),
         SUBMIT_TEST(a_handler_that_is_none_is_refused),
         SUBMIT_TEST(max_connections_count),

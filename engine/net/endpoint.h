@@ -22,7 +22,7 @@
 struct weir_request;
 
 struct endpoint {
-    const struct weir_handler *handler; /* what weir_submit_fd serves may have another */
+    const struct weir_handler *handler; /* what weir_submit serves may have another */
     struct quota *quota;                /* which its connections are counted against */
     struct access_slot *access;         /* the rules for who comes in */
     struct crowd *crowd;                /* NULL: connections of an address aren't counted */
@@ -46,6 +46,12 @@ struct endpoint {
 /* Makes one of this address, otherwise like another one: 0 or -ENOMEM. */
 int endpoint_create(const struct endpoint *like, const char *uri, struct endpoint **ret);
 void endpoint_destroy(struct endpoint *endpoint);
+
+/* Returns true if its connections come by weir_submit or weir_submit_fd, and by no listener. */
+static inline bool endpoint_is_submission(const struct endpoint *endpoint)
+{
+    return endpoint->number == WEIR_NO_LISTENER;
+}
 
 /* One of them; 0: there is none. */
 uint32_t endpoint_timeout_ms(const struct endpoint *endpoint, enum weir_timeout which);

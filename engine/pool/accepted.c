@@ -40,8 +40,10 @@ struct connection *accepted_to_connection(const struct accepted *accepted,
     }
     conn = connection_create(table, accepted->fd, accepted->peer, accepted->peer_len,
                              accepted->handler, accepted->endpoint);
-    if (conn)
-        conn->guest = accepted->guest;
+    if (!conn)
+        return NULL;
+    conn->guest = accepted->guest;
+    connection_set_arg(conn, accepted->arg);
     return conn;
 }
 

@@ -24,7 +24,8 @@ struct accepted {
     const struct sockaddr *peer;
     socklen_t peer_len;
     const struct endpoint *endpoint;
-    const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
+    const struct weir_handler *handler; /* the endpoint's, or weir_submit's */
+    void *arg;                  /* weir_submit's, for the handler; else NULL */
     struct crowd_guest *guest;  /* its seat in the endpoint's crowd; NULL: it is not counted */
     struct packet *packet;      /* a datagram: fd is the server's socket; NULL: a connection */
     int stop_fd;                /* readable while an acceptor is told to stop; -1: none is */

@@ -276,17 +276,51 @@ uint64_t connection_begun_ms(const struct connection_table *table, const struct 
     return atomic_load_explicit(&table->begun_ds[conn->fd], memory_order_relaxed) * MS_PER_DS;
 }
 
+static size_t round_up(size_t size, size_t to)
+{
+    return (size + to - 1) & ~(to - 1);
+}
+
+/* Where the argument of one that was submitted lies in user_state: behind the guard, if any. */
+static size_t place_of_arg(size_t user_state, bool guarded)
+{
+    return round_up(user_state + (guarded ? sizeof(GUARD) : 0), _Alignof(void *));
+}
+
+static bool has_arg(const struct connection *conn)
+{
+    return conn->kind == CONNECTION_ACCEPTED && endpoint_is_submission(conn->endpoint);
+}
+
+void connection_set_arg(struct connection *conn, void *arg)
+{
+    if (has_arg(conn))
+        memcpy(conn->user_state + place_of_arg(conn->handler->state_size, conn->guarded), &arg,
+               sizeof(arg));
+}
+
+void *connection_arg(const struct connection *conn)
+{
+    void *arg = NULL;
+
+    if (has_arg(conn))
+        memcpy(&arg, conn->user_state + place_of_arg(conn->handler->state_size, conn->guarded),
+               sizeof(arg));
+    return arg;
+}
+
+/* behind: bytes that it has beyond the handler's state, and beyond the guard of that. */
 static struct connection *allocate_connection(struct connection_table *table, int fd,
-                                              size_t user_state)
+                                              size_t user_state, size_t behind)
 {
     bool guards = misuse_is_thorough();
-    size_t size = offsetof(struct connection, user_state) + user_state +
-                  (guards ? sizeof(GUARD) : 0);
+    size_t size = offsetof(struct connection, user_state) + place_of_arg(user_state, guards) +
+                  behind;
     struct connection *conn;
 
     if ((size_t)fd >= table->size)
         return NULL;
-    size = (size + WEIR_CACHE_LINE - 1) & ~(size_t)(WEIR_CACHE_LINE - 1);
+    size = round_up(size, WEIR_CACHE_LINE);
     conn = aligned_alloc(WEIR_CACHE_LINE, size);
     if (!conn)
         return NULL;
@@ -303,7 +337,9 @@ struct connection *connection_create(struct connection_table *table, int fd,
                                      const struct weir_handler *handler,
                                      const struct endpoint *endpoint)
 {
-    struct connection *conn = allocate_connection(table, fd, handler->state_size);
+    struct connection *conn = allocate_connection(table, fd, handler->state_size,
+                                                  endpoint_is_submission(endpoint)
+                                                      ? sizeof(void *) : 0);
 
     if (!conn)
         return NULL;
@@ -323,7 +359,7 @@ struct connection *connection_create(struct connection_table *table, int fd,
 struct connection *connection_create_opened(struct connection_table *table, int fd, int family,
                                             const struct endpoint *endpoint, struct task *task)
 {
-    struct connection *conn = allocate_connection(table, fd, 0);
+    struct connection *conn = allocate_connection(table, fd, 0, 0);
 
     if (!conn)
         return NULL;
@@ -341,7 +377,7 @@ struct connection *connection_create_socket(struct connection_table *table, int 
                                             const struct endpoint *endpoint,
                                             struct receiver *receiver)
 {
-    struct connection *conn = allocate_connection(table, fd, 0);
+    struct connection *conn = allocate_connection(table, fd, 0, 0);
 
     if (!conn)
         return NULL;

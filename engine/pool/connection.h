@@ -141,7 +141,7 @@ struct connection {
     bool moved : 1;         /* the greeting has told of another peer than was accepted */
     bool refused : 1;       /* it ends before it has begun, and counts as refused */
     uint16_t sent;          /* bytes, until it was idle last; UINT16_MAX: or more */
-    const struct weir_handler *handler; /* the endpoint's, or weir_submit_fd's */
+    const struct weir_handler *handler; /* the endpoint's, or weir_submit's */
     struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
     _Atomic uint64_t note;  /* since when it waits for what; 0: it has not waited yet */
     const struct endpoint *endpoint;    /* that it came in by; OPENED: its opener */
@@ -384,6 +384,13 @@ bool connection_may_have_input(const struct connection *conn);
  * peer sees this one from now on; rules and crowd are the caller's to ask.
  */
 void connection_set_peer(struct connection *conn, const struct sockaddr *peer, socklen_t len);
+
+/*
+ * What weir_submit was given for the handler. Only a connection that was submitted has room for it,
+ * behind user_state: the others keep nothing, and it is NULL of them. The owner.
+ */
+void connection_set_arg(struct connection *conn, void *arg);
+void *connection_arg(const struct connection *conn);
 
 /* False: its handler has written beyond user_state, and WEIR_CHECK=1 has that looked at. */
 bool connection_state_is_whole(const struct connection *conn);

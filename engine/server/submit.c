@@ -1,4 +1,4 @@
-/* submit.c - weir_submit_fd: connections that somebody else has accepted. */
+/* submit.c - weir_submit and weir_submit_fd: connections that somebody else has accepted. */
 #include "engine/server/server.h"
 
 #include "engine/base/sys.h"
@@ -139,7 +139,9 @@ static int could_not_submit(int fd, int r)
                          r == -EPROTOTYPE ? "it is no stream socket" : why_error(r));
 }
 
-int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler)
+/* call: the public one, for a handler that is wrong. */
+static int submit(struct weir_server *server, int fd, const struct weir_handler *handler,
+                  void *arg, const char *call)
 {
     struct sockaddr_storage peer;
     struct accepted accepted = {
@@ -148,9 +150,9 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
         .stop_fd = server->acceptors[0].stop_fd,
         .endpoint = &server->submission,
         .handler = handler ? handler : server->submission.handler,
+        .arg = arg,
     };
-    int r = options_check_handler(accepted.handler, "weir_submit_fd", why_last,
-                                  sizeof(why_last));
+    int r = options_check_handler(accepted.handler, call, why_last, sizeof(why_last));
 
     if (r < 0)
         return r;
@@ -162,4 +164,14 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
     if (r == 0)
         r = submit_accepted(server, &accepted);
     return r < 0 ? could_not_submit(fd, r) : 0;
+}
+
+int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler *handler)
+{
+    return submit(server, fd, handler, NULL, "weir_submit_fd");
+}
+
+int weir_submit(struct weir_server *server, int fd, const struct weir_handler *handler, void *arg)
+{
+    return submit(server, fd, handler, arg, "weir_submit");
 }

@@ -275,6 +275,12 @@ const void *weir_handler_data(struct weir_request *req)
     return request_root(req)->conn->handler->data;
 }
 
+void *weir_arg(struct weir_request *req)
+{
+    request_check_asked(req, "weir_arg");
+    return connection_arg(request_root(req)->conn);
+}
+
 void *weir_user(struct weir_request *req)
 {
     request_check_asked(req, "weir_user");

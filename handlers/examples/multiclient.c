@@ -37,7 +37,7 @@ static int report(struct weir_request *req, int i, struct weir_request *peer)
 
 static int ask_all(struct weir_request *req)
 {
-    struct job *job = weir_user(req);
+    struct job *job = weir_arg(req);
     struct weir_request *peers[CONNECTIONS_MAX];
     struct pollfd fds[CONNECTIONS_MAX];
     int r;
@@ -89,9 +89,8 @@ int main(int argc, char **argv)
     }
     if (weir_server_create(&server, WEIR_OPTIONS(
             .listen = "unix:@multiclient", .defer = true,   /* needs a name, is never opened */
-            .handler = &handler,
-            .user = &job)) < 0 ||
-        weir_submit_fd(server, pair[0], NULL) < 0) {
+            .handler = &handler)) < 0 ||
+        weir_submit(server, pair[0], NULL, &job) < 0) {
         fprintf(stderr, "multiclient: %s\n", weir_why());
         return 2;
     }
