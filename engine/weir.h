@@ -284,8 +284,9 @@ struct weir_listen {
  *
  * Under WEIR_SERIAL, _THREAD and _FORK a handler runs on a thread's own stack, and waiting blocks
  * that thread. There weir_offload runs its function at once, on the same thread; weir_yield only
- * looks for a cancel; and workers, worker_cpus, stack_size, dispatch and stall_warn_ms mean
- * nothing. Everything else holds: timeouts, WEIR_KEEP, the close policy, cancel.
+ * looks for a cancel; and workers, worker_cpus, stack_size, dispatch, stall_warn_ms and
+ * offload_threads mean nothing. Everything else holds: timeouts, WEIR_KEEP, the close policy,
+ * cancel.
  *
  * WEIR_FORK, the children: weir_serve_forever, weir_handle_request or weir_submit_fd forks each,
  * on its own thread. A child closes the listeners and inherits everything else, the signal mask and
@@ -395,6 +396,7 @@ struct weir_failure {
 #define WEIR_MAX_PROCESSES 256
 #define WEIR_MAX_CHILDREN 4096
 #define WEIR_MAX_ACCEPTORS 64
+#define WEIR_MAX_OFFLOAD_THREADS 4096
 #define WEIR_MIN_STACK_SIZE (16 << 10)
 #define WEIR_MAX_STACK_SIZE (256 << 20)
 #define WEIR_MAX_BUFSIZE (1 << 30)
@@ -569,7 +571,9 @@ struct weir_options {
                                                A reply that does not is cut off: the client finds
                                                its end behind what the kernel has, or, if it had
                                                sent more than was read, a reset */
-    uint32_t reserved WEIR_0;               /* 0 */
+
+    uint32_t offload_threads WEIR_0;        /* for weir_offload, at most; of each child of
+                                               WEIR_PREFORK; 0: 64 */
 };
 
 /*
@@ -985,6 +989,9 @@ struct weir_stats {
     uint64_t truncated;     /* datagrams that were longer than max_packet_size, and cut */
     uint64_t shed;          /* of the refused, those that had waited longer than queue_target_ms
                                allows, or found max_queued before them */
+    uint64_t offload_queued;    /* what handlers have offloaded, and no thread has taken yet */
+    uint64_t offload_threads;   /* those that there are now: they come as they are needed, and one
+                                   without a job ends after some seconds */
 };
 
 /*
@@ -1501,8 +1508,8 @@ int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeou
 /*
  * weir_offload runs fn(arg) on a thread that may block, and parks until fn has returned: for
  * getaddrinfo(3), a database driver, a long computation. No timeout and no cancel cuts it short, so
- * that arg may be a local variable. Up to 64 run at once; more wait for their turn.
- * Returns what fn returned; -EAGAIN no thread could be had.
+ * that arg may be a local variable. Up to options.offload_threads run at once; more wait for their
+ * turn: see weir_stats.offload_queued. Returns what fn returned; -EAGAIN no thread could be had.
  */
 int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
 
@@ -1510,9 +1517,10 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
 
 /*
  * weir_connect opens a stream to another server, "tcp://host:port", "unix:///path" or "unix:@name",
- * and gives it as a request of its own: every call above works on it, and parks the same fiber. An
- * offload thread looks a name up, and each of its addresses is tried. The stream has the timeouts
- * of the listener that req has come in by.
+ * and gives it as a request of its own: every call above works on it, and parks the same fiber. A
+ * thread looks a name up, and each of its addresses is tried: up to 64 names at once, on threads
+ * that weir_offload does not use. The stream has the timeouts of the listener that req has come in
+ * by.
  *
  * timeout_ms bounds all of the connecting. 0 is read_timeout_ms; if that is none either, each
  * address has the kernel's patience, some two minutes.

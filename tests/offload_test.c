@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define THREADS_MAX 64      /* offload.h's bound */
+#define THREADS_MAX 64      /* the default of offload_threads */
 
 static int double_it(void *arg)
 {
@@ -131,6 +131,46 @@ static void two_hundred_at_once_share_the_threads_and_none_is_lost(void **state)
     gate_fini(&office.gate);
 }
 
+#define FEW 3
+#define VISITORS 10
+
+static void no_more_threads_than_the_option_says_and_the_others_are_counted(void **state)
+{
+    struct weir_server *server;
+    int fds[VISITORS];
+
+    (void)state;
+    if (way->stack == WEIR_STACK_THREAD)
+        skip();
+    open_office();
+    server = STREAM_SERVE(go_to_the_office, .offload_threads = FEW);
+    assert_int_equal(support_stats(server).offload_threads, 0);
+    for (size_t i = 0; i < VISITORS; i++)
+        fds[i] = support_connect(server, 0);
+    SUPPORT_AWAIT(server, offload_queued, == VISITORS - FEW);
+    SUPPORT_UNTIL(begun() == FEW);
+    assert_int_equal(support_stats(server).offload_threads, FEW);
+    gate_open(&office.gate);
+    for (size_t i = 0; i < VISITORS; i++) {
+        support_expect(fds[i], "1");
+        support_expect_end(fds[i]);
+        close(fds[i]);
+    }
+    assert_int_equal(begun(), VISITORS);
+    assert_int_equal(atomic_load_explicit(&office.most, memory_order_relaxed), FEW);
+    assert_int_equal(support_stats(server).offload_queued, 0);
+    gate_fini(&office.gate);
+}
+
+/* Its service has to be looked up, which takes no network, and is not found. */
+static int look_up(struct weir_request *req)
+{
+    struct weir_request *peer;
+    int r = weir_connect(req, "tcp://127.0.0.1:no-such-service", 0, &peer);
+
+    return (int)weir_printf(req, r < 0 ? "looked up" : "connected");
+}
+
 static int work_or_answer(struct weir_request *req)
 {
     char kind = '?';
@@ -138,6 +178,8 @@ static int work_or_answer(struct weir_request *req)
     weir_read_exact(req, &kind, 1);
     if (kind == 'w')
         return go_to_the_office(req);
+    if (kind == 'n')
+        return look_up(req) < 0 ? -EIO : 0;
     weir_write(req, "here", 4);
     return 0;
 }
@@ -160,6 +202,34 @@ static void others_are_served_meanwhile(void **state)
     gate_open(&office.gate);
     support_expect(fd, "1");
     close(fd);
+    gate_fini(&office.gate);
+}
+
+static void names_are_looked_up_beside_what_keeps_all_threads(void **state)
+{
+    struct weir_server *server;
+    int working;
+    int waiting;
+
+    (void)state;
+    if (way->stack == WEIR_STACK_THREAD)
+        skip();
+    open_office();
+    server = STREAM_SERVE(work_or_answer, .workers = 1, .offload_threads = 1);
+    working = support_connect(server, 0);
+    support_say(working, "w");
+    SUPPORT_UNTIL(begun() == 1);
+    waiting = support_connect(server, 0);
+    support_say(waiting, "w");
+    SUPPORT_AWAIT(server, offload_queued, == 1);
+    for (int i = 0; i < 3; i++)
+        support_talk(server, 0, "n", "looked up");
+    assert_int_equal(support_stats(server).offload_queued, 1);
+    gate_open(&office.gate);
+    support_expect(working, "1");
+    support_expect(waiting, "1");
+    close(working);
+    close(waiting);
     gate_fini(&office.gate);
 }
 
@@ -226,7 +296,9 @@ int main(void)
         STREAM_TEST(an_offload_returns_what_the_function_returned),
         STREAM_TEST(it_runs_on_another_thread_and_the_handler_stays_on_its_own),
         STREAM_TEST(two_hundred_at_once_share_the_threads_and_none_is_lost),
+        STREAM_TEST(no_more_threads_than_the_option_says_and_the_others_are_counted),
         STREAM_TEST(others_are_served_meanwhile),
+        STREAM_TEST(names_are_looked_up_beside_what_keeps_all_threads),
         STREAM_TEST(a_cancel_waits_for_the_result_and_ends_what_comes_next),
         STREAM_TEST(finish_may_offload_too),
     };

@@ -672,7 +672,6 @@ static void a_queue_that_refuses_has_an_end(void **state)
     assert_refused(OPTIONS(.when_queued = WEIR_REFUSE), "when_queued is WEIR_REFUSE, but "
                    "max_queued is 0: it says from how many on");
     assert_refused(OPTIONS(.when_queued = 2), "when_queued is 2: at most 1");
-    assert_refused(OPTIONS(.reserved = 1), "reserved is 1: at most 0");
     assert_int_equal(accepted(OPTIONS(.when_queued = WEIR_REFUSE, .max_queued = 1)).max_queued, 1);
     assert_int_equal(accepted(OPTIONS(.queue_target_ms = WEIR_FOREVER)).queue_target_ms, 0);
     assert_int_equal(accepted(OPTIONS(.queue_target_ms = 5)).queue_target_ms, 5);
@@ -700,6 +699,7 @@ static void numbers_beyond_their_ends_are_refused(void **state)
     (void)state;
     assert_refused(OPTIONS(.workers = 257), "workers is 257: at most 256");
     assert_refused(OPTIONS(.acceptors = 65), "acceptors is 65: at most 64");
+    assert_refused(OPTIONS(.offload_threads = 4097), "offload_threads is 4097: at most 4096");
     assert_refused(OPTIONS(.backlog = 1u << 31), "backlog is 2147483648: at most 2147483647");
     assert_refused(OPTIONS(.rbufsize = ((size_t)1 << 30) + 1),
                    "rbufsize is 1073741825: at most 1073741824");
@@ -730,7 +730,8 @@ static void numbers_at_their_ends_are_taken(void **state)
         .workers = WEIR_MAX_WORKERS, .acceptors = WEIR_MAX_ACCEPTORS, .backlog = INT32_MAX,
         .rbufsize = WEIR_MAX_BUFSIZE, .wbufsize = WEIR_MAX_BUFSIZE,
         .stack_size = WEIR_MAX_STACK_SIZE, .block_on_close = WEIR_NO, .multicast_loop = WEIR_NO,
-        .dispatch = WEIR_DISPATCH_ACCEPTOR, .poll_interval_ms = UINT32_MAX));
+        .dispatch = WEIR_DISPATCH_ACCEPTOR, .poll_interval_ms = UINT32_MAX,
+        .offload_threads = WEIR_MAX_OFFLOAD_THREADS));
 
     (void)state;
     assert_int_equal(options.workers, 256);
@@ -740,6 +741,8 @@ static void numbers_at_their_ends_are_taken(void **state)
     assert_int_equal(options.wbufsize, 1 << 30);
     assert_int_equal(options.stack_size, 256 << 20);
     assert_int_equal(options.poll_interval_ms, UINT32_MAX);
+    assert_int_equal(options.offload_threads, 4096);
+    assert_int_equal(accepted(OPTIONS(.workers = 1)).offload_threads, 64);
     assert_int_equal(accepted(OPTIONS(.stack_size = WEIR_MIN_STACK_SIZE)).stack_size, 16 << 10);
     assert_refused(OPTIONS(.stack_size = WEIR_MIN_STACK_SIZE - 1),
                    "stack_size is 16383: it must be 16 KiB to 256 MiB");

@@ -44,7 +44,9 @@
     TALLIED(FULL, full, "times that accepting paused because there was no room") \
     TALLIED(MADE_ROOM, made_room, "connections ended because others waited") \
     TALLIED(TRUNCATED, truncated, "datagrams that were cut") \
-    TALLIED(SHED, shed, "clients turned away because too many waited, or they had waited too long")
+    TALLIED(SHED, shed, "clients turned away since too many waited, or they had waited too long") \
+    NOW(offload_queued, "offloaded functions that wait for a thread") \
+    NOW(offload_threads, "threads for what is offloaded")
 
 /* For the kinds of lines that a list made of this one has no use for. */
 #define STATISTICS_NONE(...)

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <time.h>
@@ -29,8 +30,9 @@ struct offload {
     pthread_cond_t gone;        /* a thread has ended */
     struct job *first;
     struct job **last;
-    unsigned waiting;           /* jobs that no thread has taken */
-    unsigned threads;
+    _Atomic unsigned waiting;   /* jobs that no thread has taken; anybody reads it */
+    _Atomic unsigned threads;   /* so is this one read */
+    unsigned threads_max;
     unsigned idle;              /* threads that wait for a job */
     bool ending;
 };
@@ -48,13 +50,34 @@ const struct task *offload_task_self(void)
     return self_task;
 }
 
-struct offload *offload_create(void)
+unsigned offload_waiting(const struct offload *offload)
+{
+    /* relaxed: a count; the lock orders it for who changes it. pairs: add_locked() */
+    return atomic_load_explicit(&offload->waiting, memory_order_relaxed);
+}
+
+unsigned offload_threads(const struct offload *offload)
+{
+    /* relaxed: a count; the lock orders it for who changes it. pairs: add_locked() */
+    return atomic_load_explicit(&offload->threads, memory_order_relaxed);
+}
+
+/* To a count that only holders of the lock change. */
+static void add_locked(_Atomic unsigned *count, int n)
+{
+    /* relaxed: who decides by it holds the lock. pairs: offload_waiting(), offload_threads() */
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + (unsigned)n,
+                          memory_order_relaxed);
+}
+
+struct offload *offload_create(unsigned threads_max)
 {
     struct offload *offload = calloc(1, sizeof(*offload));
     pthread_condattr_t monotonic;
 
     if (!offload)
         return NULL;
+    offload->threads_max = threads_max;
     offload->last = &offload->first;
     pthread_mutex_init(&offload->lock, NULL);
     pthread_condattr_init(&monotonic);
@@ -72,7 +95,7 @@ void offload_destroy(struct offload *offload)
     pthread_mutex_lock(&offload->lock);
     offload->ending = true;
     pthread_cond_broadcast(&offload->work);
-    while (offload->threads > 0)
+    while (offload_threads(offload) > 0)
         pthread_cond_wait(&offload->gone, &offload->lock);
     pthread_mutex_unlock(&offload->lock);
     pthread_cond_destroy(&offload->gone);
@@ -107,7 +130,7 @@ static struct job *next_job_locked(struct offload *offload)
     offload->first = job->next;
     if (!offload->first)
         offload->last = &offload->first;
-    offload->waiting--;
+    add_locked(&offload->waiting, -1);
     return job;
 }
 
@@ -130,7 +153,7 @@ static void *offload_thread_main(void *arg)
         worker_tell(worker, &job->done);
         pthread_mutex_lock(&offload->lock);
     }
-    offload->threads--;
+    add_locked(&offload->threads, -1);
     pthread_cond_signal(&offload->gone);
     pthread_mutex_unlock(&offload->lock);
     return NULL;
@@ -140,7 +163,7 @@ static int start_thread_locked(struct offload *offload)
 {
     if (thread_start_detached(offload_thread_main, offload) < 0)
         return -EAGAIN;
-    offload->threads++;
+    add_locked(&offload->threads, 1);
     return 0;
 }
 
@@ -149,14 +172,15 @@ static int submit_job(struct offload *offload, struct job *job)
     int r = 0;
 
     pthread_mutex_lock(&offload->lock);
-    if (offload->waiting >= offload->idle && offload->threads < OFFLOAD_THREADS_MAX)
+    if (offload_waiting(offload) >= offload->idle &&
+        offload_threads(offload) < offload->threads_max)
         r = start_thread_locked(offload);
     /* With a thread there, be it a busy one, the job will have its turn. */
-    if (offload->threads > 0) {
+    if (offload_threads(offload) > 0) {
         r = 0;
         *offload->last = job;
         offload->last = &job->next;
-        offload->waiting++;
+        add_locked(&offload->waiting, 1);
         pthread_cond_signal(&offload->work);
     }
     pthread_mutex_unlock(&offload->lock);

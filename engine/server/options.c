@@ -42,7 +42,7 @@ _Static_assert(sizeof(struct weir_handler) == 96, "nothing says its size: a new 
 #define ENDS_WITH(type, field) \
     _Static_assert(END_OF(type, field) == sizeof(type), #type " ends with padding: put a " \
                    "reserved field behind its last one, or name here the last one")
-ENDS_WITH(struct weir_options, reserved);
+ENDS_WITH(struct weir_options, offload_threads);
 ENDS_WITH(struct weir_listen, reserved);
 ENDS_WITH(struct weir_handler, reserved);
 
@@ -217,7 +217,7 @@ static const struct limit limits[] = {
     LIMIT(multicast_ttl, .most = WEIR_MAX_MULTICAST_TTL),
     LIMIT(multicast_loop, .most = WEIR_NO),
     LIMIT(when_queued, .most = WEIR_REFUSE),
-    LIMIT(reserved, .most = 0),
+    LIMIT(offload_threads, .most = WEIR_MAX_OFFLOAD_THREADS, .usual = 64),
 };
 
 enum { LIMITS = sizeof(limits) / sizeof(limits[0]) };

@@ -164,6 +164,7 @@ void server_fill_in_alike(struct weir_server *server)
     server->service = (struct service){
         .crew = &server->pool->crew,
         .offload = server->offload,
+        .names = server->names,
         .server = server,
         .admission = &server->acceptor_config.admission,
         .stop = weir_server_stop,
@@ -309,6 +310,7 @@ void server_free(struct weir_server *server)
         acceptor_fini(&server->acceptors[--server->acceptors_len]);
     free(server->acceptors);
     mixin_destroy(server->mixin);
+    offload_destroy(server->names);
     offload_destroy(server->offload);
     pool_destroy(server->pool);
     server_free_endpoints(server);
@@ -366,9 +368,10 @@ static int build(struct weir_server *server)
     r = server_create_pool(server);
     if (r < 0)
         return r;
-    server->offload = offload_create();
+    server->offload = offload_create(server->options.offload_threads);
+    server->names = offload_create(OFFLOAD_NAMES_MAX);
     server_fill_in_alike(server);
-    r = server->offload ? server_create_mixin(server) : -ENOMEM;
+    r = server->offload && server->names ? server_create_mixin(server) : -ENOMEM;
     if (r == 0)
         r = server_create_acceptors(server);
     if (r < 0)

@@ -71,7 +71,8 @@ struct weir_server {
     struct acceptor_config acceptor_config;
     struct service service;
     struct pool *pool;
-    struct offload *offload;
+    struct offload *offload;        /* of handlers */
+    struct offload *names;          /* of weir_connect */
     struct access_slot access;
     struct crowd *crowd;            /* NULL: addresses aren't counted */
     struct mixin *mixin;

@@ -51,6 +51,8 @@ static void add_open(struct weir_server *server, struct weir_stats *stats)
         connection_table_each(table, add_connection, stats);
         stats->running += connection_table_lent(table);
     }
+    stats->offload_queued += offload_waiting(server->offload);
+    stats->offload_threads += offload_threads(server->offload);
     stats->active = stats->queued + stats->running + stats->parked + stats->idle;
 }
 

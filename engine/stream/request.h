@@ -35,6 +35,7 @@ void request_check_asked_now(const struct weir_request *req, const char *call);
 struct service {
     struct crew *crew;
     struct offload *offload;
+    struct offload *names;      /* looks up what weir_connect is given */
     struct weir_server *server;
     const struct admission *admission;
     void (*stop)(struct weir_server *server);

@@ -19,6 +19,7 @@
 _Static_assert(offsetof(struct weir_options, listen) == 16, "options");
 _Static_assert(END_OF(struct weir_options, multicast_loop) == 264, "options");
 _Static_assert(END_OF(struct weir_options, progress_timeout_ms) == 284, "options");
+_Static_assert(END_OF(struct weir_options, offload_threads) == 288, "options");
 _Static_assert(END_OF(struct weir_listen, user) == 64, "listen");
 _Static_assert(END_OF(struct weir_listen, progress_timeout_ms) == 72, "listen");
 _Static_assert(sizeof(struct weir_handler) == 96, "handler");
@@ -26,6 +27,7 @@ _Static_assert(END_OF(struct weir_peer, listener_number) == 36, "peer");
 _Static_assert(END_OF(struct weir_failure, hint) == 40, "failure");
 _Static_assert(END_OF(struct weir_log_line, kind) == 20, "log line");
 _Static_assert(END_OF(struct weir_stats, truncated) == 224, "stats");
+_Static_assert(END_OF(struct weir_stats, offload_threads) == 248, "stats");
 _Static_assert(END_OF(struct weir_stat, kind) == 24, "stats field");
 _Static_assert(END_OF(struct weir_http_route, data) == 32, "route");
 _Static_assert(sizeof(struct weir_http_site) == 64, "site");
