@@ -93,6 +93,100 @@ int weir_semaphore_acquire_within(struct weir_semaphore *semaphore, uint32_t ms)
 int weir_semaphore_try_acquire(struct weir_semaphore *semaphore);
 int weir_semaphore_release(struct weir_semaphore *semaphore, uint32_t units);
 
+/* ------------------------------------------------------------------ condition --------- */
+
+/*
+ * What somebody waits for until another one has changed something under the same mutex:
+ *
+ *     weir_mutex_lock(&lock);
+ *     while (r == 0 && list_is_empty(&list))
+ *         r = weir_condition_wait(&filled, &lock);
+ *
+ * weir_condition_wait is called with the mutex locked. It unlocks it and waits as if both were one,
+ * and has locked it again when it returns, whatever it returns. weir_condition_signal lets the
+ * first of those who wait go on, weir_condition_broadcast all who have come before it; nobody goes
+ * on for no reason. Who changes things does so with the mutex locked; it may be unlocked when it
+ * calls these.
+ *
+ * The waits park, and hear of a cancel and of request_timeout_ms; the mutex they lock as
+ * weir_mutex_lock does. They return 0, -ECANCELED or -ETIMEDOUT. With an ms of 0 nothing is
+ * unlocked. weir_condition_signal and _broadcast never park.
+ */
+struct weir_condition {
+    uint64_t opaque[3];
+};
+
+int weir_condition_wait(struct weir_condition *condition, struct weir_mutex *mutex);
+int weir_condition_wait_within(struct weir_condition *condition, struct weir_mutex *mutex,
+                               uint32_t ms);
+void weir_condition_signal(struct weir_condition *condition);
+void weir_condition_broadcast(struct weir_condition *condition);
+
+/* ------------------------------------------------------------------ wait group -------- */
+
+/*
+ * How much is under way, 0 at first. Who begins something adds 1 before, who has done it says so,
+ * and weir_wait_group_wait waits until nothing is under way. Then it may be used anew; whatever is
+ * added meanwhile does not hold up who has waited for what was there before.
+ *
+ * weir_wait_group_add never parks: 0, or -EOVERFLOW beyond UINT32_MAX. weir_wait_group_done never
+ * parks; more of them than were added end the program with a line. The waits park, and hear of a
+ * cancel and of request_timeout_ms: 0, -ECANCELED, -ETIMEDOUT.
+ */
+struct weir_wait_group {
+    uint64_t opaque[3];
+};
+
+int weir_wait_group_add(struct weir_wait_group *group, uint32_t n);
+void weir_wait_group_done(struct weir_wait_group *group);
+int weir_wait_group_wait(struct weir_wait_group *group);
+int weir_wait_group_wait_within(struct weir_wait_group *group, uint32_t ms);
+
+/* ------------------------------------------------------------------ once -------------- */
+
+/*
+ * What is to be done once, by whoever needs it first: weir_once calls fn(arg), and whoever calls it
+ * meanwhile waits until fn has returned. fn may park. If it returns a negative errno, that is what
+ * its caller is told, and it counts as not done: the first of those who wait, or else who comes
+ * next, calls its fn.
+ *
+ * They park, and hear of a cancel and of request_timeout_ms while they wait for another one. They
+ * return 0: it is done; what fn returned, if that is negative; -EDEADLK: fn itself has called it,
+ * or as for weir_mutex_lock; -ECANCELED, -ETIMEDOUT.
+ */
+struct weir_once_flag {
+    uint64_t opaque[4];
+};
+
+int weir_once(struct weir_once_flag *once, int (*fn)(void *arg), void *arg);
+int weir_once_within(struct weir_once_flag *once, int (*fn)(void *arg), void *arg, uint32_t ms);
+
+/* ------------------------------------------------------------------ read-write lock --- */
+
+/*
+ * Any number may have it to read, or one to write. Here, too, it is first come, first served: once
+ * somebody waits to write, who comes to read waits behind; when the lock is free for the first who
+ * waits, it and those behind it who can be in at the same time get it together. So who has it must
+ * not ask for it again: a reader would wait for a writer that waits for it.
+ *
+ * As of a mutex, the plain calls wait through everything, and _within hears of a cancel and of
+ * request_timeout_ms. They park, the others never. They return 0, -ETIMEDOUT, -ECANCELED, and
+ * -EDEADLK: the caller has it to write, or as for weir_mutex_lock; the try calls 0 or -EAGAIN. To
+ * unlock what isn't locked so ends the program with a line.
+ */
+struct weir_rwlock {
+    uint64_t opaque[4];
+};
+
+int weir_rwlock_read_lock(struct weir_rwlock *rwlock);
+int weir_rwlock_read_lock_within(struct weir_rwlock *rwlock, uint32_t ms);
+int weir_rwlock_try_read_lock(struct weir_rwlock *rwlock);
+void weir_rwlock_read_unlock(struct weir_rwlock *rwlock);
+int weir_rwlock_write_lock(struct weir_rwlock *rwlock);
+int weir_rwlock_write_lock_within(struct weir_rwlock *rwlock, uint32_t ms);
+int weir_rwlock_try_write_lock(struct weir_rwlock *rwlock);
+void weir_rwlock_write_unlock(struct weir_rwlock *rwlock);
+
 #ifdef __cplusplus
 }
 #endif

@@ -65,13 +65,15 @@ static int obey(struct weir_request *req)
 
 static void *be_actor(void *arg)
 {
-    FILE *orders = fdopen(*(int *)arg, "r+");
+    int fd = *(int *)arg;
+    FILE *orders = fdopen(fd, "r");
     char line[LINE_MAX_LEN];
 
     free(arg);
     while (fgets(line, sizeof(line), orders)) {
-        fprintf(orders, "%d\n", act_on(line));
-        fflush(orders);
+        int len = snprintf(line, sizeof(line), "%d\n", act_on(line));
+
+        (void)!send(fd, line, (size_t)len, MSG_NOSIGNAL);
     }
     fclose(orders);
     return NULL;

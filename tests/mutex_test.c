@@ -4,9 +4,8 @@
 #include "tests/actors.h"
 
 #include <errno.h>
-#include <stdatomic.h>
+#include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <weir/weir_sync.h>
 
@@ -263,7 +262,6 @@ static void a_plain_lock_is_waited_for_through_a_cancel(void **state)
     other = actor_handler();
     actor_line_up(other, "lock", &mutex);
     weir_server_cancel(actors_server);
-    usleep(50000);
     assert_true(waiting() > 0);
     actor_do(one, "unlock", 0);
     /* It has got it, and its next wait, for its client, was cancelled. Nobody unlocks it. */
@@ -294,6 +292,24 @@ static void a_drain_lets_it_wait(void **state)
     actors_stop_server();
 }
 
+static void undo_what_was_not_done(void)
+{
+    weir_mutex_unlock(&mutex);
+}
+
+static void what_was_not_done_is_not_undone(void **state)
+{
+    struct support_end end;
+
+    (void)state;
+    if (actors_way->served)
+        skip();
+    BEGIN(0);
+    end = support_run_in_child(undo_what_was_not_done);
+    assert_int_equal(end.status, -SIGABRT);
+    assert_string_equal(end.said, "weir: weir_mutex_unlock on a mutex that is not locked\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +324,7 @@ int main(void)
         ACTORS_TEST(a_cancel_ends_it),
         ACTORS_TEST(a_plain_lock_is_waited_for_through_a_cancel),
         ACTORS_TEST(a_drain_lets_it_wait),
+        ACTORS_TEST(what_was_not_done_is_not_undone),
     };
 
     return ACTORS_RUN(tests);

@@ -25,9 +25,14 @@ static long rounds = 2000;
 static struct weir_mutex mutex;
 static uint64_t locked;             /* under the mutex */
 static struct weir_semaphore semaphore;
+static struct weir_rwlock rwlock;
+static uint64_t written, written_too;   /* under it: always the same */
+static struct weir_mutex shelf;
+static struct weir_condition filled;
+static uint64_t on_shelf;               /* under the shelf's lock */
 
 /* What they say that they have got. */
-static _Atomic uint64_t locks_told, units_told, gave_up;
+static _Atomic uint64_t locks_told, units_told, writes_told, put_told, got_told, gave_up;
 static _Atomic int units_out, units_most;
 static _Atomic bool broken;
 
@@ -90,13 +95,73 @@ static int use_mutex(uint64_t *random)
     return 0;
 }
 
+static int use_rwlock(uint64_t *random)
+{
+    bool writes = next_random(random) % 4 == 0;
+    uint32_t ms = some_ms(random);
+    int r = writes ? weir_rwlock_write_lock_within(&rwlock, ms)
+                   : weir_rwlock_read_lock_within(&rwlock, ms);
+
+    if (r < 0)
+        return r;
+    if (written != written_too)
+        broken = true;
+    if (writes) {
+        written++;
+        writes_told++;
+    }
+    if (next_random(random) % 16 == 0)
+        use_semaphore(random);
+    if (!writes) {
+        weir_rwlock_read_unlock(&rwlock);
+        return 0;
+    }
+    written_too++;
+    weir_rwlock_write_unlock(&rwlock);
+    return 0;
+}
+
+static int put(uint64_t *random)
+{
+    weir_mutex_lock(&shelf);
+    on_shelf++;
+    put_told++;
+    if (next_random(random) % 4 == 0)
+        weir_condition_broadcast(&filled);
+    else
+        weir_condition_signal(&filled);
+    weir_mutex_unlock(&shelf);
+    return 0;
+}
+
+/* None may ever come, so it waits for ever for none. */
+static int get(uint64_t *random)
+{
+    uint32_t ms = (uint32_t)(next_random(random) % 3);
+    int r = 0;
+
+    weir_mutex_lock(&shelf);
+    while (on_shelf == 0 && r == 0)
+        r = weir_condition_wait_within(&filled, &shelf, ms);
+    if (on_shelf > 0) {
+        on_shelf--;
+        got_told++;
+        r = 0;
+    }
+    weir_mutex_unlock(&shelf);
+    return r;
+}
+
 static int act(const char *word, long seed)
 {
+    static int (*const ways[])(uint64_t *random) = {
+        use_mutex, use_semaphore, use_rwlock, put, get,
+    };
     uint64_t random = (uint64_t)seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
 
     (void)word;
     for (long i = 0; i < rounds; i++) {
-        int r = next_random(&random) % 2 ? use_mutex(&random) : use_semaphore(&random);
+        int r = ways[next_random(&random) % (sizeof(ways) / sizeof(ways[0]))](&random);
 
         if (r == -ETIMEDOUT)
             gave_up++;
@@ -112,7 +177,11 @@ static void begin(void)
 {
     memset(&mutex, 0, sizeof(mutex));
     memset(&semaphore, 0, sizeof(semaphore));
+    memset(&rwlock, 0, sizeof(rwlock));
+    memset(&shelf, 0, sizeof(shelf));
+    memset(&filled, 0, sizeof(filled));
     locked = locks_told = units_told = gave_up = 0;
+    written = written_too = writes_told = on_shelf = put_told = got_told = 0;
     broken = false;
     assert_int_equal(weir_semaphore_release(&semaphore, UNITS), 0);
     actors_begin(act, (struct weir_options){ .size = sizeof(struct weir_options) });
@@ -122,6 +191,14 @@ static void expect_that_nothing_is_missing(void)
 {
     assert_false(broken);
     assert_int_equal(locked, locks_told);
+    assert_int_equal(written, writes_told);
+    assert_int_equal(written_too, writes_told);
+    assert_int_equal(put_told, got_told + on_shelf);
+    assert_int_equal(actors_waiting_for(&rwlock), 0);
+    assert_int_equal(actors_waiting_for(&shelf), 0);
+    assert_int_equal(actors_waiting_for(&filled), 0);
+    assert_int_equal(weir_rwlock_try_write_lock(&rwlock), 0);
+    assert_int_equal(weir_mutex_try_lock(&shelf), 0);
     assert_int_equal(actors_waiting_for(&mutex), 0);
     assert_int_equal(actors_waiting_for(&semaphore), 0);
     assert_int_equal(weir_mutex_try_lock(&mutex), 0);
@@ -164,7 +241,7 @@ static void nor_when_the_handlers_are_cancelled(void **state)
         skip();
     begin();
     set_out(all);
-    SUPPORT_UNTIL(locks_told > (uint64_t)rounds);
+    SUPPORT_UNTIL(locks_told > (uint64_t)rounds / 4);
     weir_server_cancel(actors_server);
     actors_stop_server();
     for (int i = 0; i < HANDLERS + THREADS; i++)

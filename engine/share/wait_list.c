@@ -100,6 +100,33 @@ struct wait_entry *wait_list_take_first(struct wait_list *list)
     return first;
 }
 
+static bool first_is_of_before(const struct wait_list *list, uint32_t round)
+{
+    return list->first && (int32_t)(list->first->round - round) < 0;
+}
+
+/* Returns true if there are more of them. */
+static bool leave_to_group(struct wait_list *list, uint64_t word, uint32_t round)
+{
+    struct wait_entry *chosen[WAIT_GROUP];
+    unsigned n = 0;
+    bool more;
+
+    while (n < WAIT_GROUP && first_is_of_before(list, round))
+        chosen[n++] = wait_list_take_first(list);
+    more = first_is_of_before(list, round);
+    wait_list_leave(list, word);
+    for (unsigned i = 0; i < n; i++)
+        waiter_hand_over(chosen[i]->waiter, 0);
+    return more;
+}
+
+void wait_list_leave_to_all(struct wait_list *list, uint64_t word, uint32_t round)
+{
+    while (leave_to_group(list, word, round))
+        word = wait_list_enter(list);
+}
+
 /* ------------------------------------------------------------------ waiting ----------- */
 
 /* Returns false if it has been chosen already. */

@@ -45,8 +45,8 @@ struct wait_entry {
     struct wait_entry *next;
     struct wait_entry *prev;    /* of the first: the last one */
     bool listed;                /* it is in the list; changes inside only */
-    uint8_t wish;               /* the object's: what it waits for */
-    uint32_t ticket;            /* ... and since when */
+    bool writes;                /* of a read-write lock: it waits to write */
+    uint32_t round;             /* in which it has come: see wait_list_leave_to_all */
 };
 
 struct wait_list {
@@ -66,6 +66,12 @@ void wait_list_take(struct wait_list *list, struct wait_entry *entry);
 
 /* Inside: takes the first one. Returns NULL if there is none. */
 struct wait_entry *wait_list_take_first(struct wait_list *list);
+
+/*
+ * wait_list_leave, and what was waited for is handed to all who came before this round, in groups,
+ * so that the list is not held for long: whoever comes meanwhile is of this round or a later one.
+ */
+void wait_list_leave_to_all(struct wait_list *list, uint64_t word, uint32_t round);
 
 /* One compare-and-swap of a word in which no mark is set. Returns true if it was `from`. */
 static inline bool wait_list_swap(struct wait_list *list, uint64_t from, uint64_t to)

@@ -546,7 +546,6 @@ static void init_request(struct weir_request *req, struct task *task)
 {
     req->service = task->worker->crew->service;
     req->task = task;
-    task->request = req;
     req->conn = task->conn;
     req->rfile = (struct rfile){ 0 };
     req->wfile = (struct wfile){ .sent = task->conn->sent };
@@ -564,6 +563,7 @@ static __attribute__((cold, noinline)) struct weir_request *begin_looked_for(
 
     if (!req)
         req = own;
+    task->request = req;
     misuse_note_begin(req);
     if (misuse_is_thorough())
         check_begin(task);
@@ -582,13 +582,12 @@ static __attribute__((cold, noinline)) void end_looked_for(struct weir_request *
         misuse_free(req);
 }
 
-static void serve_one(struct task *task)
+static void serve_one(struct task *task, struct weir_request *own)
 {
-    struct weir_request own;
-    struct weir_request *req = &own;
+    struct weir_request *req = own;
 
     if (WEIR_UNLIKELY(misuse_is_looked_for))
-        req = begin_looked_for(&own, task);
+        req = begin_looked_for(own, task);
     init_request(req, task);
     if (WEIR_UNLIKELY(task->conn->kind == CONNECTION_PACKET))
         serve_packet(req);
@@ -597,7 +596,7 @@ static void serve_one(struct task *task)
     if (WEIR_UNLIKELY(req->opened))
         request_hang_up_all(req);
     if (WEIR_UNLIKELY(misuse_is_looked_for)) {
-        end_looked_for(req, &own);
+        end_looked_for(req, own);
         return;
     }
     wfile_fini(req);
@@ -606,7 +605,10 @@ static void serve_one(struct task *task)
 
 void request_serve(struct task *task)
 {
+    struct weir_request own;
+
+    task->request = &own;
     do
-        serve_one(task);
+        serve_one(task, &own);
     while (worker_next(task));
 }

@@ -33,6 +33,10 @@ _Static_assert(END_OF(struct weir_http_route, data) == 32, "route");
 _Static_assert(sizeof(struct weir_http_site) == 64, "site");
 _Static_assert(sizeof(struct weir_mutex) == 32, "mutex");
 _Static_assert(sizeof(struct weir_semaphore) == 16, "semaphore");
+_Static_assert(sizeof(struct weir_condition) == 24, "condition");
+_Static_assert(sizeof(struct weir_wait_group) == 24, "wait group");
+_Static_assert(sizeof(struct weir_once_flag) == 32, "once");
+_Static_assert(sizeof(struct weir_rwlock) == 32, "read-write lock");
 #endif
 _Static_assert(sizeof(enum weir_concurrency) == 4 && sizeof(enum weir_choice) == 4 &&
                sizeof(enum weir_dispatch) == 4 && sizeof(enum weir_stack) == 4 &&
@@ -43,6 +47,16 @@ _Static_assert(sizeof(enum weir_concurrency) == 4 && sizeof(enum weir_choice) ==
 
 static struct weir_mutex lock;
 static struct weir_semaphore places;
+static struct weir_condition changed;
+static struct weir_wait_group group;
+static struct weir_once_flag once;
+static struct weir_rwlock rwlock;
+
+static int do_nothing(void *arg)
+{
+    (void)arg;
+    return 0;
+}
 
 /* Returns true if each of them does what it says. */
 static bool share(void)
@@ -51,8 +65,18 @@ static bool share(void)
                   weir_semaphore_release(&places, 1) == 0 &&
                   weir_semaphore_acquire(&places) == 0 &&
                   weir_semaphore_try_acquire(&places) < 0 &&
-                  weir_semaphore_acquire_within(&places, 1) < 0;
+                  weir_semaphore_acquire_within(&places, 1) < 0 &&
+                  weir_condition_wait_within(&changed, &lock, 1) < 0 &&
+                  weir_wait_group_add(&group, 1) == 0 &&
+                  weir_wait_group_wait_within(&group, 1) < 0 &&
+                  weir_once(&once, do_nothing, NULL) == 0 &&
+                  weir_rwlock_read_lock(&rwlock) == 0 &&
+                  weir_rwlock_try_write_lock(&rwlock) < 0;
 
+    weir_condition_signal(&changed);
+    weir_condition_broadcast(&changed);
+    weir_wait_group_done(&group);
+    weir_rwlock_read_unlock(&rwlock);
     weir_mutex_unlock(&lock);
     return shared && weir_mutex_lock_within(&lock, 1) == 0;
 }

@@ -14,6 +14,15 @@ namespace {
 
 weir_mutex lock;
 weir_semaphore places;
+weir_condition changed;
+weir_wait_group group;
+weir_once_flag once;
+weir_rwlock rwlock;
+
+int do_nothing(void *)
+{
+    return 0;
+}
 
 // Returns true if each of them does what it says.
 bool share()
@@ -23,8 +32,18 @@ bool share()
                   weir_semaphore_release(&places, 1) == 0 &&
                   weir_semaphore_acquire(&places) == 0 &&
                   weir_semaphore_try_acquire(&places) < 0 &&
-                  weir_semaphore_acquire_within(&places, 1) < 0;
+                  weir_semaphore_acquire_within(&places, 1) < 0 &&
+                  weir_condition_wait_within(&changed, &own, 1) < 0 &&
+                  weir_wait_group_add(&group, 1) == 0 &&
+                  weir_wait_group_wait_within(&group, 1) < 0 &&
+                  weir_once(&once, do_nothing, nullptr) == 0 &&
+                  weir_rwlock_read_lock(&rwlock) == 0 &&
+                  weir_rwlock_try_write_lock(&rwlock) < 0;
 
+    weir_condition_signal(&changed);
+    weir_condition_broadcast(&changed);
+    weir_wait_group_done(&group);
+    weir_rwlock_read_unlock(&rwlock);
     weir_mutex_unlock(&own);
     return shared && weir_mutex_lock_within(&lock, 1) == 0;
 }
