@@ -1313,6 +1313,20 @@ ssize_t weir_vprintf(struct weir_request *req, const char *format, va_list args)
 int weir_flush(struct weir_request *req);
 
 /*
+ * weir_try_write writes as weir_write does, but only as much as goes without a wait: into the
+ * buffer, and where that has no room, what is gathered and then buf to the socket (256 KiB at a
+ * time). It is for a handler that must not be held up by a peer that does not read, since it has
+ * others to serve. Who has to wait after all does so in weir_poll, for POLLOUT of weir_request_fd:
+ * that goes on sending what is gathered meanwhile, which a read's wait, weir_flush and the end of
+ * handle() do, too, and may park for.
+ *
+ * Parks: no, nor does it give way to other handlers: weir_yield does. Returns how many bytes it has
+ * taken, from the beginning of buf: these are written. 0 only for a len of 0; -EAGAIN nothing goes
+ * now; or the errors of weir_write, but no timeout. The reply to a datagram takes all.
+ */
+ssize_t weir_try_write(struct weir_request *req, const void *buf, size_t len);
+
+/*
  * weir_sendfile sends len bytes of a file from offset, behind what was written before. Where the
  * file system and the kernel know how (sendfile(2)), they do not pass through user space; else they
  * are copied. The file stays yours, and so does its own offset.
@@ -1335,6 +1349,18 @@ ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_
  * server's: its reply is sent as always.
  */
 int weir_end_output(struct weir_request *req);
+
+/*
+ * weir_end_input says that nothing more is read: what is buffered is thrown away, and every later
+ * read returns 0, as at the end of file. Writes go on as before. A peer on a Unix socket that sends
+ * more is told (EPIPE). TCP has no word for it: the peer's kernel sends until the socket's buffer
+ * is full, and what has come is thrown away at the end, as with weir_linger. There will be no
+ * further request, so WEIR_KEEP means 0 afterwards.
+ *
+ * Parks: no. Returns 0, also when called again, or when the peer has ended its side itself; or
+ * -EOPNOTSUPP for a datagram.
+ */
+int weir_end_input(struct weir_request *req);
 
 /*
  * weir_linger says that the peer may still be sending what no handler will read: the body of a

@@ -161,7 +161,8 @@ static int obey(struct weir_request *req)
     if (is("file", data, len))
         return weir_sendfile(req, 0, 0, 1) == -EOPNOTSUPP ? weir_flush(req) : -EIO;
     if (is("end", data, len))
-        return weir_write(req, "end", 3) == 3 && weir_end_output(req) == -EOPNOTSUPP ? 0 : -EIO;
+        return weir_try_write(req, "end", 3) == 3 && weir_end_output(req) == -EOPNOTSUPP &&
+               weir_end_input(req) == -EOPNOTSUPP ? 0 : -EIO;
     if (is("stop", data, len))
         return WEIR_STOP_SERVER;
     if (is("block", data, len)) {

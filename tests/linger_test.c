@@ -45,6 +45,15 @@ static int refuse_what_is_to_come(struct weir_request *req)
     return weir_write(req, "no\n", 3) < 0 ? -EIO : 0;
 }
 
+static int end_input_and_answer(struct weir_request *req)
+{
+    char *line;
+
+    weir_readline(req, &line, 100);
+    weir_end_input(req);
+    return weir_write(req, "no\n", 3) < 0 ? -EIO : 0;
+}
+
 static int refuse_at_once(struct weir_request *req)
 {
     char *line;
@@ -166,30 +175,47 @@ static void who_sends_much_that_nobody_wants_still_gets_the_answer(void **state)
 }
 
 /* A client that has been told no, and has seen the end; the server waits for what it announced. */
-static int refused_client(struct weir_server **ret_server)
+static int client_that_was_told_no(struct weir_server *server)
 {
-    int fd;
+    int fd = support_ask(server, 0, "go\n");
 
-    *ret_server = STREAM_SERVE(refuse_what_is_to_come);
-    fd = support_ask(*ret_server, 0, "go\n");
     support_expect(fd, "no\n");
     support_expect_end(fd);
     return fd;
 }
 
-/* Nothing of it had come when the handler returned. What comes is no reason for a reset ... */
-static void what_a_handler_knows_to_be_on_the_way_is_awaited(void **state)
+static int refused_client(struct weir_server **ret_server)
 {
-    struct weir_server *server;
-    int fd = refused_client(&server);
+    *ret_server = STREAM_SERVE(refuse_what_is_to_come);
+    return client_that_was_told_no(*ret_server);
+}
 
-    (void)state;
+/* Nothing of it had come when the handler returned. What comes is no reason for a reset ... */
+static void expect_that_it_is_awaited(struct weir_server *server, int fd)
+{
     for (int i = 0; i < 3; i++)
         support_say(fd, "x");
     assert_int_equal(support_stats(server).closed, 1);
     close(fd);
     SUPPORT_AWAIT(server, active, == 0);
     assert_int_equal(support_stats(server).resets, 0);
+}
+
+static void what_a_handler_knows_to_be_on_the_way_is_awaited(void **state)
+{
+    struct weir_server *server;
+    int fd = refused_client(&server);
+
+    (void)state;
+    expect_that_it_is_awaited(server, fd);
+}
+
+static void so_is_what_comes_to_an_input_that_has_ended(void **state)
+{
+    struct weir_server *server = STREAM_SERVE(end_input_and_answer);
+
+    (void)state;
+    expect_that_it_is_awaited(server, client_that_was_told_no(server));
 }
 
 /* ... but whoever neither sends it nor ends is not waited for for ever. */
@@ -229,6 +255,7 @@ int main(void)
         STREAM_TEST(input_that_an_event_has_told_of_is_not_left),
         STREAM_TEST(who_sends_much_that_nobody_wants_still_gets_the_answer),
         STREAM_TEST(what_a_handler_knows_to_be_on_the_way_is_awaited),
+        STREAM_TEST(so_is_what_comes_to_an_input_that_has_ended),
         STREAM_TEST(who_never_sends_what_is_awaited_is_left),
         STREAM_TEST(who_does_not_take_the_answer_does_not_hold_the_server_up),
     };

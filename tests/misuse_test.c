@@ -138,6 +138,16 @@ static int end_output_on(void *req)
     return weir_end_output(req);
 }
 
+static int try_write_on(void *req)
+{
+    return (int)weir_try_write(req, "x", 1);
+}
+
+static int end_input_on(void *req)
+{
+    return weir_end_input(req);
+}
+
 static int linger_on(void *req)
 {
     weir_linger(req);
@@ -266,6 +276,8 @@ static const struct call calls[] = {
     { "weir_flush", flush_on, false },
     { "weir_sendfile", sendfile_on, false },
     { "weir_end_output", end_output_on, false },
+    { "weir_try_write", try_write_on, false },
+    { "weir_end_input", end_input_on, false },
     { "weir_linger", linger_on, false },
     { "weir_end_head", end_head_on, false },
     { "weir_set_timeout", set_timeout_on, false },

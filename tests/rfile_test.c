@@ -486,6 +486,73 @@ static void a_client_that_has_said_all_still_gets_its_answer(void **state)
 }
 
 /* The end is in the same packet as the last line, or a moment later: it must be seen each time. */
+/* The rest of what has come, and whatever comes, is for nobody. */
+static int end_input(struct weir_request *req)
+{
+    char *data;
+    char byte;
+
+    note("%zd,", weir_readline(req, &data, 100));
+    note("%d,", weir_end_input(req));
+    note("%zd,", weir_readline(req, &data, 100));
+    note("%zd,", weir_peek(req, &data, 0));
+    note("%zd,", weir_read(req, &byte, 1));
+    note("%d", weir_end_input(req));
+    weir_write(req, "bye\n", 4);
+    return WEIR_KEEP;
+}
+
+static void a_handler_that_has_ended_its_input_reads_no_more(void **state)
+{
+    struct weir_server *server = STREAM_SERVE(end_input);
+
+    (void)state;
+    support_talk(server, 0, "one\ntwo\n", "bye\n");
+    notes_expect("4,0,0,0,0,0");
+    SUPPORT_AWAIT(server, closed, == 1);
+    assert_int_equal(support_stats(server).handled, 1);
+    assert_int_equal(support_stats(server).handle_errors, 0);
+}
+
+static struct gate refused;
+
+static int pass_refused(void *arg)
+{
+    (void)arg;
+    gate_pass(&refused);
+    return 0;
+}
+
+static int end_input_and_stay(struct weir_request *req)
+{
+    note("%d", weir_end_input(req));
+    weir_offload(req, pass_refused, NULL);
+    weir_write(req, "bye\n", 4);
+    return 0;
+}
+
+/* Nobody tells a client by TCP, whose words are not in its way. */
+static void who_sends_to_an_input_that_has_ended_is_told_or_answered(void **state)
+{
+    struct weir_server *server;
+    bool told = way->family == AF_UNIX;
+    int fd;
+
+    (void)state;
+    gate_init(&refused);
+    server = STREAM_SERVE(end_input_and_stay);
+    fd = support_connect(server, 0);
+    notes_expect("0");
+    assert_int_equal(send(fd, "x", 1, MSG_NOSIGNAL), told ? -1 : 1);
+    if (told)
+        assert_int_equal(errno, EPIPE);
+    gate_open(&refused);
+    support_expect(fd, "bye\n");
+    support_expect_end(fd);
+    close(fd);
+    gate_fini(&refused);
+}
+
 static void an_end_that_comes_with_the_last_bytes_is_seen(void **state)
 {
     struct weir_server *server;
@@ -995,6 +1062,8 @@ int main(void)
         STREAM_TEST(read_exact_takes_a_mebibyte_through_a_small_buffer),
         STREAM_TEST(a_reset_is_an_error_that_stays),
         STREAM_TEST(a_client_that_has_said_all_still_gets_its_answer),
+        STREAM_TEST(a_handler_that_has_ended_its_input_reads_no_more),
+        STREAM_TEST(who_sends_to_an_input_that_has_ended_is_told_or_answered),
         STREAM_TEST(an_end_that_comes_with_the_last_bytes_is_seen),
         cmocka_unit_test_setup_teardown(descriptors_in_the_middle_hold_nothing_up, open_gates,
                                         close_gates),

@@ -211,6 +211,7 @@ static void wrong_descriptors_are_errors(void **state)
     assert_int_equal(sys_epoll_ctl(-1, EPOLL_CTL_ADD, 0, EPOLLIN, 0), -EBADF);
     assert_int_equal(sys_socket_error(-1), -EBADF);
     assert_int_equal(sys_shutdown_write(-1), -EBADF);
+    assert_int_equal(sys_shutdown_read(-1), -EBADF);
     assert_int_equal(sys_set_nodelay(-1), -EBADF);
     assert_int_equal(sys_socket(-1, SOCK_STREAM), -EAFNOSUPPORT);
 }

@@ -322,6 +322,184 @@ static void a_connection_whose_output_has_ended_may_be_kept(void **state)
     close(fd);
 }
 
+/* ------------------------------------------------------------------ without a wait ---- */
+
+/* Until the client, or somebody else, has brought the stream on. */
+static int await_room(struct weir_request *req)
+{
+    struct pollfd fd = { .fd = weir_request_fd(req), .events = POLLOUT };
+
+    return weir_poll(req, &fd, 1, PLENTY_MS);
+}
+
+/* The pattern in pieces of odd sizes, from at on: how far it goes without a wait. */
+static ssize_t try_pattern(struct weir_request *req, size_t *at, size_t *size)
+{
+    ssize_t n = 0;
+
+    while (*at < LONG && n >= 0) {
+        size_t len = *size < LONG - *at ? *size : LONG - *at;
+
+        n = weir_try_write(req, pattern + *at, len);
+        if (n > (ssize_t)len || n == 0)
+            note("too much or nothing,");
+        *at += n > 0 ? (size_t)n : 0;
+        *size = *size * 7 % 65521;
+    }
+    return n;
+}
+
+static int try_all(struct weir_request *req)
+{
+    size_t size = 1;
+    size_t at = 0;
+    ssize_t n = try_pattern(req, &at, &size);
+
+    note("%zd,", n);
+    while (n == -EAGAIN && await_room(req) > 0)
+        n = try_pattern(req, &at, &size);
+    note(at == LONG ? "all" : "less");
+    note(",%zd", weir_try_write(req, NULL, 0));
+    return 0;
+}
+
+static void expect_that_nobody_waits(size_t wbufsize)
+{
+    struct weir_server *server = STREAM_SERVE(try_all, .wbufsize = wbufsize);
+    char expected[32];
+    int fd = support_connect(server, 0);
+
+    /* The client has read nothing until then. */
+    snprintf(expected, sizeof(expected), "%d,", -EAGAIN);
+    SUPPORT_UNTIL(notes_len() >= strlen(expected));
+    expect_pattern(fd, 0, LONG);
+    support_expect_end(fd);
+    snprintf(expected, sizeof(expected), "%d,all,0", -EAGAIN);
+    notes_expect(expected);
+    assert_int_equal(support_stats(server).bytes_out, LONG);
+    close(fd);
+}
+
+static void a_try_takes_what_goes_without_a_wait(void **state)
+{
+    (void)state;
+    expect_that_nobody_waits(0);
+}
+
+static void a_try_takes_it_past_a_small_buffer(void **state)
+{
+    (void)state;
+    expect_that_nobody_waits(64);
+}
+
+static void a_try_takes_it_without_a_buffer(void **state)
+{
+    (void)state;
+    expect_that_nobody_waits(WEIR_UNBUFFERED);
+}
+
+/* What a client has sent and has not got back yet. */
+struct echo {
+    char *data;
+    size_t came;
+    size_t left;
+    bool ended;
+};
+
+/* Takes what is there. Negative: an error. */
+static ssize_t take_some(struct weir_request *req, struct echo *echo)
+{
+    char *data;
+    ssize_t n = weir_peek(req, &data, 1);
+
+    if (n <= 0) {
+        echo->ended = true;
+        return n;
+    }
+    memcpy(echo->data + echo->came, data, (size_t)n);
+    echo->came += (size_t)n;
+    weir_consume(req, (size_t)n);
+    return n;
+}
+
+static ssize_t return_some(struct weir_request *req, struct echo *echo)
+{
+    ssize_t n = weir_try_write(req, echo->data + echo->left, echo->came - echo->left);
+
+    if (n > 0)
+        echo->left += (size_t)n;
+    return n == -EAGAIN ? 0 : n;
+}
+
+/* Both directions at once: neither is held up by the other. */
+static ssize_t echo_both_ways(struct weir_request *req, struct echo *echo)
+{
+    struct pollfd fd = { .fd = weir_request_fd(req) };
+    ssize_t r = 0;
+
+    while (r >= 0 && !(echo->ended && echo->left == echo->came)) {
+        fd.events = (short)((echo->ended ? 0 : POLLIN) |
+                            (echo->left < echo->came ? POLLOUT : 0));
+        r = weir_poll(req, &fd, 1, PLENTY_MS);
+        if (r > 0 && fd.revents & POLLIN)
+            r = take_some(req, echo);
+        if (r >= 0 && echo->left < echo->came)
+            r = return_some(req, echo);
+    }
+    return r;
+}
+
+static int echo_with_one_fiber(struct weir_request *req)
+{
+    struct echo echo = { .data = malloc(LONG) };
+    ssize_t r = echo_both_ways(req, &echo);
+
+    note(r < 0 ? "failed" : "all");
+    free(echo.data);
+    return 0;
+}
+
+/* A handler that waited for room would not read on, and its client would write for ever. */
+static void who_sends_all_before_it_reads_is_served(void **state)
+{
+    struct weir_server *server = STREAM_SERVE(echo_with_one_fiber);
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    support_send(fd, pattern, LONG);
+    support_half_close(fd);
+    expect_pattern(fd, 0, LONG);
+    support_expect_end(fd);
+    notes_expect("all");
+    close(fd);
+}
+
+static int try_until_it_fails(struct weir_request *req)
+{
+    size_t size = 1;
+    size_t at = 0;
+    ssize_t n = try_pattern(req, &at, &size);
+
+    note("tried,");
+    while (n == -EAGAIN && await_room(req) > 0)
+        n = try_pattern(req, &at, &size);
+    note(n == -ECONNRESET || n == -EPIPE ? "gone," : "something else,");
+    note(weir_try_write(req, "x", 1) == n ? "gone" : "back");
+    return 0;
+}
+
+static void an_error_that_a_try_finds_stays(void **state)
+{
+    struct weir_server *server = STREAM_SERVE(try_until_it_fails);
+    int fd = support_connect(server, 0);
+
+    (void)state;
+    notes_expect("tried,");
+    support_reset(fd);
+    notes_expect("tried,gone,gone");
+    SUPPORT_AWAIT(server, resets, == 1);
+}
+
 static int write_parts(struct weir_request *req)
 {
     static const char text[] = "0123456789";
@@ -1146,6 +1324,11 @@ int main(void)
         STREAM_TEST(setup_and_finish_write_too),
         STREAM_TEST(a_handler_that_has_ended_its_output_reads_on),
         STREAM_TEST(what_is_written_behind_the_end_is_no_reset_of_the_peers),
+        STREAM_TEST(a_try_takes_what_goes_without_a_wait),
+        STREAM_TEST(a_try_takes_it_past_a_small_buffer),
+        STREAM_TEST(a_try_takes_it_without_a_buffer),
+        STREAM_TEST(who_sends_all_before_it_reads_is_served),
+        STREAM_TEST(an_error_that_a_try_finds_stays),
         STREAM_TEST(a_connection_whose_output_has_ended_may_be_kept),
         STREAM_TEST(writev_takes_many_parts_and_empty_ones),
         STREAM_TEST(writev_past_a_small_buffer_takes_many_parts_and_empty_ones),

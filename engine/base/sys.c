@@ -412,6 +412,11 @@ LEAF int sys_shutdown_write(int fd)
     return shutdown(fd, SHUT_WR) == 0 ? 0 : -errno;
 }
 
+LEAF int sys_shutdown_read(int fd)
+{
+    return shutdown(fd, SHUT_RD) == 0 ? 0 : -errno;
+}
+
 LEAF int sys_stream_peer(int fd, struct sockaddr_storage *ret_addr, socklen_t *ret_len)
 {
     socklen_t len = sizeof(*ret_addr);

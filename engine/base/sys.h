@@ -184,6 +184,7 @@ int sys_reap(int pidfd, pid_t pid, int *ret_status);
 void sys_kill_child(int pidfd, pid_t pid);
 
 int sys_shutdown_write(int fd);
+int sys_shutdown_read(int fd);
 
 /* Permissions of a file, not of what a link there leads to. 0 or -errno. */
 int sys_chmod(const char *path, mode_t mode);

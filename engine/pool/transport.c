@@ -39,6 +39,12 @@ static int plain_end_output(struct connection *conn)
     return sys_shutdown_write(conn->fd);
 }
 
+/* shutdown(2) would tell a TCP peer nothing, and have a reset answer what comes behind our FIN. */
+static void plain_end_input(struct connection *conn)
+{
+    (void)conn;
+}
+
 static ssize_t plain_discard(struct connection *conn, size_t len)
 {
     return sys_discard(conn->fd, len);
@@ -57,6 +63,11 @@ static ssize_t unix_recv(struct connection *conn, void *buf, size_t len, bool *r
     return sys_recv_unix(conn->fd, buf, len, ret_more);
 }
 
+static void unix_end_input(struct connection *conn)
+{
+    sys_shutdown_read(conn->fd);
+}
+
 /* ------------------------------------------------------------------ none -------------- */
 
 static int none_end_output(struct connection *conn)
@@ -72,13 +83,13 @@ const struct transport transports[] = {
         .sends = true, .resets = true,
         .recv = plain_recv, .send = plain_send, .sendv = plain_sendv, .sendfile = plain_sendfile,
         .cork = plain_cork, .push = plain_push, .end_output = plain_end_output,
-        .unsent = plain_unsent, .discard = plain_discard,
+        .end_input = plain_end_input, .unsent = plain_unsent, .discard = plain_discard,
     },
     [TRANSPORT_UNIX] = {
         .sends = true,
         .recv = unix_recv, .send = plain_send, .sendv = plain_sendv, .sendfile = plain_sendfile,
         .cork = plain_cork, .push = plain_push, .end_output = plain_end_output,
-        .unsent = plain_unsent,
+        .end_input = unix_end_input, .unsent = plain_unsent,
     },
     [TRANSPORT_NONE] = { .end_output = none_end_output },
 };

@@ -34,8 +34,8 @@ enum transport_kind { TRANSPORT_PLAIN, TRANSPORT_UNIX, TRANSPORT_NONE };
  * for what the transport is may be NULL.
  */
 struct transport {
-    bool sends;             /* what is written is sent; else it is gathered, and send to push are
-                               NULL */
+    bool sends;             /* what is written is sent; else it is gathered, and send to push and
+                               end_input are NULL */
     bool resets;            /* unread input turns an end into a reset; else discard is NULL */
     /* *ret_more: there may be more at once, although less came than there is room for. */
     ssize_t (*recv)(struct connection *conn, void *buf, size_t len, bool *ret_more);
@@ -47,6 +47,8 @@ struct transport {
     void (*push)(struct connection *conn);
     /* Tells the peer that no more will come. 0 or -errno. */
     int (*end_output)(struct connection *conn);
+    /* Nothing more is read; tells the peer so, where it can be told. */
+    void (*end_input)(struct connection *conn);
     ssize_t (*discard)(struct connection *conn, size_t len);
     size_t (*unsent)(struct connection *conn);
 };

@@ -49,7 +49,9 @@ static bool may_lose(const struct weir_request *req)
 {
     const struct connection *conn = req->conn;
 
-    if (req->rfile.eof || req->rfile.error || req->wfile.error || !transport_of(conn)->resets)
+    if (req->rfile.error || req->wfile.error || !transport_of(conn)->resets)
+        return false;
+    if (req->rfile.eof && !req->rfile.said_end)
         return false;
     return req->wfile.sent > FIRST_WINDOW || connection_may_have_input(conn) || conn->lingers;
 }

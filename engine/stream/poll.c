@@ -160,6 +160,18 @@ static bool push_all(struct weir_request *root)
     return unsent;
 }
 
+/*
+ * poll(2) has found input in streams of the request, of which an event may be still to tell: a read
+ * looks for it at once, and does not first send all that it would before a wait.
+ */
+static void note_input(struct weir_request *root, const struct pollfd *fds, size_t n)
+{
+    for (struct weir_request *req = root; req; req = next_stream(req))
+        for (size_t i = 0; i < n; i++)
+            if (fds[i].fd == req->conn->fd && fds[i].revents & ~POLLOUT)
+                req->conn->drained = false;
+}
+
 int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeout_ms)
 {
     request_check(req, "weir_poll");
@@ -178,11 +190,13 @@ int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeou
 
         r = sys_poll_now(fds, n);
         if (r != 0 || timeout_ms == 0)
-            return r;
+            break;
         /* Asked after the look: what has come in time is told. */
         if (late)
             return cut ? request_timed_out(root, limit_ms, CONNECTION_NOT_LATE) : 0;
         r = wait_for_any(root, fds, n, deadline_ms, unsent);
     } while (r == 0 || r == -ETIMEDOUT);
+    if (r > 0)
+        note_input(root, fds, n);
     return r;
 }

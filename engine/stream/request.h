@@ -78,11 +78,12 @@ struct rfile {
     size_t start;
     size_t end;
     size_t scanned;             /* bytes from start on that hold no '\n' */
-    bool eof;
+    bool eof;                   /* the peer has ended, or the handler wants no more of it */
     bool taken;                 /* this call of handle() took some */
     uint8_t timing;             /* enum request_timing, of writing, too: one store clears both */
     bool received : 1;          /* more has arrived, since serve.c looked last */
-    uint8_t last : 7;           /* enum rfile_last */
+    bool said_end : 1;          /* its handler has called weir_end_input, before the peer's end */
+    uint8_t last : 6;           /* enum rfile_last */
     int error;                  /* sticky */
 };
 

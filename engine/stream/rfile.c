@@ -440,3 +440,22 @@ ssize_t weir_read_exact(struct weir_request *req, void *buf, size_t len)
     }
     return (ssize_t)done;
 }
+
+int weir_end_input(struct weir_request *req)
+{
+    request_check(req, "weir_end_input");
+    struct rfile *rfile = &req->rfile;
+
+    if (!transport_sends(req->conn))
+        return -EOPNOTSUPP;
+    take_bytes(rfile, buffered(rfile));
+    rfile_let_go(req);
+    if (rfile->eof || rfile->error)
+        return 0;
+    rfile->eof = true;
+    /* Its peer has not ended: what it still sends shall cost it nothing of the answer. */
+    req->conn->lingers = true;
+    rfile->said_end = true;
+    transport_of(req->conn)->end_input(req->conn);
+    return 0;
+}

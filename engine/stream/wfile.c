@@ -331,6 +331,18 @@ int wfile_flush_until(struct weir_request *req, uint64_t deadline_ms)
     return r;
 }
 
+/* The first n bytes of what is gathered have been sent. */
+static void drop_sent(struct weir_request *req, size_t n)
+{
+    struct wfile *wfile = &req->wfile;
+
+    wfile->len -= n;
+    if (wfile->len == 0)
+        release_wbuf(req);
+    else
+        memmove(wfile->data, wfile->data + n, wfile->len);
+}
+
 void wfile_push(struct weir_request *req)
 {
     struct wfile *wfile = &req->wfile;
@@ -346,11 +358,7 @@ void wfile_push(struct weir_request *req)
         return;
     }
     count_sent(req, (size_t)n);
-    wfile->len -= (size_t)n;
-    if (wfile->len == 0)
-        release_wbuf(req);
-    else
-        memmove(wfile->data, wfile->data + n, wfile->len);
+    drop_sent(req, (size_t)n);
 }
 
 static int have_buffer(struct weir_request *req)
@@ -472,6 +480,54 @@ ssize_t weir_write(struct weir_request *req, const void *buf, size_t len)
         return r < 0 ? r : (ssize_t)len;
     }
     return write_unusual(req, buf, len);
+}
+
+/*
+ * What is gathered, and behind it buf, as far as the kernel takes it at once. Returns how much of
+ * buf has gone, or an error that stays.
+ */
+static ssize_t send_at_once(struct weir_request *req, const void *buf, size_t len)
+{
+    const struct transport *transport = transport_of(req->conn);
+    size_t before = req->wfile.len;
+    struct iovec parts[] = {
+        { req->wfile.data, before },
+        { (void *)(uintptr_t)buf, len < SEND_MAX ? len : SEND_MAX },
+    };
+    ssize_t n = before > 0
+        ? transport->sendv(req->conn, parts, 2, 0)
+        : transport->send(req->conn, parts[1].iov_base, parts[1].iov_len, 0);
+
+    if (n == -EAGAIN)
+        return 0;
+    if (n < 0)
+        return fail_writing(req, (int)n);
+    count_sent(req, (size_t)n);
+    if (before == 0)
+        return n;
+    drop_sent(req, (size_t)n < before ? (size_t)n : before);
+    return (size_t)n > before ? n - (ssize_t)before : 0;
+}
+
+ssize_t weir_try_write(struct weir_request *req, const void *buf, size_t len)
+{
+    request_check(req, "weir_try_write");
+    ssize_t n = 0;
+    size_t fits;
+    int r;
+
+    if (req->wfile.error || len <= room(req) || len > SSIZE_MAX || !transport_sends(req->conn))
+        return weir_write(req, buf, len);
+    n = send_at_once(req, buf, len);
+    if (n < 0)
+        return n;
+    fits = len - (size_t)n < room(req) ? len - (size_t)n : room(req);
+    r = gather(req, (const char *)buf + n, fits);
+    if (r == 0)
+        n += (ssize_t)fits;
+    if (n > 0)
+        return n;
+    return r < 0 ? r : -EAGAIN;
 }
 
 ssize_t weir_vprintf(struct weir_request *req, const char *format, va_list args)
