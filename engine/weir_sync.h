@@ -65,7 +65,7 @@ extern "C" {
  * weir_mutex_try_lock -EAGAIN. To unlock what isn't locked ends the program with a line.
  */
 struct weir_mutex {
-    uint64_t opaque[4];
+    uint64_t opaque[2];
 };
 
 int weir_mutex_lock(struct weir_mutex *mutex);
@@ -155,7 +155,7 @@ int weir_wait_group_wait_within(struct weir_wait_group *group, uint32_t ms);
  * or as for weir_mutex_lock; -ECANCELED, -ETIMEDOUT.
  */
 struct weir_once_flag {
-    uint64_t opaque[4];
+    uint64_t opaque[2];
 };
 
 int weir_once(struct weir_once_flag *once, int (*fn)(void *arg), void *arg);
@@ -175,7 +175,7 @@ int weir_once_within(struct weir_once_flag *once, int (*fn)(void *arg), void *ar
  * unlock what isn't locked so ends the program with a line.
  */
 struct weir_rwlock {
-    uint64_t opaque[4];
+    uint64_t opaque[2];
 };
 
 int weir_rwlock_read_lock(struct weir_rwlock *rwlock);

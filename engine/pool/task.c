@@ -82,8 +82,7 @@ static void note(struct task *task, enum connection_wait wait, uint64_t since)
 /* ------------------------------------------------------------------ waiting ----------- */
 
 /* Off the stack until somebody has called task_unpark(). */
-static int park(struct task *task, uint64_t deadline_ms, enum connection_wait wait,
-                uint64_t since)
+static int park_unnoted(struct task *task, uint64_t deadline_ms)
 {
     struct worker *worker = task->worker;
 
@@ -95,10 +94,19 @@ static int park(struct task *task, uint64_t deadline_ms, enum connection_wait wa
     if (deadline_ms != 0)
         timer_arm(&worker->timers, &task->timer, deadline_ms);
     task->streak = 0;
-    note(task, wait, since);
     fiber_park(task->fiber);
-    note(task, CONNECTION_WAITS_NOTHING, 0);
     return task->outcome;
+}
+
+static int park(struct task *task, uint64_t deadline_ms, enum connection_wait wait,
+                uint64_t since)
+{
+    int r;
+
+    note(task, wait, since);
+    r = park_unnoted(task, deadline_ms);
+    note(task, CONNECTION_WAITS_NOTHING, 0);
+    return r;
 }
 
 /*
@@ -206,15 +214,19 @@ void task_await(struct task *task)
     task->patient = false;
 }
 
+/* Who is handed something waits for nanoseconds: so the time is that of the worker's turn. */
 int task_wait_for_others(struct task *task, uint64_t deadline_ms, bool patient)
 {
+    const struct timer_wheel *timers = &task->worker->timers;
     int r;
 
     if (!patient && crew_cancelled(task->worker->crew))
         return -ECANCELED;
     require_here(task);
     task->patient = patient;
-    r = park(task, deadline_ms, CONNECTION_WAITS_LOCK, 0);
+    note(task, CONNECTION_WAITS_LOCK, timers->now_ms);
+    r = park_unnoted(task, deadline_ms);
+    note(task, CONNECTION_WAITS_NOTHING, timers->now_ms);
     task->patient = false;
     return r;
 }

@@ -1,10 +1,12 @@
 #include "engine/pool/waiter.h"
 
 #include "engine/base/clock.h"
+#include "engine/base/compiler.h"
 #include "engine/base/sys.h"
 #include "engine/pool/worker.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 /*
  *   stage    it says                          leaves by
@@ -14,10 +16,31 @@
  */
 enum waiter_stage { WAITER_AWAY, WAITER_ASLEEP, WAITER_HERE };
 
+/* Of the calling thread; asked for once, since it takes long of the main thread. 0: not yet. */
+static _Thread_local uintptr_t stack_begin;
+static _Thread_local size_t stack_size;
+
+static WEIR_NOINLINE void look_at_stack(struct waiter *waiter)
+{
+    pthread_attr_t attributes;
+    void *begin;
+
+    if (stack_begin == 0 && pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        if (pthread_attr_getstack(&attributes, &begin, &stack_size) == 0)
+            stack_begin = (uintptr_t)begin;
+        pthread_attr_destroy(&attributes);
+    }
+    waiter->stack_begin = stack_begin;
+    waiter->stack_size = stack_size;
+}
+
 void waiter_init(struct waiter *waiter)
 {
     waiter->task = worker_task_here();
     waiter->value = 0;
+    waiter->frame = (uintptr_t)__builtin_frame_address(0);
+    if (!waiter_parks(waiter))
+        look_at_stack(waiter);
     /* relaxed: nobody else knows of it yet. pairs: none */
     atomic_store_explicit(&waiter->stage, WAITER_AWAY, memory_order_relaxed);
 }

@@ -24,6 +24,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct waiter {
@@ -31,6 +32,9 @@ struct waiter {
     struct message told;        /* by another thread, to the task's worker: it has arrived */
     _Atomic uint32_t stage;     /* enum waiter_stage; the futex of one that blocks */
     int value;                  /* that was handed over with it */
+    uintptr_t frame;            /* on the stack of who waits */
+    uintptr_t stack_begin;      /* of one that blocks: its thread's */
+    size_t stack_size;
 };
 
 /* The caller's. */

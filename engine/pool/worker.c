@@ -26,7 +26,7 @@
 #define GOODBYE_SHARE 64
 
 /* Resumed per turn because others have handed them what they waited for, without a system call. */
-#define HANDED_SHARE 32
+#define HANDED_SHARE 64
 
 /* A worker may have SHARE_SLACK connections more than another one. */
 #define SHARE_SLACK 4
@@ -58,6 +58,8 @@ struct task *worker_task_here(void)
         return NULL;
     if (worker->alone || worker->on_own_stack)
         return worker->on_own_stack;
+    if (worker->resumed)
+        return worker->resumed;
     top = stack_holding(__builtin_frame_address(0), &size);
     return top ? (struct task *)fiber_task(fiber_on_stack(top)) : NULL;
 }
@@ -398,8 +400,10 @@ static void resume(struct worker *worker, struct task *task)
     struct fiber *fiber = task->fiber;
 
     note_inside(worker, task->conn->handler->name);
+    worker->resumed = task;
     if (fiber_resume(fiber))
         fiber_put(&worker->fibers, fiber);
+    worker->resumed = NULL;
     note_inside(worker, NULL);
 }
 

@@ -63,6 +63,7 @@ struct worker {
     struct task *runnable;
     struct task **runnable_end;
     struct task *parked;
+    struct task *resumed;   /* that runs now, if it has been resumed; NULL: another one, or none */
     uint64_t busy_since_ns;
     uint64_t at_side_doors; /* the tokens of those where clients wait */
     bool called;            /* woken for the ready queue, and has not looked there yet */

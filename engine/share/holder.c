@@ -1,12 +1,36 @@
 #include "engine/share/holder.h"
 
-bool holder_is_me(const struct holder *holder, const struct waiter *me)
-{
-    /* relaxed: see holder.h. pairs: holder_write() */
-    uintptr_t frame = atomic_load_explicit(&holder->frame, memory_order_relaxed);
-    uintptr_t thread = atomic_load_explicit(&holder->thread, memory_order_relaxed);
+#include "engine/fiber/stack.h"
+#include "engine/pool/worker.h"
 
-    if (!waiter_parks(me))
-        return thread == (uintptr_t)pthread_self();
-    return frame != 0 && fiber_holds(me->task->fiber, (const void *)frame);
+/* What runs on a fiber has been put there by a worker, whose task is at its beginning. */
+static const struct task *task_on_fiber(uintptr_t frame)
+{
+    size_t size;
+    void *top = stack_holding((const void *)frame, &size);
+
+    return top ? fiber_task(fiber_on_stack(top)) : NULL;
+}
+
+/* Of this thread: a handler that is under way may have others served by it. */
+static bool is_worker_here(const struct worker *worker)
+{
+    const struct worker *own = worker_self();
+
+    while (own && own != worker)
+        own = own->outer;
+    return own != NULL;
+}
+
+bool holder_is_me(uint64_t word, const struct waiter *me)
+{
+    uintptr_t frame = word & HOLDER_MASK;
+    const struct task *task;
+
+    if (waiter_parks(me))
+        return fiber_holds(me->task->fiber, (const void *)frame);
+    if (frame - me->stack_begin < me->stack_size)
+        return true;
+    task = task_on_fiber(frame);
+    return task && is_worker_here(task->worker);
 }

@@ -1,52 +1,43 @@
 /*
  * holder.h - who has a lock, as far as it takes to see that a wait for it can't end.
  *
- * A fiber is known by an address on its stack, any other thread of execution by its thread. Two
- * words, each written by who has the lock and by nobody else, and cleared before the lock is let
- * go: whoever finds itself there has it, whatever else is read. A word that is read late or beside
- * another's says too little, never too much.
+ * The word of a lock that somebody has holds an address on that one's stack, which costs nothing:
+ * something has to stand there. Inside of the guard it tells who has it, for that one can't let go
+ * meanwhile: what is found on the way to it stays.
  *
- * Threads: any; holder_set and holder_clear who has the lock.
+ * Threads: any.
  * Owns:    nothing.
  * Blocks:  never.
  */
 #ifndef WEIR_HOLDER_H
 #define WEIR_HOLDER_H
 
-#include "engine/fiber/fiber.h"
+#include "engine/base/compiler.h"
 #include "engine/pool/waiter.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-struct holder {
-    _Atomic uintptr_t frame;    /* on the stack of who has the lock; 0: nobody, or not known yet */
-    _Atomic uintptr_t thread;   /* pthread_self() of the same */
-} __attribute__((may_alias));
+/* Frames are aligned to as much, so that the bits below are free for marks. */
+#define HOLDER_MASK (~UINT64_C(15))
 
-static inline void holder_write(struct holder *holder, uintptr_t frame, uintptr_t thread)
+/* The caller, for a word. */
+static WEIR_ALWAYS_INLINE uint64_t holder_here(void)
 {
-    /* relaxed: for who finds itself there, and for people. pairs: holder_is_me() */
-    atomic_store_explicit(&holder->frame, frame, memory_order_relaxed);
-    atomic_store_explicit(&holder->thread, thread, memory_order_relaxed);
+    return (uintptr_t)__builtin_frame_address(0) & HOLDER_MASK;
 }
 
-static inline void holder_set(struct holder *holder)
+/* Who waits, for a word: the lock is to be its own. */
+static inline uint64_t holder_of(const struct waiter *waiter)
 {
-    holder_write(holder, (uintptr_t)__builtin_frame_address(0), (uintptr_t)pthread_self());
-}
-
-static inline void holder_clear(struct holder *holder)
-{
-    holder_write(holder, 0, 0);
+    return waiter->frame & HOLDER_MASK;
 }
 
 /*
- * Returns true if the caller, whose waiter it is, waits for itself: it has the lock; or, where it
- * would block its thread, another handler on the same thread has, which could not go on meanwhile.
+ * Returns true if the waiter, the caller's, waits for itself: it has the lock; or, where it would
+ * block its thread, another handler on the same thread has, which could not go on meanwhile.
+ * Inside, with the lock's word.
  */
-bool holder_is_me(const struct holder *holder, const struct waiter *me);
+bool holder_is_me(uint64_t word, const struct waiter *me);
 
 #endif

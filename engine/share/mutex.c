@@ -1,11 +1,12 @@
 /*
  * mutex.c - the lock of weir_sync.h.
  *
- *   its word             says                    leaves by                      to
- *   0                    it is free              take_free, lock_entered        LOCKED
- *   LOCKED               somebody has it         weir_mutex_unlock              0
- *                                                lock_entered                   LOCKED, listed
- *   LOCKED, WAIT_LISTED  ... and others wait     pass_to_first                  LOCKED
+ *   its word        says                     leaves by                      to
+ *   0               it is free               take_free, lock_entered        HOLDER
+ *   HOLDER          somebody has it: where   weir_mutex_unlock              0
+ *                   that one's stack is      lock_entered                   HOLDER, listed
+ *   HOLDER, listed  ... and others wait      pass_to_first, which it has    HOLDER
+ *                                            from then on
  *
  * It is never free while somebody waits: so who comes later has no chance before them.
  */
@@ -18,11 +19,8 @@
 
 #include <errno.h>
 
-#define LOCKED (UINT64_C(1) << WAIT_FIRST_BIT)
-
 struct mutex {
     struct wait_list list;
-    struct holder holder;
 } WAIT_OBJECT;
 
 _Static_assert(sizeof(struct mutex) == sizeof(struct weir_mutex) &&
@@ -34,23 +32,20 @@ static struct mutex *mutex_of(struct weir_mutex *mutex)
     return (struct mutex *)mutex;
 }
 
-static bool take_free(struct mutex *mutex)
+static WEIR_ALWAYS_INLINE bool take_free(struct mutex *mutex)
 {
-    if (WEIR_UNLIKELY(!wait_list_swap(&mutex->list, 0, LOCKED)))
-        return false;
-    holder_set(&mutex->holder);
-    return true;
+    return WEIR_LIKELY(wait_list_swap(&mutex->list, 0, holder_here()));
 }
 
 /* Inside, which it leaves. 0: it is the caller's; -EDEADLK, -EAGAIN: to be waited for. */
 static int lock_entered(struct mutex *mutex, struct wait_entry *entry, bool waits)
 {
     uint64_t word = wait_list_enter(&mutex->list);
-    int r = !(word & LOCKED) ? 0 : holder_is_me(&mutex->holder, entry->waiter) ? -EDEADLK : -EAGAIN;
+    int r = word == 0 ? 0 : holder_is_me(word, entry->waiter) ? -EDEADLK : -EAGAIN;
 
     if (r == -EAGAIN && waits)
         wait_list_put(&mutex->list, entry);
-    wait_list_leave(&mutex->list, word | LOCKED);
+    wait_list_leave(&mutex->list, r == 0 ? holder_of(entry->waiter) : word);
     return r;
 }
 
@@ -62,11 +57,9 @@ static WEIR_NOINLINE int lock_listed(struct mutex *mutex, int64_t within_ms)
 
     waiter_init(&waiter);
     r = lock_entered(mutex, &entry, within_ms != 0);
-    if (r == -EAGAIN)
-        r = within_ms != 0 ? wait_for_turn(&mutex->list, &entry, within_ms) : -ETIMEDOUT;
-    if (r == 0)
-        holder_set(&mutex->holder);
-    return r;
+    if (r != -EAGAIN)
+        return r;
+    return within_ms != 0 ? wait_for_turn(&mutex->list, &entry, within_ms) : -ETIMEDOUT;
 }
 
 int weir_mutex_lock(struct weir_mutex *mutex)
@@ -89,17 +82,20 @@ static WEIR_NOINLINE void pass_to_first(struct mutex *mutex)
 {
     uint64_t word = wait_list_enter(&mutex->list);
     struct wait_entry *first = wait_list_take_first(&mutex->list);
+    struct waiter *next = first ? first->waiter : NULL;
 
-    if (!(word & LOCKED))
+    if (word == 0)
         misuse_die("weir_mutex_unlock on a mutex that is not locked");
-    wait_list_leave(&mutex->list, first ? LOCKED : 0);
-    if (first)
-        waiter_hand_over(first->waiter, 0);
+    wait_list_leave(&mutex->list, next ? holder_of(next) : 0);
+    if (next)
+        waiter_hand_over(next, 0);
 }
 
 void weir_mutex_unlock(struct weir_mutex *mutex)
 {
-    holder_clear(&mutex_of(mutex)->holder);
-    if (WEIR_UNLIKELY(!wait_list_swap(&mutex_of(mutex)->list, LOCKED, 0)))
+    struct wait_list *list = &mutex_of(mutex)->list;
+    uint64_t word = wait_list_word(list);
+
+    if (WEIR_UNLIKELY(word & ~HOLDER_MASK || word == 0 || !wait_list_swap(list, word, 0)))
         pass_to_first(mutex_of(mutex));
 }

@@ -1,11 +1,11 @@
 /*
  * once.c - what is done once, of weir_sync.h.
  *
- *   its word  says                          leaves by                      to
- *   0         nobody has begun it           weir_once_within               RUNNING
- *   RUNNING   somebody is at it, whom       succeed                        DONE
- *             others may wait for           fail, if nobody waits          0
- *                                           fail: the first one's turn     RUNNING
+ *   its word  says                          leaves by                        to
+ *   0         nobody has begun it           weir_once_within, wait_for_other HOLDER
+ *   HOLDER    somebody is at it, whom       succeed                          DONE
+ *             others may wait for           fail, if nobody waits            0
+ *                                           fail: the first one's turn       HOLDER
  *   DONE      for good; nobody waits
  */
 #include "engine/base/compiler.h"
@@ -16,15 +16,13 @@
 
 #include <errno.h>
 
-#define RUNNING (UINT64_C(1) << WAIT_FIRST_BIT)
-#define DONE (UINT64_C(2) << WAIT_FIRST_BIT)
+#define DONE (UINT64_C(1) << WAIT_FIRST_BIT)
 
 /* What those who wait are handed besides 0: it is done. */
 #define YOUR_TURN 1
 
 struct once {
     struct wait_list list;
-    struct holder holder;       /* who is at it */
 } WAIT_OBJECT;
 
 _Static_assert(sizeof(struct once) == sizeof(struct weir_once_flag) &&
@@ -39,30 +37,28 @@ static struct once *once_of(struct weir_once_flag *once)
 /* All who wait have come before round 1. */
 static void succeed(struct once *once)
 {
-    if (wait_list_swap(&once->list, RUNNING, DONE))
-        return;
     wait_list_enter(&once->list);
     wait_list_leave_to_all(&once->list, DONE, 1);
 }
 
 static void fail(struct once *once)
 {
+    struct waiter *next = NULL;
     struct wait_entry *first;
 
     wait_list_enter(&once->list);
     first = wait_list_take_first(&once->list);
-    wait_list_leave(&once->list, first ? RUNNING : 0);
     if (first)
-        waiter_hand_over(first->waiter, YOUR_TURN);
+        next = first->waiter;
+    wait_list_leave(&once->list, next ? holder_of(next) : 0);
+    if (next)
+        waiter_hand_over(next, YOUR_TURN);
 }
 
 static int run(struct once *once, int (*fn)(void *arg), void *arg)
 {
-    int r;
+    int r = fn(arg);
 
-    holder_set(&once->holder);
-    r = fn(arg);
-    holder_clear(&once->holder);
     if (r < 0) {
         fail(once);
         return r;
@@ -71,25 +67,36 @@ static int run(struct once *once, int (*fn)(void *arg), void *arg)
     return 0;
 }
 
+/* Inside, which it leaves. YOUR_TURN, 0: it is done; -EDEADLK, -EAGAIN: to be waited for. */
+static int begin_or_wait(struct once *once, struct wait_entry *entry, bool waits)
+{
+    uint64_t word = wait_list_enter(&once->list);
+    int r = -EAGAIN;
+
+    if (word & DONE) {
+        r = 0;
+    } else if (word == 0) {
+        word = holder_of(entry->waiter);
+        r = YOUR_TURN;
+    } else if (holder_is_me(word, entry->waiter)) {
+        r = -EDEADLK;
+    } else if (waits) {
+        wait_list_put(&once->list, entry);
+    }
+    wait_list_leave(&once->list, word);
+    return r;
+}
+
 static WEIR_NOINLINE int wait_for_other(struct once *once, uint32_t ms)
 {
     struct waiter waiter;
     struct wait_entry entry = { .waiter = &waiter };
-    bool is_mine;
-    uint64_t word;
+    int r;
 
     waiter_init(&waiter);
-    word = wait_list_enter(&once->list);
-    is_mine = word & RUNNING && holder_is_me(&once->holder, &waiter);
-    if (word & RUNNING && !is_mine && ms != 0)
-        wait_list_put(&once->list, &entry);
-    wait_list_leave(&once->list, word & DONE ? DONE : RUNNING);
-    if (word & DONE)
-        return 0;
-    if (!(word & RUNNING))
-        return YOUR_TURN;
-    if (is_mine)
-        return -EDEADLK;
+    r = begin_or_wait(once, &entry, ms != 0);
+    if (r != -EAGAIN)
+        return r;
     return ms != 0 ? wait_for_turn(&once->list, &entry, ms) : -ETIMEDOUT;
 }
 
@@ -99,8 +106,8 @@ int weir_once_within(struct weir_once_flag *once, int (*fn)(void *arg), void *ar
 
     if (WEIR_LIKELY(wait_list_word(&once_of(once)->list) == DONE))
         return 0;
-    r = wait_list_swap(&once_of(once)->list, 0, RUNNING) ? YOUR_TURN
-                                                         : wait_for_other(once_of(once), ms);
+    r = wait_list_swap(&once_of(once)->list, 0, holder_here()) ? YOUR_TURN
+                                                               : wait_for_other(once_of(once), ms);
     return r == YOUR_TURN ? run(once_of(once), fn, arg) : r;
 }
 

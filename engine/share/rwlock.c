@@ -4,7 +4,8 @@
  *   its word   says                    leaves by
  *   0          it is free              lock_free_to_read, weir_rwlock_write_lock
  *   n READERs  as many read            lock_free_to_read, weir_rwlock_read_unlock
- *   WRITER     somebody writes         weir_rwlock_write_unlock
+ *   WRITER     somebody writes: where  weir_rwlock_write_unlock
+ *              that one's stack is
  *
  * and in each of them but the first others may wait (WAIT_LISTED). Then nobody comes in but through
  * the list: so a writer is not passed by readers that come after it. Whenever the first in the list
@@ -25,7 +26,6 @@
 
 struct rwlock {
     struct wait_list list;
-    struct holder writer;
 } WAIT_OBJECT;
 
 _Static_assert(sizeof(struct rwlock) == sizeof(struct weir_rwlock) &&
@@ -44,9 +44,9 @@ static bool may_enter(uint64_t word, bool writes)
     return writes ? word < WRITER : !(word & WRITER);
 }
 
-static uint64_t with_one_more(uint64_t word, bool writes)
+static uint64_t with_one_more(uint64_t word, const struct wait_entry *entry)
 {
-    return word + (writes ? WRITER : READER);
+    return entry->writes ? holder_of(entry->waiter) | WRITER : word + READER;
 }
 
 /* Inside, which it leaves. Returns true if more may come in: it is to be entered once more. */
@@ -58,7 +58,7 @@ static bool admit_group(struct wait_list *list, uint64_t word)
 
     while (n < WAIT_GROUP && list->first && may_enter(word & ~MARKS, list->first->writes)) {
         chosen[n] = wait_list_take_first(list);
-        word = with_one_more(word, chosen[n++]->writes);
+        word = with_one_more(word, chosen[n++]);
     }
     more = list->first && may_enter(word & ~MARKS, list->first->writes);
     wait_list_leave(list, word);
@@ -80,9 +80,9 @@ static int enter_or_wait(struct rwlock *lock, struct wait_entry *entry, bool wai
     int r = -EAGAIN;
 
     if (!lock->list.first && may_enter(word, entry->writes)) {
-        word = with_one_more(word, entry->writes);
+        word = with_one_more(word, entry);
         r = 0;
-    } else if (word & WRITER && holder_is_me(&lock->writer, entry->waiter)) {
+    } else if (word & WRITER && holder_is_me(word, entry->waiter)) {
         r = -EDEADLK;
     } else if (waits) {
         wait_list_put(&lock->list, entry);
@@ -148,7 +148,7 @@ static WEIR_NOINLINE void unlock_read_inside(struct wait_list *list)
 {
     uint64_t word = wait_list_enter(list);
 
-    if (word < READER)
+    if (word & WRITER || word < READER)
         misuse_die("weir_rwlock_read_unlock on a lock that nobody reads under");
     leave_to_next(list, word - READER);
 }
@@ -158,7 +158,7 @@ void weir_rwlock_read_unlock(struct weir_rwlock *rwlock)
     struct wait_list *list = &rwlock_of(rwlock)->list;
     uint64_t word = wait_list_word(list);
 
-    while (!(word & MARKS) && word >= READER) {
+    while (!(word & (MARKS | WRITER)) && word >= READER) {
         if (WEIR_LIKELY(wait_list_swap(list, word, word - READER)))
             return;
         word = wait_list_word(list);
@@ -168,13 +168,10 @@ void weir_rwlock_read_unlock(struct weir_rwlock *rwlock)
 
 /* ------------------------------------------------------------------ to write ---------- */
 
-static int lock_to_write(struct rwlock *lock, int64_t within_ms)
+static WEIR_ALWAYS_INLINE int lock_to_write(struct rwlock *lock, int64_t within_ms)
 {
-    int r = wait_list_swap(&lock->list, 0, WRITER) ? 0 : lock_inside(lock, true, within_ms);
-
-    if (r == 0)
-        holder_set(&lock->writer);
-    return r;
+    return wait_list_swap(&lock->list, 0, holder_here() | WRITER)
+               ? 0 : lock_inside(lock, true, within_ms);
 }
 
 int weir_rwlock_write_lock(struct weir_rwlock *rwlock)
@@ -198,12 +195,14 @@ static WEIR_NOINLINE void unlock_write_inside(struct wait_list *list)
 
     if (!(word & WRITER))
         misuse_die("weir_rwlock_write_unlock on a lock that nobody writes under");
-    leave_to_next(list, word - WRITER);
+    leave_to_next(list, 0);
 }
 
 void weir_rwlock_write_unlock(struct weir_rwlock *rwlock)
 {
-    holder_clear(&rwlock_of(rwlock)->writer);
-    if (WEIR_UNLIKELY(!wait_list_swap(&rwlock_of(rwlock)->list, WRITER, 0)))
-        unlock_write_inside(&rwlock_of(rwlock)->list);
+    struct wait_list *list = &rwlock_of(rwlock)->list;
+    uint64_t word = wait_list_word(list);
+
+    if (WEIR_UNLIKELY((word & (WRITER | MARKS)) != WRITER || !wait_list_swap(list, word, 0)))
+        unlock_write_inside(list);
 }

@@ -31,12 +31,12 @@ _Static_assert(END_OF(struct weir_stats, offload_threads) == 248, "stats");
 _Static_assert(END_OF(struct weir_stat, kind) == 24, "stats field");
 _Static_assert(END_OF(struct weir_http_route, data) == 32, "route");
 _Static_assert(sizeof(struct weir_http_site) == 64, "site");
-_Static_assert(sizeof(struct weir_mutex) == 32, "mutex");
+_Static_assert(sizeof(struct weir_mutex) == 16, "mutex");
 _Static_assert(sizeof(struct weir_semaphore) == 16, "semaphore");
 _Static_assert(sizeof(struct weir_condition) == 24, "condition");
 _Static_assert(sizeof(struct weir_wait_group) == 24, "wait group");
-_Static_assert(sizeof(struct weir_once_flag) == 32, "once");
-_Static_assert(sizeof(struct weir_rwlock) == 32, "read-write lock");
+_Static_assert(sizeof(struct weir_once_flag) == 16, "once");
+_Static_assert(sizeof(struct weir_rwlock) == 16, "read-write lock");
 #endif
 _Static_assert(sizeof(enum weir_concurrency) == 4 && sizeof(enum weir_choice) == 4 &&
                sizeof(enum weir_dispatch) == 4 && sizeof(enum weir_stack) == 4 &&
