@@ -187,6 +187,54 @@ int weir_rwlock_write_lock_within(struct weir_rwlock *rwlock, uint32_t ms);
 int weir_rwlock_try_write_lock(struct weir_rwlock *rwlock);
 void weir_rwlock_write_unlock(struct weir_rwlock *rwlock);
 
+/* ------------------------------------------------------------------ channel ----------- */
+
+/*
+ * Carries items from any number of senders to any number of receivers, in the order of sending:
+ *
+ *     static struct job waiting[64];
+ *     static struct weir_channel jobs = WEIR_CHANNEL(waiting);
+ *
+ *     weir_channel_send(&jobs, &job);
+ *
+ *     while (weir_channel_receive(&jobs, &job) == 0)
+ *         work_on(&job);
+ *
+ * Its memory is the program's: an array of so many items as may be under way. WEIR_CHANNEL is what
+ * one begins with; or else set slots, size and capacity, and the rest to 0. Items are copied as
+ * bytes, of `size` each: of large ones send pointers. With a capacity of 0, which needs no array,
+ * who sends waits until its item is received. With a size of 0 items are NULL.
+ *
+ * weir_channel_send waits while the channel is full, weir_channel_receive while it is empty. Who
+ * sends, or receives, waits in a line, first come, first served. weir_channel_close says that
+ * nothing more is sent. What is in the channel then is received yet, and after that each receive
+ * returns -EPIPE, as each send does at once; so do those that wait. What a send that failed was to
+ * carry has not been sent, and an item of a receive that failed is as it was. The array lives as
+ * long as the channel.
+ *
+ * They return 0: it is done; -EPIPE: it is closed. The sends and receives that wait park, and hear
+ * of a cancel and of request_timeout_ms: -ECANCELED, -ETIMEDOUT. weir_channel_try_send and
+ * weir_channel_try_receive never park: -EAGAIN. weir_channel_close never parks: 0, or -EALREADY: it
+ * has been closed before.
+ */
+struct weir_channel {
+    uint64_t opaque[3];
+    void *slots;                /* the array; NULL with a capacity of 0 */
+    uint32_t size;              /* of an item, in bytes */
+    uint32_t capacity;          /* items in the array */
+};
+
+#define WEIR_CHANNEL(slots) \
+    { { 0 }, (slots), sizeof((slots)[0]), sizeof(slots) / sizeof((slots)[0]) }
+
+int weir_channel_send(struct weir_channel *channel, const void *item);
+int weir_channel_send_within(struct weir_channel *channel, const void *item, uint32_t ms);
+int weir_channel_try_send(struct weir_channel *channel, const void *item);
+int weir_channel_receive(struct weir_channel *channel, void *item);
+int weir_channel_receive_within(struct weir_channel *channel, void *item, uint32_t ms);
+int weir_channel_try_receive(struct weir_channel *channel, void *item);
+int weir_channel_close(struct weir_channel *channel);
+
 #ifdef __cplusplus
 }
 #endif

@@ -29,6 +29,10 @@ struct state {
     int calls;
 };
 
+struct job {
+    int number;
+};
+
 extern struct weir_server *server;
 extern struct weir_request *req;
 extern struct weir_request *backend;
@@ -44,6 +48,8 @@ extern struct weir_semaphore places;
 extern struct weir_condition filled;
 extern void *arg;
 extern struct weir_wait_group group;
+extern struct weir_channel jobs;
+extern struct job job;
 extern struct iovec iov[2];
 extern struct sockaddr_storage peer;
 extern socklen_t peer_len;

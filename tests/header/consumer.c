@@ -37,6 +37,7 @@ _Static_assert(sizeof(struct weir_condition) == 24, "condition");
 _Static_assert(sizeof(struct weir_wait_group) == 24, "wait group");
 _Static_assert(sizeof(struct weir_once_flag) == 16, "once");
 _Static_assert(sizeof(struct weir_rwlock) == 16, "read-write lock");
+_Static_assert(sizeof(struct weir_channel) == 40, "channel");
 #endif
 _Static_assert(sizeof(enum weir_concurrency) == 4 && sizeof(enum weir_choice) == 4 &&
                sizeof(enum weir_dispatch) == 4 && sizeof(enum weir_stack) == 4 &&
@@ -81,6 +82,23 @@ static bool share(void)
     return shared && weir_mutex_lock_within(&lock, 1) == 0;
 }
 
+static int numbers[2];
+static struct weir_channel channel = WEIR_CHANNEL(numbers);
+
+/* Returns true if a channel does what it says. */
+static bool pass_on(void)
+{
+    int sent = 7, got = 0;
+
+    return weir_channel_send(&channel, &sent) == 0 &&
+           weir_channel_send_within(&channel, &sent, 1) == 0 &&
+           weir_channel_try_send(&channel, &sent) < 0 &&
+           weir_channel_receive(&channel, &got) == 0 && got == sent &&
+           weir_channel_receive_within(&channel, &got, 1) == 0 &&
+           weir_channel_try_receive(&channel, &got) < 0 && weir_channel_close(&channel) == 0 &&
+           weir_channel_receive(&channel, &got) < 0;
+}
+
 static int echo(struct weir_request *req)
 {
     bool *twice = weir_state(req);
@@ -89,7 +107,7 @@ static int echo(struct weir_request *req)
 
     if (n <= 0)
         return (int)n;
-    if (!*twice && !share())
+    if (!*twice && (!share() || !pass_on()))
         return -1;
     weir_printf(req, "%d ", *twice + (int)weir_listener_number(req));
     weir_write(req, line, (size_t)n);

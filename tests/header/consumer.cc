@@ -48,6 +48,24 @@ bool share()
     return shared && weir_mutex_lock_within(&lock, 1) == 0;
 }
 
+int numbers[2];
+weir_channel channel = WEIR_CHANNEL(numbers);
+
+// Returns true if a channel does what it says.
+bool pass_on()
+{
+    const int sent = 7;
+    int got = 0;
+
+    return weir_channel_send(&channel, &sent) == 0 &&
+           weir_channel_send_within(&channel, &sent, 1) == 0 &&
+           weir_channel_try_send(&channel, &sent) < 0 &&
+           weir_channel_receive(&channel, &got) == 0 && got == sent &&
+           weir_channel_receive_within(&channel, &got, 1) == 0 &&
+           weir_channel_try_receive(&channel, &got) < 0 && weir_channel_close(&channel) == 0 &&
+           weir_channel_receive(&channel, &got) < 0;
+}
+
 int echo(weir_request *req)
 {
     bool *twice = static_cast<bool *>(weir_state(req));
@@ -56,7 +74,7 @@ int echo(weir_request *req)
 
     if (n <= 0)
         return static_cast<int>(n);
-    if (!*twice && !share())
+    if (!*twice && (!share() || !pass_on()))
         return -1;
     weir_printf(req, "%d ", *twice);
     weir_write(req, line, static_cast<size_t>(n));

@@ -1,0 +1,234 @@
+/*
+ * channel.c - the channel of weir_sync.h.
+ *
+ * A ring of items, and a list of who waits: to receive, while the ring is empty, or to send, while
+ * it is full. All of it changes inside of the list's guard, and items are copied there, too. What
+ * is sent while somebody waits to receive it goes to that one past the ring; whoever takes an item
+ * from a full ring puts that of the first sender behind the others. So items come out in the order
+ * in which weir_channel_send was called, and who waits has got, or got rid of, its item when it is
+ * told so.
+ *
+ *   its word   it says                   set by
+ *   CLOSED     nobody sends any more     weir_channel_close
+ */
+#include "engine/base/compiler.h"
+#include "engine/share/wait_list.h"
+#include "engine/weir.h"
+#include "engine/weir_sync.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define CLOSED (UINT64_C(1) << WAIT_FIRST_BIT)
+
+struct channel {
+    struct wait_list list;
+    uint32_t head;              /* the slot of the oldest item */
+    uint32_t count;             /* items in the ring */
+    char *slots;
+    uint32_t size;
+    uint32_t capacity;
+} WAIT_OBJECT;
+
+_Static_assert(sizeof(struct channel) == sizeof(struct weir_channel) &&
+               _Alignof(struct channel) == _Alignof(struct weir_channel) &&
+               offsetof(struct channel, slots) == offsetof(struct weir_channel, slots) &&
+               offsetof(struct channel, size) == offsetof(struct weir_channel, size) &&
+               offsetof(struct channel, capacity) == offsetof(struct weir_channel, capacity),
+               "what programs declare is a channel");
+
+/* Who sends or receives an item, as the other side finds it in the list. */
+struct party {
+    struct wait_entry entry;
+    void *item;                 /* the caller's; of one that sends it is only read */
+    bool sends;
+};
+
+static struct channel *channel_of(struct weir_channel *channel)
+{
+    return (struct channel *)channel;
+}
+
+/* ------------------------------------------------------------------ inside ------------ */
+
+/* The size that most channels have, of a pointer or a number, is worth no call. */
+static void copy_item(const struct channel *channel, void *to, const void *from)
+{
+    if (WEIR_LIKELY(channel->size == sizeof(uint64_t)))
+        memcpy(to, from, sizeof(uint64_t));
+    else if (channel->size > 0)
+        memcpy(to, from, channel->size);
+}
+
+/* So many behind the first slot, round the ring once at most. */
+static char *slot(const struct channel *channel, uint64_t number)
+{
+    if (number >= channel->capacity)
+        number -= channel->capacity;
+    return channel->slots + number * channel->size;
+}
+
+static void put_behind_others(struct channel *channel, const void *item)
+{
+    copy_item(channel, slot(channel, (uint64_t)channel->head + channel->count), item);
+    channel->count++;
+}
+
+static void take_oldest(struct channel *channel, void *item)
+{
+    copy_item(channel, item, slot(channel, channel->head));
+    channel->head = channel->head + 1 < channel->capacity ? channel->head + 1 : 0;
+    channel->count--;
+}
+
+/* Takes the first who waits to send, or to receive. Returns NULL if there is none. */
+static struct party *choose_party(struct channel *channel, bool sends)
+{
+    struct wait_entry *first = channel->list.first;
+    struct party *party = first ? caa_container_of(first, struct party, entry) : NULL;
+
+    if (!party || party->sends != sends)
+        return NULL;
+    wait_list_take(&channel->list, first);
+    return party;
+}
+
+/* *other: whom it came to. Returns 0, -EPIPE, or -EAGAIN: there is no room. */
+static int send_item(struct channel *channel, uint64_t word, const void *item, struct party **other)
+{
+    if (word & CLOSED)
+        return -EPIPE;
+    *other = choose_party(channel, false);
+    if (*other)
+        copy_item(channel, (*other)->item, item);
+    else if (channel->count < channel->capacity)
+        put_behind_others(channel, item);
+    else
+        return -EAGAIN;
+    return 0;
+}
+
+/* *other: who got rid of its own. Returns 0, -EPIPE, or -EAGAIN: there is nothing. */
+static int receive_item(struct channel *channel, uint64_t word, void *item, struct party **other)
+{
+    bool from_ring = channel->count > 0;
+
+    if (from_ring)
+        take_oldest(channel, item);
+    *other = choose_party(channel, true);
+    if (*other && from_ring)
+        put_behind_others(channel, (*other)->item);
+    else if (*other)
+        copy_item(channel, item, (*other)->item);
+    else if (!from_ring)
+        return word & CLOSED ? -EPIPE : -EAGAIN;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ both sides -------- */
+
+/* As send_item and receive_item; with -EAGAIN, one that waits is in the list. */
+static int attempt(struct channel *channel, struct party *party, bool waits)
+{
+    uint64_t word = wait_list_enter(&channel->list);
+    struct party *other = NULL;
+    int r = party->sends ? send_item(channel, word, party->item, &other)
+                         : receive_item(channel, word, party->item, &other);
+
+    if (r == -EAGAIN && waits)
+        wait_list_put(&channel->list, &party->entry);
+    wait_list_leave(&channel->list, word);
+    if (other)
+        waiter_hand_over(other->entry.waiter, 0);
+    return r;
+}
+
+static WEIR_NOINLINE int wait_for_party(struct channel *channel, struct party *party, uint32_t ms)
+{
+    struct waiter waiter;
+    int r;
+
+    waiter_init(&waiter);
+    party->entry.waiter = &waiter;
+    r = attempt(channel, party, true);
+    return r == -EAGAIN ? wait_for_turn(&channel->list, &party->entry, ms) : r;
+}
+
+static int carry_within(struct channel *channel, void *item, bool sends, uint32_t ms)
+{
+    struct party party = { .item = item, .sends = sends };
+    int r = attempt(channel, &party, false);
+
+    if (WEIR_LIKELY(r != -EAGAIN))
+        return r;
+    return ms != 0 ? wait_for_party(channel, &party, ms) : -ETIMEDOUT;
+}
+
+static int try_to_carry(struct channel *channel, void *item, bool sends)
+{
+    struct party party = { .item = item, .sends = sends };
+
+    return attempt(channel, &party, false);
+}
+
+int weir_channel_send_within(struct weir_channel *channel, const void *item, uint32_t ms)
+{
+    return carry_within(channel_of(channel), (void *)item, true, ms);
+}
+
+int weir_channel_send(struct weir_channel *channel, const void *item)
+{
+    return weir_channel_send_within(channel, item, WEIR_FOREVER);
+}
+
+int weir_channel_try_send(struct weir_channel *channel, const void *item)
+{
+    return try_to_carry(channel_of(channel), (void *)item, true);
+}
+
+int weir_channel_receive_within(struct weir_channel *channel, void *item, uint32_t ms)
+{
+    return carry_within(channel_of(channel), item, false, ms);
+}
+
+int weir_channel_receive(struct weir_channel *channel, void *item)
+{
+    return weir_channel_receive_within(channel, item, WEIR_FOREVER);
+}
+
+int weir_channel_try_receive(struct weir_channel *channel, void *item)
+{
+    return try_to_carry(channel_of(channel), item, false);
+}
+
+/* ------------------------------------------------------------------ the end ----------- */
+
+/*
+ * Inside: takes out all who wait, in their order. It is once in a channel's life, and so not done
+ * in groups: whoever is told of it last may free the channel.
+ */
+static struct wait_entry *end_all_waits(struct wait_list *list)
+{
+    struct wait_entry *chosen = NULL;
+    struct wait_entry **end = &chosen;
+
+    while ((*end = wait_list_take_first(list)))
+        end = &(*end)->next;
+    return chosen;
+}
+
+int weir_channel_close(struct weir_channel *public)
+{
+    struct wait_list *list = &channel_of(public)->list;
+    uint64_t word = wait_list_enter(list);
+    struct wait_entry *entry = word & CLOSED ? NULL : end_all_waits(list);
+
+    wait_list_leave(list, word | CLOSED);
+    while (entry) {
+        struct wait_entry *next = entry->next;
+
+        waiter_hand_over(entry->waiter, -EPIPE);
+        entry = next;
+    }
+    return word & CLOSED ? -EALREADY : 0;
+}
