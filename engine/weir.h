@@ -382,8 +382,9 @@ struct weir_failure {
     struct weir_request *req;                    /* NULL: it has none yet, or none any more */
     const char *hint;                            /* what to do about it, if the error is weir's own
                                                     finding; which timeout has passed; or what
-                                                    weir_report was given: a sentence without its
-                                                    full stop; NULL: there is nothing to add */
+                                                    weir_report or weir_fail was given: a
+                                                    sentence without its full stop; NULL: there
+                                                    is nothing to add */
 };
 
 /* ------------------------------------------------------------------ options ----------- */
@@ -1400,10 +1401,22 @@ bool weir_truncated(struct weir_request *req);
  * weir_report tells handle_error of an error, a negative errno, in WEIR_PHASE_HANDLE, with a hint:
  * a sentence without its full stop, or NULL. The request goes on: this is for what the log should
  * have, but the client should not pay for, and for an error with more to say than an errno. A
- * handler that then ends for that error returns 0: what it returns is told by itself.
+ * handler that then ends for that error calls weir_fail instead: what it returns is told by itself.
  * Owns: the hint is needed until handle_error has returned. Parks: no.
  */
 void weir_report(struct weir_request *req, int error, const char *hint);
+
+/*
+ * weir_fail ends a setup, handle or finish with an error and a hint:
+ *
+ *     return weir_fail(req, -ENOSPC, "there is no room for notes");
+ *
+ * It tells handle_error at once, in the phase of the function that is running, and that function's
+ * negative errno is then not told a second time. All else is as after any error: finish() is given
+ * what handle() returned, and a datagram that failed is not answered.
+ * Owns: the hint is needed until handle_error has returned. Parks: no. Returns error.
+ */
+int weir_fail(struct weir_request *req, int error, const char *hint);
 
 /*
  * weir_end_head says that the head of the request has been read: what says how the rest of it is to

@@ -199,6 +199,12 @@ static int report_on(void *req)
     return 0;
 }
 
+static int fail_on(void *req)
+{
+    weir_fail(req, -EPROTO, NULL);
+    return 0;
+}
+
 static int draining_on(void *req)
 {
     return weir_draining(req);
@@ -287,6 +293,7 @@ static const struct call calls[] = {
     { "weir_truncated", truncated_on, false },
     { "weir_draining", draining_on, false },
     { "weir_report", report_on, false },
+    { "weir_fail", fail_on, false },
     { "weir_sleep", sleep_on, false },
     { "weir_yield", yield_on, false },
     { "weir_poll", poll_on, false },

@@ -792,6 +792,100 @@ static void what_a_handler_reports_is_told_and_its_connection_goes_on(void **sta
                                  "Protocol error\n");
 }
 
+/* Which of a handler's functions fail with a hint: one bit each. */
+static unsigned failing_functions;
+
+static int fail_in(struct weir_request *req, enum weir_phase phase, const char *hint)
+{
+    return failing_functions & 1u << phase ? weir_fail(req, -EBADMSG, hint) : 0;
+}
+
+static int setup_or_fail(struct weir_request *req)
+{
+    return fail_in(req, WEIR_PHASE_SETUP, "in setup");
+}
+
+static int handle_or_fail(struct weir_request *req)
+{
+    return fail_in(req, WEIR_PHASE_HANDLE, "in handle");
+}
+
+static int finish_or_fail(struct weir_request *req, int status)
+{
+    weir_printf(req, "finish %d\n", status);
+    return fail_in(req, WEIR_PHASE_FINISH, "in finish");
+}
+
+static char told[400];
+static int told_len;
+
+static void write_down(struct weir_server *server, const struct weir_failure *failure)
+{
+    (void)server;
+    told_len += snprintf(told + told_len, sizeof(told) - (size_t)told_len, "%d %d %s\n",
+                         (int)failure->phase, failure->error,
+                         failure->hint ? failure->hint : "(null)");
+}
+
+static void expect_told(unsigned functions, const char *answer, const char *expected)
+{
+    const struct weir_handler failing = {
+        .name = "failing", .setup = setup_or_fail, .handle = handle_or_fail,
+        .finish = finish_or_fail,
+    };
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = support_abstract("fail"), .handler = &failing, .handle_error = write_down));
+    struct weir_stats stats;
+
+    failing_functions = functions;
+    told_len = 0;
+    told[0] = '\0';
+    support_talk(server, 0, "", answer);
+    SUPPORT_AWAIT(server, closed, == 1);
+    stats = support_stats(server);
+    weir_server_destroy(server);
+    assert_string_equal(told, expected);
+    assert_int_equal(stats.setup_errors + stats.handle_errors + stats.finish_errors,
+                     __builtin_popcount(functions));
+}
+
+static void who_fails_with_a_hint_is_told_once(void **state)
+{
+    (void)state;
+    expect_told(1u << WEIR_PHASE_SETUP, "", "1 -74 in setup\n");
+    expect_told(1u << WEIR_PHASE_HANDLE, "finish -74\n", "2 -74 in handle\n");
+    expect_told(1u << WEIR_PHASE_FINISH, "finish 0\n", "3 -74 in finish\n");
+    expect_told(1u << WEIR_PHASE_HANDLE | 1u << WEIR_PHASE_FINISH, "finish -74\n",
+                "2 -74 in handle\n3 -74 in finish\n");
+}
+
+static int fail_without_end(struct weir_request *req)
+{
+    char *line;
+
+    if (weir_readline(req, &line, 10) <= 0)
+        return 0;
+    if (line[0] == 'e')
+        return -EBADMSG;
+    weir_fail(req, -EPROTO, "it goes on");
+    return WEIR_KEEP;
+}
+
+/* What a call of handle() has told is no excuse for the next one. */
+static void the_next_calls_error_is_told_all_the_same(void **state)
+{
+    const struct weir_handler failing = { .name = "failing", .handle = fail_without_end };
+    struct weir_server *server = support_start(WEIR_OPTIONS(
+        .listen = support_abstract("next"), .handler = &failing, .handle_error = write_down));
+
+    (void)state;
+    told_len = 0;
+    support_talk(server, 0, "a\ne\n", "");
+    SUPPORT_AWAIT(server, closed, == 1);
+    weir_server_destroy(server);
+    assert_string_equal(told, "2 -71 it goes on\n2 -74 (null)\n");
+}
+
 static int error_of_its_own;
 
 static int fail_by_its_own(struct weir_request *req)
@@ -1211,6 +1305,8 @@ int main(void)
         cmocka_unit_test(a_number_that_has_no_meaning_is_an_error),
         cmocka_unit_test(only_a_number_without_a_meaning_gets_a_hint),
         cmocka_unit_test(what_a_handler_reports_is_told_and_its_connection_goes_on),
+        cmocka_unit_test(who_fails_with_a_hint_is_told_once),
+        cmocka_unit_test(the_next_calls_error_is_told_all_the_same),
         cmocka_unit_test(a_handlers_own_error_is_told_even_if_it_is_one_of_weirs),
         cmocka_unit_test(a_thousand_failed_handlers_do_no_harm),
         cmocka_unit_test(verify_request_is_shown_the_peer),

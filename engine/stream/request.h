@@ -66,9 +66,13 @@ enum rfile_last {
  *                                                   for room                   wait seen late
  *   REST    it is over, and what it has left in     the end of the call,
  *           the buffer waits for more               alone
+ *   TOLD    handle_error knows the error that it    weir_fail                  the start of
+ *           ends with                                                          finish()
+ *   END     finish() has been called                the start of finish()
  */
 enum request_timing {
     TIMING_OWN = 1, TIMING_HEAD = 2, TIMING_BODY = 4, TIMING_CREDIT = 8, TIMING_REST = 16,
+    TIMING_TOLD = 32, TIMING_END = 64,
 };
 
 /* Bytes that have arrived: data[start] to data[end - 1]. No buffer is held for none. */

@@ -96,6 +96,25 @@ void weir_report(struct weir_request *req, int error, const char *hint)
     tell_with_hint(request_root(req), WEIR_PHASE_HANDLE, error, hint);
 }
 
+/* Of the function of the handler that is running. */
+static enum weir_phase running_phase(const struct weir_request *req)
+{
+    if (!req->conn->began)
+        return WEIR_PHASE_SETUP;
+    return req->rfile.timing & TIMING_END ? WEIR_PHASE_FINISH : WEIR_PHASE_HANDLE;
+}
+
+int weir_fail(struct weir_request *req, int error, const char *hint)
+{
+    struct weir_request *root;
+
+    request_check(req, "weir_fail");
+    root = request_root(req);
+    tell_with_hint(root, running_phase(root), error, hint);
+    root->rfile.timing |= TIMING_TOLD;
+    return error;
+}
+
 /* It has gone, or does not take in time what was written for it. */
 static bool peer_is_to_blame(int error)
 {
@@ -133,16 +152,29 @@ static WEIR_NO_CANARY int handle_once(struct weir_request *req)
     return WEIR_UNLIKELY(r > 0 && r != WEIR_KEEP) ? more_than_keep(req, r) : r;
 }
 
+/* Of what has been called last: has weir_fail told handle_error of its error? */
+static bool is_told(const struct weir_request *req)
+{
+    return req->rfile.timing & TIMING_TOLD;
+}
+
+static int call_finish(struct weir_request *req, int status)
+{
+    req->rfile.timing = (uint8_t)((req->rfile.timing & ~TIMING_TOLD) | TIMING_END);
+    return req->conn->handler->finish(req, status);
+}
+
 /* It has begun and ends: finish, and the one error that is told. Returns that, or 0. */
 static int run_finish(struct weir_request *req, int status)
 {
     const struct weir_handler *handler = req->conn->handler;
     enum weir_phase phase = WEIR_PHASE_HANDLE;
     int error = status < 0 ? status : 0;
+    bool told = is_told(req);
 
     req->deadline_ms = 0;
     if (handler->finish) {
-        int r = handler->finish(req, status);
+        int r = call_finish(req, status);
         int flushed = weir_flush(req);
 
         if (r == 0 && flushed < 0 && !peer_is_to_blame(flushed))
@@ -150,9 +182,10 @@ static int run_finish(struct weir_request *req, int status)
         if (r < 0) {
             error = r;
             phase = WEIR_PHASE_FINISH;
+            told = is_told(req);
         }
     }
-    if (error < 0)
+    if (error < 0 && !told)
         tell_error(req, phase, error);
     return error;
 }
@@ -164,7 +197,8 @@ static int run_setup(struct weir_request *req)
 
     if (r < 0) {
         weir_flush(req);
-        tell_error(req, WEIR_PHASE_SETUP, r);
+        if (!is_told(req))
+            tell_error(req, WEIR_PHASE_SETUP, r);
         return r;
     }
     req->conn->began = true;
