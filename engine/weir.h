@@ -1,5 +1,5 @@
 /*
- * weir.h - a server engine for C and C++, after Python's socketserver.
+ * weir.h - a server engine for C and C++, after Python's socketserver. (C++17 has weir.hpp, too.)
  *
  *     static int upper(struct weir_request *req)
  *     {
@@ -1142,7 +1142,8 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  * that it has thrown or caught stay its own, as those of threads do. (This is so for the one C++
  * library of the program, linked statically or not.) When weir_server_cancel ends a wait, the call
  * returns -ECANCELED: nothing is thrown. An exception must not leave a handler, a hook or a
- * function that weir_offload runs, for their caller is C: the program ends by std::terminate.
+ * function that weir_offload runs, for their caller is C: the program ends by std::terminate. Those
+ * that weir.hpp makes handlers of may throw: it stands between.
  *
  * A request belongs to one handler until that returns, WEIR_KEEP included; and what weir_connect
  * opened belongs to it until weir_hangup. Nobody else makes a call on it: no other handler, no

@@ -21,11 +21,12 @@ import sys
 COLUMNS = 100
 FUNCTION_LINES = 60
 DEPTH = 4
-PUBLIC = ["engine/weir.h", "engine/weir_sync.h"]
+PUBLIC = ["engine/weir.h", "engine/weir.hpp", "engine/weir_sync.h"]
 FLOORS = ["base", "fiber", "sync", "net", "pool", "stream", "share", "modes", "accept", "server"]
 
 FOLDERS = ["bench", "docs", "engine", "handlers", "tests", "tools"]
-C = {".c", ".h", ".cc"}
+CXX = {".cc", ".hpp"}
+C = {".c", ".h"} | CXX
 TEXT = C | {"", ".bzl", ".md", ".pc", ".pml", ".py", ".txt"}    # "": BUILD files and scripts
 # What is data: requests as bytes, of which a blank at the end of a line may be the point.
 DATA = "tests/http_cases/"
@@ -157,7 +158,7 @@ def complaints(name, text, top):
         yield from about_columns(lines)
         bare = NOT_CODE.sub(blank, text).split("\n")
         yield from about_functions([line.rstrip() for line in bare])
-        if suffix != ".cc":
+        if suffix not in CXX:
             yield from about_depth(bare)
         yield from about_include_order(name, lines, top)
         yield from about_layers(name, lines)

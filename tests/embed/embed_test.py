@@ -53,12 +53,14 @@ class Embed(unittest.TestCase):
         cls.pc = read_pc(cls.prefix / "lib/pkgconfig/weir.pc")
 
     def build(self, name, listen, *arguments):
-        """The program of NAME.c, listening there."""
-        text = (HERE / f"{name}.c").read_text()
+        """The program of NAME.c or NAME.cc, listening there."""
+        (path,) = HERE.glob(f"{name}.c*")
+        text = path.read_text()
         self.assertEqual(text.count(LISTEN), 1)
-        source = self.prefix / f"{name}.c"
+        source = self.prefix / path.name
         source.write_text(text.replace(LISTEN, listen))
-        subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", source, "-o", source.with_suffix(""),
+        compiler = ["c++", "-std=c++17"] if path.suffix == ".cc" else ["cc"]
+        subprocess.run([*compiler, "-Wall", "-Wextra", "-Werror", source, "-o", source.with_suffix(""),
                         *arguments, *self.pc["Cflags"].split(), *self.pc["Libs"].split()],
                        check=True)
         return source.with_suffix("")
@@ -85,11 +87,12 @@ class Embed(unittest.TestCase):
         self.assertEqual(server.wait(TIMEOUT), -signal.SIGTERM)
 
     def test_the_smallest_server_answers_in_capitals(self):
-        with socket.create_connection(self.serve("upper"), TIMEOUT) as client:
-            client.sendall(b"hello\nworld\n")
-            client.shutdown(socket.SHUT_WR)
-            with client.makefile("rb") as replies:
-                self.assertEqual(replies.read(), b"HELLO\nWORLD\n")
+        for name in "upper", "capitals":
+            with socket.create_connection(self.serve(name), TIMEOUT) as client:
+                client.sendall(b"hello\nworld\n")
+                client.shutdown(socket.SHUT_WR)
+                with client.makefile("rb") as replies:
+                    self.assertEqual(replies.read(), b"HELLO\nWORLD\n")
 
     def test_a_server_with_a_route_answers_over_http(self):
         host, port = self.serve("hello")
@@ -151,7 +154,8 @@ class Embed(unittest.TestCase):
     def test_the_readme_shows_what_is_tested(self):
         readme = README.read_text()
         libraries = " ".join(self.pc["Libs"].split()[1:])
-        for text in (HERE / "upper.c").read_text(), libraries:
+        programs = [(HERE / name).read_text() for name in ("upper.c", "capitals.cc")]
+        for text in *programs, libraries:
             self.assertTrue(text in readme, f"not in the README as it is here:\n{text}")
 
 

@@ -5,7 +5,7 @@ is installed, with the warnings that careful people ask for. What was compiled t
 And each call that takes a request is among those of which the test of misuse sees that they are
 guarded.
 
-Usage: header_test.py PACKAGE MISUSE_TEST
+Usage: header_test.py PACKAGE MISUSE_TEST PAGE, which is about C++
 """
 
 import http.client
@@ -27,10 +27,12 @@ TIMEOUT = 30    # far beyond what is needed, so that a test cannot hang
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow",
             "-Wundef", "-Wmissing-field-initializers", "-Werror"]
 COMPILERS = ["gcc", "clang"]
+CXX_COMPILERS = ["g++", "clang++"]
+CXX_WARNINGS = ["-Wold-style-cast", "-Wzero-as-null-pointer-constant", "-Wextra-semi"]
 LANGUAGES = {
     "c": (COMPILERS, ["c11", "c17", "c2x"], ["-Wstrict-prototypes"]),
-    "cc": (["g++", "clang++"], ["c++11", "c++14", "c++17", "c++20", "c++2b"],
-           ["-Wold-style-cast", "-Wzero-as-null-pointer-constant", "-Wextra-semi"]),
+    "cc": (CXX_COMPILERS, ["c++11", "c++14", "c++17", "c++20", "c++2b"], CXX_WARNINGS),
+    "hpp.cc": (CXX_COMPILERS, ["c++17", "c++20", "c++2b"], CXX_WARNINGS),
 }
 
 
@@ -40,6 +42,12 @@ def ways():
         yield from itertools.product([language], filter(shutil.which, compilers), standards)
 
 
+def first_example(header):
+    """The code that its first comment shows."""
+    code = re.search(r"(^ \*(     .*)?\n)+", header, re.MULTILINE).group(0)
+    return re.sub("^ \\*", "", code, flags=re.MULTILINE)
+
+
 class Header(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -47,7 +55,7 @@ class Header(unittest.TestCase):
         cls.libraries = installed.libraries(cls.prefix)
 
     def build(self, language, compiler, standard):
-        program = self.prefix / f"{compiler}-{standard}"
+        program = self.prefix / f"{compiler}-{standard}-{language}"
         done = subprocess.run(
             [compiler, f"-std={standard}", *WARNINGS, *LANGUAGES[language][2],
              f"-I{self.prefix}/include", HERE / f"consumer.{language}", "-o", program,
@@ -75,10 +83,10 @@ class Header(unittest.TestCase):
     def test_each_standard_of_each_compiler_makes_a_server(self):
         done = 0
         for language, compiler, standard in ways():
-            with self.subTest(compiler=compiler, standard=standard):
+            with self.subTest(language=language, compiler=compiler, standard=standard):
                 self.converse(self.build(language, compiler, standard))
                 done += 1
-        self.assertGreaterEqual(done, 8)    # those of one compiler
+        self.assertGreaterEqual(done, 11)   # those of one compiler
 
     def test_before_cxx20_weir_options_says_what_to_do(self):
         code = ('#include <weir/weir.h>\nint serve(weir_server **server)\n{\n    return '
@@ -98,11 +106,38 @@ class Header(unittest.TestCase):
                     self.assertIn("weir_options options{};", done.stderr)
                     self.assertEqual(len(re.findall(r"\berror: ", done.stderr)), 1, done.stderr)
 
+    def test_before_cxx17_weir_hpp_says_what_to_do(self):
+        for compiler in filter(shutil.which, CXX_COMPILERS):
+            done = subprocess.run(
+                [compiler, "-fsyntax-only", "-std=c++14", f"-I{self.prefix}/include", "-xc++", "-"],
+                input="#include <weir/weir.hpp>\n", stderr=subprocess.PIPE, text=True)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("weir/weir.hpp needs C++17", done.stderr)
+
+    def test_the_example_that_weir_hpp_begins_with_compiles(self):
+        code = first_example((self.prefix / "include/weir/weir.hpp").read_text())
+        self.assertIn("int main()", code)
+        self.compile_cxx(code)
+
+    def test_what_the_page_shows_compiles(self):
+        blocks = re.findall(r"^```cpp\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+        self.assertEqual(len(blocks), 2)
+        self.compile_cxx("\n".join(blocks))
+
+    def compile_cxx(self, code):
+        includes = "".join(f"#include <{name}>\n" for name in
+                           ("atomic", "cctype", "iostream", "weir/weir.hpp"))
+        for compiler in filter(shutil.which, CXX_COMPILERS):
+            done = subprocess.run(
+                [compiler, "-std=c++17", "-fsyntax-only", *WARNINGS, *CXX_WARNINGS,
+                 f"-I{self.prefix}/include", "-xc++", "-"], stderr=subprocess.PIPE, text=True,
+                input=f"{includes}{code}\n")
+            self.assertEqual(done.returncode, 0, f"{done.stderr}\n{code}")
+
     def test_the_examples_that_the_headers_begin_with_compile(self):
         for name, compiler in itertools.product(("weir", "weir_sync", "http"), filter(shutil.which, COMPILERS)):
             header = (self.prefix / f"include/weir/{name}.h").read_text()
-            code = re.search(r"(^ \*(     .*)?\n)+", header, re.MULTILINE).group(0)
-            code = re.sub("^ \\*", "", code, flags=re.MULTILINE)
+            code = first_example(header)
             self.assertIn("static int", code)
             with self.subTest(name=name, compiler=compiler):
                 done = subprocess.run(
@@ -120,5 +155,5 @@ class Header(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    PACKAGE, MISUSE_TEST = (pathlib.Path(path).resolve() for path in sys.argv[1:])
+    PACKAGE, MISUSE_TEST, PAGE = (pathlib.Path(path).resolve() for path in sys.argv[1:4])
     unittest.main(argv=sys.argv[:1])
