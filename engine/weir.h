@@ -805,6 +805,52 @@ int weir_submit_fd(struct weir_server *server, int fd, const struct weir_handler
  */
 int weir_submit(struct weir_server *server, int fd, const struct weir_handler *handler, void *arg);
 
+/* ------------------------------------------------------------------ timers ------------ */
+
+/*
+ * A timer calls fn(req, arg) on a fiber of the pool: once, when ms have passed, or every ms, the
+ * first time when ms have passed. There is no thread for it, and it is never early. Calls of one
+ * timer never overlap: those that fall due while one is under way, or while its worker is held, are
+ * left out. Each timer has one of the workers, in turn; a handler that holds that one holds up its
+ * timers, too.
+ *
+ * req has no client. So what reads or writes it returns -ENOTCONN, and weir_request_fd -1; but fn
+ * may make every other call that a handler may, and parks in those that park: weir_sleep,
+ * weir_poll, weir_offload, weir_connect, those of weir_sync.h. What it has opened is hung up when
+ * it returns. An error is told by weir_report. No timeout of the server's bounds a call, unless
+ * weir_set_timeout sets one.
+ *
+ * The first timer starts the pool, as weir_submit_fd does; whether the server serves does not
+ * matter, and weir_server_shutdown leaves timers alone. Once weir_server_close has begun no call
+ * begins any more, and one that is under way is waited for, and cancelled, as a handler is; after
+ * weir_server_cancel there are no calls either. A timer is no connection: it is not counted in
+ * weir_stats, takes no place of max_connections, and is not in weir_server_dump. It takes a fiber,
+ * with its stack: some 5 KiB.
+ *
+ * weir_timer_cancel ends it: no call begins any more. -EBUSY says that one is under way, so that
+ * arg is needed until that has returned; fn itself may cancel its own timer, and gets this.
+ *
+ * Owns: with a ret_timer, which is set before the first call of fn, the timer is the caller's until
+ * weir_timer_cancel, which frees it, also one that has made its only call; it is called once, and
+ * before weir_server_destroy, which frees the rest. With NULL it is the server's alone. arg is
+ * yours.
+ * Threads: any, handlers, hooks and timers too; not signal handlers. Parks: no. weir_timer_cancel
+ * returns 0 or -EBUSY. The others return 0, or a negative errno with a sentence in weir_why():
+ * -EINVAL no fn, or an ms of 0 for weir_timer_every; -EOPNOTSUPP the server has no fibers, since it
+ * is neither WEIR_POOL nor a child of WEIR_PREFORK (service_actions is for these); -ESHUTDOWN the
+ * server is closed, or closes; -ESRCH it is another process's (see weir_server_destroy); -EAGAIN
+ * the pool can't start; -ENOMEM. If there is no memory for its fiber, handle_error is told -ENOMEM
+ * in WEIR_PHASE_PROCESS, and it makes no call.
+ */
+struct weir_timer;
+int weir_timer_after(struct weir_server *server, uint32_t ms,
+                     void (*fn)(struct weir_request *req, void *arg), void *arg,
+                     struct weir_timer **ret_timer);
+int weir_timer_every(struct weir_server *server, uint32_t ms,
+                     void (*fn)(struct weir_request *req, void *arg), void *arg,
+                     struct weir_timer **ret_timer);
+int weir_timer_cancel(struct weir_timer *timer);
+
 /* ------------------------------------------------------------------ stop and close ---- */
 
 /*

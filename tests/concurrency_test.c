@@ -23,6 +23,7 @@ static struct board {
     _Atomic int inside;         /* handlers that wait for the gate now */
     _Atomic int most_inside;
     _Atomic int passed;         /* handlers that blocked at the gate, and went on */
+    _Atomic int timed;          /* calls of timers */
 } *board;
 
 static struct gate gate;        /* an eventfd: children share it */
@@ -139,6 +140,23 @@ static int submit_from_handler(struct weir_request *req)
     return 0;
 }
 
+static void count_timed(struct weir_request *req, void *arg)
+{
+    (void)req;
+    (void)arg;
+    atomic_fetch_add(&board->timed, 1);
+}
+
+/* One that is due, and one that the end of the server comes before. */
+static int start_timers(struct weir_request *req)
+{
+    struct weir_server *server = weir_request_server(req);
+    int r = weir_timer_after(server, 1, count_timed, NULL, NULL);
+    int s = weir_timer_every(server, 60 * 60 * 1000, count_timed, NULL, NULL);
+
+    return weir_printf(req, "%d %d\n", r, s) < 0 ? -EIO : 0;
+}
+
 static int crash(void)
 {
     void *nothing = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -163,6 +181,8 @@ static int answer(struct weir_request *req, const char *line, ssize_t len)
         return 0;
     case 'u':
         return submit_from_handler(req);
+    case 't':
+        return start_timers(req);
     case 'v':
         return crash();
     case 'V':
@@ -468,6 +488,21 @@ static void a_handler_submits_where_another_can_serve_it(void **state)
     support_talk(server, 0, "u\n", expected);
     SUPPORT_AWAIT(server, closed, == (may ? 2 : 1));
     finish(server);
+}
+
+static void timers_call_where_there_are_fibers(void **state)
+{
+    bool may = how == WEIR_POOL || how == WEIR_PREFORK;
+    struct weir_server *server = START(DEFAULTS);
+    char expected[32];
+
+    (void)state;
+    snprintf(expected, sizeof(expected), "%d %d\n", may ? 0 : -EOPNOTSUPP,
+             may ? 0 : -EOPNOTSUPP);
+    support_talk(server, 0, "t\n", expected);
+    SUPPORT_UNTIL(board->timed == (may ? 1 : 0));
+    finish(server);
+    assert_int_equal(board->timed, may ? 1 : 0);
 }
 
 static void clients_are_served_one_by_one_on_request(void **state)
@@ -1096,7 +1131,8 @@ static void a_child_that_can_not_be_replaced_is_replaced_later(void **state)
         TEST(a_kept_connection_ends_when_the_server_does), \
         TEST(nothing_is_left_open_behind_a_server), \
         TEST(a_client_may_come_again_as_soon_as_it_sees_the_end), \
-        TEST(a_handler_submits_where_another_can_serve_it)
+        TEST(a_handler_submits_where_another_can_serve_it), \
+        TEST(timers_call_where_there_are_fibers)
 #define ACCEPTING \
         TEST(a_connection_of_ones_own_is_served_like_any_other), \
         TEST(what_is_submitted_comes_with_its_argument), \

@@ -683,6 +683,48 @@ static void a_connection_without_memory_for_a_stack_is_refused(void **state)
     weir_server_destroy(server);
 }
 
+static atomic_int timer_calls;
+
+static void count_timer_call(struct weir_request *req, void *arg)
+{
+    (void)req;
+    (void)arg;
+    atomic_fetch_add_explicit(&timer_calls, 1, memory_order_relaxed);
+}
+
+/* Nor does it hold up the end of the server. */
+static void a_timer_without_memory_for_a_stack_makes_no_call(void **state)
+{
+    struct weir_server *server;
+    struct weir_timer *timer;
+    struct rlimit before;
+    struct rlimit tight;
+    struct capture capture;
+    char said[2000];
+
+    (void)state;
+    if (WEIR_ASAN || WEIR_TSAN)
+        skip();
+    capture_begin(&capture);
+    server = support_start(WEIR_OPTIONS(.listen = support_abstract("stacks"), .handler = &telling,
+                                        .workers = 1, .stack_size = (size_t)256 << 20));
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    tight = before;
+    tight.rlim_cur = used_address_space() + ((rlim_t)64 << 20);
+    assert_int_equal(setrlimit(RLIMIT_AS, &tight), 0);
+    assert_int_equal(weir_timer_every(server, 1, count_timer_call, NULL, &timer), 0);
+    assert_int_equal(weir_timer_every(server, 1, count_timer_call, NULL, NULL), 0);
+    SUPPORT_AWAIT(server, no_memory, == 2);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_int_equal(weir_timer_cancel(timer), 0);
+    weir_server_destroy(server);
+    capture_end(&capture, said, sizeof(said));
+    assert_non_null(strstr(said, ": process_request of handler 'timer' failed: "
+                           "Cannot allocate memory\n"));
+    /* relaxed: the server is gone. pairs: none */
+    assert_int_equal(atomic_load_explicit(&timer_calls, memory_order_relaxed), 0);
+}
+
 FILE *__real_fopen(const char *path, const char *mode);
 FILE *__wrap_fopen(const char *path, const char *mode);
 
@@ -841,6 +883,7 @@ int main(void)
         TEST(a_program_keeps_its_own_sigurg),
         TEST(waiting_is_no_stall),
         TEST(a_connection_without_memory_for_a_stack_is_refused),
+        TEST(a_timer_without_memory_for_a_stack_makes_no_call),
         TEST(who_has_no_mapping_for_a_stack_is_told_of_the_sysctl),
         TEST(a_bursts_stacks_go_back_to_the_kernel),
     };

@@ -58,6 +58,7 @@ enum connection_kind {
     CONNECTION_OPENED,      /* by weir_connect or weir_poll, for somebody's handler */
     CONNECTION_SOCKET,      /* datagrams come to it: see receiver.h */
     CONNECTION_PACKET,      /* one of these, in no table: see packet.h */
+    CONNECTION_ERRAND,      /* in no table, and without a descriptor: see errand.h */
 };
 
 /* What the caller of connection_ready or connection_claim must do now. */

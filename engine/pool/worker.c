@@ -6,6 +6,7 @@
 #include "engine/fiber/crash.h"
 #include "engine/fiber/stack.h"
 #include "engine/pool/dispatch.h"
+#include "engine/pool/errand.h"
 #include "engine/pool/goodbye.h"
 #include "engine/pool/receiver.h"
 #include "engine/pool/side_door.h"
@@ -188,25 +189,40 @@ void worker_count_end(struct worker *worker, struct connection *conn)
     tally_add(&worker->tally, conn->refused ? TALLY_REFUSED : TALLY_CLOSED, 1);
 }
 
+static void close_packet(struct worker *worker, struct packet *packet)
+{
+    struct connection *conn = &packet->conn;
+    struct quota *quota = conn->endpoint->quota;
+
+    if (packet->answered) {
+        outbox_put(worker, packet);
+        return;
+    }
+    /* First, as below. */
+    worker_count_end(worker, conn);
+    packet_end(packet, &worker->packets, &worker->wbufs);
+    connection_table_return(&worker->crew->table, quota, 1);
+}
+
+/* What is in no table. */
+static WEIR_NOINLINE void close_unlisted(struct worker *worker, struct connection *conn)
+{
+    if (conn->kind == CONNECTION_ERRAND)
+        errand_of(conn)->end(errand_of(conn));
+    else
+        close_packet(worker, packet_of(conn));
+}
+
 static void close_connection(struct worker *worker, struct connection *conn)
 {
-    struct packet *packet = packet_of(conn);
-    struct quota *quota;
-
-    if (WEIR_UNLIKELY(packet) && packet->answered) {
-        outbox_put(worker, packet);
+    if (WEIR_UNLIKELY(conn->kind >= CONNECTION_PACKET)) {
+        close_unlisted(worker, conn);
         return;
     }
     /* First, so that it's counted once weir_server_close has seen that nobody is left. */
     if (WEIR_LIKELY(!conn->ended))
         worker_count_end(worker, conn);
-    if (WEIR_LIKELY(!packet)) {
-        connection_close(&worker->crew->table, conn);
-        return;
-    }
-    quota = conn->endpoint->quota;
-    packet_end(packet, &worker->packets, &worker->wbufs);
-    connection_table_return(&worker->crew->table, quota, 1);
+    connection_close(&worker->crew->table, conn);
 }
 
 /*

@@ -19,6 +19,7 @@ void server_begin_in_child(struct process_heir *heir)
     struct weir_server *server = caa_container_of(heir, struct weir_server, heir);
 
     pthread_mutex_init(&server->lock, NULL);
+    pthread_mutex_init(&server->timers.lock, NULL);
     pthread_cond_init(&server->changed, NULL);
     server->handling = false;
     server->closing = false;
@@ -118,6 +119,7 @@ static void drain_and_close(struct weir_server *server, bool followed)
 {
     struct acceptor *acceptor = &server->acceptors[0];
 
+    server_end_timers(server);
     if (is_followed(server, followed)) {
         pool_take_leave(server->pool);
         acceptor_close_listeners(acceptor);

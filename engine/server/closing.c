@@ -7,7 +7,8 @@
  *   1 stop          weir_server_stop      the first acceptor is told
  *   2 stopped       server_serve          it has returned, mixin->end too; so have the further
  *                                         acceptors: STOPPED. Nothing is accepted any more
- *   3 drain         weir_server_close     pool_drain: nothing is kept any more; or, where others
+ *   3 drain         weir_server_close     timers make no further call; pool_drain: nothing is
+ *                                         kept any more; or, where others
  *                                         go on accepting, pool_take_leave, and pool_drain when 6
  *                                         has lasted for POOL_LEAVE_MS
  *   4 last clients  let_in_who_waits      those in the backlogs that have asked
@@ -261,6 +262,7 @@ static void drain(struct weir_server *server)
 {
     uint64_t began_ms = clock_ms();
 
+    server_end_timers(server);
     if (takes_leave(server)) {
         server->mixin->take_leave(server->mixin);
         pool_take_leave(server->pool);

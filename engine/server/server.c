@@ -313,11 +313,13 @@ void server_free(struct weir_server *server)
     offload_destroy(server->names);
     offload_destroy(server->offload);
     pool_destroy(server->pool);
+    server_free_timers(server);
     server_free_endpoints(server);
     server_free_listens(server);
     crowd_destroy(server->crowd);
     access_slot_fini(&server->access);
     pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->timers.lock);
     pthread_mutex_destroy(&server->lock);
     free(server);
     log_close();
@@ -392,6 +394,7 @@ int weir_server_create(struct weir_server **ret_server, const struct weir_option
         return SERVER_REFUSE(-ENOMEM, "the server: %s", why_error(-ENOMEM));
     log_open();
     pthread_mutex_init(&server->lock, NULL);
+    pthread_mutex_init(&server->timers.lock, NULL);
     pthread_cond_init(&server->changed, NULL);
     r = options_read(options, &server->options, why_last, sizeof(why_last));
     server->checked = misuse_read_environment();

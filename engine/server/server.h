@@ -7,6 +7,7 @@
  *   places.c    how many places the limit of descriptors leaves it
  *   serving.c   its states: serve, start, stop, shutdown, handle_request
  *   submit.c    connections that somebody else has accepted
+ *   timers.c    what is called after, or every, so many milliseconds
  *   closing.c   cancel, close, destroy
  *   stats.c     what everybody has counted
  *   dump.c      who is connected, and what each waits for
@@ -66,6 +67,15 @@ struct server_listen {
     struct crowd *crowd;            /* ... NULL: it has none */
 };
 
+/* The program's timers: see timers.c. */
+struct server_timers {
+    pthread_mutex_t lock;           /* of what follows, and of what each timer has; held for long
+                                       by nobody */
+    struct weir_timer *first;       /* all that are in memory */
+    unsigned begun;                 /* how many have been: the worker of each follows from it */
+    bool ended;                     /* the server drains, and has no further ones */
+};
+
 struct weir_server {
     struct weir_options options;
     struct acceptor_config acceptor_config;
@@ -94,6 +104,7 @@ struct weir_server {
     struct doorman doorman;
     pthread_mutex_t lock;           /* of what follows */
     pthread_cond_t changed;         /* state has */
+    struct server_timers timers;
     _Atomic uint64_t submitted;     /* by weir_submit_fd */
     _Atomic enum server_state state;/* written under the lock, read by weir_server_stop too */
     _Atomic bool followed;          /* others accept once it has stopped; written under the lock */
@@ -171,6 +182,10 @@ bool server_is_followed(const struct weir_server *server);
 /* How long a close takes leave; 0: the options have it wait for nobody. */
 uint32_t server_leave_ms(const struct weir_server *server);
 void server_close_sockets(struct weir_server *server);
+
+/* timers.c: no call begins any more; those that have begun are open, as connections are. */
+void server_end_timers(struct weir_server *server);
+void server_free_timers(struct weir_server *server);
 
 /* child.c */
 void server_begin_in_child(struct process_heir *heir);

@@ -93,7 +93,8 @@ void check_begin(const struct task *task)
 void check_end(const struct weir_request *req)
 {
     check_begin(req->task);
-    check_descriptor(req->conn);
+    if (req->conn->kind != CONNECTION_ERRAND)
+        check_descriptor(req->conn);
     check_user_state(req->conn);
     check_mask(req);
 }

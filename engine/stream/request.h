@@ -147,6 +147,10 @@ static inline struct weir_request *request_root(struct weir_request *req)
 /* crew->serve: all that happens to a connection from its input until it is idle or ends. */
 void request_serve(struct task *task);
 
+/* A call of fn by an errand, which has no client; at its end what fn has opened is hung up. */
+void request_call(struct weir_request *req, void (*fn)(struct weir_request *req, void *arg),
+                  void *arg);
+
 /* What the handler has set, or else the endpoint's. 0: none. */
 uint32_t request_timeout_ms(const struct weir_request *req, enum weir_timeout which);
 

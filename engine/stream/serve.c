@@ -7,6 +7,7 @@
 #include "engine/stream/request.h"
 
 #include "engine/base/clock.h"
+#include "engine/pool/errand.h"
 #include "engine/pool/goodbye.h"
 #include "engine/pool/packet.h"
 #include "engine/stream/check.h"
@@ -573,7 +574,40 @@ static void serve_packet(struct weir_request *req)
     answer_packet(req, packet, run_finish(req, status));
 }
 
-/* ------------------------------------------------------------------ either ------------ */
+/* ------------------------------------------------------------------ an errand --------- */
+
+void request_call(struct weir_request *req, void (*fn)(struct weir_request *req, void *arg),
+                  void *arg)
+{
+    req->deadline_ms = 0;
+    req->rfile.timing = 0;
+    fn(req, arg);
+    if (WEIR_UNLIKELY(req->opened))
+        request_hang_up_all(req);
+}
+
+static void serve_errand(struct weir_request *req)
+{
+    struct errand *errand = errand_of(req->conn);
+
+    if (WEIR_UNLIKELY(req->conn->starved)) {
+        starve(req);
+        return;
+    }
+    req->rfile.error = -ENOTCONN;
+    req->wfile.error = -ENOTCONN;
+    errand->run(errand, req);
+}
+
+/* ------------------------------------------------------------------ any of them ------- */
+
+static WEIR_NOINLINE void serve_unlisted(struct weir_request *req)
+{
+    if (req->conn->kind == CONNECTION_ERRAND)
+        serve_errand(req);
+    else
+        serve_packet(req);
+}
 
 /* Field by field: gcc clears so large a struct by an instruction that is slow to start. */
 static void init_request(struct weir_request *req, struct task *task)
@@ -623,8 +657,8 @@ static void serve_one(struct task *task, struct weir_request *own)
     if (WEIR_UNLIKELY(misuse_is_looked_for))
         req = begin_looked_for(own, task);
     init_request(req, task);
-    if (WEIR_UNLIKELY(task->conn->kind == CONNECTION_PACKET))
-        serve_packet(req);
+    if (WEIR_UNLIKELY(task->conn->kind >= CONNECTION_PACKET))
+        serve_unlisted(req);
     else
         serve_accepted(req);
     if (WEIR_UNLIKELY(req->opened))
