@@ -235,6 +235,38 @@ int weir_channel_receive_within(struct weir_channel *channel, void *item, uint32
 int weir_channel_try_receive(struct weir_channel *channel, void *item);
 int weir_channel_close(struct weir_channel *channel);
 
+/* ------------------------------------------------------------------ select ------------ */
+
+/*
+ * Waits on several channels, and does what can be done first on one of them, and nothing else:
+ *
+ *     struct weir_case cases[] = { { .channel = &jobs, .receive = &job }, { .channel = &stop } };
+ *
+ *     switch (weir_select(cases, 2, 1000)) {
+ *     case 0:
+ *         return cases[0].result == 0 ? work_on(&job) : cases[0].result;
+ *
+ * A case whose `send` is set sends that item; any other receives one. One whose channel is NULL is
+ * passed over, so that a case can be switched off. If several can be done it is any of them, so
+ * that none is kept back by another. A channel may be in several cases, also to send and to
+ * receive; a select does not receive from itself.
+ *
+ * It parks, and hears of a cancel and of request_timeout_ms. With an ms of 0 it does not wait, with
+ * WEIR_FOREVER for ever. It returns the number of the case, whose result is 0: the item was sent,
+ * or received; or -EPIPE: that channel is closed. Else -ETIMEDOUT, -ECANCELED, or -EINVAL: there
+ * are no cases, or more than WEIR_CASES_MAX. Then nothing has been sent or received.
+ */
+struct weir_case {
+    struct weir_channel *channel;
+    const void *send;           /* the item to be sent; NULL: the case receives */
+    void *receive;              /* where it receives an item */
+    int result;                 /* set by weir_select, in the case that it returns */
+};
+
+#define WEIR_CASES_MAX 32
+
+int weir_select(struct weir_case *cases, uint32_t len, uint32_t ms);
+
 #ifdef __cplusplus
 }
 #endif

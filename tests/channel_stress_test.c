@@ -1,7 +1,7 @@
 /*
- * channel_stress_test.c - channels among many who send, receive, wait with short deadlines and give
- * up. What must hold at the end is that each item that was sent was received once, and nothing
- * else; and that whoever receives gets the items of one sender in the order of their sending.
+ * channel_stress_test.c - channels among many who send, receive, select, wait with short deadlines
+ * and give up. What must hold at the end is that each item that was sent was received once, and
+ * nothing else; and that whoever receives gets one sender's items in the order of their sending.
  *
  * channel_stress_test ROUNDS: of each of them; without it as many as take a second.
  */
@@ -108,6 +108,34 @@ static int receive_one(struct life *life, unsigned from)
     return note(r, item, &received, &received_sum);
 }
 
+#define MOST_CASES 4
+
+/* On any of the channels, also on one of them twice. */
+static int select_one(struct life *life)
+{
+    struct weir_case cases[MOST_CASES];
+    struct item items[MOST_CASES] = { 0 };
+    unsigned of[MOST_CASES];
+    uint32_t len = 1 + (uint32_t)(next_random(&life->random) % MOST_CASES);
+    int r;
+
+    for (uint32_t i = 0; i < len; i++) {
+        of[i] = (unsigned)(next_random(&life->random) % CHANNELS);
+        cases[i] = (struct weir_case){ .channel = &channels[of[i]], .receive = &items[i] };
+        if (next_random(&life->random) % 2) {
+            items[i] = (struct item){ .sender = life->me, .number = life->number++ };
+            cases[i].send = &items[i];
+        }
+    }
+    r = weir_select(cases, len, next_random(&life->random) % 4 ? some_ms(life) : 0);
+    if (r < 0)
+        return note(r, items[0], &sent, &sent_sum);
+    if (cases[r].send)
+        return note(cases[r].result, items[r], &sent, &sent_sum);
+    note_order(life, of[r], items[r]);
+    return note(cases[r].result, items[r], &received, &received_sum);
+}
+
 static int act(const char *word, long number)
 {
     struct life life = { .random = (uint64_t)number * UINT64_C(0x9e3779b97f4a7c15) + 1,
@@ -116,7 +144,9 @@ static int act(const char *word, long number)
     (void)word;
     for (long i = 0; i < rounds; i++) {
         unsigned one = (unsigned)(next_random(&life.random) % CHANNELS);
-        int r = next_random(&life.random) % 2 ? send_one(&life, one) : receive_one(&life, one);
+        uint64_t what = next_random(&life.random) % 4;
+        int r = what == 0 ? send_one(&life, one) : what == 1 ? receive_one(&life, one)
+                                                             : select_one(&life);
 
         if (r < 0)
             return r;

@@ -49,6 +49,8 @@ extern struct weir_condition filled;
 extern void *arg;
 extern struct weir_wait_group group;
 extern struct weir_channel jobs;
+extern struct weir_channel stop;
+extern struct weir_case cases[2];
 extern struct job job;
 extern struct iovec iov[2];
 extern struct sockaddr_storage peer;

@@ -1,34 +1,12 @@
-/*
- * channel.c - the channel of weir_sync.h.
- *
- * A ring of items, and a list of who waits: to receive, while the ring is empty, or to send, while
- * it is full. All of it changes inside of the list's guard, and items are copied there, too. What
- * is sent while somebody waits to receive it goes to that one past the ring; whoever takes an item
- * from a full ring puts that of the first sender behind the others. So items come out in the order
- * in which weir_channel_send was called, and who waits has got, or got rid of, its item when it is
- * told so.
- *
- *   its word   it says                   set by
- *   CLOSED     nobody sends any more     weir_channel_close
- */
+#include "engine/share/channel.h"
+
 #include "engine/base/compiler.h"
-#include "engine/share/wait_list.h"
 #include "engine/weir.h"
-#include "engine/weir_sync.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define CLOSED (UINT64_C(1) << WAIT_FIRST_BIT)
-
-struct channel {
-    struct wait_list list;
-    uint32_t head;              /* the slot of the oldest item */
-    uint32_t count;             /* items in the ring */
-    char *slots;
-    uint32_t size;
-    uint32_t capacity;
-} WAIT_OBJECT;
 
 _Static_assert(sizeof(struct channel) == sizeof(struct weir_channel) &&
                _Alignof(struct channel) == _Alignof(struct weir_channel) &&
@@ -36,18 +14,6 @@ _Static_assert(sizeof(struct channel) == sizeof(struct weir_channel) &&
                offsetof(struct channel, size) == offsetof(struct weir_channel, size) &&
                offsetof(struct channel, capacity) == offsetof(struct weir_channel, capacity),
                "what programs declare is a channel");
-
-/* Who sends or receives an item, as the other side finds it in the list. */
-struct party {
-    struct wait_entry entry;
-    void *item;                 /* the caller's; of one that sends it is only read */
-    bool sends;
-};
-
-static struct channel *channel_of(struct weir_channel *channel)
-{
-    return (struct channel *)channel;
-}
 
 /* ------------------------------------------------------------------ inside ------------ */
 
@@ -81,16 +47,35 @@ static void take_oldest(struct channel *channel, void *item)
     channel->count--;
 }
 
-/* Takes the first who waits to send, or to receive. Returns NULL if there is none. */
+/* Returns true if it waits for nothing else, or has not been chosen for that. */
+static bool party_claim(struct party *party)
+{
+    return !party->choice || choice_make(party->choice, party->as_choice);
+}
+
+/*
+ * Takes the first who waits to send, or to receive, and lets out those that a select has in the
+ * list yet and that come too late. Returns NULL if there is none. All who wait want the same,
+ * for else they would have met; only one select that does both finds nobody by itself.
+ */
 static struct party *choose_party(struct channel *channel, bool sends)
 {
-    struct wait_entry *first = channel->list.first;
-    struct party *party = first ? caa_container_of(first, struct party, entry) : NULL;
+    struct wait_entry *entry = channel->list.first;
 
-    if (!party || party->sends != sends)
-        return NULL;
-    wait_list_take(&channel->list, first);
-    return party;
+    while (entry) {
+        struct wait_entry *next = entry->next;
+        struct party *party = caa_container_of(entry, struct party, entry);
+
+        if (party->sends != sends && !party->faced)
+            return NULL;
+        if (party->sends == sends) {
+            wait_list_take(&channel->list, entry);
+            if (party_claim(party))
+                return party;
+        }
+        entry = next;
+    }
+    return NULL;
 }
 
 /* *other: whom it came to. Returns 0, -EPIPE, or -EAGAIN: there is no room. */
@@ -127,13 +112,19 @@ static int receive_item(struct channel *channel, uint64_t word, void *item, stru
 
 /* ------------------------------------------------------------------ both sides -------- */
 
-/* As send_item and receive_item; with -EAGAIN, one that waits is in the list. */
-static int attempt(struct channel *channel, struct party *party, bool waits)
+int channel_do(struct channel *channel, uint64_t word, const struct party *party,
+               struct party **other)
+{
+    *other = NULL;
+    return party->sends ? send_item(channel, word, party->item, other)
+                        : receive_item(channel, word, party->item, other);
+}
+
+int channel_attempt(struct channel *channel, struct party *party, bool waits)
 {
     uint64_t word = wait_list_enter(&channel->list);
-    struct party *other = NULL;
-    int r = party->sends ? send_item(channel, word, party->item, &other)
-                         : receive_item(channel, word, party->item, &other);
+    struct party *other;
+    int r = channel_do(channel, word, party, &other);
 
     if (r == -EAGAIN && waits)
         wait_list_put(&channel->list, &party->entry);
@@ -150,14 +141,14 @@ static WEIR_NOINLINE int wait_for_party(struct channel *channel, struct party *p
 
     waiter_init(&waiter);
     party->entry.waiter = &waiter;
-    r = attempt(channel, party, true);
+    r = channel_attempt(channel, party, true);
     return r == -EAGAIN ? wait_for_turn(&channel->list, &party->entry, ms) : r;
 }
 
 static int carry_within(struct channel *channel, void *item, bool sends, uint32_t ms)
 {
     struct party party = { .item = item, .sends = sends };
-    int r = attempt(channel, &party, false);
+    int r = channel_attempt(channel, &party, false);
 
     if (WEIR_LIKELY(r != -EAGAIN))
         return r;
@@ -168,7 +159,7 @@ static int try_to_carry(struct channel *channel, void *item, bool sends)
 {
     struct party party = { .item = item, .sends = sends };
 
-    return attempt(channel, &party, false);
+    return channel_attempt(channel, &party, false);
 }
 
 int weir_channel_send_within(struct weir_channel *channel, const void *item, uint32_t ms)
@@ -211,9 +202,15 @@ static struct wait_entry *end_all_waits(struct wait_list *list)
 {
     struct wait_entry *chosen = NULL;
     struct wait_entry **end = &chosen;
+    struct wait_entry *entry;
 
-    while ((*end = wait_list_take_first(list)))
-        end = &(*end)->next;
+    while ((entry = wait_list_take_first(list))) {
+        if (!party_claim(caa_container_of(entry, struct party, entry)))
+            continue;
+        *end = entry;
+        end = &entry->next;
+    }
+    *end = NULL;
     return chosen;
 }
 

@@ -129,15 +129,21 @@ void wait_list_leave_to_all(struct wait_list *list, uint64_t word, uint32_t roun
 
 /* ------------------------------------------------------------------ waiting ----------- */
 
+struct place {
+    struct wait_list *list;
+    struct wait_entry *entry;
+};
+
 /* Returns false if it has been chosen already. */
-static bool withdraw(struct wait_list *list, struct wait_entry *entry)
+static bool withdraw(void *arg)
 {
-    uint64_t word = wait_list_enter(list);
-    bool listed = entry->listed;
+    struct place *place = arg;
+    uint64_t word = wait_list_enter(place->list);
+    bool listed = place->entry->listed;
 
     if (listed)
-        wait_list_take(list, entry);
-    wait_list_leave(list, word);
+        wait_list_take(place->list, place->entry);
+    wait_list_leave(place->list, word);
     return listed;
 }
 
@@ -147,27 +153,28 @@ static struct weir_request *request_of(const struct waiter *waiter)
     return waiter->task ? waiter->task->request : NULL;
 }
 
-static int wait_until(struct wait_list *list, struct wait_entry *entry, uint64_t deadline_ms)
+int wait_unless_withdrawn(struct waiter *waiter, int64_t within_ms, bool (*withdraw_it)(void *arg),
+                          void *arg)
 {
-    int r = waiter_wait(entry->waiter, deadline_ms);
-
-    if (r < 0 && withdraw(list, entry))
-        return r;
-    return waiter_await(entry->waiter);
-}
-
-int wait_for_turn(struct wait_list *list, struct wait_entry *entry, int64_t within_ms)
-{
-    struct weir_request *req = request_of(entry->waiter);
+    struct weir_request *req = request_of(waiter);
     uint64_t limit_ms = req ? req->deadline_ms : 0;
     uint64_t until_ms;
     bool cut;
     int r;
 
     if (within_ms == WAIT_PATIENTLY)
-        return waiter_await(entry->waiter);
+        return waiter_await(waiter);
     until_ms = within_ms != WEIR_FOREVER ? clock_ms() + (uint64_t)within_ms + 1 : 0;
     cut = limit_ms != 0 && (until_ms == 0 || limit_ms < until_ms);
-    r = wait_until(list, entry, cut ? limit_ms : until_ms);
+    r = waiter_wait(waiter, cut ? limit_ms : until_ms);
+    if (r == 0 || !withdraw_it(arg))
+        return waiter_await(waiter);
     return r == -ETIMEDOUT && cut ? request_timed_out(req, limit_ms, CONNECTION_NOT_LATE) : r;
+}
+
+int wait_for_turn(struct wait_list *list, struct wait_entry *entry, int64_t within_ms)
+{
+    struct place place = { .list = list, .entry = entry };
+
+    return wait_unless_withdrawn(entry->waiter, within_ms, withdraw, &place);
 }

@@ -16,7 +16,7 @@
  *
  * Threads: any. Blocks: wait_list_enter, while another thread is in; it spins, and yields the CPU.
  * Owns:    nothing; entries are on the stacks of who waits.
- * Parks:   wait_for_turn.
+ * Parks:   wait_for_turn, wait_unless_withdrawn.
  */
 #ifndef WEIR_WAIT_LIST_H
 #define WEIR_WAIT_LIST_H
@@ -97,5 +97,12 @@ static inline uint64_t wait_list_word(const struct wait_list *list)
  * more; or, taken out of the list, -ETIMEDOUT, -ECANCELED.
  */
 int wait_for_turn(struct wait_list *list, struct wait_entry *entry, int64_t within_ms);
+
+/*
+ * The same for who is in several lists. When the wait ends otherwise, withdraw_it says so to those
+ * who might choose it yet; it returns false if it has been chosen already.
+ */
+int wait_unless_withdrawn(struct waiter *waiter, int64_t within_ms, bool (*withdraw_it)(void *arg),
+                          void *arg);
 
 #endif

@@ -38,6 +38,7 @@ _Static_assert(sizeof(struct weir_wait_group) == 24, "wait group");
 _Static_assert(sizeof(struct weir_once_flag) == 16, "once");
 _Static_assert(sizeof(struct weir_rwlock) == 16, "read-write lock");
 _Static_assert(sizeof(struct weir_channel) == 40, "channel");
+_Static_assert(sizeof(struct weir_case) == 32, "case");
 #endif
 _Static_assert(sizeof(enum weir_concurrency) == 4 && sizeof(enum weir_choice) == 4 &&
                sizeof(enum weir_dispatch) == 4 && sizeof(enum weir_stack) == 4 &&
@@ -89,8 +90,12 @@ static struct weir_channel channel = WEIR_CHANNEL(numbers);
 static bool pass_on(void)
 {
     int sent = 7, got = 0;
+    struct weir_case cases[] = { { .channel = &channel, .receive = &got },
+                                 { .channel = &channel, .send = &sent } };
 
-    return weir_channel_send(&channel, &sent) == 0 &&
+    return weir_select(cases, 2, 1) == 1 && cases[1].result == 0 &&
+           weir_channel_receive(&channel, &got) == 0 &&
+           weir_channel_send(&channel, &sent) == 0 &&
            weir_channel_send_within(&channel, &sent, 1) == 0 &&
            weir_channel_try_send(&channel, &sent) < 0 &&
            weir_channel_receive(&channel, &got) == 0 && got == sent &&

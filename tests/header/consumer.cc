@@ -56,8 +56,11 @@ bool pass_on()
 {
     const int sent = 7;
     int got = 0;
+    weir_case cases[] = { { &channel, nullptr, &got, 0 }, { &channel, &sent, nullptr, 0 } };
 
-    return weir_channel_send(&channel, &sent) == 0 &&
+    return weir_select(cases, 2, 1) == 1 && cases[1].result == 0 &&
+           weir_channel_receive(&channel, &got) == 0 &&
+           weir_channel_send(&channel, &sent) == 0 &&
            weir_channel_send_within(&channel, &sent, 1) == 0 &&
            weir_channel_try_send(&channel, &sent) < 0 &&
            weir_channel_receive(&channel, &got) == 0 && got == sent &&
