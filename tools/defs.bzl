@@ -55,6 +55,10 @@ def weir_cc_binary(name, copts = [], **kwargs):
     """A C program."""
     cc_binary(name = name, copts = _C + copts, **kwargs)
 
+def weir_cxx_binary(name, copts = [], **kwargs):
+    """A C++ program."""
+    cc_binary(name = name, copts = _CXX + copts, **kwargs)
+
 def weir_cc_test(name, copts = [], deps = [], size = "medium", **kwargs):
     """A cmocka program. A minute would do, but not for a sanitizer on a machine that is busy."""
     cc_test(

@@ -4,6 +4,9 @@
 Servers get addresses whose port the kernel chooses, and say which; clients get it as an argument.
 """
 
+import concurrent.futures
+import http.client
+import json
 import os
 import pathlib
 import re
@@ -125,7 +128,7 @@ class Folder(unittest.TestCase):
         self.assertEqual(called, set(PATHS))
 
     def test_every_program_is_in_the_readmes_table(self):
-        rows = re.findall(r"^\| \[(\w+)\]\((\w+)\.c\) \|", README.read_text(), re.MULTILINE)
+        rows = re.findall(r"^\| \[(\w+)\]\((\w+)\.cc?\) \|", README.read_text(), re.MULTILINE)
         self.assertEqual(sorted(rows), sorted((name, name) for name in PATHS))
 
 
@@ -318,6 +321,67 @@ class Http(unittest.TestCase):
         with Program("http_nodelay", ANY_PORT) as server, server.connect() as client:
             self.assertEqual(self.get(client), b"TCP_NODELAY is on\n3\n2\n1\n")
             self.assertGreaterEqual(data_segments(client), 4)
+
+
+class Notes(unittest.TestCase):
+    CLIENTS = 40
+    EACH = 10
+
+    def ask(self, client, method, path, body=None):
+        """The status, and what the reply says as JSON; None: nothing."""
+        client.request(method, path, body)
+        response = client.getresponse()
+        text = response.read()
+        if response.getheader("Content-Type") != "application/json":
+            return response.status, None
+        return response.status, json.loads(text)
+
+    def write_and_remove(self, server, number):
+        """One client posts its notes, finds each, and removes every other one; those that stay."""
+        client = http.client.HTTPConnection(*server.host_and_port(), TIMEOUT)
+        stay = []
+        try:
+            for i in range(self.EACH):
+                text = f'"client" {number}, note \\{i}\n'
+                status, note = self.ask(client, "POST", "/notes", text)
+                self.assertEqual((status, note["text"]), (201, text))
+                path = f"/notes/{note['id']}"
+                self.assertEqual(self.ask(client, "GET", path), (200, note))
+                if i % 2 == 0:
+                    stay.append(note)
+                    continue
+                self.assertEqual(self.ask(client, "DELETE", path), (204, None))
+                self.assertEqual(self.ask(client, "DELETE", path)[0], 404)
+            listed = self.ask(client, "GET", "/notes")[1]
+            self.assertTrue(all(note in listed for note in stay))
+        finally:
+            client.close()
+        return stay
+
+    def test_notes_of_many_clients_at_once_are_all_there(self):
+        with Program("notes", ANY_PORT) as server:
+            server.address()
+            with concurrent.futures.ThreadPoolExecutor(self.CLIENTS) as clients:
+                done = [clients.submit(self.write_and_remove, server, number)
+                        for number in range(self.CLIENTS)]
+                stay = [note for client in done for note in client.result()]
+            client = http.client.HTTPConnection(*server.host_and_port(), TIMEOUT)
+            self.addCleanup(client.close)
+            status, listed = self.ask(client, "GET", "/notes")
+            self.assertEqual(status, 200)
+            self.assertEqual(listed, sorted(stay, key=lambda note: note["id"]))
+            self.assertEqual(len(stay), self.CLIENTS * self.EACH // 2)
+
+    def test_what_is_no_note_is_refused(self):
+        with Program("notes", ANY_PORT) as server:
+            client = http.client.HTTPConnection(*server.host_and_port(), TIMEOUT)
+            self.addCleanup(client.close)
+            self.assertEqual(self.ask(client, "GET", "/notes"), (200, []))
+            for path in "/notes/1", "/notes/", "/notes/x", "/notes/1x", "/notes/-1", "/other":
+                self.assertEqual(self.ask(client, "GET", path)[0], 404)
+            self.assertEqual(self.ask(client, "PUT", "/notes/1")[0], 405)
+            self.assertEqual(self.ask(client, "POST", "/notes", b"x" * (64 << 10))[0], 201)
+            self.assertEqual(self.ask(client, "POST", "/notes", b"x" * ((64 << 10) + 1))[0], 413)
 
 
 class Several(unittest.TestCase):
