@@ -828,7 +828,8 @@ int weir_submit(struct weir_server *server, int fd, const struct weir_handler *h
  * with its stack: some 5 KiB.
  *
  * weir_timer_cancel ends it: no call begins any more. -EBUSY says that one is under way, so that
- * arg is needed until that has returned; fn itself may cancel its own timer, and gets this.
+ * arg is needed until that has returned; fn itself may cancel its own timer, and gets this. In a
+ * process that has only a copy of the server (see weir_server_destroy) it does nothing.
  *
  * Owns: with a ret_timer, which is set before the first call of fn, the timer is the caller's until
  * weir_timer_cancel, which frees it, also one that has made its only call; it is called once, and

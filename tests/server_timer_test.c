@@ -310,6 +310,25 @@ static void one_that_is_over_may_be_cancelled(void **state)
     SUPPORT_UNTIL(calls == 2);
 }
 
+/* Whatever a child of the program does with its copy, the timer is this process's. */
+static void a_cancel_in_a_copy_of_the_server_is_none(void **state)
+{
+    struct weir_server *server = STREAM_SERVE(echo);
+    struct weir_timer *timer = start_every(server, 1, count, &calls);
+    pid_t child;
+    int seen;
+
+    (void)state;
+    SUPPORT_UNTIL(calls > 0);
+    child = fork();
+    if (child == 0)
+        _exit(weir_timer_cancel(timer) == 0 &&
+              weir_timer_after(server, 0, count, &calls, NULL) == -ESRCH ? 0 : 1);
+    assert_int_equal(support_status_of(child), 0);
+    seen = calls;
+    SUPPORT_UNTIL(calls >= seen + 3);
+}
+
 static void *close_server(void *server)
 {
     weir_server_shutdown(server);
@@ -458,6 +477,7 @@ int main(void)
         TEST(a_cancel_tells_of_a_call_that_is_under_way),
         TEST(a_timer_may_cancel_itself),
         TEST(one_that_is_over_may_be_cancelled),
+        TEST(a_cancel_in_a_copy_of_the_server_is_none),
         TEST(a_close_waits_for_the_call_and_not_for_the_time),
         TEST(a_close_cancels_a_call_when_its_patience_is_over),
         TEST(a_cancel_of_the_server_ends_them),

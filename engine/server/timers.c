@@ -302,6 +302,9 @@ int weir_timer_cancel(struct weir_timer *timer)
     pthread_mutex_t *lock = &timer->server->timers.lock;
     bool runs;
 
+    /* Its fiber is in the other process, whose worker the wake-up would reach. */
+    if (server_is_copy(timer->server))
+        return 0;
     pthread_mutex_lock(lock);
     cancel_locked(timer);
     timer->held = false;
