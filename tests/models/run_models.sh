@@ -85,6 +85,13 @@ breaks receiver safety -DNO_LOOK
 breaks receiver safety -DNO_SECOND_LOOK
 breaks receiver safety -DNO_LOOK_AGAIN
 
+holds select safety
+breaks select safety -DNO_CLAIM
+breaks select safety -DNO_GIVING_UP
+breaks select safety -DONE_BY_ONE
+breaks select safety -DNO_ORDER
+breaks select safety -DNO_LAST_LOOK
+
 holds lending safety
 breaks lending safety -DNO_MUTEX
 breaks lending safety -DNO_OPEN_LOOK
