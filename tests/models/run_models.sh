@@ -104,6 +104,16 @@ breaks lending safety -DSHARED -DHEEDED
 breaks lending safety -DSHARED -DNO_OTHERS
 breaks lending safety -DSHARED -DNO_FOLLOWER
 
+holds wait_list safety
+breaks wait_list safety -DNO_GUARD
+breaks wait_list safety -DNO_AWAIT
+breaks wait_list safety -DNO_TAKE_OUT
+breaks wait_list safety -DNO_HAVING
+breaks wait_list safety -DFREED_FIRST
+breaks wait_list safety -DTOUCHED_LAST
+breaks wait_list safety -DNO_SECOND_LOOK
+breaks wait_list safety -DWOKEN_TWICE
+
 echo "[==========] $((passed + failed)) test(s) run."
 echo "[  PASSED  ] $passed test(s)."
 if [ "$failed" -gt 0 ]; then
