@@ -1211,6 +1211,8 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  *     closed its client's descriptor, or made it blocking; has written behind weir_state()'s bytes,
  *     or above its stack; or has left signals of its thread blocked or unblocked. The bytes that a
  *     read gave are overwritten with 0xa5, so that a pointer that was kept is noticed;
+ *   - waits for locks of weir_sync.h that wait for each other end it with a line that names each
+ *     lock, who waits for it, and who has it;
  *   - weir looks at its own state around each such call, and when a server is freed;
  *   - a line tells of a handler that has held its worker for a second (stall_warn_ms), and whether
  *     it waits in futex(2), as a thread does that waits for a lock. Nobody can tell which handler

@@ -39,6 +39,10 @@
  *   Order    As with pthreads: what was done before an unlock, a release and so on is seen by who
  *            gets the lock or is woken by it.
  *   Memory   None: who waits does so on its stack.
+ *   Check    With WEIR_CHECK=1 in the environment, handlers and threads that wait for each other's
+ *            locks, by calls that nothing but the lock ends, end the program with a line:
+ *            "weir: a deadlock: handler 'chat' waits for mutex 0x55d0c3a1b2c0, which a thread has;
+ *            a thread waits for mutex 0x55d0c3a1b2d0, which handler 'chat' has".
  */
 #ifndef WEIR_SYNC_H
 #define WEIR_SYNC_H

@@ -52,7 +52,7 @@ static int lock_entered(struct mutex *mutex, struct wait_entry *entry, bool wait
 static WEIR_NOINLINE int lock_listed(struct mutex *mutex, int64_t within_ms)
 {
     struct waiter waiter;
-    struct wait_entry entry = { .waiter = &waiter };
+    struct wait_entry entry = { .waiter = &waiter, .what = "mutex" };
     int r;
 
     waiter_init(&waiter);

@@ -90,7 +90,7 @@ static int begin_or_wait(struct once *once, struct wait_entry *entry, bool waits
 static WEIR_NOINLINE int wait_for_other(struct once *once, uint32_t ms)
 {
     struct waiter waiter;
-    struct wait_entry entry = { .waiter = &waiter };
+    struct wait_entry entry = { .waiter = &waiter, .what = "weir_once" };
     int r;
 
     waiter_init(&waiter);

@@ -94,7 +94,9 @@ static int enter_or_wait(struct rwlock *lock, struct wait_entry *entry, bool wai
 static WEIR_NOINLINE int lock_inside(struct rwlock *lock, bool writes, int64_t within_ms)
 {
     struct waiter waiter;
-    struct wait_entry entry = { .waiter = &waiter, .writes = writes };
+    struct wait_entry entry = {
+        .waiter = &waiter, .what = "read-write lock", .writes = writes,
+    };
     int r;
 
     waiter_init(&waiter);

@@ -1,7 +1,10 @@
 #include "engine/share/wait_list.h"
 
 #include "engine/base/clock.h"
+#include "engine/base/compiler.h"
+#include "engine/base/misuse.h"
 #include "engine/base/sys.h"
+#include "engine/share/deadlock.h"
 #include "engine/stream/request.h"
 
 #include <errno.h>
@@ -172,9 +175,27 @@ int wait_unless_withdrawn(struct waiter *waiter, int64_t within_ms, bool (*withd
     return r == -ETIMEDOUT && cut ? request_timed_out(req, limit_ms, CONNECTION_NOT_LATE) : r;
 }
 
+/* Returns true if nothing but a hand-over ends the wait, or a cancel. */
+static bool is_endless(const struct waiter *waiter, int64_t within_ms)
+{
+    const struct weir_request *req = request_of(waiter);
+
+    return within_ms == WAIT_PATIENTLY ||
+           (within_ms == WEIR_FOREVER && !(req && req->deadline_ms != 0));
+}
+
 int wait_for_turn(struct wait_list *list, struct wait_entry *entry, int64_t within_ms)
 {
     struct place place = { .list = list, .entry = entry };
+    struct deadlock_note note = { .list = list, .entry = entry };
+    bool noted = WEIR_UNLIKELY(misuse_is_thorough()) && entry->what &&
+                 is_endless(entry->waiter, within_ms);
+    int r;
 
-    return wait_unless_withdrawn(entry->waiter, within_ms, withdraw, &place);
+    if (noted)
+        deadlock_note(&note);
+    r = wait_unless_withdrawn(entry->waiter, within_ms, withdraw, &place);
+    if (noted)
+        deadlock_forget(&note);
+    return r;
 }

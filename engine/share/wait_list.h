@@ -42,6 +42,7 @@
 
 struct wait_entry {
     struct waiter *waiter;
+    const char *what;           /* "mutex": the word says who has it; NULL: it does not */
     struct wait_entry *next;
     struct wait_entry *prev;    /* of the first: the last one */
     bool listed;                /* it is in the list; changes inside only */
