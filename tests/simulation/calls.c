@@ -10,6 +10,7 @@
 #include "tests/simulation/epoll.h"
 #include "tests/simulation/events.h"
 #include "tests/simulation/files.h"
+#include "tests/simulation/oracle.h"
 #include "tests/simulation/report.h"
 #include "tests/simulation/scheduler.h"
 #include "tests/simulation/streams.h"
@@ -17,10 +18,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -160,10 +163,32 @@ static bool is_only_asked_for(long number)
     return false;
 }
 
+/* The word is looked at and the thread put to sleep as one, as in the kernel. */
+static long futex(const _Atomic uint32_t *word, long operation, uint32_t value,
+                  const struct timespec *timeout)
+{
+    uint64_t until_ns = SCHEDULER_NEVER;
+
+    scheduler_point_call();
+    if (operation == FUTEX_WAKE_PRIVATE)
+        return (long)scheduler_wake(word, false);
+    if (operation != FUTEX_WAIT_PRIVATE)
+        report_failure("futex operation %ld is not simulated", operation);
+    if (fails(faults.interrupt_in) || atomic_load_explicit(word, memory_order_relaxed) != value)
+        return -1;
+    if (timeout)
+        until_ns = scheduler_now_ns() + (uint64_t)timeout->tv_sec * 1000 * MS_NS +
+                   (uint64_t)timeout->tv_nsec;
+    return scheduler_block(word, until_ns) ? 0 : -1;
+}
+
 /* sys_discard's, and kernel_check's. */
 long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
     ssize_t n;
+
+    if (number == SYS_futex)
+        return futex((const _Atomic uint32_t *)a, b, (uint32_t)c, (const struct timespec *)d);
 
     (void)b;
     (void)d;
@@ -552,7 +577,10 @@ int __wrap_poll(struct pollfd *fds, nfds_t len, int timeout_ms)
         n = look_at_all(fds, len);
         if (n > 0 || timeout_ms == 0 || !woken)
             break;
+        /* Without a descriptor it is a thread that gives way to another, as compute() does. */
+        oracle_view.computing += len == 0;
         woken = scheduler_block(&files_poll_reason, until_ns);
+        oracle_view.computing -= len == 0;
     }
     note("poll for %ld ms: %ld", timeout_ms, n, 0);
     return said(n);

@@ -190,6 +190,7 @@ static uint32_t number_for(struct client *client, char what)
     case SAY_COMPUTE:
     case SAY_OFFLOAD:
     case SAY_POLL:
+    case SAY_SHARE:
         return (uint32_t)dice_around(&client->dice, manners->wait_ms);
     case SAY_ASK:
         return 1 + (uint32_t)dice_around(&client->dice, 20);

@@ -6,6 +6,7 @@
 #include "tests/simulation/oracle.h"
 #include "tests/simulation/report.h"
 #include "tests/simulation/scheduler.h"
+#include "tests/simulation/sharer.h"
 #include "tests/simulation/streams.h"
 #include "tests/simulation/trace.h"
 #include "tests/simulation/upstream.h"
@@ -422,6 +423,16 @@ static int ask(struct weir_request *req, uint32_t ms)
     return r == -ECANCELED ? r : 0;
 }
 
+/* Where one holds its worker, others wait for it with their locks. */
+static int share(struct weir_request *req, uint32_t ms)
+{
+    struct waiting waiting = begin_wait(req, PHASE_BUSY);
+    int r = sharer_share(req, ms);
+
+    end_wait(&waiting, r);
+    return r;
+}
+
 int handler_do(struct weir_request *req, char what, uint32_t number)
 {
     switch (what) {
@@ -437,6 +448,8 @@ int handler_do(struct weir_request *req, char what, uint32_t number)
         return poll_input(req, number);
     case SAY_ASK:
         return ask(req, number);
+    case SAY_SHARE:
+        return share(req, number);
     default:
         return 0;
     }

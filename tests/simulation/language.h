@@ -29,6 +29,7 @@ enum {
     SAY_RAW = 'r',          /* weir_read_exact of so many bytes, with which it replies */
     SAY_PEEK = 'k',         /* the same, by weir_peek and weir_consume */
     SAY_ASK = 't',          /* asks another server, for so many milliseconds at most to connect */
+    SAY_SHARE = 'm',        /* locks and the like that others want as well: see sharer.h */
     SAY_FLUSH = 'f',        /* sends half of the line, then the rest */
     SAY_ENDED = 'x',        /* ends the connection behind the reply */
 };

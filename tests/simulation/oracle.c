@@ -6,6 +6,7 @@
 #include "tests/simulation/datagrams.h"
 #include "tests/simulation/report.h"
 #include "tests/simulation/scheduler.h"
+#include "tests/simulation/sharer.h"
 #include "tests/simulation/streams.h"
 
 #include <stddef.h>
@@ -234,6 +235,7 @@ void oracle_look(void)
 {
     if (oracle_view.server)
         look_at_queue();
+    sharer_look_at_rest();
     if (oracle_view.cancelled && !oracle_view.starves && !oracle_view.spares &&
         oracle_view.computing == 0)
         streams_each(look_for_waiting, NULL);

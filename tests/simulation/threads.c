@@ -82,6 +82,14 @@ pid_t __wrap_gettid(void)
     return (pid_t)scheduler_self() + 100;
 }
 
+/* No thread has a stack that the C library knows. */
+int __wrap_pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes)
+{
+    (void)thread;
+    (void)attributes;
+    return ENOSYS;
+}
+
 int __wrap_sched_yield(void)
 {
     scheduler_yield();

@@ -17,6 +17,7 @@
 #include "tests/simulation/report.h"
 #include "tests/simulation/scheduler.h"
 #include "tests/simulation/sender.h"
+#include "tests/simulation/sharer.h"
 #include "tests/simulation/streams.h"
 #include "tests/simulation/submitter.h"
 #include "tests/simulation/threads.h"
@@ -48,7 +49,7 @@ const char *const feature_names[FEATURES] = {
     "departures", "timeouts", "limits", "interrupts", "calls", "memory", "stop", "cancel", "rules",
     "options", "datagrams", "modes",
     "rush", "acceptors", "again", "http",
-    "files", "upstream", "unix", "submit", "places",
+    "files", "upstream", "unix", "submit", "places", "share",
 };
 
 /* One run. */
@@ -102,7 +103,7 @@ static uint32_t draw_features(void)
         [FEATURE_DATAGRAMS] = 3, [FEATURE_MODES] = 8, [FEATURE_RUSH] = 3,
         [FEATURE_ACCEPTORS] = 5, [FEATURE_AGAIN] = 5,
         [FEATURE_HTTP] = 4, [FEATURE_FILES] = 4, [FEATURE_UPSTREAM] = 4, [FEATURE_UNIX] = 5,
-        [FEATURE_SUBMIT] = 5, [FEATURE_PLACES] = 3,
+        [FEATURE_SUBMIT] = 5, [FEATURE_PLACES] = 3, [FEATURE_SHARE] = 4,
     };
     uint32_t features = 0;
 
@@ -167,6 +168,13 @@ static void draw_http(char *says)
     strcat(says, letters[dice_below(&dice, sizeof(letters) / sizeof(letters[0]))]);
 }
 
+static void draw_share(char *says)
+{
+    strcat(says, "mm");
+    if (world.manners.wait_ms == 0)
+        world.manners.wait_ms = 10;
+}
+
 static void draw_manners(void)
 {
     static const char *const letters[] = { "e", "ef", "efy", "eeeek", "er", "efyrk" };
@@ -224,6 +232,8 @@ static void draw_manners(void)
         strcat(says, "g");
     if (has(FEATURE_UPSTREAM))
         strcat(says, "t");
+    if (has(FEATURE_SHARE))
+        draw_share(says);
     draw_rush();
 }
 
@@ -617,6 +627,13 @@ static void end_submitting(int thread)
     scheduler_join((unsigned)thread);
 }
 
+static void end_sharing(int thread)
+{
+    sharer_stop();
+    scheduler_join((unsigned)thread);
+    sharer_look();
+}
+
 static void serve(void)
 {
     size_t before = memory_aligned_blocks();
@@ -624,7 +641,7 @@ static void serve(void)
         world.cancel_ns > 0 ? cancel_main : NULL, has(FEATURE_RULES) ? rules_main : NULL,
         has(FEATURE_AGAIN) ? again_main : NULL,
     };
-    int threads[3], submitter = -1;
+    int threads[3], submitter = -1, sharer = -1;
 
     oracle_view.server = world.server;
     oracle_view.datagrams = world.senders_len > 0;
@@ -640,6 +657,8 @@ static void serve(void)
         threads[i] = mains[i] ? scheduler_start(mains[i], NULL, false) : -1;
     if (has(FEATURE_SUBMIT))
         submitter = begin_submitting();
+    if (has(FEATURE_SHARE))
+        sharer = scheduler_start(sharer_main, NULL, false);
     wait_for_clients();
     end_faults();
     world.over = true;
@@ -653,6 +672,8 @@ static void serve(void)
     stop_server();
     if (submitter >= 0)
         end_submitting(submitter);
+    if (sharer >= 0)
+        end_sharing(sharer);
     check_stats();
 }
 
