@@ -53,20 +53,19 @@ class Embed(unittest.TestCase):
         cls.pc = read_pc(cls.prefix / "lib/pkgconfig/weir.pc")
 
     def build(self, name, listen, *arguments):
-        """The program of NAME.c or NAME.cc, listening there."""
-        (path,) = HERE.glob(f"{name}.c*")
-        text = path.read_text()
+        """The program of that source, listening there."""
+        text = (HERE / name).read_text()
         self.assertEqual(text.count(LISTEN), 1)
-        source = self.prefix / path.name
+        source = self.prefix / name
         source.write_text(text.replace(LISTEN, listen))
-        compiler = ["c++", "-std=c++17"] if path.suffix == ".cc" else ["cc"]
+        compiler = ["c++", "-std=c++17"] if source.suffix == ".cc" else ["cc"]
         subprocess.run([*compiler, "-Wall", "-Wextra", "-Werror", source, "-o", source.with_suffix(""),
                         *arguments, *self.pc["Cflags"].split(), *self.pc["Libs"].split()],
                        check=True)
         return source.with_suffix("")
 
     def serve(self, name, *arguments):
-        """Builds and starts the server of NAME.c; returns its address."""
+        """Builds and starts the server of that source; returns its address."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             program = self.build(name, f"fd://{listener.fileno()}", *arguments)
             server = subprocess.Popen([program], pass_fds=[listener.fileno()],
@@ -87,7 +86,7 @@ class Embed(unittest.TestCase):
         self.assertEqual(server.wait(TIMEOUT), -signal.SIGTERM)
 
     def test_the_smallest_server_answers_in_capitals(self):
-        for name in "upper", "capitals":
+        for name in "upper.c", "capitals.cc":
             with socket.create_connection(self.serve(name), TIMEOUT) as client:
                 client.sendall(b"hello\nworld\n")
                 client.shutdown(socket.SHUT_WR)
@@ -95,7 +94,7 @@ class Embed(unittest.TestCase):
                     self.assertEqual(replies.read(), b"HELLO\nWORLD\n")
 
     def test_a_server_with_a_route_answers_over_http(self):
-        host, port = self.serve("hello")
+        host, port = self.serve("hello.c")
         client = http.client.HTTPConnection(host, port, TIMEOUT)
         self.addCleanup(client.close)
         client.request("GET", "/")
@@ -103,7 +102,7 @@ class Embed(unittest.TestCase):
         self.assertEqual((response.status, response.read()), (200, b"Hello, world!\n"))
 
     def test_gdb_shows_where_its_handlers_wait(self):
-        with socket.create_connection(self.serve("upper"), TIMEOUT) as client:
+        with socket.create_connection(self.serve("upper.c"), TIMEOUT) as client:
             client.sendall(b"half a line")
             end = time.monotonic() + TIMEOUT
             while "parked" not in (said := self.ask_gdb("weir fibers")):
@@ -115,7 +114,7 @@ class Embed(unittest.TestCase):
         library = self.prefix / "libagain.so"
         subprocess.run(["c++", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", HERE / "again.cc",
                         "-o", library, *self.pc["Cflags"].split()], check=True)
-        address = self.serve("again", "-rdynamic", library, f"-Wl,-rpath,{self.prefix}")
+        address = self.serve("again.c", "-rdynamic", library, f"-Wl,-rpath,{self.prefix}")
         clients = [socket.create_connection(address, TIMEOUT) for _ in range(3)]
         replies = [client.makefile("rb") for client in clients]
         for client in clients:
