@@ -1,5 +1,5 @@
 /*
- * weir.hpp - weir for C++17 and later, with exceptions: handlers, servers and locks.
+ * weir.hpp - weir for C++17 and later, with exceptions: handlers, servers, locks and channels.
  *
  *     int main()
  *     {
@@ -851,6 +851,57 @@ template <class Work> void call_once(once_flag &flag, Work &&work)
         std::rethrow_exception(job.thrown);
     check(returned);
 }
+
+/* ------------------------------------------------------------------ channels ---------- */
+
+/*
+ * struct weir_channel of items of one type, with the array for Capacity of them in it. Items are
+ * copied as bytes, so the type is trivially copyable: of others send pointers, or indices.
+ *
+ * A closed channel ends every receiver's loop sooner or later, so these return, as the calls of a
+ * handler on its request do: 0; -EPIPE, it is closed; of waits also -ECANCELED and -ETIMEDOUT, of
+ * try_ -EAGAIN. With a Capacity of 0 a sender waits until its item is received.
+ */
+template <class Item, uint32_t Capacity> class channel {
+    static_assert(std::is_trivially_copyable_v<Item>, "items are copied as bytes");
+
+public:
+    channel() noexcept
+    {
+        channel_.slots = Capacity > 0 ? slots_.data() : nullptr;
+        channel_.size = sizeof(Item);
+        channel_.capacity = Capacity;
+    }
+    channel(const channel &) = delete;
+    channel &operator=(const channel &) = delete;
+
+    /* Park. */
+    int send(const Item &item) { return weir_channel_send(&channel_, &item); }
+    int receive(Item &ret_item) { return weir_channel_receive(&channel_, &ret_item); }
+
+    template <class Rep, class Period>
+    int send_for(const Item &item, const std::chrono::duration<Rep, Period> &time)
+    {
+        return weir_channel_send_within(&channel_, &item, detail::to_ms(time));
+    }
+
+    template <class Rep, class Period>
+    int receive_for(Item &ret_item, const std::chrono::duration<Rep, Period> &time)
+    {
+        return weir_channel_receive_within(&channel_, &ret_item, detail::to_ms(time));
+    }
+
+    /* Never park. */
+    int try_send(const Item &item) { return weir_channel_try_send(&channel_, &item); }
+    int try_receive(Item &ret_item) { return weir_channel_try_receive(&channel_, &ret_item); }
+    int close() { return weir_channel_close(&channel_); }   /* 0, or -EALREADY */
+
+    weir_channel *native_handle() noexcept { return &channel_; }
+
+private:
+    weir_channel channel_ = {};
+    std::array<Item, Capacity> slots_;
+};
 
 } // namespace weir
 

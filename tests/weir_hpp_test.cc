@@ -19,6 +19,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include <sys/socket.h>
@@ -594,6 +595,9 @@ void guards_hold_locks_over_waits(void **)
     for (int fd : fds)
         support_expect_last(fd, "counted\n");
     thread.join();
+
+    std::lock_guard<weir::mutex> guard(lock);
+
     assert_int_equal(counter, fds.size() + 100);
     assert_told({});
 }
@@ -708,6 +712,67 @@ void what_fails_once_is_done_by_the_next(void **)
     weir::call_once(flag, [&] { calls++; });
     weir::call_once(flag, [&] { calls++; });
     assert_int_equal(calls, 1);
+}
+
+struct item {
+    int from;
+    int number;
+};
+
+/* Handlers send, a thread receives: all of it, each sender's in order, and then the end. */
+void a_channel_carries_items_of_its_type(void **)
+{
+    constexpr int EACH = 50;
+    weir::channel<item, 4> items;
+    std::array<int, 10> fds;
+    std::atomic<int> senders{0};
+    const weir::handler sends("sends", [&](weir::request req) {
+        const int from = senders++;
+
+        for (int i = 0; i < EACH; i++)
+            weir::check(items.send({ from, i }));
+        return req.write("sent\n");
+    });
+    std::array<int, std::tuple_size<decltype(fds)>::value> next{};
+    weir::server server = started(options_for(sends, 2));
+    int out_of_order = 0;
+    std::thread receiver([&] {
+        item got;
+
+        while (items.receive(got) == 0)
+            out_of_order += got.number != next[static_cast<size_t>(got.from)]++;
+    });
+
+    for (int &fd : fds)
+        fd = support_connect(server, 0);
+    for (int fd : fds)
+        support_expect_last(fd, "sent\n");
+    assert_int_equal(items.close(), 0);
+    receiver.join();
+    assert_int_equal(out_of_order, 0);
+    for (int count : next)
+        assert_int_equal(count, EACH);
+    assert_told({});
+}
+
+void a_channel_says_why_it_carries_nothing(void **)
+{
+    weir::channel<int, 1> one;
+    weir::channel<int, 0> none;
+    int got = 7;
+
+    assert_int_equal(none.try_send(1), -EAGAIN);
+    assert_int_equal(none.receive_for(got, milliseconds(1)), -ETIMEDOUT);
+    assert_int_equal(one.try_receive(got), -EAGAIN);
+    assert_int_equal(one.try_send(1), 0);
+    assert_int_equal(one.send_for(2, milliseconds(1)), -ETIMEDOUT);
+    assert_int_equal(one.close(), 0);
+    assert_int_equal(one.close(), -EALREADY);
+    assert_int_equal(one.send(2), -EPIPE);
+    assert_int_equal(got, 7);
+    assert_int_equal(one.receive(got), 0);
+    assert_int_equal(got, 1);
+    assert_int_equal(one.receive(got), -EPIPE);
 }
 
 /* ------------------------------------------------------------------ servers ----------- */
@@ -838,6 +903,8 @@ int main()
         cmocka_unit_test(who_asks_for_its_own_lock_is_told),
         cmocka_unit_test(readers_are_in_together_and_a_condition_lets_go_on),
         cmocka_unit_test(what_fails_once_is_done_by_the_next),
+        cmocka_unit_test(a_channel_carries_items_of_its_type),
+        cmocka_unit_test(a_channel_says_why_it_carries_nothing),
         cmocka_unit_test(a_server_that_cannot_be_made_says_why),
         cmocka_unit_test(a_server_serves_one_client_at_a_time_and_what_is_submitted),
         cmocka_unit_test(rules_are_the_servers_or_freed),
