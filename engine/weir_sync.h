@@ -117,7 +117,7 @@ int weir_semaphore_release(struct weir_semaphore *semaphore, uint32_t units);
  * unlocked. weir_condition_signal and _broadcast never park.
  */
 struct weir_condition {
-    uint64_t opaque[3];
+    uint64_t opaque[2];
 };
 
 int weir_condition_wait(struct weir_condition *condition, struct weir_mutex *mutex);
@@ -138,7 +138,7 @@ void weir_condition_broadcast(struct weir_condition *condition);
  * cancel and of request_timeout_ms: 0, -ECANCELED, -ETIMEDOUT.
  */
 struct weir_wait_group {
-    uint64_t opaque[3];
+    uint64_t opaque[2];
 };
 
 int weir_wait_group_add(struct weir_wait_group *group, uint32_t n);

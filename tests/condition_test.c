@@ -126,8 +126,7 @@ static void a_broadcast_is_for_all(void **state)
     }
 }
 
-/* More than are let go at a time. */
-static void a_broadcast_is_for_more_than_a_group(void **state)
+static void a_broadcast_is_for_as_many_as_there_are(void **state)
 {
     struct actor *line[ACTORS_MAX - 1];
 
@@ -195,7 +194,7 @@ int main(void)
         ACTORS_TEST(nobody_goes_on_without_a_signal_and_none_is_kept),
         ACTORS_TEST(a_signal_is_for_the_first_who_waits),
         ACTORS_TEST(a_broadcast_is_for_all),
-        ACTORS_TEST(a_broadcast_is_for_more_than_a_group),
+        ACTORS_TEST(a_broadcast_is_for_as_many_as_there_are),
         ACTORS_TEST(a_deadline_ends_the_wait_and_not_before),
         ACTORS_TEST(a_cancel_ends_it),
         ACTORS_TEST(the_requests_deadline_ends_it_as_well),

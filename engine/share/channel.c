@@ -194,38 +194,26 @@ int weir_channel_try_receive(struct weir_channel *channel, void *item)
 
 /* ------------------------------------------------------------------ the end ----------- */
 
-/*
- * Inside: takes out all who wait, in their order. It is once in a channel's life, and so not done
- * in groups: whoever is told of it last may free the channel.
- */
-static struct wait_entry *end_all_waits(struct wait_list *list)
+/* Inside: takes out all who wait, but for those who have been chosen elsewhere. */
+static void end_all_waits(struct wait_list *list, struct wait_chosen *chosen)
 {
-    struct wait_entry *chosen = NULL;
-    struct wait_entry **end = &chosen;
     struct wait_entry *entry;
 
-    while ((entry = wait_list_take_first(list))) {
-        if (!party_claim(caa_container_of(entry, struct party, entry)))
-            continue;
-        *end = entry;
-        end = &entry->next;
-    }
-    *end = NULL;
-    return chosen;
+    while ((entry = wait_list_take_first(list)))
+        if (party_claim(caa_container_of(entry, struct party, entry)))
+            wait_chosen_add(chosen, entry);
 }
 
 int weir_channel_close(struct weir_channel *public)
 {
     struct wait_list *list = &channel_of(public)->list;
     uint64_t word = wait_list_enter(list);
-    struct wait_entry *entry = word & CLOSED ? NULL : end_all_waits(list);
+    struct wait_chosen chosen;
 
+    wait_chosen_init(&chosen);
+    if (!(word & CLOSED))
+        end_all_waits(list, &chosen);
     wait_list_leave(list, word | CLOSED);
-    while (entry) {
-        struct wait_entry *next = entry->next;
-
-        waiter_hand_over(entry->waiter, -EPIPE);
-        entry = next;
-    }
+    wait_list_hand_over(&chosen, -EPIPE);
     return word & CLOSED ? -EALREADY : 0;
 }

@@ -12,8 +12,6 @@
 
 struct condition {
     struct wait_list list;
-    uint32_t round;             /* how many broadcasts there have been; inside */
-    uint32_t unused;
 } WAIT_OBJECT;
 
 _Static_assert(sizeof(struct condition) == sizeof(struct weir_condition) &&
@@ -29,7 +27,6 @@ static void come(struct condition *condition, struct wait_entry *entry)
 {
     uint64_t word = wait_list_enter(&condition->list);
 
-    entry->round = condition->round;
     wait_list_put(&condition->list, entry);
     wait_list_leave(&condition->list, word);
 }
@@ -80,11 +77,14 @@ void weir_condition_signal(struct weir_condition *public)
 void weir_condition_broadcast(struct weir_condition *public)
 {
     struct condition *condition = condition_of(public);
+    struct wait_chosen chosen;
     uint64_t word;
 
     if (!is_waited_for(condition))
         return;
+    wait_chosen_init(&chosen);
     word = wait_list_enter(&condition->list);
-    condition->round++;
-    wait_list_leave_to_all(&condition->list, word, condition->round);
+    wait_list_choose_all(&condition->list, &chosen);
+    wait_list_leave(&condition->list, word);
+    wait_list_hand_over(&chosen, 0);
 }

@@ -34,11 +34,15 @@ static struct once *once_of(struct weir_once_flag *once)
     return (struct once *)once;
 }
 
-/* All who wait have come before round 1. */
 static void succeed(struct once *once)
 {
+    struct wait_chosen chosen;
+
+    wait_chosen_init(&chosen);
     wait_list_enter(&once->list);
-    wait_list_leave_to_all(&once->list, DONE, 1);
+    wait_list_choose_all(&once->list, &chosen);
+    wait_list_leave(&once->list, DONE);
+    wait_list_hand_over(&chosen, 0);
 }
 
 static void fail(struct once *once)

@@ -49,28 +49,19 @@ static uint64_t with_one_more(uint64_t word, const struct wait_entry *entry)
     return entry->writes ? holder_of(entry->waiter) | WRITER : word + READER;
 }
 
-/* Inside, which it leaves. Returns true if more may come in: it is to be entered once more. */
-static bool admit_group(struct wait_list *list, uint64_t word)
-{
-    struct wait_entry *chosen[WAIT_GROUP];
-    unsigned n = 0;
-    bool more;
-
-    while (n < WAIT_GROUP && list->first && may_enter(word & ~MARKS, list->first->writes)) {
-        chosen[n] = wait_list_take_first(list);
-        word = with_one_more(word, chosen[n++]);
-    }
-    more = list->first && may_enter(word & ~MARKS, list->first->writes);
-    wait_list_leave(list, word);
-    for (unsigned i = 0; i < n; i++)
-        waiter_hand_over(chosen[i]->waiter, 0);
-    return more;
-}
-
+/* Inside, which it leaves: all at the head of the list come in who may. */
 static void leave_to_next(struct wait_list *list, uint64_t word)
 {
-    while (admit_group(list, word))
-        word = wait_list_enter(list);
+    struct wait_chosen chosen;
+
+    wait_chosen_init(&chosen);
+    word &= ~MARKS;
+    while (list->first && may_enter(word, list->first->writes)) {
+        word = with_one_more(word, list->first);
+        wait_list_choose_first(list, &chosen);
+    }
+    wait_list_leave(list, word);
+    wait_list_hand_over(&chosen, 0);
 }
 
 /* Inside, which it leaves. 0: it is in; -EDEADLK, -EAGAIN: to be waited for. */

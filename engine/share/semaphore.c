@@ -2,8 +2,7 @@
  * semaphore.c - the semaphore of weir_sync.h.
  *
  * Its word counts the units that nobody has, behind the marks. There are none while somebody waits:
- * weir_semaphore_release gives them to the first ones, in groups, so that the list is not held for
- * long.
+ * weir_semaphore_release gives them to the first ones.
  */
 #include "engine/base/compiler.h"
 #include "engine/share/wait_list.h"
@@ -81,36 +80,20 @@ int weir_semaphore_try_acquire(struct weir_semaphore *semaphore)
     return weir_semaphore_acquire_within(semaphore, 0) == 0 ? 0 : -EAGAIN;
 }
 
-/* Inside, which it leaves. *units: that nobody has been given yet. Returns true for once more. */
-static bool release_to_first(struct wait_list *list, uint64_t word, uint64_t *units)
-{
-    struct wait_entry *chosen[WAIT_GROUP];
-    unsigned n = 0;
-
-    while (*units > 0 && n < WAIT_GROUP && (chosen[n] = wait_list_take_first(list))) {
-        --*units;
-        n++;
-    }
-    if (!list->first) {
-        word += *units * UNIT;
-        *units = 0;
-    }
-    wait_list_leave(list, word);
-    for (unsigned i = 0; i < n; i++)
-        waiter_hand_over(chosen[i]->waiter, 0);
-    return *units > 0;
-}
-
 static WEIR_NOINLINE int release_listed(struct wait_list *list, uint64_t units)
 {
     uint64_t word = wait_list_enter(list);
+    struct wait_chosen chosen;
 
     if (units_of(word) + units > UINT32_MAX) {
         wait_list_leave(list, word);
         return -EOVERFLOW;
     }
-    while (release_to_first(list, word, &units))
-        word = wait_list_enter(list);
+    wait_chosen_init(&chosen);
+    for (; units > 0 && list->first; units--)
+        wait_list_choose_first(list, &chosen);
+    wait_list_leave(list, word + units * UNIT);
+    wait_list_hand_over(&chosen, 0);
     return 0;
 }
 

@@ -18,8 +18,6 @@
 
 struct wait_group {
     struct wait_list list;
-    uint32_t round;             /* how often those who waited have been seen to; inside */
-    uint32_t unused;
 } WAIT_OBJECT;
 
 _Static_assert(sizeof(struct wait_group) == sizeof(struct weir_wait_group) &&
@@ -61,16 +59,16 @@ int weir_wait_group_add(struct weir_wait_group *group, uint32_t n)
 static WEIR_NOINLINE void done_inside(struct wait_group *group)
 {
     uint64_t word = wait_list_enter(&group->list);
+    struct wait_chosen chosen;
 
     if (word < ONE)
         misuse_die("weir_wait_group_done has been called more often than was added");
     word -= ONE;
-    if (word >= ONE) {
-        wait_list_leave(&group->list, word);
-        return;
-    }
-    group->round++;
-    wait_list_leave_to_all(&group->list, word, group->round);
+    wait_chosen_init(&chosen);
+    if (word < ONE)
+        wait_list_choose_all(&group->list, &chosen);
+    wait_list_leave(&group->list, word);
+    wait_list_hand_over(&chosen, 0);
 }
 
 void weir_wait_group_done(struct weir_wait_group *group)
@@ -94,7 +92,6 @@ static WEIR_NOINLINE int wait_for_last(struct wait_group *group, uint32_t ms)
 
     waiter_init(&waiter);
     word = wait_list_enter(&group->list);
-    entry.round = group->round;
     if (word >= ONE && ms != 0)
         wait_list_put(&group->list, &entry);
     wait_list_leave(&group->list, word);

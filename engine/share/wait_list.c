@@ -103,31 +103,26 @@ struct wait_entry *wait_list_take_first(struct wait_list *list)
     return first;
 }
 
-static bool first_is_of_before(const struct wait_list *list, uint32_t round)
+void wait_list_choose_first(struct wait_list *list, struct wait_chosen *chosen)
 {
-    return list->first && (int32_t)(list->first->round - round) < 0;
+    wait_chosen_add(chosen, wait_list_take_first(list));
 }
 
-/* Returns true if there are more of them. */
-static bool leave_to_group(struct wait_list *list, uint64_t word, uint32_t round)
+void wait_list_choose_all(struct wait_list *list, struct wait_chosen *chosen)
 {
-    struct wait_entry *chosen[WAIT_GROUP];
-    unsigned n = 0;
-    bool more;
-
-    while (n < WAIT_GROUP && first_is_of_before(list, round))
-        chosen[n++] = wait_list_take_first(list);
-    more = first_is_of_before(list, round);
-    wait_list_leave(list, word);
-    for (unsigned i = 0; i < n; i++)
-        waiter_hand_over(chosen[i]->waiter, 0);
-    return more;
+    while (list->first)
+        wait_list_choose_first(list, chosen);
 }
 
-void wait_list_leave_to_all(struct wait_list *list, uint64_t word, uint32_t round)
+void wait_list_hand_over(struct wait_chosen *chosen, int value)
 {
-    while (leave_to_group(list, word, round))
-        word = wait_list_enter(list);
+    struct wait_entry *next;
+
+    *chosen->end = NULL;
+    for (struct wait_entry *entry = chosen->first; entry; entry = next) {
+        next = entry->next;
+        waiter_hand_over(entry->waiter, value);
+    }
 }
 
 /* ------------------------------------------------------------------ waiting ----------- */

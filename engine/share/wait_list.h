@@ -31,9 +31,6 @@
 #define WAIT_LISTED UINT64_C(2)
 #define WAIT_FIRST_BIT 2
 
-/* So many at most are chosen at once, for the list is not to be held for long. */
-#define WAIT_GROUP 16
-
 /*
  * What programs have zeroed as bytes, or as the numbers of a public structure, is used as what it
  * is for.
@@ -47,13 +44,34 @@ struct wait_entry {
     struct wait_entry *prev;    /* of the first: the last one */
     bool listed;                /* it is in the list; changes inside only */
     bool writes;                /* of a read-write lock: it waits to write */
-    uint32_t round;             /* in which it has come: see wait_list_leave_to_all */
 };
 
 struct wait_list {
     _Atomic uint64_t word;
     struct wait_entry *first;
 } WAIT_OBJECT;
+
+/*
+ * Those that one call hands something to, in their order. They are chosen inside, all at once, and
+ * handed over to once the list is left for good: whoever is told of it last may free the object.
+ * So the list is held for a few nanoseconds for each of them, be they thousands.
+ */
+struct wait_chosen {
+    struct wait_entry *first;
+    struct wait_entry **end;    /* the pointer that the next one is put into */
+};
+
+static inline void wait_chosen_init(struct wait_chosen *chosen)
+{
+    chosen->end = &chosen->first;
+}
+
+/* Inside: one that has been taken out. */
+static inline void wait_chosen_add(struct wait_chosen *chosen, struct wait_entry *entry)
+{
+    *chosen->end = entry;
+    chosen->end = &entry->next;
+}
 
 /* Returns the word, without WAIT_GUARD. */
 uint64_t wait_list_enter(struct wait_list *list);
@@ -68,11 +86,12 @@ void wait_list_take(struct wait_list *list, struct wait_entry *entry);
 /* Inside: takes the first one. Returns NULL if there is none. */
 struct wait_entry *wait_list_take_first(struct wait_list *list);
 
-/*
- * wait_list_leave, and what was waited for is handed to all who came before this round, in groups,
- * so that the list is not held for long: whoever comes meanwhile is of this round or a later one.
- */
-void wait_list_leave_to_all(struct wait_list *list, uint64_t word, uint32_t round);
+/* Inside: takes the first one, which there is, or all of them. */
+void wait_list_choose_first(struct wait_list *list, struct wait_chosen *chosen);
+void wait_list_choose_all(struct wait_list *list, struct wait_chosen *chosen);
+
+/* Once the list is left. The entries, and the list, may be gone then. */
+void wait_list_hand_over(struct wait_chosen *chosen, int value);
 
 /* One compare-and-swap of a word in which no mark is set. Returns true if it was `from`. */
 static inline bool wait_list_swap(struct wait_list *list, uint64_t from, uint64_t to)
@@ -94,8 +113,8 @@ static inline uint64_t wait_list_word(const struct wait_list *list)
 
 /*
  * Waits for what an entry that was put into the list is chosen for. within_ms: an uint32_t, of
- * which WEIR_FOREVER is for ever, or WAIT_PATIENTLY. Returns the value that was handed over, 0 or
- * more; or, taken out of the list, -ETIMEDOUT, -ECANCELED.
+ * which WEIR_FOREVER is for ever, or WAIT_PATIENTLY. Returns the value that was handed over; or,
+ * taken out of the list, -ETIMEDOUT, -ECANCELED, which nobody hands over.
  */
 int wait_for_turn(struct wait_list *list, struct wait_entry *entry, int64_t within_ms);
 
