@@ -37,6 +37,13 @@ def until(condition):
     return result
 
 
+def kill_if_there(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
 def serve_prefork(*args):
     return serve("--handler", "echo", "--concurrency", "prefork", "--processes", "2", *args)
 
@@ -106,6 +113,27 @@ class Prefork(unittest.TestCase):
             self.assertEqual(weir.wait(), 0)
             self.assertEqual(kept.recv(1), b"")
             self.assertFalse([pid for pid in children if parent_of(pid)])
+
+    def check_that_stopped_ones_are_killed(self, signals, *args):
+        """A stopped child hears nothing: the parent must not end before it has killed them."""
+        with serve_prefork(*args) as weir:
+            weir.listening()
+            children = self.children(weir)
+            for pid in children:
+                self.addCleanup(kill_if_there, pid)
+                os.kill(pid, signal.SIGSTOP)
+            for number in signals:
+                weir.signal(number)
+            killed = {weir.line("weir: child ").split()[2] for _ in children}
+            self.assertEqual(killed, {str(pid) for pid in children})
+            self.assertEqual(weir.wait(), 0)
+            self.assertFalse([pid for pid in children if parent_of(pid)])
+
+    def test_those_that_are_stopped_are_killed_behind_the_drain(self):
+        self.check_that_stopped_ones_are_killed([signal.SIGTERM], "--drain-timeout", "1s")
+
+    def test_those_that_are_stopped_are_killed_if_they_are_cancelled_before_the_drain(self):
+        self.check_that_stopped_ones_are_killed([signal.SIGTERM, signal.SIGINT])
 
     def test_they_end_with_their_parent(self):
         with serve_prefork() as weir:

@@ -7,7 +7,8 @@
  *
  *   signal            while it serves      while it drains, or again
  *   SIGTERM, SIGINT,  stop, then drain     cancel: what is parked ends at once, and the process
- *   SIGQUIT                                ends PATIENCE_MS later at most
+ *   SIGQUIT                                ends PATIENCE_MS later at most, or that long after the
+ *                                          drain has begun
  *   SIGUSR1           statistics, and who is connected: the same
  *   SIGUSR2           starts a successor   nothing
  *   SIGHUP            reads the rules of   reads the rules of --access again; or, if a successor
@@ -84,6 +85,8 @@ struct attendant {
     bool stopped;               /* an order to stop has come */
     bool reload_waits;          /* SIGHUP has come while the successor starts */
     uint64_t end_at_ms;         /* the process ends by then, whatever handlers do; 0: it need not */
+    uint64_t allowed_ms;        /* what handlers had from the order that has set end_at_ms on */
+    _Atomic uint64_t drains_at_ms;  /* when serving had ended; 0: it has not */
     sigset_t signals;
     pthread_t thread;
     sem_t waits;                /* the thread has begun */
@@ -196,13 +199,19 @@ static void reload_access(const struct attendant *attendant)
         say_now("weir: access: the rules stay as they are: %s", weir_why());
 }
 
+static void end_within(struct attendant *attendant, uint64_t allowed_ms)
+{
+    attendant->allowed_ms = allowed_ms;
+    attendant->end_at_ms = clock_ms() + allowed_ms;
+}
+
 /* The drain has its time; handlers that it cancels then have PATIENCE_MS. */
 static void begin_to_stop(struct attendant *attendant)
 {
     uint32_t timeout_ms = settings.options.drain_timeout_ms;
 
     if (timeout_ms > 0)
-        attendant->end_at_ms = clock_ms() + timeout_ms + PATIENCE_MS;
+        end_within(attendant, (uint64_t)timeout_ms + PATIENCE_MS);
     weir_server_stop(attendant->server);
 }
 
@@ -311,7 +320,7 @@ static void look_at_successor(struct attendant *attendant)
 static void stop_or_cancel(struct attendant *attendant)
 {
     if (attendant->stopped) {
-        attendant->end_at_ms = clock_ms() + PATIENCE_MS;
+        end_within(attendant, PATIENCE_MS);
         weir_server_cancel(attendant->server);
         return;
     }
@@ -321,9 +330,23 @@ static void stop_or_cancel(struct attendant *attendant)
     begin_to_stop(attendant);
 }
 
+/*
+ * The end of serving takes the parent of prefork's children a while of its own: it waits for those
+ * that a signal has stopped, or for the first one to accept. It runs no handler, so it gets there,
+ * and only the drain behind it kills children: if the process ended before, they would be left.
+ * Elsewhere the serving thread may run a handler, for ever: there the order is what counts.
+ */
 static bool time_is_up(const struct attendant *attendant)
 {
-    return attendant->end_at_ms != 0 && clock_ms() >= attendant->end_at_ms;
+    /* relaxed: a time, and nothing is read behind it. pairs: attendant_note_drain() */
+    uint64_t drains_at_ms = atomic_load_explicit(&attendant->drains_at_ms, memory_order_relaxed);
+    uint64_t now_ms = clock_ms();
+
+    if (attendant->end_at_ms == 0 || now_ms < attendant->end_at_ms)
+        return false;
+    if (drains_at_ms == 0)
+        return settings.options.concurrency != WEIR_PREFORK;
+    return now_ms >= drains_at_ms + attendant->allowed_ms;
 }
 
 /* What neither returns nor waits can't be cancelled. closed: no handler is left. */
@@ -424,6 +447,13 @@ static int attendant_start(struct attendant *attendant, struct weir_server *serv
     return -r;
 }
 
+/* Serving has ended, and the drain begins: its time is counted from here. */
+static void attendant_note_drain(struct attendant *attendant)
+{
+    /* relaxed: see time_is_up(). pairs: time_is_up() */
+    atomic_store_explicit(&attendant->drains_at_ms, clock_ms(), memory_order_relaxed);
+}
+
 /* After it the server may be destroyed. Signals that still come stay pending. */
 static void attendant_dismiss(struct attendant *attendant)
 {
@@ -458,6 +488,7 @@ static int run_server(struct attendant *attendant, struct weir_server *server)
     if (r < 0)
         status = serve_failed(r, weir_why());
     notify_stopping();  /* a handler may have stopped the server */
+    attendant_note_drain(attendant);
     weir_server_close(server);
     attendant_dismiss(attendant);
     return status;
