@@ -6,6 +6,7 @@
 #include "tests/stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,41 @@ static int end_input_and_answer(struct weir_request *req)
     weir_readline(req, &line, 100);
     weir_end_input(req);
     return weir_write(req, "no\n", 3) < 0 ? -EIO : 0;
+}
+
+static int write_behind_the_end(struct weir_request *req)
+{
+    char *line;
+
+    weir_readline(req, &line, 100);
+    answer_with_much(req, 0);
+    weir_end_output(req);
+    weir_write(req, "late", 4);
+    return weir_flush(req) == -EPIPE ? 0 : -EIO;
+}
+
+static int leave_behind_the_end(struct weir_request *req)
+{
+    char *line;
+
+    weir_readline(req, &line, 100);
+    answer_with_much(req, 0);
+    weir_end_output(req);
+    return weir_write(req, "late", 4) < 0 ? -EIO : WEIR_KEEP;
+}
+
+static int send_file_behind_the_end(struct weir_request *req)
+{
+    int file_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    char *line;
+    ssize_t n;
+
+    weir_readline(req, &line, 100);
+    answer_with_much(req, 0);
+    weir_end_output(req);
+    n = weir_sendfile(req, file_fd, 0, MIB);
+    close(file_fd);
+    return n == -EPIPE ? 0 : -EIO;
 }
 
 static int refuse_at_once(struct weir_request *req)
@@ -112,6 +148,37 @@ static void input_that_comes_behind_the_end_costs_nothing_of_the_answer(void **s
     support_say(fd, "x");
     assert_int_equal(support_read_all(fd, answer, sizeof(answer)), HELD);
     close(fd);
+}
+
+/* What the handler writes behind its own end fails, and nothing of what it wrote before. */
+static void expect_all_before_the_end(int (*handle)(struct weir_request *req))
+{
+    static char answer[HELD + 1];
+    struct weir_server *server = STREAM_SERVE(handle);
+    int fd = client_that_is_answered(server);
+
+    support_say(fd, "x");
+    assert_int_equal(support_read_all(fd, answer, sizeof(answer)), HELD);
+    assert_int_equal(support_stats(server).handle_errors, 0);
+    close(fd);
+}
+
+static void nor_if_the_handler_writes_behind_its_end(void **state)
+{
+    (void)state;
+    expect_all_before_the_end(write_behind_the_end);
+}
+
+static void nor_if_it_leaves_something_gathered_behind_its_end(void **state)
+{
+    (void)state;
+    expect_all_before_the_end(leave_behind_the_end);
+}
+
+static void nor_if_it_sends_a_file_behind_its_end(void **state)
+{
+    (void)state;
+    expect_all_before_the_end(send_file_behind_the_end);
 }
 
 /* The last answer is short, but one before it is still to leave. */
@@ -251,6 +318,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STREAM_TEST(input_that_comes_behind_the_end_costs_nothing_of_the_answer),
+        STREAM_TEST(nor_if_the_handler_writes_behind_its_end),
+        STREAM_TEST(nor_if_it_leaves_something_gathered_behind_its_end),
+        STREAM_TEST(nor_if_it_sends_a_file_behind_its_end),
         STREAM_TEST(nor_of_an_answer_that_was_given_before),
         STREAM_TEST(input_that_an_event_has_told_of_is_not_left),
         STREAM_TEST(who_sends_much_that_nobody_wants_still_gets_the_answer),

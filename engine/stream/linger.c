@@ -45,11 +45,19 @@ static bool may_wait(const struct task *task)
     return task->fiber || (task->worker->alone && task->worker->alone->lingers);
 }
 
+/* Behind the end that the handler has told all that was written before may still be on its way. */
+static bool has_failed(const struct weir_request *req)
+{
+    int error = req->wfile.error;
+
+    return req->rfile.error || (error && !request_is_own_end(req, error));
+}
+
 static bool may_lose(const struct weir_request *req)
 {
     const struct connection *conn = req->conn;
 
-    if (req->rfile.error || req->wfile.error || !transport_of(conn)->resets)
+    if (has_failed(req) || !transport_of(conn)->resets)
         return false;
     if (req->rfile.eof && !req->rfile.said_end)
         return false;

@@ -75,10 +75,9 @@ int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms
     return task_wait(req->task, req->conn, events, deadline_ms, since);
 }
 
-/* A send behind the end that the handler has told is refused by our own kernel. */
 static bool is_end_by_peer(const struct weir_request *req, int error)
 {
-    return request_is_end_by_peer(error) && !(error == -EPIPE && req->conn->said_end);
+    return request_is_end_by_peer(error) && !request_is_own_end(req, error);
 }
 
 bool request_was_cancelled(const struct weir_request *req)

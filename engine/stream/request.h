@@ -173,6 +173,15 @@ static inline bool request_is_end_by_peer(int error)
     return error == -ECONNRESET || error == -EPIPE;
 }
 
+/*
+ * Returns true if our own kernel has refused a send behind the end that the handler has told, which
+ * says nothing of the peer.
+ */
+static inline bool request_is_own_end(const struct weir_request *req, int error)
+{
+    return error == -EPIPE && req->conn->said_end;
+}
+
 /* Returns true if the server has cancelled its handler, whose -ECANCELED tells nothing new then. */
 bool request_was_cancelled(const struct weir_request *req);
 
