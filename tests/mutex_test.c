@@ -10,6 +10,7 @@
 #include <weir/weir_sync.h>
 
 static struct weir_mutex mutex;
+static struct weir_semaphore never;    /* what only an order ends the wait for */
 
 static int act(const char *word, long number)
 {
@@ -19,6 +20,8 @@ static int act(const char *word, long number)
         return weir_mutex_lock_within(&mutex, (uint32_t)number);
     if (strcmp(word, "forever") == 0)
         return weir_mutex_lock_within(&mutex, WEIR_FOREVER);
+    if (strcmp(word, "never") == 0)
+        return weir_semaphore_acquire(&never);
     if (strcmp(word, "try") == 0)
         return weir_mutex_try_lock(&mutex);
     if (strcmp(word, "unlock") != 0)
@@ -249,24 +252,47 @@ static void a_cancel_ends_it(void **state)
     actors_stop_server();
 }
 
+/* That an order has come is seen by another handler, whose wait it ends. */
 static void a_plain_lock_is_waited_for_through_a_cancel(void **state)
 {
     struct actor *one, *other;
 
     (void)state;
-    if (!actors_way->served)
+    if (!actors_way->served || actors_way->concurrency == WEIR_SERIAL)
         skip();
-    BEGIN(.request_timeout_ms = 20);
+    BEGIN(0);
     one = actor_thread();
     actor_do(one, "lock", 0);
     other = actor_handler();
     actor_line_up(other, "lock", &mutex);
+    actor_line_up(actor_handler(), "never", &never);
     weir_server_cancel(actors_server);
-    assert_true(waiting() > 0);
+    SUPPORT_UNTIL(actors_waiting_for(&never) == 0);
+    assert_int_equal(waiting(), 1);
     actor_do(one, "unlock", 0);
     /* It has got it, and its next wait, for its client, was cancelled. Nobody unlocks it. */
     SUPPORT_UNTIL(waiting() == 0);
     assert_false(is_free());
+    actors_stop_server();
+}
+
+static void so_it_is_past_the_requests_deadline(void **state)
+{
+    struct actor *one, *other;
+
+    (void)state;
+    if (!actors_way->served || actors_way->concurrency == WEIR_SERIAL)
+        skip();
+    BEGIN(.request_timeout_ms = 50);
+    one = actor_thread();
+    actor_do(one, "lock", 0);
+    other = actor_handler();
+    actor_tell(other, "lock");
+    actor_tell(actor_handler(), "never");
+    SUPPORT_AWAIT(actors_server, timeouts, >= 1);
+    SUPPORT_UNTIL(waiting() == 1);
+    actor_do(one, "unlock", 0);
+    SUPPORT_UNTIL(waiting() == 0);
     actors_stop_server();
 }
 
@@ -323,6 +349,7 @@ int main(void)
         ACTORS_TEST(the_requests_deadline_ends_it_as_well),
         ACTORS_TEST(a_cancel_ends_it),
         ACTORS_TEST(a_plain_lock_is_waited_for_through_a_cancel),
+        ACTORS_TEST(so_it_is_past_the_requests_deadline),
         ACTORS_TEST(a_drain_lets_it_wait),
         ACTORS_TEST(what_was_not_done_is_not_undone),
     };
