@@ -64,9 +64,10 @@ extern "C" {
  * weir_mutex_try_lock does not wait.
  *
  * Parks, weir_mutex_try_lock and weir_mutex_unlock never. Each returns 0: the caller has the lock;
- * -EDEADLK: it has had it already, or another handler has that could not go on while this one
- * blocks the thread of both; weir_mutex_lock_within also -ETIMEDOUT and -ECANCELED,
- * weir_mutex_try_lock -EAGAIN. To unlock what isn't locked ends the program with a line.
+ * -EDEADLK: it has had it already, or another handler has, or waits for it before this one, that
+ * could not go on while this one blocks the thread of both; weir_mutex_lock_within also -ETIMEDOUT
+ * and -ECANCELED, weir_mutex_try_lock -EAGAIN. To unlock what isn't locked ends the program with a
+ * line.
  */
 struct weir_mutex {
     uint64_t opaque[2];
@@ -175,7 +176,9 @@ int weir_once_within(struct weir_once_flag *once, int (*fn)(void *arg), void *ar
  *
  * As of a mutex, the plain calls wait through everything, and _within hears of a cancel and of
  * request_timeout_ms. They park, the others never. They return 0, -ETIMEDOUT, -ECANCELED, and
- * -EDEADLK: the caller has it to write, or as for weir_mutex_lock; the try calls 0 or -EAGAIN. To
+ * -EDEADLK: the caller has it to write, or as for weir_mutex_lock; the try calls 0 or -EAGAIN. Who
+ * has it to read is not known: so a handler that blocks a worker of a pool (WEIR_STACK_THREAD, or
+ * finish() behind -ENOMEM) must not wait for it where fibers of that worker read under it. To
  * unlock what isn't locked so ends the program with a line.
  */
 struct weir_rwlock {

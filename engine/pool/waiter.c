@@ -16,22 +16,33 @@
  */
 enum waiter_stage { WAITER_AWAY, WAITER_ASLEEP, WAITER_HERE };
 
-/* Of the calling thread; asked for once, since it takes long of the main thread. 0: not yet. */
+/* Of the calling thread; asked for once, since it takes long of the main thread. 0: not known. */
 static _Thread_local uintptr_t stack_begin;
 static _Thread_local size_t stack_size;
+static _Thread_local bool is_looked_at;
+
+/*
+ * Where the main thread's stack has no limit, what is said of it may take in others' memory below.
+ * As much as this below the present frame is none of a caller's.
+ */
+#define BELOW_MAX ((uintptr_t)1 << 20)
 
 static WEIR_NOINLINE void look_at_stack(struct waiter *waiter)
 {
+    uintptr_t lowest = waiter->frame - BELOW_MAX;
+    uintptr_t end;
     pthread_attr_t attributes;
     void *begin;
 
-    if (stack_begin == 0 && pthread_getattr_np(pthread_self(), &attributes) == 0) {
+    if (!is_looked_at && pthread_getattr_np(pthread_self(), &attributes) == 0) {
         if (pthread_attr_getstack(&attributes, &begin, &stack_size) == 0)
             stack_begin = (uintptr_t)begin;
         pthread_attr_destroy(&attributes);
     }
-    waiter->stack_begin = stack_begin;
-    waiter->stack_size = stack_size;
+    is_looked_at = true;
+    end = stack_begin + stack_size;
+    waiter->stack_begin = stack_begin > lowest ? stack_begin : lowest;
+    waiter->stack_size = end > waiter->stack_begin ? end - waiter->stack_begin : 0;
 }
 
 void waiter_init(struct waiter *waiter)

@@ -12,8 +12,7 @@ static const struct task *task_on_fiber(uintptr_t frame)
     return top ? fiber_task(fiber_on_stack(top)) : NULL;
 }
 
-/* Of this thread: a handler that is under way may have others served by it. */
-static bool is_worker_here(const struct worker *worker)
+bool holder_blocks(const struct worker *worker)
 {
     const struct worker *own = worker_self();
 
@@ -32,5 +31,5 @@ bool holder_is_me(uint64_t word, const struct waiter *me)
     if (frame - me->stack_begin < me->stack_size)
         return true;
     task = task_on_fiber(frame);
-    return task && is_worker_here(task->worker);
+    return task && holder_blocks(task->worker);
 }

@@ -34,6 +34,12 @@ static inline uint64_t holder_of(const struct waiter *waiter)
 }
 
 /*
+ * Returns true if the caller would hold up a worker's fibers by blocking: it is on that one's
+ * thread, be it in a handler that is served within another one's.
+ */
+bool holder_blocks(const struct worker *worker);
+
+/*
  * Returns true if the waiter, the caller's, waits for itself: it has the lock; or, where it would
  * block its thread, another handler on the same thread has, which could not go on meanwhile.
  * Inside, with the lock's word.

@@ -41,9 +41,13 @@ static WEIR_ALWAYS_INLINE bool take_free(struct mutex *mutex)
 static int lock_entered(struct mutex *mutex, struct wait_entry *entry, bool waits)
 {
     uint64_t word = wait_list_enter(&mutex->list);
-    int r = word == 0 ? 0 : holder_is_me(word, entry->waiter) ? -EDEADLK : -EAGAIN;
+    int r = -EAGAIN;
 
-    if (r == -EAGAIN && waits)
+    if (word == 0)
+        r = 0;
+    else if (holder_is_me(word, entry->waiter) || wait_list_holds_up(&mutex->list, entry->waiter))
+        r = -EDEADLK;
+    else if (waits)
         wait_list_put(&mutex->list, entry);
     wait_list_leave(&mutex->list, r == 0 ? holder_of(entry->waiter) : word);
     return r;

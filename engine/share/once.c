@@ -82,7 +82,8 @@ static int begin_or_wait(struct once *once, struct wait_entry *entry, bool waits
     } else if (word == 0) {
         word = holder_of(entry->waiter);
         r = YOUR_TURN;
-    } else if (holder_is_me(word, entry->waiter)) {
+    } else if (holder_is_me(word, entry->waiter) ||
+               wait_list_holds_up(&once->list, entry->waiter)) {
         r = -EDEADLK;
     } else if (waits) {
         wait_list_put(&once->list, entry);

@@ -73,7 +73,8 @@ static int enter_or_wait(struct rwlock *lock, struct wait_entry *entry, bool wai
     if (!lock->list.first && may_enter(word, entry->writes)) {
         word = with_one_more(word, entry);
         r = 0;
-    } else if (word & WRITER && holder_is_me(word, entry->waiter)) {
+    } else if ((word & WRITER && holder_is_me(word, entry->waiter)) ||
+               wait_list_holds_up(&lock->list, entry->waiter)) {
         r = -EDEADLK;
     } else if (waits) {
         wait_list_put(&lock->list, entry);

@@ -5,6 +5,7 @@
 #include "engine/base/misuse.h"
 #include "engine/base/sys.h"
 #include "engine/share/deadlock.h"
+#include "engine/share/holder.h"
 #include "engine/stream/request.h"
 
 #include <errno.h>
@@ -101,6 +102,16 @@ struct wait_entry *wait_list_take_first(struct wait_list *list)
     if (first)
         wait_list_take(list, first);
     return first;
+}
+
+bool wait_list_holds_up(const struct wait_list *list, const struct waiter *me)
+{
+    if (waiter_parks(me))
+        return false;
+    for (const struct wait_entry *entry = list->first; entry; entry = entry->next)
+        if (waiter_parks(entry->waiter) && holder_blocks(entry->waiter->task->worker))
+            return true;
+    return false;
 }
 
 void wait_list_choose_first(struct wait_list *list, struct wait_chosen *chosen)

@@ -83,6 +83,12 @@ void wait_list_leave(struct wait_list *list, uint64_t word);
 void wait_list_put(struct wait_list *list, struct wait_entry *entry);
 void wait_list_take(struct wait_list *list, struct wait_entry *entry);
 
+/*
+ * Inside: returns true if the caller, whose waiter it is, would block a fiber that waits before it
+ * and is to have the object first.
+ */
+bool wait_list_holds_up(const struct wait_list *list, const struct waiter *me);
+
 /* Inside: takes the first one. Returns NULL if there is none. */
 struct wait_entry *wait_list_take_first(struct wait_list *list);
 
