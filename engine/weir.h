@@ -1097,6 +1097,9 @@ const struct weir_stat *weir_stats_field(size_t i);
  *   read_opened, write_opened, connect    another server: see weir_connect
  *   poll, sleep, offload                  what weir_poll, weir_sleep and weir_offload wait for
  *   lock             another handler or thread: see weir_sync.h
+ *   children                              what weir_spawn has begun, of a handler that has returned
+ *                                         or is in weir_join. Of a handler with children its own
+ *                                         fiber's wait is told
  *   nothing          it works
  *
  * for_ms is for how long; of a client that is too slow (see WEIR_KEEP) in all. at_most_ms stands in
@@ -1172,8 +1175,8 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  * While a call parks, other handlers run on its thread; afterwards the handler goes on, on the same
  * thread. (In a pool only, and not with WEIR_STACK_THREAD.) These calls may park: all reads and
  * writes, weir_flush, weir_sendfile, weir_end_output, weir_sleep, weir_yield, weir_poll,
- * weir_offload, weir_connect and weir_hangup; of http.h and weir_sync.h those that say so. So
- * across such a call a program must not
+ * weir_offload, weir_join, weir_connect and weir_hangup; of http.h and weir_sync.h those that say
+ * so. So across such a call a program must not
  *
  *   hold a lock        of threads: a mutex, flockfile(3), a static local variable of C++ that is
  *                      being initialized, std::call_once. The next handler on that thread that
@@ -1192,10 +1195,12 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  * function that weir_offload runs, for their caller is C: the program ends by std::terminate. Those
  * that weir.hpp makes handlers of may throw: it stands between.
  *
- * A request belongs to one handler until that returns, WEIR_KEEP included; and what weir_connect
- * opened belongs to it until weir_hangup. Nobody else makes a call on it: no other handler, no
- * thread of your own, no function that weir_offload runs. To have something written to another
- * client, tell that one's handler, by an eventfd(2) that it has in its weir_poll.
+ * A request belongs to one handler and its children (weir_spawn) until that returns, WEIR_KEEP
+ * included; and what weir_connect opened belongs to them until weir_hangup. Nobody else makes a
+ * call on it: no other handler, no thread of your own, no function that weir_offload runs. To have
+ * something written to another client, tell that one's handler, by an eventfd(2) that it has in its
+ * weir_poll. Of a handler and its children, two are never in a read of one stream at once, nor in a
+ * write.
  *
  * Nine calls only tell something that doesn't change: weir_state, weir_handler_data, weir_arg,
  * weir_user, weir_request_server, weir_request_fd, weir_worker_number, weir_listener_number and
@@ -1203,7 +1208,8 @@ int weir_server_set_access(struct weir_server *server, struct weir_access *acces
  * handler waits for it.
  *
  * What is found: in a pool, whoever makes a call that has to wait on somebody else's request, which
- * would wreck the stack of a fiber, ends the program with a line. With WEIR_CHECK=1 in the
+ * would wreck the stack of a fiber, ends the program with a line; and so does who has to wait in a
+ * read or write of a stream that another fiber of the handler waits in. With WEIR_CHECK=1 in the
  * environment, in whatever build,
  *   - every call by somebody else, and every call on a request that is over or NULL, ends the
  *     program with a line that names the call, the handler and the rule;
@@ -1601,6 +1607,58 @@ int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeou
  * turn: see weir_stats.offload_queued. Returns what fn returned; -EAGAIN no thread could be had.
  */
 int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
+
+/* ------------------------------------------------------------------ children ---------- */
+
+/*
+ * weir_spawn runs fn(req, arg) on another fiber, of the same worker: a child of the handler, or of
+ * the child that spawns it. It begins at once: weir_spawn returns when it first waits, or has
+ * ended. All fibers of a handler take turns, and only calls that park give a turn away; so what
+ * they share needs no lock, unless it has to stay as it is across such a call.
+ *
+ *   Streams    Each of them may make every call on req, and on all that weir_connect has opened.
+ *              While one is in a read, another may write to the same stream, and the other way
+ *              round. Two in reads of one stream at once, or two in writes, is misuse (see what
+ *              parks), and so is weir_hangup of a stream that another one is in. A read does not
+ *              wait for what another fiber has gathered, but sends of it what goes. So who has
+ *              written, and then waits for anything but input of that stream, calls weir_flush
+ *   The end    A child has ended when fn has returned and the children that it spawned have ended,
+ *              too. handle() is over when all have, and so is finish(): arg may be a local variable
+ *              of who spawns, if that joins it. If handle() returns a negative errno, the waits of
+ *              its children are cancelled. Children of setup() end with the first call of handle()
+ *   Deadlines  request_timeout_ms and the server's cancel end the waits of all of them. From the
+ *              first child on until handle() is over, head_timeout_ms and progress_timeout_ms are
+ *              not asked for, and the request makes no room (see WEIR_KEEP)
+ *
+ * Only where handlers run on fibers: in a pool, and in the children of WEIR_PREFORK. Under
+ * WEIR_SERIAL, _THREAD and _FORK, and with WEIR_STACK_THREAD, a wait holds its thread. There a
+ * child would have to be a thread of its own, and all that handlers share with their thread
+ * (buffers, counts, orders) would need locks, which handlers without children would pay for, too.
+ *
+ * Parks: no. Returns a number above 0, by which weir_join knows the child; -EOPNOTSUPP there are no
+ * fibers; -ENOMEM no stack or memory; -EAGAIN 65,535 children have not been joined.
+ */
+int weir_spawn(struct weir_request *req, int (*fn)(struct weir_request *req, void *arg), void *arg);
+
+/*
+ * weir_join waits until a child has ended that the calling fiber has spawned, and forgets it. For
+ * WEIR_ALL_CHILDREN it waits for all that this fiber has spawned and not joined. Nothing cuts it
+ * short, but what ends the waits of the child does. Who is not joined is joined by the end of who
+ * has spawned it, and its result is dropped.
+ * Parks. Returns what fn returned; for all: 0, or the result of the one spawned first of those that
+ * returned a negative number. -ESRCH it is no such child.
+ */
+#define WEIR_ALL_CHILDREN 0
+int weir_join(struct weir_request *req, int child);
+
+/*
+ * weir_cancel_others ends the waits of all other fibers of the handler, its own included: those
+ * that they are in return -ECANCELED, and so does each wait that they begin later. So one that has
+ * failed ends all. Reads and writes that it has ended stay failed, for whoever makes them. The
+ * caller goes on as before, and so does the handler's own fiber with its next call of handle().
+ * weir_join and weir_offload are not cut short. Parks: no.
+ */
+void weir_cancel_others(struct weir_request *req);
 
 /* ------------------------------------------------------------------ other servers ----- */
 

@@ -71,6 +71,7 @@ int finish(struct weir_request *request, int status);
 int get(struct weir_http *exchange);
 int work(void *argument);
 void tick(struct weir_request *request, void *argument);
+int relay(struct weir_request *request, void *argument);
 int verify_request(struct weir_server *of, const struct weir_peer *who);
 void handle_error(struct weir_server *of, const struct weir_failure *what);
 void handle_timeout(struct weir_server *of);

@@ -57,6 +57,29 @@ static int offload_on(void *req)
     return weir_offload(req, write_on, req);
 }
 
+static int return_at_once(struct weir_request *req, void *arg)
+{
+    (void)req;
+    (void)arg;
+    return 0;
+}
+
+static int spawn_on(void *req)
+{
+    return weir_spawn(req, return_at_once, NULL);
+}
+
+static int join_on(void *req)
+{
+    return weir_join(req, WEIR_ALL_CHILDREN);
+}
+
+static int cancel_others_on(void *req)
+{
+    weir_cancel_others(req);
+    return 0;
+}
+
 static int yield_on(void *req)
 {
     return weir_yield(req);
@@ -298,6 +321,9 @@ static const struct call calls[] = {
     { "weir_yield", yield_on, false },
     { "weir_poll", poll_on, false },
     { "weir_offload", offload_on, false },
+    { "weir_spawn", spawn_on, false },
+    { "weir_join", join_on, false },
+    { "weir_cancel_others", cancel_others_on, false },
     { "weir_connect", connect_on, false },
     { "weir_hangup", hang_up, false },
     { "weir_request_fd", fd_on, true },

@@ -106,18 +106,23 @@ size_t notes_len(void)
     return len;
 }
 
-void notes_expect(const char *text)
+const char *notes_wait(size_t len)
 {
     struct support_patience patience = support_patience();
     static char got[sizeof(notes.text)];
 
-    while (notes_len() < strlen(text) && support_now_ms() < patience.until_ms)
+    while (notes_len() < len && support_now_ms() < patience.until_ms)
         poll(NULL, 0, 1);
     /* A copy: an assertion that fails does not return, and would leave it locked. */
     pthread_mutex_lock(&notes.lock);
     memcpy(got, notes.text, notes.len + 1);
     pthread_mutex_unlock(&notes.lock);
-    assert_string_equal(got, text);
+    return got;
+}
+
+void notes_expect(const char *text)
+{
+    assert_string_equal(notes_wait(strlen(text)), text);
 }
 
 /* ------------------------------------------------------------------ begin and end ----- */

@@ -61,5 +61,6 @@ void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void note_bytes(const void *data, size_t len);
 size_t notes_len(void);
 void notes_expect(const char *text);            /* waits until there is as much, and compares */
+const char *notes_wait(size_t len);             /* the same without a text; valid until the next */
 
 #endif

@@ -21,6 +21,7 @@
 #define SLOTS 16                /* connections of a thread at a time */
 #define LINE_MAX_LEN 3000
 #define PIPELINED_MAX 5
+#define LISTENERS 4
 
 /* ------------------------------------------------------------------ the handler ------- */
 
@@ -97,6 +98,65 @@ static int answer_lines(struct weir_request *req)
     return r;
 }
 
+/* ------------------------------------------------------------------ ... with children -- */
+
+struct answer {
+    char line[LINE_MAX_LEN];
+    size_t len;
+};
+
+static int wait_as_told(struct weir_request *req, void *letter)
+{
+    return deal_with(req, *(const char *)letter);
+}
+
+/* The line's own wait is one of three, of children of the one that answers. */
+static int answer_in_child(struct weir_request *req, void *arg)
+{
+    static char others[] = "sy";
+    struct answer *answer = arg;
+    ssize_t n;
+    int r;
+
+    for (int i = 0; i < 2; i++)
+        weir_spawn(req, wait_as_told, &others[i]);
+    weir_spawn(req, wait_as_told, answer->line);
+    r = weir_join(req, WEIR_ALL_CHILDREN);
+    if (r < 0)
+        return r;
+    n = weir_write(req, answer->line, answer->len);
+    return n < 0 ? (int)n : weir_flush(req);
+}
+
+/* Answers one line while it reads the next one. */
+static int answer_while_reading(struct weir_request *req)
+{
+    struct answer answers[2];
+    char *line;
+    int child = 0;
+    ssize_t n;
+    int r = 0;
+
+    for (unsigned i = 0; r == 0; i++) {
+        struct answer *answer = &answers[i % 2];
+
+        n = weir_readline(req, &line, sizeof(answer->line));
+        if (n > 0)
+            memcpy(answer->line, line, (size_t)n);
+        r = child > 0 ? weir_join(req, child) : 0;
+        if (n <= 0 || r < 0)
+            return n < 0 ? (int)n : r;
+        answer->len = (size_t)n;
+        child = weir_spawn(req, answer_in_child, answer);
+        if (child < 0)
+            return child;
+        if (answer->line[0] == 'x' || answer->line[0] == 'f')
+            break;
+    }
+    r = weir_join(req, child);
+    return r < 0 ? r : answers[0].line[0] == 'f' || answers[1].line[0] == 'f' ? -EBADMSG : 0;
+}
+
 static void ignore_error(struct weir_server *server, const struct weir_failure *failure)
 {
     (void)server;
@@ -109,12 +169,16 @@ static const struct weir_handler keeping = {
 static const struct weir_handler looping = {
     .name = "looping", .setup = count_setup, .handle = answer_lines, .finish = count_finish,
 };
+static const struct weir_handler duplex = {
+    .name = "duplex", .setup = count_setup, .handle = answer_while_reading,
+    .finish = count_finish,
+};
 
 /* ------------------------------------------------------------------ the clients ------- */
 
 struct client {
-    struct sockaddr_storage addresses[3];
-    socklen_t lens[3];
+    struct sockaddr_storage addresses[LISTENERS];
+    socklen_t lens[LISTENERS];
     bool torn;                  /* the server is going to end in the middle of it */
     unsigned seed;
     int slots[SLOTS];
@@ -144,7 +208,7 @@ static void call(struct client *client, int *slot)
 {
     const struct timeval plenty = { .tv_sec = PLENTY_MS / 1000 };
     const int yes = 1;
-    unsigned which = roll(client, 3);
+    unsigned which = roll(client, LISTENERS);
 
     *slot = socket(client->addresses[which].ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(*slot, SOL_SOCKET, SO_RCVTIMEO, &plenty, sizeof(plenty));
@@ -297,7 +361,7 @@ struct crowd {
 /* What a client in a thread of its own, which can't fail the test, needs to know beforehand. */
 static void look_up(struct weir_server *server, struct client *client)
 {
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < LISTENERS; i++) {
         int fd = support_connect(server, i);
 
         client->lens[i] = sizeof(client->addresses[i]);
@@ -333,18 +397,19 @@ static void see_out(struct crowd *crowd, uint64_t *ret_connected, uint64_t *ret_
 
 static struct weir_server *started(enum weir_dispatch dispatch)
 {
-    const struct weir_listen listeners[] = {
+    const struct weir_listen listeners[LISTENERS] = {
         { .address = "tcp://127.0.0.1:0", .handler = &keeping },
         { .address = "tcp://127.0.0.1:0", .handler = &looping },
         { .address = support_abstract("stress"), .handler = &looping },
+        { .address = "tcp://127.0.0.1:0", .handler = &duplex },
     };
 
     set_up = 0;
     finished = 0;
     return support_start(WEIR_OPTIONS(
-        .listeners = listeners, .listeners_len = 3, .handle_error = ignore_error, .workers = 4,
-        .dispatch = dispatch, .read_timeout_ms = PLENTY_MS, .write_timeout_ms = PLENTY_MS,
-        .idle_timeout_ms = PLENTY_MS, .drain_timeout_ms = 20));
+        .listeners = listeners, .listeners_len = LISTENERS, .handle_error = ignore_error,
+        .workers = 4, .dispatch = dispatch, .read_timeout_ms = PLENTY_MS,
+        .write_timeout_ms = PLENTY_MS, .idle_timeout_ms = PLENTY_MS, .drain_timeout_ms = 20));
 }
 
 static void assert_everybody_is_served(enum weir_dispatch dispatch)

@@ -7,6 +7,7 @@
  */
 #include "tests/traced.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,6 +230,45 @@ static void a_connection_is_registered_once_and_only_when_it_has_to_wait(void **
     assert_int_equal(made(SYS_epoll_ctl), 1);
 }
 
+/* ------------------------------------------------------------------ children ---------- */
+
+static int return_a_number(struct weir_request *req, void *number)
+{
+    (void)req;
+    return *(const int *)number;
+}
+
+static int write_in_child(struct weir_request *req, void *line)
+{
+    return weir_write(req, line, strlen(SUPPORT_LINE)) < 0;
+}
+
+/* Many that return at once, and one that answers. */
+static int answer_by_children(struct weir_request *req)
+{
+    char *line;
+    ssize_t n = weir_readline(req, &line, 100);
+    int sum = 0;
+
+    if (n <= 0)
+        return (int)n;
+    for (int i = 0; i < CLIENTS; i++)
+        sum += weir_join(req, weir_spawn(req, return_a_number, &i));
+    if (sum != CLIENTS * (CLIENTS - 1) / 2)
+        return -EINVAL;
+    return weir_join(req, weir_spawn(req, write_in_child, line)) == 0 ? WEIR_KEEP : -EIO;
+}
+
+static void children_cost_no_system_calls(void **state)
+{
+    static const struct weir_handler handler = { .name = "children",
+                                                 .handle = answer_by_children };
+
+    (void)state;
+    serve(&handler, "tcp://127.0.0.1:0");
+    ask_one_after_another("line echo by a child, beside 64 others", SUPPORT_LINE, 1);
+}
+
 /* ------------------------------------------------------------------ long messages ----- */
 
 /* The whole message is there when the server begins. Calls of recvmsg, those in vain included. */
@@ -395,6 +435,7 @@ int main(void)
         TRACED_TEST(unix_lines_under_load_cost_a_recv_and_a_send_each),
         TRACED_TEST(pages_under_load_cost_a_recv_and_a_send_each),
         TRACED_TEST(a_connection_is_registered_once_and_only_when_it_has_to_wait),
+        TRACED_TEST(children_cost_no_system_calls),
         TRACED_TEST(a_long_message_takes_a_recv_for_each_doubling),
         TRACED_TEST(a_long_head_takes_a_recv_for_each_doubling),
         TRACED_TEST(a_connection_per_request_is_in_no_epoll_set),

@@ -227,6 +227,23 @@ bool fiber_run(struct fiber *fiber, void (*entry)(struct fiber *fiber, void *arg
     return enter_fiber(fiber);
 }
 
+bool fiber_run_from(struct fiber *caller, struct fiber *fiber,
+                    void (*entry)(struct fiber *fiber, void *arg), void *arg)
+{
+    struct exceptions *threads = caller->exceptions;
+    struct exceptions own;
+    bool has_ended;
+
+    if (threads) {
+        own = *threads;
+        *threads = (struct exceptions){ 0 };
+    }
+    has_ended = fiber_run(fiber, entry, arg);
+    if (threads)
+        *threads = own;
+    return has_ended;
+}
+
 bool fiber_resume(struct fiber *fiber)
 {
     WEIR_ENSURE(fiber->entry && !fiber->scheduler);

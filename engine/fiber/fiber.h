@@ -15,8 +15,8 @@
  *         ^                   |     ^                   |
  *         +--entry returns----+     +---fiber_resume----+
  *
- * The scheduler is the caller of fiber_run or fiber_resume: it waits in that call, on its own
- * stack, until the fiber parks or ends.
+ * The scheduler is the caller of fiber_run, fiber_run_from or fiber_resume: it waits in that call,
+ * on its own stack, until the fiber parks or ends.
  *
  * Threads: a cache and its spare fibers belong to one thread. From fiber_run until it ends, a
  *          fiber is resumed by the thread that ran it and by no other: compilers keep addresses
@@ -76,6 +76,14 @@ void fiber_put(struct fiber_cache *cache, struct fiber *fiber);
  * returned and the fiber is spare again, false when it has parked.
  */
 bool fiber_run(struct fiber *fiber, void (*entry)(struct fiber *fiber, void *arg), void *arg);
+
+/*
+ * fiber_run_from is fiber_run where the scheduler is a fiber itself, the one that the caller runs
+ * on: until the new one parks or ends. Later another scheduler may resume the new one. What the
+ * caller has thrown and caught, in C++, stays with the caller.
+ */
+bool fiber_run_from(struct fiber *caller, struct fiber *fiber,
+                    void (*entry)(struct fiber *fiber, void *arg), void *arg);
 
 /* fiber_resume goes on behind a parked fiber's fiber_park. The same return. */
 bool fiber_resume(struct fiber *fiber);

@@ -16,8 +16,8 @@
  *                                   connection_requeue  -> QUEUED   somebody else's turn
  *                                   connection_close    -> CLOSED
  *   PARKED   nobody; the fiber is   connection_ready    -> RUNNING  whoever sees the event, and
- *            its worker's                                           tells the worker
- *                                   connection_unpark   -> RUNNING  the worker: timer, cancel;
+ *            its worker's (or two                                   tells the worker
+ *            are: family.h)         connection_unpark   -> RUNNING  the worker: timer, cancel;
  *                                                                   room.c, which tells it
  *   IDLE     nobody                 connection_ready    -> QUEUED   whoever sees the event, and
  *                                                                   queues it
@@ -101,6 +101,7 @@ enum connection_wait {
     CONNECTION_WAITS_POLL,
     CONNECTION_WAITS_LOCK,          /* for another fiber or thread: see waiter.h */
     CONNECTION_WAITS_CONNECT,
+    CONNECTION_WAITS_CHILDREN,      /* fibers that its handler has spawned: see family.h */
     CONNECTION_WAITS_OPENED_READ,   /* a stream that weir_connect has opened */
     CONNECTION_WAITS_OPENED_WRITE,
     CONNECTION_WAITS_FOR_PEER,
@@ -143,12 +144,14 @@ struct connection {
     bool refused : 1;       /* it ends before it has begun, and counts as refused */
     uint16_t sent;          /* bytes, until it was idle last; UINT16_MAX: or more */
     const struct weir_handler *handler; /* the endpoint's, or weir_submit's */
-    struct task *task;      /* what runs for it, or waits for it; NULL when IDLE or QUEUED */
+    struct task *task;      /* what runs for it, or waits for it, be it alone or for a family; NULL
+                               when IDLE or QUEUED */
     _Atomic uint64_t note;  /* since when it waits for what; 0: it has not waited yet */
     const struct endpoint *endpoint;    /* that it came in by; OPENED: its opener */
     union {
         struct crowd_guest *guest;  /* ACCEPTED: its seat in the endpoint's crowd; NULL: none */
         struct receiver *receiver;  /* SOCKET: whose it is */
+        struct task *waiting;       /* OPENED: which of a family wait for it: see family.h */
     };
 
     struct message woken;   /* "your task is runnable", to its worker's inbox */

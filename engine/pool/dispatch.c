@@ -1,6 +1,7 @@
 #include "engine/pool/dispatch.h"
 
 #include "engine/base/sys.h"
+#include "engine/pool/family.h"
 #include "engine/pool/worker.h"
 
 #include <sys/epoll.h>
@@ -11,14 +12,21 @@ static void deliver_woken(struct worker *worker, struct message *message)
 
     (void)worker;
     conn->drained = false;
-    task_unpark(conn->task, 0);
+    if (WEIR_UNLIKELY(conn->task->family))
+        family_wake(conn, FAMILY_ANY_EVENT);
+    else
+        task_unpark(conn->task, 0);
 }
 
-/* A task that waits for conn is runnable again: here, or over there. */
-static void resume_task_of(struct connection *conn, struct worker *self)
+/* Who waits for conn is runnable again: here, or over there. */
+static void resume_task_of(struct connection *conn, struct worker *self, uint32_t events)
 {
     struct task *task = conn->task;
 
+    if (task->worker == self && WEIR_UNLIKELY(task->family)) {
+        family_wake(conn, events);
+        return;
+    }
     if (task->worker == self) {
         conn->drained = false;
         task_unpark(task, 0);
@@ -46,7 +54,7 @@ uint64_t dispatch(struct crew *crew, struct worker *self, const struct epoll_eve
             continue;
         switch (connection_ready(conn, events[i].events)) {
         case CONNECTION_RESUME:
-            resume_task_of(conn, self);
+            resume_task_of(conn, self, events[i].events);
             break;
         case CONNECTION_QUEUE:
             if (self) {

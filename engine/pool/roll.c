@@ -173,6 +173,7 @@ const char *roll_wait_name(const struct roll_entry *entry)
         [CONNECTION_WAITS_SLEEP] = "sleep", [CONNECTION_WAITS_OFFLOAD] = "offload",
         [CONNECTION_WAITS_POLL] = "poll", [CONNECTION_WAITS_LOCK] = "lock",
         [CONNECTION_WAITS_CONNECT] = "connect",
+        [CONNECTION_WAITS_CHILDREN] = "children",
         [CONNECTION_WAITS_OPENED_READ] = "read_opened",
         [CONNECTION_WAITS_OPENED_WRITE] = "write_opened",
         [CONNECTION_WAITS_READ] = "read", [CONNECTION_WAITS_WRITE] = "write",

@@ -19,6 +19,7 @@
 #include "engine/pool/room.h"
 
 #include "engine/base/clock.h"
+#include "engine/pool/family.h"
 #include "engine/pool/transport.h"
 #include "engine/pool/worker.h"
 
@@ -123,17 +124,31 @@ static void consider(struct connection *conn, void *arg)
 }
 
 /*
- * Its handler's wait is over, as if the time for it had passed; or it was a false alarm. However
- * often it is ousted, since a last look may find input, it makes room once, and ends in any case.
+ * Its handler's wait is over, as if the time for it had passed. However often it is ousted, since a
+ * last look may find input, it makes room once, and ends in any case. A handler with children is
+ * never ousted: its waits are not bounded, and one that began without children ends without.
  */
 static void deliver_ousted(struct worker *worker, struct message *message)
 {
     struct connection *conn = caa_container_of(message, struct connection, woken);
 
-    if (conn->ousted && !conn->unplaced)
+    if (!conn->unplaced)
         tally_add(&worker->tally, TALLY_MADE_ROOM, 1);
-    conn->unplaced = conn->unplaced || conn->ousted;
-    task_unpark(conn->task, conn->ousted ? -ETIMEDOUT : 0);
+    conn->ousted = true;
+    conn->unplaced = true;
+    task_unpark(conn->task, -ETIMEDOUT);
+}
+
+/* A later wait, or that of a child, which the note said nothing of. */
+static void deliver_false_alarm(struct worker *worker, struct message *message)
+{
+    struct connection *conn = caa_container_of(message, struct connection, woken);
+
+    (void)worker;
+    if (WEIR_UNLIKELY(conn->task->family))
+        family_wake(conn, FAMILY_ANY_EVENT);
+    else
+        task_unpark(conn->task, 0);
 }
 
 /*
@@ -157,14 +172,16 @@ static uint64_t earned_ms(struct connection *conn)
  */
 static bool oust(struct connection *conn, const struct longest *longest)
 {
+    uint64_t since_ms;
     bool still_waits;
 
     if (!connection_unpark(conn))
         return false;
-    still_waits = is_due(awaited_since_ms(conn), longest->now_ms,
-                         longest->silent_ms + earned_ms(conn));
-    conn->ousted = still_waits;
-    conn->woken.deliver = deliver_ousted;
+    since_ms = awaited_since_ms(conn);
+    /* Where it is awaited, its task waits and stays as it is. */
+    still_waits = since_ms != 0 && is_due(since_ms, longest->now_ms,
+                                          longest->silent_ms + earned_ms(conn));
+    conn->woken.deliver = still_waits ? deliver_ousted : deliver_false_alarm;
     /* From here on it is its worker's. */
     worker_tell(conn->task->worker, &conn->woken);
     return still_waits;

@@ -3,6 +3,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/misuse.h"
 #include "engine/base/sys.h"
+#include "engine/pool/family.h"
 #include "engine/pool/packet.h"
 #include "engine/pool/worker.h"
 
@@ -38,8 +39,7 @@ void task_die_of_misuse(const struct task *task, const char *call)
                inside ? "handler '" : "another thread", inside ? inside : "", inside ? "'" : "");
 }
 
-/* To park it would be to leave a stack that nobody is on. */
-static void require_here(const struct task *task)
+void task_require_here(const struct task *task)
 {
     if (WEIR_UNLIKELY(!fiber_is_here(task->fiber)))
         task_die_of_misuse(task, "a waiting call");
@@ -69,17 +69,39 @@ static enum connection_wait wait_of(const struct task *task, const struct connec
     return events & EPOLLIN ? CONNECTION_WAITS_OPENED_READ : CONNECTION_WAITS_OPENED_WRITE;
 }
 
-/* since: as for task_wait. */
+/*
+ * since: as for task_wait. In a family the main task alone notes what it waits for; and since its
+ * request does not wait for the client alone, it makes no room.
+ */
 static void note(struct task *task, enum connection_wait wait, uint64_t since)
 {
-    uint64_t now_ms = connection_since_ms(since) == 0 ? clock_coarse_ms() : 0;
-    uint64_t noted = connection_note_wait(task->conn, wait, since | now_ms);
+    uint64_t now_ms;
+    uint64_t noted;
 
+    if (WEIR_UNLIKELY(task->family)) {
+        if (task->child)
+            return;
+        since &= ~CONNECTION_IS_BOUNDED;
+    }
+    now_ms = connection_since_ms(since) == 0 ? clock_coarse_ms() : 0;
+    noted = connection_note_wait(task->conn, wait, since | now_ms);
     if (WEIR_UNLIKELY(task->worker->alone))
         worker_note(task->worker, noted);
 }
 
 /* ------------------------------------------------------------------ waiting ----------- */
+
+static bool is_to_wait_no_more(const struct task *task)
+{
+    return crew_cancelled(task->worker->crew) || task->cancelled;
+}
+
+/* A task of a family runs again: what its siblings have found at once counts no more. */
+static void come_back(struct task *task)
+{
+    task->family->here = task;
+    task->family->main->streak = 0;
+}
 
 /* Off the stack until somebody has called task_unpark(). */
 static int park_unnoted(struct task *task, uint64_t deadline_ms)
@@ -95,11 +117,12 @@ static int park_unnoted(struct task *task, uint64_t deadline_ms)
         timer_arm(&worker->timers, &task->timer, deadline_ms);
     task->streak = 0;
     fiber_park(task->fiber);
+    if (WEIR_UNLIKELY(task->family))
+        come_back(task);
     return task->outcome;
 }
 
-static int park(struct task *task, uint64_t deadline_ms, enum connection_wait wait,
-                uint64_t since)
+int task_park(struct task *task, uint64_t deadline_ms, enum connection_wait wait, uint64_t since)
 {
     int r;
 
@@ -152,21 +175,23 @@ int task_wait(struct task *task, struct connection *conn, uint32_t events, uint6
 {
     int r;
 
-    if (crew_cancelled(task->worker->crew))
+    if (is_to_wait_no_more(task))
         return -ECANCELED;
     if (!task->fiber) {
         conn->drained = false;
         return wait_blocking(task, conn->fd, events & EPOLLIN ? POLLIN : POLLOUT, deadline_ms,
                              wait_of(task, conn, events), since);
     }
-    require_here(task);
+    task_require_here(task);
     r = connection_watch(conn, task->worker->watch, events);
     if (r < 0)
         return r;
+    if (WEIR_UNLIKELY(task->family))
+        return family_wait(task, conn, events, deadline_ms, wait_of(task, conn, events), since);
     if (!connection_park(conn))
         return 0;
     task->waits_for = conn;
-    r = park(task, deadline_ms, wait_of(task, conn, events), since);
+    r = task_park(task, deadline_ms, wait_of(task, conn, events), since);
     task->waits_for = NULL;
     return r;
 }
@@ -176,11 +201,11 @@ int task_sleep(struct task *task, uint64_t deadline_ms)
     enum connection_wait wait = task->connects ? CONNECTION_WAITS_CONNECT : CONNECTION_WAITS_SLEEP;
     int r;
 
-    if (crew_cancelled(task->worker->crew))
+    if (is_to_wait_no_more(task))
         return -ECANCELED;
     if (task->fiber) {
-        require_here(task);
-        r = park(task, deadline_ms, wait, 0);
+        task_require_here(task);
+        r = task_park(task, deadline_ms, wait, 0);
     } else {
         r = wait_blocking(task, -1, 0, deadline_ms, wait, 0);
     }
@@ -189,28 +214,37 @@ int task_sleep(struct task *task, uint64_t deadline_ms)
 
 int task_yield(struct task *task)
 {
-    if (crew_cancelled(task->worker->crew))
+    if (is_to_wait_no_more(task))
         return -ECANCELED;
     task->streak = 0;
     if (!task->fiber)
         return worker_hear_orders(task->worker);
-    require_here(task);
+    task_require_here(task);
     task->yields = true;
     make_runnable(task, 0);
     fiber_park(task->fiber);
     task->yields = false;
+    if (WEIR_UNLIKELY(task->family))
+        come_back(task);
     return 0;
 }
 
 void task_begin_awaiting(struct task *task)
 {
-    require_here(task);
+    task_require_here(task);
 }
 
 void task_await(struct task *task)
 {
     task->patient = true;
-    park(task, 0, task->connects ? CONNECTION_WAITS_CONNECT : CONNECTION_WAITS_OFFLOAD, 0);
+    task_park(task, 0, task->connects ? CONNECTION_WAITS_CONNECT : CONNECTION_WAITS_OFFLOAD, 0);
+    task->patient = false;
+}
+
+void task_await_child(struct task *task)
+{
+    task->patient = true;
+    task_park(task, 0, CONNECTION_WAITS_CHILDREN, 0);
     task->patient = false;
 }
 
@@ -220,9 +254,9 @@ int task_wait_for_others(struct task *task, uint64_t deadline_ms, bool patient)
     const struct timer_wheel *timers = &task->worker->timers;
     int r;
 
-    if (!patient && crew_cancelled(task->worker->crew))
+    if (!patient && is_to_wait_no_more(task))
         return -ECANCELED;
-    require_here(task);
+    task_require_here(task);
     task->patient = patient;
     note(task, CONNECTION_WAITS_LOCK, timers->now_ms);
     r = park_unnoted(task, deadline_ms);

@@ -12,6 +12,7 @@
 #define WEIR_TASK_H
 
 #include "engine/base/timer.h"
+#include "engine/pool/connection.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,7 +21,8 @@
 /* So often a task may find what it wants at once, before others get their turn. */
 #define TASK_STREAK_MAX 16
 
-struct connection;
+struct child;
+struct family;
 struct fiber;
 struct weir_request;
 struct worker;
@@ -35,6 +37,7 @@ struct task {
     struct task *parked_next;       /* in its worker's list of parked ones */
     struct task **parked_link;      /* the pointer that points here; NULL: not parked */
     struct timer timer;             /* ends the wait */
+    struct family *family;          /* of its children, or that it is a child in; NULL: none */
     unsigned streak;                /* how often, since it last gave its worker away */
     int16_t outcome;                /* of the wait: 0, -ETIMEDOUT, -ECANCELED */
     bool patient;                   /* this wait can't be cancelled */
@@ -43,6 +46,11 @@ struct task {
     uint32_t unsent;                /* when a wait for room began: what the peer had not taken */
     uint32_t earns;                 /* ... and for each byte of it that the peer takes the wait
                                        counts from so much later, in 65,536ths of a millisecond */
+    /* In a family: see family.h. */
+    struct child *child;            /* its record; NULL: it is the main one */
+    struct task *beside;            /* another that waits for the same connection */
+    uint32_t wanted;                /* the events that this wait is for */
+    bool cancelled;                 /* another one has ended its waits */
 };
 
 /*
@@ -60,6 +68,15 @@ int task_wait(struct task *task, struct connection *conn, uint32_t events, uint6
 
 int task_sleep(struct task *task, uint64_t deadline_ms);  /* 0: it has passed */
 int task_yield(struct task *task);
+
+/*
+ * Off the stack until somebody has called task_unpark: what that says. A timer calls it at the
+ * deadline, and a cancel, unless the task is patient. wait, since: as for connection_note_wait.
+ */
+int task_park(struct task *task, uint64_t deadline_ms, enum connection_wait wait, uint64_t since);
+
+/* Until its child has ended, which calls task_unpark. Can't be cancelled: the child's waits can. */
+void task_await_child(struct task *task);
 
 /*
  * Until task_unpark, which a message to its worker calls. Can't be cancelled. begin_awaiting comes
@@ -84,6 +101,12 @@ static inline bool task_is_parked(const struct task *task)
 
 /* What the thread of a task that has no fiber waits for. */
 void task_note_block(struct task *task, bool begins);
+
+/*
+ * The caller runs on the task's fiber, or the program ends with a line: to park the task would be
+ * to leave a stack that nobody is on.
+ */
+void task_require_here(const struct task *task);
 
 /* The call, on a request of this task's, was made from elsewhere. */
 _Noreturn void task_die_of_misuse(const struct task *task, const char *call);

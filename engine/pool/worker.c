@@ -7,6 +7,7 @@
 #include "engine/fiber/stack.h"
 #include "engine/pool/dispatch.h"
 #include "engine/pool/errand.h"
+#include "engine/pool/family.h"
 #include "engine/pool/goodbye.h"
 #include "engine/pool/receiver.h"
 #include "engine/pool/side_door.h"
@@ -549,6 +550,14 @@ static void run_queue(struct worker *worker)
     }
 }
 
+/* Its wait is to end. False: what it waits for is ready after all, and a message says so. */
+static bool leave_wait(struct task *task)
+{
+    if (!task->waits_for)
+        return true;
+    return WEIR_UNLIKELY(task->family) ? family_leave(task) : connection_unpark(task->waits_for);
+}
+
 static void expire_timers(struct worker *worker, uint64_t now_ms)
 {
     struct timer *timer;
@@ -556,10 +565,8 @@ static void expire_timers(struct worker *worker, uint64_t now_ms)
     while ((timer = timer_wheel_expire(&worker->timers, now_ms))) {
         struct task *task = caa_container_of(timer, struct task, timer);
 
-        /* No: it is ready after all, and the message that says so is on its way. */
-        if (task->waits_for && !connection_unpark(task->waits_for))
-            continue;
-        task_unpark(task, -ETIMEDOUT);
+        if (leave_wait(task))
+            task_unpark(task, -ETIMEDOUT);
     }
 }
 
@@ -570,9 +577,8 @@ static void cancel_parked(struct worker *worker)
     worker->cancel_done = true;
     for (struct task *task = worker->parked; task; task = next) {
         next = task->parked_next;
-        if (task->patient || (task->waits_for && !connection_unpark(task->waits_for)))
-            continue;
-        task_unpark(task, -ECANCELED);
+        if (!task->patient && leave_wait(task))
+            task_unpark(task, -ECANCELED);
     }
 }
 

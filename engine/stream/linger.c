@@ -73,7 +73,7 @@ static bool discard(struct lingering *lingering)
     while ((n = transport_of(conn)->discard(conn, DISCARD_PIECE)) > 0) {
         lingering->heard_ms = clock_ms();
         lingering->discarded += (size_t)n;
-        if (lingering->discarded >= DISCARD_MAX || request_give_way(lingering->req) < 0)
+        if (lingering->discarded >= DISCARD_MAX || request_give_way(lingering->req, EPOLLIN) < 0)
             return false;
     }
     return n == -EAGAIN;

@@ -101,9 +101,15 @@ static struct waiting patience_with_head(struct weir_request *req)
     };
 }
 
+/* It has no client; or several fibers wait for one at once, of which none has the whole credit. */
+static bool asks_nobody(const struct weir_request *req)
+{
+    return req->opener || request_has_family(req);
+}
+
 struct waiting patience_for_input(struct weir_request *req)
 {
-    if (req->opener || req->rfile.timing & TIMING_REST)
+    if (asks_nobody(req) || req->rfile.timing & TIMING_REST)
         return (struct waiting){ 0 };
     if (req->rfile.timing & TIMING_BODY)
         return patience_with_body(req);
@@ -124,7 +130,7 @@ struct waiting patience_for_room(struct weir_request *req)
     size_t unsent;
     uint64_t taken;
 
-    if (req->opener)
+    if (asks_nobody(req))
         return (struct waiting){ 0 };
     unsent = transport_of(req->conn)->unsent(req->conn);
     note_for_room(req->task, timeout_ms, unsent);

@@ -17,6 +17,7 @@
  */
 #include "engine/base/clock.h"
 #include "engine/base/sys.h"
+#include "engine/stream/belongings.h"
 #include "engine/stream/request.h"
 #include "engine/stream/wfile.h"
 
@@ -65,7 +66,13 @@ static int add_all(int set_fd, const struct pollfd *fds, size_t n)
 /* The request's streams, from its own on. */
 static struct weir_request *next_stream(const struct weir_request *req)
 {
-    return req->opener ? req->next_opened : req->opened;
+    return req->opener ? req->next_opened : belongings_opened(req);
+}
+
+/* What the write of another fiber has in hand, that sends. */
+static bool has_to_push(const struct weir_request *req)
+{
+    return wfile_unsent(req) && !request_is_written(req);
 }
 
 static int add_unsent(int set_fd, struct weir_request *root, const struct pollfd *fds, size_t n)
@@ -74,7 +81,7 @@ static int add_unsent(int set_fd, struct weir_request *root, const struct pollfd
         int fd = req->conn->fd;
         int r;
 
-        if (!wfile_unsent(req))
+        if (!has_to_push(req))
             continue;
         r = sys_epoll_ctl(set_fd, EPOLL_CTL_ADD, fd, EPOLLOUT, 0);
         if (r == -EEXIST)
@@ -131,9 +138,9 @@ static int wait_for_set(struct task *task, struct connection *set, struct pollfd
 static int wait_for_any(struct weir_request *root, struct pollfd *fds, size_t n,
                         uint64_t deadline_ms, bool unsent)
 {
-    struct task *task = root->task;
+    struct task *task = request_task(root);
     struct connection *set;
-    int r = make_set(task, &set);
+    int r = make_set(root->task, &set);
 
     if (r < 0)
         return r;
@@ -154,6 +161,8 @@ static bool push_all(struct weir_request *root)
     bool unsent = false;
 
     for (struct weir_request *req = root; req; req = next_stream(req)) {
+        if (!has_to_push(req))
+            continue;
         wfile_push(req);
         unsent = unsent || wfile_unsent(req);
     }
@@ -180,7 +189,7 @@ int weir_poll(struct weir_request *req, struct pollfd *fds, size_t n, int timeou
     uint64_t limit_ms = root->deadline_ms;
     bool cut = limit_ms != 0 && (until_ms == 0 || limit_ms < until_ms);
     uint64_t deadline_ms = cut ? limit_ms : until_ms;
-    int r = request_give_way(root);
+    int r = request_give_way(root, 0);
 
     if (r < 0)
         return r;

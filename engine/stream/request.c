@@ -6,6 +6,7 @@
 #include "engine/base/why.h"
 #include "engine/net/address.h"
 #include "engine/pool/packet.h"
+#include "engine/stream/belongings.h"
 #include "engine/stream/rfile.h"
 #include "engine/stream/wfile.h"
 
@@ -23,22 +24,30 @@ static void check_that_it_lives(const struct weir_request *req, const char *call
                    "and one of weir_connect's until weir_hangup (see weir.h: what parks)", call);
 }
 
-static bool is_its_handlers(const struct task *task)
+static bool is_its_handlers(const struct weir_request *req)
 {
+    const struct task *task = request_task(req);
+
     return task->fiber ? fiber_is_here(task->fiber) : task->worker == worker_self();
+}
+
+/* Returns true if the task, which may be NULL, is its handler's or that of a child. */
+static bool has_offloaded(const struct weir_request *req, const struct task *task)
+{
+    return task == req->task || (task && task->family && task->family->main == req->task);
 }
 
 void request_check_now(const struct weir_request *req, const char *call)
 {
     check_that_it_lives(req, call);
-    if (!is_its_handlers(req->task))
+    if (!is_its_handlers(req))
         task_die_of_misuse(req->task, call);
 }
 
 void request_check_asked_now(const struct weir_request *req, const char *call)
 {
     check_that_it_lives(req, call);
-    if (!is_its_handlers(req->task) && offload_task_self() != req->task)
+    if (!is_its_handlers(req) && !has_offloaded(req, offload_task_self()))
         task_die_of_misuse(req->task, call);
 }
 
@@ -62,6 +71,61 @@ static bool is_bounded(struct weir_request *req)
     return request_timeout_ms(request_root(req), WEIR_TIMEOUT_REQUEST) > 0;
 }
 
+static void check_direction(const struct task *user, const struct task *here, const char *verb)
+{
+    if (user && user != here)
+        misuse_die("two fibers of handler '%s' %s one stream at once: one of them may read while "
+                   "another one writes (see weir.h: weir_spawn)", here->conn->handler->name, verb);
+}
+
+void request_check_reading_now(const struct weir_request *req, const char *call)
+{
+    request_check_now(req, call);
+    if (request_has_family(req))
+        check_direction(req->reader, request_task(req), "read from");
+}
+
+void request_check_writing_now(const struct weir_request *req, const char *call)
+{
+    request_check_now(req, call);
+    if (request_has_family(req))
+        check_direction(req->writer, request_task(req), "write to");
+}
+
+/*
+ * Of several fibers: others run until end_use(). Whose read or write is in the middle then is noted
+ * for as long, so that nobody else begins one.
+ */
+static const struct task **begin_use(struct weir_request *req, uint32_t events)
+{
+    const struct task **user = events & EPOLLIN ? &req->reader : &req->writer;
+    const struct task *here = request_task(req);
+
+    check_direction(*user, here, events & EPOLLIN ? "read from" : "write to");
+    *user = here;
+    return user;
+}
+
+static int wait_in_family(struct weir_request *req, uint32_t events, uint64_t deadline_ms,
+                          uint64_t since)
+{
+    const struct task **user = begin_use(req, events);
+    int r = task_wait(request_task(req), req->conn, events, deadline_ms, since);
+
+    *user = NULL;
+    return r;
+}
+
+static int yield_in_family(struct weir_request *req, uint32_t events)
+{
+    const struct task **user = events != 0 ? begin_use(req, events) : NULL;
+    int r = task_yield(request_task(req));
+
+    if (user)
+        *user = NULL;
+    return r;
+}
+
 int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms,
                  uint64_t since_ms)
 {
@@ -72,6 +136,8 @@ int request_wait(struct weir_request *req, uint32_t events, uint64_t deadline_ms
     /* A wait that is late ends with a look, and is the last: else a trickle outran the deadline. */
     if (deadline_ms != 0 && clock_coarse_ms() >= deadline_ms)
         return -ETIMEDOUT;
+    if (request_has_family(req))
+        return wait_in_family(req, events, deadline_ms, since);
     return task_wait(req->task, req->conn, events, deadline_ms, since);
 }
 
@@ -121,13 +187,13 @@ int request_timed_out(struct weir_request *req, uint64_t deadline_ms, enum conne
     return -ETIMEDOUT;
 }
 
-int request_give_way(struct weir_request *req)
+int request_give_way(struct weir_request *req, uint32_t events)
 {
     if (++req->task->streak < TASK_STREAK_MAX)
         return 0;
     if (req->deadline_ms != 0 && clock_ms() >= req->deadline_ms)
         return request_timed_out(req, req->deadline_ms, CONNECTION_NOT_LATE);
-    return task_yield(req->task);
+    return request_has_family(req) ? yield_in_family(req, events) : task_yield(req->task);
 }
 
 /* ------------------------------------------------------------------ own timeouts ------ */
@@ -156,7 +222,7 @@ uint32_t request_timeout_ms(const struct weir_request *req, enum weir_timeout wh
 static void set_deadline_of_all(struct weir_request *root, uint64_t deadline_ms)
 {
     root->deadline_ms = deadline_ms;
-    for (struct weir_request *peer = root->opened; peer; peer = peer->next_opened)
+    for (struct weir_request *peer = belongings_opened(root); peer; peer = peer->next_opened)
         peer->deadline_ms = deadline_ms;
 }
 
@@ -324,7 +390,7 @@ int weir_sleep(struct weir_request *req, uint32_t ms)
     uint64_t until_ms = clock_ms() + ms + 1;
     uint64_t limit_ms = request_root(req)->deadline_ms;
     bool cut = limit_ms != 0 && limit_ms < until_ms;
-    int r = task_sleep(req->task, cut ? limit_ms : until_ms);
+    int r = task_sleep(request_task(req), cut ? limit_ms : until_ms);
 
     return r < 0 || !cut ? r : request_timed_out(req, limit_ms, CONNECTION_NOT_LATE);
 }
@@ -332,13 +398,13 @@ int weir_sleep(struct weir_request *req, uint32_t ms)
 int weir_yield(struct weir_request *req)
 {
     request_check(req, "weir_yield");
-    return task_yield(req->task);
+    return task_yield(request_task(req));
 }
 
 int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg)
 {
     request_check(req, "weir_offload");
-    return offload_run(req->service->offload, req->task, fn, arg);
+    return offload_run(req->service->offload, request_task(req), fn, arg);
 }
 
 /* ------------------------------------------------------------------ outgoing ---------- */
@@ -374,7 +440,7 @@ static int connect_by(struct weir_request *peer, const struct address *address,
             break;
         if (deadline_ms != 0 && clock_ms() >= deadline_ms)
             return -ETIMEDOUT;
-        r = task_sleep(peer->task, clock_ms() + 2);
+        r = task_sleep(request_task(peer), clock_ms() + 2);
         if (r < 0)
             return r;
     }
@@ -400,7 +466,7 @@ static int connect_by(struct weir_request *peer, const struct address *address,
 
 static int open_request(struct weir_request *root, int family, struct weir_request **ret)
 {
-    struct weir_request *peer = calloc(1, sizeof(*peer));
+    struct weir_request *peer = belongings_have(root) ? calloc(1, sizeof(*peer)) : NULL;
     int fd;
 
     if (!peer)
@@ -423,8 +489,8 @@ static int open_request(struct weir_request *root, int family, struct weir_reque
     peer->opener = root;
     if (WEIR_UNLIKELY(misuse_is_looked_for))
         misuse_note_begin(peer);
-    peer->next_opened = root->opened;
-    root->opened = peer;
+    peer->next_opened = root->belongings->opened;
+    root->belongings->opened = peer;
     *ret = peer;
     return 0;
 }
@@ -502,11 +568,12 @@ int weir_connect(struct weir_request *req, const char *address, uint32_t timeout
 {
     request_check(req, "weir_connect");
     struct weir_request *root = request_root(req);
+    struct task *task = request_task(root);
     int r;
 
-    root->task->connects = true;
+    task->connects = true;
     r = open_stream(root, address, timeout_ms, ret_peer);
-    root->task->connects = false;
+    task->connects = false;
     return r;
 }
 
@@ -530,6 +597,14 @@ static void require_opened(const struct weir_request *peer)
                    "connection ends when the handler returns", peer->conn->handler->name);
 }
 
+/* Its fiber would wake in what is freed. */
+static void require_unused(const struct weir_request *peer)
+{
+    if (request_has_family(peer) && (peer->reader || peer->writer))
+        misuse_die("weir_hangup on a stream that another fiber of handler '%s' waits in: join it "
+                   "before (see weir.h: weir_spawn)", peer->task->conn->handler->name);
+}
+
 void weir_hangup(struct weir_request *peer)
 {
     struct weir_request **link;
@@ -538,7 +613,8 @@ void weir_hangup(struct weir_request *peer)
         return;
     request_check(peer, "weir_hangup");
     require_opened(peer);
-    link = &peer->opener->opened;
+    require_unused(peer);
+    link = &peer->opener->belongings->opened;
     while (*link != peer)
         link = &(*link)->next_opened;
     *link = peer->next_opened;
@@ -552,10 +628,4 @@ void weir_hangup(struct weir_request *peer)
     } else {
         free(peer);
     }
-}
-
-void request_hang_up_all(struct weir_request *req)
-{
-    while (req->opened)
-        weir_hangup(req->opened);
 }

@@ -4,10 +4,14 @@
  * The public struct weir_request. One that was accepted lives on its fiber's stack while its
  * handler is at work; one that weir_connect opened lives in the heap, hung to the first.
  * rfile.c and wfile.c implement the calls that read and write, poll.c weir_poll, linger.c
- * weir_linger, patience.c weir_end_head, request.c all others; serve.c does what happens around
- * them: setup, handle, finish.
+ * weir_linger, patience.c weir_end_head, belongings.c weir_spawn and weir_join, request.c all
+ * others; serve.c does what happens around them: setup, handle, finish.
  * A datagram's request has the packet for rfile, and its wfile becomes the reply. What these ask of
  * each other's rfile and wfile is in rfile.h and wfile.h.
+ *
+ * A handler's children use its requests, too, each on its own fiber: request_task says which. All
+ * of them have one worker, and take turns: only where one waits in a read or a write do others come
+ * between.
  *
  * Threads: the fiber's.
  */
@@ -16,6 +20,7 @@
 
 #include "engine/base/misuse.h"
 #include "engine/net/admission.h"
+#include "engine/pool/family.h"
 #include "engine/pool/offload.h"
 #include "engine/pool/worker.h"
 #include "engine/weir.h"
@@ -25,8 +30,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void request_check_now(const struct weir_request *req, const char *call);
-void request_check_asked_now(const struct weir_request *req, const char *call);
+/* Not where calls are small enough to be a part of who makes them. */
+#define REQUEST_CHECK __attribute__((cold, noinline))
+REQUEST_CHECK void request_check_now(const struct weir_request *req, const char *call);
+REQUEST_CHECK void request_check_reading_now(const struct weir_request *req, const char *call);
+REQUEST_CHECK void request_check_writing_now(const struct weir_request *req, const char *call);
+REQUEST_CHECK void request_check_asked_now(const struct weir_request *req, const char *call);
 
 /* A look this late was held up, by other handlers or with the whole process. */
 #define REQUEST_HELD_MS 100
@@ -117,9 +126,11 @@ struct weir_request {
     uint64_t deadline_ms;       /* of this call of handle(); 0: none */
     struct patience patience;   /* as far as rfile.timing says */
     uint32_t own_timeouts_ms[WEIR_TIMEOUT_IDLE];    /* each of enum weir_timeout; 0: none */
-    struct weir_request *opened;/* weir_connect's, a list */
+    struct belongings *belongings;      /* what ends with it: see belongings.h; NULL: nothing */
     struct weir_request *next_opened;
     struct weir_request *opener;/* of one that weir_connect opened */
+    /* Of a handler with children, and undefined otherwise: whose read or write waits meanwhile. */
+    const struct task *reader, *writer;
 };
 
 /*
@@ -129,6 +140,21 @@ static WEIR_ALWAYS_INLINE void request_check(const struct weir_request *req, con
 {
     if (WEIR_UNLIKELY(misuse_is_looked_for))
         request_check_now(req, call);
+}
+
+/* The same for the calls that read, or write: also that no other fiber of the handler does. */
+static WEIR_ALWAYS_INLINE void request_check_reading(const struct weir_request *req,
+                                                     const char *call)
+{
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        request_check_reading_now(req, call);
+}
+
+static WEIR_ALWAYS_INLINE void request_check_writing(const struct weir_request *req,
+                                                     const char *call)
+{
+    if (WEIR_UNLIKELY(misuse_is_looked_for))
+        request_check_writing_now(req, call);
 }
 
 /* The same for a call that what the handler has offloaded may make, too, for the handler waits. */
@@ -142,6 +168,24 @@ static WEIR_ALWAYS_INLINE void request_check_asked(const struct weir_request *re
 static inline struct weir_request *request_root(struct weir_request *req)
 {
     return req->opener ? req->opener : req;
+}
+
+/* Returns true if several fibers may use it. */
+static inline bool request_has_family(const struct weir_request *req)
+{
+    return WEIR_UNLIKELY(req->task->family);
+}
+
+/* The task of the fiber that uses it now: of its handler, or of a child. */
+static inline struct task *request_task(const struct weir_request *req)
+{
+    return request_has_family(req) ? req->task->family->here : req->task;
+}
+
+/* Returns true if the write of another fiber waits meanwhile, and has what is gathered. */
+static inline bool request_is_written(const struct weir_request *req)
+{
+    return request_has_family(req) && req->writer;
 }
 
 /* crew->serve: all that happens to a connection from its input until it is idle or ends. */
@@ -200,15 +244,12 @@ int request_timed_out(struct weir_request *req, uint64_t deadline_ms, enum conne
 
 /*
  * For calls that may find something every time, and so never wait: after a number of them the
- * worker turns to other connections first. Returns 0, -ETIMEDOUT if the request's deadline has
- * passed, or -ECANCELED.
+ * worker turns to other connections first. events: EPOLLIN of a read, EPOLLOUT of a write, or 0.
+ * Returns 0, -ETIMEDOUT if the request's deadline has passed, or -ECANCELED.
  */
-int request_give_way(struct weir_request *req);
+int request_give_way(struct weir_request *req, uint32_t events);
 
 /* Before the close of one that is not kept, while its peer may lose what was sent. May wait. */
 void request_linger(struct weir_request *req);
-
-/* Ends what weir_connect opened for it. */
-void request_hang_up_all(struct weir_request *req);
 
 #endif

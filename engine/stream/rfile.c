@@ -11,6 +11,7 @@
 #include "engine/stream/rfile.h"
 
 #include "engine/stream/patience.h"
+#include "engine/stream/wfile.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -184,7 +185,7 @@ ssize_t rfile_receive_by_table(struct weir_request *req, size_t room)
 /* A peer that sends as fast as we read neither keeps the worker nor outruns the deadline. */
 static int give_way_reading(struct weir_request *req)
 {
-    int r = request_give_way(req);
+    int r = request_give_way(req, EPOLLIN);
 
     return r < 0 ? (int)fail_reading(&req->rfile, r) : 0;
 }
@@ -218,6 +219,25 @@ static void begin_waiting(struct weir_request *req, struct reading *reading)
     patience_bound(&reading->waiting, request_deadline_ms(req, timeout_ms), CONNECTION_READ_LATE);
 }
 
+/*
+ * Where others may write, a read does not wait for them: what they have gathered leaves as far as
+ * it goes, and an error is told to who writes next.
+ */
+static int push_gathered(struct weir_request *req)
+{
+    if (!request_is_written(req))
+        wfile_push(req);
+    return 0;
+}
+
+/* Some may be left, for which there may be room before there is input. */
+static uint32_t events_of_read(const struct weir_request *req)
+{
+    bool pushes = request_has_family(req) && wfile_unsent(req) && !request_is_written(req);
+
+    return pushes ? EPOLLIN | EPOLLOUT : EPOLLIN;
+}
+
 /* Until another look is due: 0, or an error. What was written leaves before. */
 static int wait_for_input(struct weir_request *req, struct reading *reading)
 {
@@ -226,7 +246,7 @@ static int wait_for_input(struct weir_request *req, struct reading *reading)
     if (WEIR_UNLIKELY(reading->late))
         return (int)fail_reading(&req->rfile, request_timed_out(req, reading->waiting.until_ms,
                                                                 reading->waiting.late));
-    r = weir_flush(req);
+    r = request_has_family(req) ? push_gathered(req) : weir_flush(req);
     if (r < 0)
         return r;
     /* Input ends a wait for room, too, and its edge is not told again: looks once more. */
@@ -234,7 +254,8 @@ static int wait_for_input(struct weir_request *req, struct reading *reading)
         return 0;
     make_small(req);
     begin_waiting(req, reading);
-    r = request_wait(req, EPOLLIN, reading->waiting.until_ms, reading->waiting.since_ms);
+    r = request_wait(req, events_of_read(req), reading->waiting.until_ms,
+                     reading->waiting.since_ms);
     reading->late = r == -ETIMEDOUT;
     if (reading->late)
         req->conn->drained = false;
@@ -350,7 +371,7 @@ static size_t line_within(struct rfile *rfile, size_t len)
 
 ssize_t weir_readline(struct weir_request *req, char **ret_line, size_t limit)
 {
-    request_check(req, "weir_readline");
+    request_check_reading(req, "weir_readline");
     struct rfile *rfile = &req->rfile;
     size_t len;
 
@@ -381,7 +402,7 @@ ssize_t weir_readline(struct weir_request *req, char **ret_line, size_t limit)
 
 ssize_t weir_peek(struct weir_request *req, char **ret_data, size_t min)
 {
-    request_check(req, "weir_peek");
+    request_check_reading(req, "weir_peek");
     struct rfile *rfile = &req->rfile;
 
     while (buffered(rfile) < min) {
@@ -398,7 +419,7 @@ ssize_t weir_peek(struct weir_request *req, char **ret_data, size_t min)
 
 void weir_consume(struct weir_request *req, size_t len)
 {
-    request_check(req, "weir_consume");
+    request_check_reading(req, "weir_consume");
     size_t have = buffered(&req->rfile);
 
     take_bytes(&req->rfile, len < have ? len : have);
@@ -406,7 +427,7 @@ void weir_consume(struct weir_request *req, size_t len)
 
 ssize_t weir_read(struct weir_request *req, void *buf, size_t len)
 {
-    request_check(req, "weir_read");
+    request_check_reading(req, "weir_read");
     struct rfile *rfile = &req->rfile;
 
     if (len == 0)
@@ -426,7 +447,7 @@ ssize_t weir_read(struct weir_request *req, void *buf, size_t len)
 
 ssize_t weir_read_exact(struct weir_request *req, void *buf, size_t len)
 {
-    request_check(req, "weir_read_exact");
+    request_check_reading(req, "weir_read_exact");
     size_t done = 0;
 
     while (done < len) {
@@ -443,7 +464,7 @@ ssize_t weir_read_exact(struct weir_request *req, void *buf, size_t len)
 
 int weir_end_input(struct weir_request *req)
 {
-    request_check(req, "weir_end_input");
+    request_check_reading(req, "weir_end_input");
     struct rfile *rfile = &req->rfile;
 
     if (!transport_sends(req->conn))

@@ -10,6 +10,7 @@
 #include "engine/pool/errand.h"
 #include "engine/pool/goodbye.h"
 #include "engine/pool/packet.h"
+#include "engine/stream/belongings.h"
 #include "engine/stream/check.h"
 #include "engine/stream/greeting.h"
 #include "engine/stream/rfile.h"
@@ -147,8 +148,8 @@ static WEIR_NO_CANARY int handle_once(struct weir_request *req)
     req->rfile.taken = false;
     req->rfile.timing = 0;
     r = req->conn->handler->handle(req);
-    if (WEIR_UNLIKELY(req->opened))
-        request_hang_up_all(req);
+    if (WEIR_UNLIKELY(req->belongings))
+        belongings_end(req, r);
     tally_add(&req->task->worker->tally, TALLY_HANDLED, 1);
     return WEIR_UNLIKELY(r > 0 && r != WEIR_KEEP) ? more_than_keep(req, r) : r;
 }
@@ -176,7 +177,11 @@ static int run_finish(struct weir_request *req, int status)
     req->deadline_ms = 0;
     if (handler->finish) {
         int r = call_finish(req, status);
-        int flushed = weir_flush(req);
+        int flushed;
+
+        if (WEIR_UNLIKELY(req->belongings))
+            belongings_end(req, r);
+        flushed = weir_flush(req);
 
         if (r == 0 && flushed < 0 && !peer_is_to_blame(flushed))
             r = flushed;
@@ -582,8 +587,8 @@ void request_call(struct weir_request *req, void (*fn)(struct weir_request *req,
     req->deadline_ms = 0;
     req->rfile.timing = 0;
     fn(req, arg);
-    if (WEIR_UNLIKELY(req->opened))
-        request_hang_up_all(req);
+    if (WEIR_UNLIKELY(req->belongings))
+        belongings_end(req, 0);
 }
 
 static void serve_errand(struct weir_request *req)
@@ -618,7 +623,7 @@ static void init_request(struct weir_request *req, struct task *task)
     req->rfile = (struct rfile){ 0 };
     req->wfile = (struct wfile){ .sent = task->conn->sent };
     req->deadline_ms = 0;
-    req->opened = NULL;
+    req->belongings = NULL;
     req->next_opened = NULL;
     req->opener = NULL;
 }
@@ -661,8 +666,8 @@ static void serve_one(struct task *task, struct weir_request *own)
         serve_unlisted(req);
     else
         serve_accepted(req);
-    if (WEIR_UNLIKELY(req->opened))
-        request_hang_up_all(req);
+    if (WEIR_UNLIKELY(req->belongings))
+        belongings_end(req, 0);
     if (WEIR_UNLIKELY(misuse_is_looked_for)) {
         end_looked_for(req, own);
         return;

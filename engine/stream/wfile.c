@@ -137,11 +137,12 @@ static int check_deadline(struct weir_request *req, struct writing *writing)
  */
 static int give_way_writing(struct weir_request *req, struct writing *writing)
 {
-    int r = request_give_way(req);
+    int r = request_give_way(req, EPOLLOUT);
 
     if (r < 0)
         return fail_writing(req, r);
-    if (WEIR_LIKELY(req->task->streak > 0))
+    /* Of several fibers another one may have begun a new streak. */
+    if (WEIR_LIKELY(req->task->streak > 0) && !request_has_family(req))
         return 0;
     return check_deadline(req, writing);
 }
@@ -296,13 +297,13 @@ static int give_way_and_flush(struct weir_request *req, int flags)
 
 int weir_flush(struct weir_request *req)
 {
-    request_check(req, "weir_flush");
+    request_check_writing(req, "weir_flush");
     return give_way_and_flush(req, 0);
 }
 
 int weir_end_output(struct weir_request *req)
 {
-    request_check(req, "weir_end_output");
+    request_check_writing(req, "weir_end_output");
     int r;
 
     if (!transport_sends(req->conn))
@@ -438,7 +439,7 @@ static int send_through(struct weir_request *req, const struct iovec *iov, size_
 
 ssize_t weir_writev(struct weir_request *req, const struct iovec *iov, int iov_len)
 {
-    request_check(req, "weir_writev");
+    request_check_writing(req, "weir_writev");
     size_t len = 0;
     int r = 0;
 
@@ -473,7 +474,7 @@ static WEIR_NOINLINE ssize_t write_unusual(struct weir_request *req, const void 
 
 ssize_t weir_write(struct weir_request *req, const void *buf, size_t len)
 {
-    request_check(req, "weir_write");
+    request_check_writing(req, "weir_write");
     if (WEIR_LIKELY(req->wfile.error == 0 && len <= room(req))) {
         int r = gather(req, buf, len);
 
@@ -511,7 +512,7 @@ static ssize_t send_at_once(struct weir_request *req, const void *buf, size_t le
 
 ssize_t weir_try_write(struct weir_request *req, const void *buf, size_t len)
 {
-    request_check(req, "weir_try_write");
+    request_check_writing(req, "weir_try_write");
     ssize_t n = 0;
     size_t fits;
     int r;
@@ -532,7 +533,7 @@ ssize_t weir_try_write(struct weir_request *req, const void *buf, size_t len)
 
 ssize_t weir_vprintf(struct weir_request *req, const char *format, va_list args)
 {
-    request_check(req, "weir_vprintf");
+    request_check_writing(req, "weir_vprintf");
     va_list again;
     size_t have = room(req);
     ssize_t n;
@@ -563,7 +564,7 @@ ssize_t weir_vprintf(struct weir_request *req, const char *format, va_list args)
 
 ssize_t weir_printf(struct weir_request *req, const char *format, ...)
 {
-    request_check(req, "weir_printf");
+    request_check_writing(req, "weir_printf");
     va_list args;
     ssize_t n;
 
@@ -679,7 +680,7 @@ static int flush_before(struct weir_request *req, struct sending *file, int flag
 
 ssize_t weir_sendfile(struct weir_request *req, int file_fd, off_t offset, size_t len)
 {
-    request_check(req, "weir_sendfile");
+    request_check_writing(req, "weir_sendfile");
     const struct transport *transport = transport_of(req->conn);
     struct sending file = { .file_fd = file_fd, .offset = offset, .len = len };
     bool corked, waits;

@@ -77,6 +77,13 @@ breaks connection safety -DNO_RETRY
 breaks connection safety -DSTALE
 breaks connection safety -DBLIND
 
+holds family safety
+breaks family safety -DPARKS_TWICE
+breaks family safety -DWAKES_FIRST
+breaks family safety -DNO_AGAIN
+breaks family safety -DNO_MARK_AGAIN
+breaks family safety -DLEAVES_ALONE
+
 holds receiver safety
 breaks receiver safety -DNO_WAIT
 breaks receiver safety -DNO_KICK

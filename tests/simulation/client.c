@@ -176,6 +176,7 @@ static uint32_t number_for(struct client *client, char what)
 
     switch (what) {
     case SAY_BIG:
+    case SAY_BOTH:
     case SAY_FILE:
     case SAY_PARTS:
     case SAY_OLD_STREAM:

@@ -15,6 +15,7 @@ enum phase {
     PHASE_BUSY,             /* nothing that a client or the kernel brings */
     PHASE_READ,
     PHASE_WRITE,
+    PHASE_BOTH,             /* one fiber reads, another one writes: see reads and writes */
     PHASE_POLL,             /* its input */
     PHASE_EITHER,           /* input, or room if its last send has found none */
     PHASE_IDLE,             /* handle() said WEIR_KEEP */
@@ -25,6 +26,7 @@ struct conversation {
     unsigned number;
     enum phase phase;
     uint64_t phase_since_ns, phase_held_ns; /* and what had been held before (scheduler.h) */
+    bool reads, writes;     /* of PHASE_BOTH: a fiber is in a read, and in a write */
     bool client_first;      /* it is not begun before there is input */
     int status;             /* what finish() was given, or the error that a call has told */
     bool timed_out, cancelled, failed;      /* ... and what for */

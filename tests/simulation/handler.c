@@ -352,6 +352,88 @@ static int reply_peeked(struct weir_request *req, size_t len)
     return r;
 }
 
+/* ------------------------------------------------------------------ both directions --- */
+
+/* Whoever fails ends the other one's waits. */
+static int note_end_of_one(struct weir_request *req, ssize_t r)
+{
+    note_error(handler_talk(req), r);
+    if (r < 0)
+        weir_cancel_others(req);
+    return r < 0 ? (int)r : 0;
+}
+
+/* Of a phrase each byte is the one before it and 1. */
+static void check_rising(struct weir_request *req, const unsigned char *bytes, size_t len,
+                         int *last)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (*last >= 0 && bytes[i] != (unsigned char)(*last + 1))
+            report_failure("conversation %u: behind byte %d a fiber has read %d",
+                           handler_talk(req)->number, *last, bytes[i]);
+        *last = bytes[i];
+    }
+}
+
+/* As many bytes as *arg says; fewer if the client ends first. */
+static int read_rising(struct weir_request *req, void *arg)
+{
+    struct conversation *talk = handler_talk(req);
+    size_t left = *(size_t *)arg;
+    unsigned char piece[500];
+    int last = -1;
+    ssize_t n = 1;
+
+    while (left > 0 && n > 0) {
+        talk->reads = true;
+        n = weir_read(req, piece, left < sizeof(piece) ? left : sizeof(piece));
+        talk->reads = false;
+        if (n > 0) {
+            check_rising(req, piece, (size_t)n, &last);
+            left -= (size_t)n;
+        }
+    }
+    return note_end_of_one(req, n);
+}
+
+static int say_while_another_reads(struct weir_request *req, unsigned char first, size_t len)
+{
+    struct conversation *talk = handler_talk(req);
+    char piece[300];
+    ssize_t r = 0;
+
+    talk->writes = true;
+    for (size_t done = 0; done < len && r >= 0;) {
+        size_t span = len - done < sizeof(piece) ? len - done : sizeof(piece);
+
+        for (size_t i = 0; i < span; i++)
+            piece[i] = (char)language_big_byte(first, done + i);
+        r = weir_write(req, piece, span);
+        done += span;
+    }
+    if (r >= 0)
+        r = weir_write(req, "\n", 1);
+    if (r >= 0)
+        r = weir_flush(req);
+    talk->writes = false;
+    return note_end_of_one(req, r);
+}
+
+/* Without a fiber to be had, or where there are none, it is one after the other. */
+static int do_both(struct weir_request *req, unsigned char first, size_t len)
+{
+    int child, said, read;
+
+    enter(handler_talk(req), PHASE_BOTH);
+    child = weir_spawn(req, read_rising, &len);
+    read = child < 0 ? read_rising(req, &len) : 0;
+    said = read < 0 ? read : say_while_another_reads(req, first, len);
+    if (child > 0)
+        read = weir_join(req, child);
+    enter(handler_talk(req), PHASE_BUSY);
+    return said < 0 ? said : read;
+}
+
 /* ------------------------------------------------------------------ another server ---- */
 
 static bool has_deadlines(void)
@@ -490,6 +572,8 @@ static int answer(struct weir_request *req, const char *line, size_t len)
         return say_parts(req, (unsigned char)line[LANGUAGE_HEAD], number);
     case SAY_FILE:
         return say_file(req, (unsigned char)line[LANGUAGE_HEAD], number);
+    case SAY_BOTH:
+        return do_both(req, (unsigned char)line[LANGUAGE_HEAD], number);
     case SAY_RAW:
         return reply_raw(req, number);
     case SAY_PEEK:

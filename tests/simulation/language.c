@@ -5,9 +5,16 @@ static bool is_raw(const struct phrase *phrase)
     return phrase->what == SAY_RAW || phrase->what == SAY_PEEK;
 }
 
+/* So many bytes follow the line. */
+static bool has_bytes(const struct phrase *phrase)
+{
+    return is_raw(phrase) || phrase->what == SAY_BOTH;
+}
+
 static bool is_big(const struct phrase *phrase)
 {
-    return phrase->what == SAY_BIG || phrase->what == SAY_PARTS || phrase->what == SAY_FILE;
+    return phrase->what == SAY_BIG || phrase->what == SAY_PARTS || phrase->what == SAY_FILE ||
+           phrase->what == SAY_BOTH;
 }
 
 static size_t line_len(const struct phrase *phrase)
@@ -17,7 +24,7 @@ static size_t line_len(const struct phrase *phrase)
 
 size_t phrase_request_len(const struct phrase *phrase)
 {
-    return line_len(phrase) + (is_raw(phrase) ? phrase->number : 0);
+    return line_len(phrase) + (has_bytes(phrase) ? phrase->number : 0);
 }
 
 size_t phrase_reply_len(const struct phrase *phrase)

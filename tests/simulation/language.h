@@ -2,9 +2,9 @@
  * language.h - what clients and the simulated server's handler say to one another.
  *
  * A request is a line: a letter that says what the handler is to do, six digits, some text. Behind
- * a line of RAW so many bytes follow as the digits say. Both requests and replies are functions of
- * a few numbers, so that a client knows each byte of the reply, and keeps none. http_language.h has
- * the same for HTTP.
+ * a line of RAW, PEEK or BOTH so many bytes follow as the digits say. Both requests and replies are
+ * functions of a few numbers, so that a client knows each byte of the reply, and keeps none.
+ * http_language.h has the same for HTTP.
  *
  * Threads: any. Owns: nothing. Blocks: never.
  */
@@ -28,6 +28,7 @@ enum {
     SAY_POLL = 'p',         /* weir_poll for input of its own, so many milliseconds */
     SAY_RAW = 'r',          /* weir_read_exact of so many bytes, with which it replies */
     SAY_PEEK = 'k',         /* the same, by weir_peek and weir_consume */
+    SAY_BOTH = 'd',         /* reads so many bytes, while it says as many as for BIG */
     SAY_ASK = 't',          /* asks another server, for so many milliseconds at most to connect */
     SAY_SHARE = 'm',        /* locks and the like that others want as well: see sharer.h */
     SAY_FLUSH = 'f',        /* sends half of the line, then the rest */

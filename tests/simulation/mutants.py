@@ -64,6 +64,9 @@ FEATURES = {
     "shared: what is handed over wakes whom its deadline has woken": "share,preemption",
     "shared: readers behind a writer that has given up wait on": "share",
     "shared: a fiber of another worker is woken here": "share,preemption",
+    "a message wakes one fiber of a family": "children,options,big",
+    "an event that does not concern a fiber leaves it unparked": "children,big,pauses",
+    "a fiber's deadline ends the wait of the other one, too": "children,big,pauses,timeouts",
 }
 
 # Those that one run in thousands shows: how many seeds, where there are not more by --seeds.
@@ -119,12 +122,16 @@ MUTANTS = [
     ("a task that was woken here does not read again", "engine/pool/dispatch.c",
      "        conn->drained = false;\n        task_unpark(task, 0);", "        task_unpark(task, 0);"),
     ("a deadline resumes a task that is ready already", "engine/pool/worker.c",
-     """        if (task->waits_for && !connection_unpark(task->waits_for))
-            continue;
-        task_unpark(task, -ETIMEDOUT);""",
-     """        if (task->waits_for)
-            connection_unpark(task->waits_for);
+     """        if (leave_wait(task))
+            task_unpark(task, -ETIMEDOUT);""",
+     """        leave_wait(task);
         task_unpark(task, -ETIMEDOUT);"""),
+    ("a message wakes one fiber of a family", "engine/pool/dispatch.c",
+     "        family_wake(conn, FAMILY_ANY_EVENT);\n", "        family_wake(conn, EPOLLOUT);\n"),
+    ("an event that does not concern a fiber leaves it unparked", "engine/pool/family.c",
+     "    if (*waiting && !connection_park(conn))\n        wake_concerned", "    if (0)\n        wake_concerned"),
+    ("a fiber's deadline ends the wait of the other one, too", "engine/pool/family.c",
+     "    bool alone = *waiting_for(conn) == task && !task->beside;\n", "    bool alone = true;\n"),
     ("a drain walks before it says so", "engine/pool/pool.c",
      """    atomic_store_explicit(&pool->crew.order, CREW_DRAINS, memory_order_seq_cst);
     atomic_thread_fence(memory_order_seq_cst);

@@ -17,7 +17,7 @@ struct oracle_view oracle_view;
 static bool is_waiting(const struct conversation *talk)
 {
     return talk->phase == PHASE_READ || talk->phase == PHASE_WRITE || talk->phase == PHASE_POLL ||
-           talk->phase == PHASE_EITHER;
+           talk->phase == PHASE_EITHER || talk->phase == PHASE_BOTH;
 }
 
 static bool has_input(const struct stream *stream)
@@ -42,6 +42,11 @@ static const char *what_is_lost(struct stream *stream, const struct conversation
         return has_input(stream) && writable ? "has input that its handler waits for" : NULL;
     case PHASE_WRITE:
         return writable ? "has room that its handler waits for" : NULL;
+    case PHASE_BOTH:
+        if (talk->reads && has_input(stream))
+            return "has input that a fiber waits for while another one writes";
+        return talk->writes && writable ? "has room that a fiber waits for while another one reads"
+                                        : NULL;
     case PHASE_POLL:
         return has_input(stream) ? "has input that its handler's weir_poll waits for" : NULL;
     case PHASE_EITHER:

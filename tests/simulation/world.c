@@ -49,7 +49,7 @@ const char *const feature_names[FEATURES] = {
     "departures", "timeouts", "limits", "interrupts", "calls", "memory", "stop", "cancel", "rules",
     "options", "datagrams", "modes",
     "rush", "acceptors", "again", "http",
-    "files", "upstream", "unix", "submit", "places", "share",
+    "files", "upstream", "unix", "submit", "places", "share", "children",
 };
 
 /* One run. */
@@ -104,6 +104,7 @@ static uint32_t draw_features(void)
         [FEATURE_ACCEPTORS] = 5, [FEATURE_AGAIN] = 5,
         [FEATURE_HTTP] = 4, [FEATURE_FILES] = 4, [FEATURE_UPSTREAM] = 4, [FEATURE_UNIX] = 5,
         [FEATURE_SUBMIT] = 5, [FEATURE_PLACES] = 3, [FEATURE_SHARE] = 4,
+        [FEATURE_CHILDREN] = 4,
     };
     uint32_t features = 0;
 
@@ -175,6 +176,18 @@ static void draw_share(char *says)
         world.manners.wait_ms = 10;
 }
 
+static void add_what_few_say(char *says)
+{
+    if (has(FEATURE_FILES))
+        strcat(says, "g");
+    if (has(FEATURE_UPSTREAM))
+        strcat(says, "t");
+    if (has(FEATURE_SHARE))
+        draw_share(says);
+    if (has(FEATURE_CHILDREN) && !has(FEATURE_HTTP))
+        strcat(says, "dd");
+}
+
 static void draw_manners(void)
 {
     static const char *const letters[] = { "e", "ef", "efy", "eeeek", "er", "efyrk" };
@@ -228,12 +241,7 @@ static void draw_manners(void)
         manners->other_port = SUBMIT_PORT;
     if (has(FEATURE_HTTP))
         draw_http(says);
-    if (has(FEATURE_FILES))
-        strcat(says, "g");
-    if (has(FEATURE_UPSTREAM))
-        strcat(says, "t");
-    if (has(FEATURE_SHARE))
-        draw_share(says);
+    add_what_few_say(says);
     draw_rush();
 }
 

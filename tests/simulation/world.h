@@ -43,6 +43,7 @@ enum feature {
     FEATURE_SUBMIT,         /* every second client is accepted by a program that hands it on */
     FEATURE_PLACES,         /* threads lose the CPU at places of the code that the seed chooses */
     FEATURE_SHARE,          /* handlers and a thread share locks and the like */
+    FEATURE_CHILDREN,       /* handlers spawn fibers, which read while they write */
     FEATURES,
 };
 
