@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import re
 import select
 import shutil
@@ -19,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -487,6 +489,175 @@ class Several(unittest.TestCase):
                 light.sendall(b"100\n")
                 self.assertEqual(receive(light, 20), b"25 primes below 100\n")
             self.assertTrue(is_silent(heavy))
+
+
+class Backend:
+    """A server whose clients are each served by a function, on a thread; a context that ends it."""
+
+    def __init__(self, serve):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.serve = serve
+        self.failure = None
+        self.threads = [threading.Thread(target=self.accept)]
+        self.threads[0].start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            self.threads.append(threading.Thread(target=self.talk, args=(client,)))
+            self.threads[-1].start()
+
+    def talk(self, client):
+        client.settimeout(TIMEOUT)
+        try:
+            with client:
+                self.serve(client)
+        except Exception as failure:    # pylint: disable=broad-except
+            self.failure = failure
+
+    def address(self):
+        return "tcp://127.0.0.1:%d" % self.listener.getsockname()[1]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for thread in self.threads:
+            thread.join(TIMEOUT)
+        if exception == (None, None, None) and self.failure:
+            raise self.failure
+
+
+class Stream:
+    """So many bytes that are known, and end at no usual length before they repeat themselves."""
+
+    BLOCK = random.Random(7).randbytes((1 << 20) + 7)
+    TWICE = BLOCK * 2
+
+    def __init__(self, length):
+        self.length = length
+
+    def send(self, client):
+        """All of it, and the end behind it."""
+        view = memoryview(self.TWICE)
+        done = 0
+        while done < self.length:
+            at = done % len(self.BLOCK)
+            done += client.send(view[at:at + min(1 << 20, self.length - done)])
+        client.shutdown(socket.SHUT_WR)
+
+    def receive(self, client):
+        """All of it, and nothing else until the end."""
+        buffer = memoryview(bytearray(1 << 20))
+        view = memoryview(self.TWICE)
+        done = 0
+        while length := client.recv_into(buffer):
+            at = done % len(self.BLOCK)
+            if buffer[:length] != view[at:at + length]:
+                raise AssertionError(f"other bytes within {length} from {done} on")
+            done += length
+        if done != self.length:
+            raise AssertionError(f"{done} bytes instead of {self.length}")
+
+
+def reset(client):
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def ends(client):
+    """Waits for the end, or a reset."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+class Proxy(unittest.TestCase):
+    def through(self, backend):
+        return Program("proxy", ANY_PORT, backend.address())
+
+    def test_proxy_passes_a_gib_on_byte_for_byte(self):
+        gib = Stream(1 << 30)
+        with Backend(gib.send) as backend, self.through(backend) as proxy, \
+                proxy.connect() as client:
+            gib.receive(client)
+
+    def test_proxy_passes_both_directions_on_at_once(self):
+        much = Stream(30 << 20)
+
+        def send_and_receive(client):
+            sender = threading.Thread(target=much.send, args=(client,))
+            sender.start()
+            much.receive(client)
+            sender.join(TIMEOUT)
+
+        # A client that sends all before it reads: nobody may wait for the one to do the other.
+        with Backend(send_and_receive) as backend, self.through(backend) as proxy, \
+                proxy.connect() as client:
+            much.send(client)
+            much.receive(client)
+
+    def test_proxy_passes_on_the_end_of_each_direction(self):
+        def answer_behind_the_end(client):
+            asked = receive_all(client)
+            client.sendall(b"asked " + asked)
+
+        def end_before_the_question(client):
+            client.sendall(b"first")
+            client.shutdown(socket.SHUT_WR)
+            heard.append(receive_all(client))
+
+        heard = []
+        with Backend(answer_behind_the_end) as backend, self.through(backend) as proxy, \
+                proxy.connect() as client:
+            client.sendall(b"this")
+            client.shutdown(socket.SHUT_WR)
+            self.assertEqual(receive_all(client), b"asked this")
+        with Backend(end_before_the_question) as backend, self.through(backend) as proxy, \
+                proxy.connect() as client:
+            self.assertEqual(receive_all(client), b"first")
+            client.sendall(b"then")
+            client.shutdown(socket.SHUT_WR)
+            until(lambda: heard)
+        self.assertEqual(heard, [b"then"])
+
+    def test_proxy_ends_both_connections_if_one_is_reset(self):
+        def reset_in_the_middle(client):
+            client.recv(1)
+            reset(client)
+
+        seen = []
+        with Backend(lambda client: seen.append(ends(client))) as backend, \
+                self.through(backend) as proxy:
+            reset(proxy.connect())
+            until(lambda: seen)
+        self.assertEqual(seen, [True])
+        with Backend(reset_in_the_middle) as backend, self.through(backend) as proxy, \
+                proxy.connect() as client:
+            client.sendall(b"x")
+            self.assertTrue(ends(client))
+
+    def test_proxy_serves_others_while_one_takes_nothing(self):
+        much = Stream(30 << 20)
+        with Backend(much.send) as backend, self.through(backend) as proxy, \
+                proxy.connect() as slow:
+            for _ in range(3):
+                with proxy.connect() as client:
+                    much.receive(client)
+            much.receive(slow)
+
+    def test_proxy_without_a_backend_ends_the_connection_and_says_why(self):
+        with Backend(ends) as backend:
+            gone = backend.address()
+        with Program("proxy", ANY_PORT, gone) as proxy, proxy.connect() as client:
+            self.assertTrue(ends(client))
+            proxy.says(r"weir: .*Connection refused.*")
 
 
 class Access(unittest.TestCase):
