@@ -106,7 +106,7 @@ struct wait_entry *wait_list_take_first(struct wait_list *list)
 
 bool wait_list_holds_up(const struct wait_list *list, const struct waiter *me)
 {
-    if (waiter_parks(me))
+    if (waiter_parks(me) || !worker_self())
         return false;
     for (const struct wait_entry *entry = list->first; entry; entry = entry->next)
         if (waiter_parks(entry->waiter) && holder_blocks(entry->waiter->task->worker))
