@@ -8,7 +8,7 @@
  *   signal            while it serves      while it drains, or again
  *   SIGTERM, SIGINT,  stop, then drain     cancel: what is parked ends at once, and the process
  *   SIGQUIT                                ends PATIENCE_MS later at most, or that long after the
- *                                          drain has begun
+ *                                          drain has begun; prefork's parent has PARENT_MS more
  *   SIGUSR1           statistics, and who is connected: the same
  *   SIGUSR2           starts a successor   nothing
  *   SIGHUP            reads the rules of   reads the rules of --access again; or, if a successor
@@ -73,6 +73,7 @@ enum {
     DUMPED_MAX = 256,           /* connections: a pipe that is empty has room for their lines */
     LOOK_MS = 20,               /* between two looks at a successor that starts */
     PATIENCE_MS = 3000,         /* for cancelled handlers: longer than the engine's with children */
+    PARENT_MS = 12000,          /* ... and for what prefork's parent does before its drain */
 };
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -331,9 +332,9 @@ static void stop_or_cancel(struct attendant *attendant)
 }
 
 /*
- * The end of serving takes the parent of prefork's children a while of its own: it waits for those
- * that a signal has stopped, or for the first one to accept. It runs no handler, so it gets there,
- * and only the drain behind it kills children: if the process ended before, they would be left.
+ * The parent of prefork's children takes its time before it drains: it waits for those that a
+ * signal has stopped, or for the first one to accept. Only the drain behind it kills children: if
+ * the process ended before, they would be left. The parent runs no handler, so it gets there.
  * Elsewhere the serving thread may run a handler, for ever: there the order is what counts.
  */
 static bool time_is_up(const struct attendant *attendant)
@@ -342,11 +343,13 @@ static bool time_is_up(const struct attendant *attendant)
     uint64_t drains_at_ms = atomic_load_explicit(&attendant->drains_at_ms, memory_order_relaxed);
     uint64_t now_ms = clock_ms();
 
-    if (attendant->end_at_ms == 0 || now_ms < attendant->end_at_ms)
+    if (attendant->end_at_ms == 0)
         return false;
-    if (drains_at_ms == 0)
-        return settings.options.concurrency != WEIR_PREFORK;
-    return now_ms >= drains_at_ms + attendant->allowed_ms;
+    if (settings.options.concurrency == WEIR_PREFORK)
+        return now_ms >= attendant->end_at_ms + PARENT_MS;
+    if (now_ms < attendant->end_at_ms)
+        return false;
+    return drains_at_ms == 0 || now_ms >= drains_at_ms + attendant->allowed_ms;
 }
 
 /* What neither returns nor waits can't be cancelled. closed: no handler is left. */
