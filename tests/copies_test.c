@@ -181,8 +181,8 @@ static void use_copy(enum weir_concurrency how, int i)
     EXPECT(weir_serve_forever(server), -ESRCH);
     EXPECT(weir_server_start(server), -ESRCH);
     EXPECT(weir_server_shutdown(server), 0);
-    /* Sanitizers lock around a thread's begin, and don't free that lock at a fork. */
-    if (i % 4 == 0 && !WEIR_ASAN && !WEIR_TSAN)
+    /* ThreadSanitizer locks around a thread's begin, and does not free that lock at a fork. */
+    if (i % 4 == 0 && !WEIR_TSAN)
         EXPECT(serve_in_child(WEIR_POOL), 0);
     if (i % 2 == 0)
         EXPECT(weir_server_close(server), 0);
@@ -243,9 +243,22 @@ static void fork_beside(void (*const *calls)(void), size_t len,
         pthread_join(threads[i], NULL);
 }
 
+/*
+ * AddressSanitizer, as GCC 12 has it, does not free the locks of its allocator at a fork: a child
+ * that frees memory hangs if another thread of its parent's had one. The C library frees its own.
+ */
+static void skip_if_memory_hangs(void)
+{
+    if (!WEIR_ASAN)
+        return;
+    print_message("NOT ASSERTED HERE: children of a process whose threads use memory\n");
+    skip();
+}
+
 static void a_copy_of_what_serves_hangs_in_no_call(void **state)
 {
     (void)state;
+    skip_if_memory_hangs();
     for (size_t i = 0; i < EVERY; i++) {
         server = create(every[i]);
         assert_int_equal(weir_server_start(server), 0);
@@ -259,6 +272,7 @@ static void a_copy_of_what_serves_hangs_in_no_call(void **state)
 static void what_nobody_has_served_hangs_in_no_call(void **state)
 {
     (void)state;
+    skip_if_memory_hangs();
     for (size_t i = 0; i < EVERY; i++) {
         server = create(every[i]);
         fork_beside(of_fresh, 3, use_fresh, every[i]);
