@@ -642,12 +642,21 @@ static void a_handler_that_fails_ends_the_waits_of_its_children(void **state)
 
 /* ------------------------------------------------------------------ one of two -------- */
 
+/* So that MUCH does not fit into the sockets, however large they may grow. */
+static void hold_little(struct weir_request *req)
+{
+    int size = 64 << 10;
+
+    setsockopt(weir_request_fd(req), SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 static int read_late_then_tell(struct weir_request *req)
 {
     char byte;
     int child;
     ssize_t n;
 
+    hold_little(req);
     weir_set_timeout(req, WEIR_TIMEOUT_READ, 20);
     child = weir_spawn(req, write_much, NULL);
     n = weir_read(req, &byte, 1);
@@ -673,6 +682,7 @@ static int write_late_then_tell(struct weir_request *req)
 {
     int child;
 
+    hold_little(req);
     weir_set_timeout(req, WEIR_TIMEOUT_WRITE, 20);
     child = weir_spawn(req, read_and_note, NULL);
     note("%d,", write_much(req, NULL) == -ETIMEDOUT);
