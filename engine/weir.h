@@ -1624,8 +1624,9 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
  *              written, and then waits for anything but input of that stream, calls weir_flush
  *   The end    A child has ended when fn has returned and the children that it spawned have ended,
  *              too. handle() is over when all have, and so is finish(): arg may be a local variable
- *              of who spawns, if that joins it. If handle() returns a negative errno, the waits of
- *              its children are cancelled. Children of setup() end with the first call of handle()
+ *              of who spawns, if that joins it. If handle() or setup() returns a negative errno,
+ *              the waits of its children are cancelled. Children of setup() end with that, or else
+ *              with the first call of handle()
  *   Deadlines  request_timeout_ms and the server's cancel end the waits of all of them. From the
  *              first child on until handle() is over, head_timeout_ms and progress_timeout_ms are
  *              not asked for, and the request makes no room (see WEIR_KEEP)

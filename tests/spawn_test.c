@@ -640,6 +640,61 @@ static void a_handler_that_fails_ends_the_waits_of_its_children(void **state)
     close(fd);
 }
 
+static int never_called(struct weir_request *req)
+{
+    (void)req;
+    note("handle");
+    return 0;
+}
+
+static int fail_while_a_child_reads(struct weir_request *req)
+{
+    weir_spawn(req, read_and_note, NULL);
+    return -EPROTO;
+}
+
+static int fail_while_a_child_writes(struct weir_request *req)
+{
+    weir_spawn(req, write_and_note, NULL);
+    return -EPROTO;
+}
+
+static void note_failure(struct weir_server *server, const struct weir_failure *failure)
+{
+    (void)server;
+    note("%s", failure->phase == WEIR_PHASE_SETUP ? "setup" : "else");
+}
+
+static int connect_to_setup(int (*setup)(struct weir_request *req))
+{
+    const struct weir_handler handler = {
+        .name = "failing", .setup = setup, .handle = never_called,
+    };
+
+    return support_connect(stream_serve(&handler, WEIR_OPTIONS(.handle_error = note_failure)), 0);
+}
+
+static void a_setup_that_fails_ends_a_child_that_reads(void **state)
+{
+    int fd;
+
+    (void)state;
+    fd = connect_to_setup(fail_while_a_child_reads);
+    notes_expect("rC,setup");
+    support_expect_end(fd);
+    close(fd);
+}
+
+static void a_setup_that_fails_ends_a_child_that_writes(void **state)
+{
+    int fd;
+
+    (void)state;
+    fd = connect_to_setup(fail_while_a_child_writes);
+    notes_expect("wC,setup");
+    close(fd);
+}
+
 /* ------------------------------------------------------------------ one of two -------- */
 
 /* So that MUCH does not fit into the sockets, however large they may grow. */
@@ -996,6 +1051,8 @@ int main(void)
         STREAM_TEST(an_error_of_one_can_end_all),
         STREAM_TEST(a_cancel_of_fibers_is_over_with_the_call),
         STREAM_TEST(a_handler_that_fails_ends_the_waits_of_its_children),
+        STREAM_TEST(a_setup_that_fails_ends_a_child_that_reads),
+        STREAM_TEST(a_setup_that_fails_ends_a_child_that_writes),
         STREAM_TEST(a_read_times_out_while_another_fiber_waits_to_write),
         STREAM_TEST(a_write_times_out_while_another_fiber_waits_to_read),
         cmocka_unit_test_setup_teardown(two_fibers_relay_both_ways, begin_with_back,

@@ -202,6 +202,8 @@ static int run_setup(struct weir_request *req)
     int r = handler->setup ? handler->setup(req) : 0;
 
     if (r < 0) {
+        if (req->belongings)
+            belongings_end(req, r);
         weir_flush(req);
         if (!is_told(req))
             tell_error(req, WEIR_PHASE_SETUP, r);
