@@ -4,9 +4,11 @@
 #include "tests/stream.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -830,14 +832,13 @@ static void two_fibers_relay_both_ways(void **state)
     assert_int_equal(count_of(notes_wait(strlen("1,00")), "1,0"), 1);
 }
 
-static int connect_and_read(struct weir_request *req, void *unused)
+static int connect_and_read(struct weir_request *req, void *address)
 {
     struct weir_request *peer;
     char byte;
     ssize_t n;
-    int r = weir_connect(req, back_address, 0, &peer);
+    int r = weir_connect(req, address, 0, &peer);
 
-    (void)unused;
     if (r < 0)
         return r;
     n = weir_read(peer, &byte, 1);
@@ -851,7 +852,7 @@ static int ask_from_each_child(struct weir_request *req)
     int children[8];
 
     for (int i = 0; i < 8; i++)
-        children[i] = weir_spawn(req, connect_and_read, NULL);
+        children[i] = weir_spawn(req, connect_and_read, weir_user(req));
     for (int i = 0; i < 8; i++)
         sum += weir_join(req, children[i]);
     weir_printf(req, "%d", sum);
@@ -861,7 +862,34 @@ static int ask_from_each_child(struct weir_request *req)
 static void each_child_opens_a_stream_of_its_own(void **state)
 {
     (void)state;
-    support_talk(STREAM_SERVE(ask_from_each_child), 0, "", "8");
+    support_talk(STREAM_SERVE(ask_from_each_child, .user = back_address), 0, "", "8");
+}
+
+/* A resolver with a host "named", so that no other resolver is asked for it: 127.0.0.1. */
+int __real_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **ret);
+int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **ret);
+
+int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **ret)
+{
+    if (!node || strcmp(node, "named") != 0)
+        return __real_getaddrinfo(node, service, hints, ret);
+    if (hints && hints->ai_flags & AI_NUMERICHOST)
+        return EAI_NONAME;
+    return __real_getaddrinfo("127.0.0.1", service, hints, ret);
+}
+
+static void children_look_names_up(void **state)
+{
+    static char address[2 * WEIR_ADDRESS_SIZE];
+
+    (void)state;
+    if (way->family != AF_INET)
+        skip();
+    snprintf(address, sizeof(address), "tcp://named%s", strrchr(back_address, ':'));
+    support_talk(STREAM_SERVE(ask_from_each_child, .user = address), 0, "", "8");
 }
 
 /* ------------------------------------------------------------------ other calls ------- */
@@ -1059,6 +1087,7 @@ int main(void)
                                         end_with_back),
         cmocka_unit_test_setup_teardown(each_child_opens_a_stream_of_its_own, begin_with_back,
                                         end_with_back),
+        cmocka_unit_test_setup_teardown(children_look_names_up, begin_with_back, end_with_back),
         STREAM_TEST(children_offload),
         STREAM_TEST(a_dump_tells_of_a_handler_that_waits_for_its_children),
     };

@@ -546,7 +546,7 @@ static int open_stream(struct weir_request *root, const char *address, uint32_t 
     uint64_t deadline_ms = request_deadline_ms(root, timeout_ms ? timeout_ms : like_a_read_ms);
     int len = address_is_literal(address)
         ? resolve_offloaded(&resolving)
-        : offload_run(root->service->names, root->task, resolve_offloaded, &resolving);
+        : offload_run(root->service->names, request_task(root), resolve_offloaded, &resolving);
     int r;
 
     if (len < 0 && resolving.why[0] != '\0')
