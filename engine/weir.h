@@ -1654,10 +1654,10 @@ int weir_join(struct weir_request *req, int child);
 
 /*
  * weir_cancel_others ends the waits of all other fibers of the handler, its own included: those
- * that they are in return -ECANCELED, and so does each wait that they begin later. So one that has
- * failed ends all. Reads and writes that it has ended stay failed, for whoever makes them. The
- * caller goes on as before, and so does the handler's own fiber with its next call of handle().
- * weir_join and weir_offload are not cut short. Parks: no.
+ * that they are in return -ECANCELED, and so does each wait that they, or children that they spawn
+ * then, begin later. So one that has failed ends all. Reads and writes that it has ended stay
+ * failed, for whoever makes them. The caller goes on as before, and so does the handler's own fiber
+ * with its next call of handle(). weir_join and weir_offload are not cut short. Parks: no.
  */
 void weir_cancel_others(struct weir_request *req);
 

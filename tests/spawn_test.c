@@ -1,6 +1,7 @@
 /*
  * spawn_test.c - a handler with children: more fibers that use its streams, and that it waits for.
  */
+#include "engine/weir_sync.h"
 #include "tests/stream.h"
 
 #include <errno.h>
@@ -487,6 +488,33 @@ static void the_deadline_of_a_request_ends_the_waits_of_its_children(void **stat
     close(fd);
 }
 
+static int receive_and_note(struct weir_request *req, void *unused)
+{
+    static char slots[1];
+    static struct weir_channel empty = WEIR_CHANNEL(slots);
+    char item;
+
+    (void)req;
+    (void)unused;
+    return note_result("c", weir_channel_receive(&empty, &item));
+}
+
+static int receive_in_child(struct weir_request *req)
+{
+    weir_join(req, weir_spawn(req, receive_and_note, NULL));
+    return 0;
+}
+
+static void the_deadline_of_a_request_ends_what_its_children_wait_for_in_others(void **state)
+{
+    int fd;
+
+    (void)state;
+    fd = support_connect(STREAM_SERVE(receive_in_child, .request_timeout_ms = 50), 0);
+    notes_expect("cT,");
+    close(fd);
+}
+
 static void a_cancel_ends_the_waits_of_children(void **state)
 {
     struct weir_server *server;
@@ -587,6 +615,30 @@ static void an_error_of_one_can_end_all(void **state)
     assert_int_equal(count_of(notes, "sleepC,"), 1);
     assert_int_equal(count_of(notes, "mine 0,"), 1);
     close(fd);
+}
+
+static int sleep_and_spawn(struct weir_request *req, void *unused)
+{
+    (void)unused;
+    note_result("child", weir_sleep(req, LONG_MS));
+    return weir_join(req, weir_spawn(req, sleep_and_note, NULL));
+}
+
+static int end_a_child_that_spawns(struct weir_request *req)
+{
+    int child = weir_spawn(req, sleep_and_spawn, NULL);
+
+    weir_cancel_others(req);
+    weir_join(req, child);
+    note("joined");
+    return 0;
+}
+
+static void what_a_cancelled_fiber_spawns_is_cancelled(void **state)
+{
+    (void)state;
+    support_talk(STREAM_SERVE(end_a_child_that_spawns), 0, "", "");
+    notes_expect("childC,sC,joined");
 }
 
 static int cancelled_once(struct weir_request *req, void *unused)
@@ -920,6 +972,54 @@ static void children_offload(void **state)
     support_talk(STREAM_SERVE(offload_in_two), 0, "", "6 8");
 }
 
+struct asking {
+    struct weir_request *req;
+    int ended;          /* an eventfd: the children have */
+};
+
+static int nap_and_end(struct weir_request *req, void *asking)
+{
+    weir_sleep(req, 1);
+    weir_join(req, weir_spawn(req, nap_and_note, (void *)"n"));
+    return eventfd_write(((struct asking *)asking)->ended, 1);
+}
+
+/* 0: all answers were right. */
+static int ask_until_they_have_ended(void *arg)
+{
+    const struct asking *asking = arg;
+    int wrong = 0;
+    uint64_t ended;
+
+    do
+        wrong += weir_user(asking->req) != asking;
+    while (read(asking->ended, &ended, sizeof(ended)) < 0);
+    /* The last child's fiber ends behind what it has told. */
+    for (int i = 0; i < 1000; i++)
+        wrong += weir_user(asking->req) != asking;
+    return wrong;
+}
+
+static int ask_meanwhile(struct weir_request *req)
+{
+    struct asking *asking = weir_user(req);
+
+    asking->req = req;
+    weir_spawn(req, nap_and_end, asking);
+    note("%d", weir_offload(req, ask_until_they_have_ended, asking));
+    return 0;
+}
+
+static void what_is_offloaded_asks_while_children_come_and_go(void **state)
+{
+    struct asking asking = { .ended = eventfd(0, EFD_NONBLOCK) };
+
+    (void)state;
+    support_talk(STREAM_SERVE(ask_meanwhile, .user = &asking), 0, "", "");
+    notes_expect("n,0");
+    close(asking.ended);
+}
+
 static void find_wait(void *arg, const char *text, size_t len)
 {
     (void)len;
@@ -1073,10 +1173,12 @@ int main(void)
         STREAM_TEST(a_read_sends_what_another_fiber_has_gathered),
         STREAM_TEST(each_call_of_a_kept_connection_has_children_of_its_own),
         STREAM_TEST(the_deadline_of_a_request_ends_the_waits_of_its_children),
+        STREAM_TEST(the_deadline_of_a_request_ends_what_its_children_wait_for_in_others),
         STREAM_TEST(a_cancel_ends_the_waits_of_children),
         STREAM_TEST(a_drain_waits_for_children_and_then_cancels_them),
         STREAM_TEST(a_child_may_ask_for_a_drain),
         STREAM_TEST(an_error_of_one_can_end_all),
+        STREAM_TEST(what_a_cancelled_fiber_spawns_is_cancelled),
         STREAM_TEST(a_cancel_of_fibers_is_over_with_the_call),
         STREAM_TEST(a_handler_that_fails_ends_the_waits_of_its_children),
         STREAM_TEST(a_setup_that_fails_ends_a_child_that_reads),
@@ -1089,6 +1191,7 @@ int main(void)
                                         end_with_back),
         cmocka_unit_test_setup_teardown(children_look_names_up, begin_with_back, end_with_back),
         STREAM_TEST(children_offload),
+        STREAM_TEST(what_is_offloaded_asks_while_children_come_and_go),
         STREAM_TEST(a_dump_tells_of_a_handler_that_waits_for_its_children),
     };
     const struct CMUnitTest elsewhere[] = {

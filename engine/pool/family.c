@@ -109,8 +109,8 @@ static void run_child(struct fiber *fiber, void *arg)
     struct child *child = arg;
     struct task *main = child->family->main;
     struct task task = {
-        .fiber = fiber, .worker = main->worker, .conn = main->conn, .family = child->family,
-        .child = child,
+        .fiber = fiber, .worker = main->worker, .conn = main->conn, .request = main->request,
+        .family = child->family, .child = child, .cancelled = child->parent->cancelled,
     };
     int ignored = 0;
 
@@ -122,6 +122,7 @@ static void run_child(struct fiber *fiber, void *arg)
     child->result = child->fn(child->req, child->arg);
     join_all(&task, &ignored);
     child->task = NULL;
+    child->family->here = main;
     if (child->awaited)
         task_unpark(child->parent, 0);
 }

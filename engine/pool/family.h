@@ -57,7 +57,7 @@ struct child {
 
 struct family {
     struct task *main;
-    struct task *here;          /* of them the one that runs, or ran last */
+    struct task *here;          /* the one that runs or ran last; main, if that has ended */
     struct task *waiting;       /* for the main task's own connection: see family_wait */
     struct child *children;     /* the main task's */
     struct child **slots;       /* all records */

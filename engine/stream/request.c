@@ -47,7 +47,8 @@ void request_check_now(const struct weir_request *req, const char *call)
 void request_check_asked_now(const struct weir_request *req, const char *call)
 {
     check_that_it_lives(req, call);
-    if (!is_its_handlers(req) && !has_offloaded(req, offload_task_self()))
+    /* In this order: which of the handler's fibers is on, its worker's thread alone may ask. */
+    if (!has_offloaded(req, offload_task_self()) && !is_its_handlers(req))
         task_die_of_misuse(req->task, call);
 }
 
