@@ -1621,7 +1621,8 @@ int weir_offload(struct weir_request *req, int (*fn)(void *arg), void *arg);
  *              round. Two in reads of one stream at once, or two in writes, is misuse (see what
  *              parks), and so is weir_hangup of a stream that another one is in. A read does not
  *              wait for what another fiber has gathered, but sends of it what goes. So who has
- *              written, and then waits for anything but input of that stream, calls weir_flush
+ *              written, and then returns or waits for anything but input of that stream, calls
+ *              weir_flush
  *   The end    A child has ended when fn has returned and the children that it spawned have ended,
  *              too. handle() is over when all have, and so is finish(): arg may be a local variable
  *              of who spawns, if that joins it. If handle() or setup() returns a negative errno,

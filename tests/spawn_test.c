@@ -1116,18 +1116,49 @@ static int hang_up_too(struct weir_request *req)
     return 0;
 }
 
+static int hang_up(struct weir_request *req, void *peer)
+{
+    (void)req;
+    weir_hangup(peer);
+    return 0;
+}
+
+/* A child is in a hangup, since the peer, a Unix socket, takes no more. */
+static struct weir_request *hang_up_in_child(struct weir_request *req)
+{
+    static const char text[4096];
+    struct weir_request *peer;
+
+    if (weir_connect(req, weir_user(req), 0, &peer) < 0)
+        return NULL;
+    while (weir_try_write(peer, text, sizeof(text)) > 0)
+        continue;
+    weir_spawn(req, hang_up, peer);
+    return peer;
+}
+
+static int read_while_it_is_hung_up(struct weir_request *req)
+{
+    return read_from_peer(req, hang_up_in_child(req));
+}
+
+static int hang_up_twice(struct weir_request *req)
+{
+    weir_hangup(hang_up_in_child(req));
+    return 0;
+}
+
 static int (*misuse)(struct weir_request *req);
 
 static void serve_misuse(void)
 {
     struct weir_handler silent = { .name = "silent", .handle = await_a_drain };
     struct weir_handler handler = { .name = "misused", .handle = misuse };
-    struct weir_server *other = support_start(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0",
-                                                           .handler = &silent));
     char address[WEIR_ADDRESS_SIZE];
     struct weir_server *server;
 
-    weir_server_address(other, 0, address, sizeof(address));
+    snprintf(address, sizeof(address), "unix:@weir-silent-%d", (int)getpid());
+    support_start(WEIR_OPTIONS(.listen = address, .handler = &silent));
     server = support_start(WEIR_OPTIONS(.listen = "tcp://127.0.0.1:0", .handler = &handler,
                                         .user = address));
     support_connect(server, 0);
@@ -1157,6 +1188,13 @@ static void a_stream_that_another_fiber_is_in_is_not_hung_up(void **state)
 {
     (void)state;
     expect_death(hang_up_too, "weir_hangup on a stream that another fiber of handler 'misused'");
+    expect_death(hang_up_twice, "weir_hangup on a stream that another fiber of handler 'misused'");
+}
+
+static void nobody_waits_in_a_stream_that_is_hung_up(void **state)
+{
+    (void)state;
+    expect_death(read_while_it_is_hung_up, "two fibers of handler 'misused' read from one stream");
 }
 
 int main(void)
@@ -1202,6 +1240,7 @@ int main(void)
         cmocka_unit_test(a_datagrams_handler_has_children),
         STREAM_TEST(two_fibers_in_one_direction_are_misuse),
         STREAM_TEST(a_stream_that_another_fiber_is_in_is_not_hung_up),
+        STREAM_TEST(nobody_waits_in_a_stream_that_is_hung_up),
     };
     int failed = STREAM_RUN(tests, FIBER_WAYS);
 

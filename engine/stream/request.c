@@ -606,6 +606,15 @@ static void require_unused(const struct weir_request *peer)
                    "before (see weir.h: weir_spawn)", peer->task->conn->handler->name);
 }
 
+/* While its last bytes leave, no other fiber may begin a wait in it. */
+static void keep_others_out(struct weir_request *peer)
+{
+    if (!request_has_family(peer))
+        return;
+    peer->reader = request_task(peer);
+    peer->writer = peer->reader;
+}
+
 void weir_hangup(struct weir_request *peer)
 {
     struct weir_request **link;
@@ -615,6 +624,7 @@ void weir_hangup(struct weir_request *peer)
     request_check(peer, "weir_hangup");
     require_opened(peer);
     require_unused(peer);
+    keep_others_out(peer);
     link = &peer->opener->belongings->opened;
     while (*link != peer)
         link = &(*link)->next_opened;
