@@ -57,7 +57,8 @@ static int send_and_receive(int number)
 static int act(const char *word, long number)
 {
     int item = (int)number % 100;
-    struct weir_channel *channel = &channels[number / 100];
+    /* The numbers of words that are about no one channel say something else. */
+    struct weir_channel *channel = &channels[number / 100 % CHANNELS];
 
     if (strcmp(word, "any") == 0)
         return receive_from_any((uint32_t)number);
