@@ -184,23 +184,12 @@ static int come_to_wait(struct selection *all)
 
 /* ------------------------------------------------------------------ the wait ---------- */
 
-static void go_from(struct selection *all, uint32_t number)
-{
-    struct wait_list *list = &channel_at(all, number)->list;
-    struct wait_entry *entry = &all->parties[number].entry;
-    uint64_t word = wait_list_enter(list);
-
-    if (entry->listed)
-        wait_list_take(list, entry);
-    wait_list_leave(list, word);
-}
-
 /* done: the case that was, which is out of its list, and whose channel may be gone; else none. */
 static void go_from_all(struct selection *all, uint32_t done)
 {
     for (uint32_t i = 0; i < all->len; i++)
         if (i != done && channel_at(all, i))
-            go_from(all, i);
+            wait_list_withdraw(&channel_at(all, i)->list, &all->parties[i].entry);
 }
 
 static bool give_up(void *arg)

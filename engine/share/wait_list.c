@@ -136,6 +136,17 @@ void wait_list_hand_over(struct wait_chosen *chosen, int value)
     }
 }
 
+bool wait_list_withdraw(struct wait_list *list, struct wait_entry *entry)
+{
+    uint64_t word = wait_list_enter(list);
+    bool listed = entry->listed;
+
+    if (listed)
+        wait_list_take(list, entry);
+    wait_list_leave(list, word);
+    return listed;
+}
+
 /* ------------------------------------------------------------------ waiting ----------- */
 
 struct place {
@@ -143,17 +154,11 @@ struct place {
     struct wait_entry *entry;
 };
 
-/* Returns false if it has been chosen already. */
 static bool withdraw(void *arg)
 {
     struct place *place = arg;
-    uint64_t word = wait_list_enter(place->list);
-    bool listed = place->entry->listed;
 
-    if (listed)
-        wait_list_take(place->list, place->entry);
-    wait_list_leave(place->list, word);
-    return listed;
+    return wait_list_withdraw(place->list, place->entry);
 }
 
 /* The request of the handler that waits; NULL: no handler does. */

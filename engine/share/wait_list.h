@@ -92,6 +92,9 @@ bool wait_list_holds_up(const struct wait_list *list, const struct waiter *me);
 /* Inside: takes the first one. Returns NULL if there is none. */
 struct wait_entry *wait_list_take_first(struct wait_list *list);
 
+/* Outside: takes an entry out. Returns false if it has been taken out already. */
+bool wait_list_withdraw(struct wait_list *list, struct wait_entry *entry);
+
 /* Inside: takes the first one, which there is, or all of them. */
 void wait_list_choose_first(struct wait_list *list, struct wait_chosen *chosen);
 void wait_list_choose_all(struct wait_list *list, struct wait_chosen *chosen);
