@@ -46,6 +46,14 @@ static inline uint64_t clock_since(uint64_t then, uint64_t now)
     return now > then ? now - then : 0;
 }
 
+/* A moment, or a span, as calls take it that count in seconds and nanoseconds. */
+static inline struct timespec clock_timespec(uint64_t ms)
+{
+    return (struct timespec){
+        .tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000,
+    };
+}
+
 /* From now until then as epoll_wait(2) and poll(2) take it: 0 if it has passed, -1 for never. */
 int clock_timeout_ms(uint64_t until_ms, uint64_t now_ms);
 

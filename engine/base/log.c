@@ -286,9 +286,7 @@ static void write_one_locked(void)
 /* False: the time has come. */
 static bool wait_locked(pthread_cond_t *cond, uint64_t until_ms)
 {
-    struct timespec until = {
-        .tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000) * 1000000,
-    };
+    struct timespec until = clock_timespec(until_ms);
 
     if (until_ms == CLOCK_NEVER)
         return pthread_cond_wait(cond, &lock) == 0;

@@ -267,9 +267,7 @@ LEAF int sys_poll_one(int fd, short events, int timeout_ms)
 
 LEAF void sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int timeout_ms)
 {
-    struct timespec timeout = {
-        .tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L,
-    };
+    struct timespec timeout = clock_timespec(timeout_ms >= 0 ? (uint64_t)timeout_ms : 0);
 
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout_ms >= 0 ? &timeout : NULL, NULL, 0);
 }
@@ -301,9 +299,7 @@ LEAF int sys_timerfd(void)
 
 LEAF void sys_timerfd_set(int fd, uint32_t interval_ms)
 {
-    const struct timespec interval = {
-        .tv_sec = interval_ms / 1000, .tv_nsec = interval_ms % 1000 * 1000000L,
-    };
+    const struct timespec interval = clock_timespec(interval_ms);
 
     timerfd_settime(fd, 0, &(const struct itimerspec){ interval, interval }, NULL);
 }

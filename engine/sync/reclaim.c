@@ -95,10 +95,7 @@ static bool is_running(void)
 /* Until so long has passed, or reclaim_stop() posts; a signal may end it early. */
 static void gather_batch(unsigned batch_ms)
 {
-    uint64_t until_ms = clock_ms() + batch_ms;
-    struct timespec until = {
-        .tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000) * 1000000,
-    };
+    struct timespec until = clock_timespec(clock_ms() + batch_ms);
 
     sem_clockwait(&work, CLOCK_MONOTONIC, &until);
 }
