@@ -12,10 +12,7 @@ static void deliver_woken(struct worker *worker, struct message *message)
 
     (void)worker;
     conn->drained = false;
-    if (WEIR_UNLIKELY(conn->task->family))
-        family_wake(conn, FAMILY_ANY_EVENT);
-    else
-        task_unpark(conn->task, 0);
+    family_wake_all(conn);
 }
 
 /* Who waits for conn is runnable again: here, or over there. */

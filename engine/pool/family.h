@@ -29,6 +29,7 @@
 #ifndef WEIR_FAMILY_H
 #define WEIR_FAMILY_H
 
+#include "engine/base/compiler.h"
 #include "engine/pool/connection.h"
 #include "engine/pool/task.h"
 #include "engine/weir.h"
@@ -98,6 +99,15 @@ int family_wait(struct task *task, struct connection *conn, uint32_t events, uin
  */
 #define FAMILY_ANY_EVENT UINT32_MAX
 void family_wake(struct connection *conn, uint32_t events);
+
+/* All who wait for the connection, whose task may have no family, and then waits alone. */
+static inline void family_wake_all(struct connection *conn)
+{
+    if (WEIR_UNLIKELY(conn->task->family))
+        family_wake(conn, FAMILY_ANY_EVENT);
+    else
+        task_unpark(conn->task, 0);
+}
 
 /*
  * A task that waits for a connection is to leave that wait. False: an event has come first, and the

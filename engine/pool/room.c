@@ -145,10 +145,7 @@ static void deliver_false_alarm(struct worker *worker, struct message *message)
     struct connection *conn = caa_container_of(message, struct connection, woken);
 
     (void)worker;
-    if (WEIR_UNLIKELY(conn->task->family))
-        family_wake(conn, FAMILY_ANY_EVENT);
-    else
-        task_unpark(conn->task, 0);
+    family_wake_all(conn);
 }
 
 /*
