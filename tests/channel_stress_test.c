@@ -6,6 +6,7 @@
  * channel_stress_test ROUNDS: of each of them; without it as many as take a second.
  */
 #include "tests/actors.h"
+#include "tests/xorshift.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -44,14 +45,6 @@ struct life {
     uint32_t seen[CHANNELS][ALL + 1];   /* the last number of each sender's */
 };
 
-static uint64_t next_random(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
 static uint64_t worth(struct item item)
 {
     return ((uint64_t)item.sender << 32 | item.number) * UINT64_C(0x9e3779b97f4a7c15) >> 8;
@@ -62,7 +55,7 @@ static uint64_t worth(struct item item)
 /* All of them have an end: two who send to each other would wait for ever. */
 static uint32_t some_ms(struct life *life)
 {
-    return next_random(&life->random) % 16 ? (uint32_t)(next_random(&life->random) % 3) : 20;
+    return xorshift(&life->random) % 16 ? (uint32_t)(xorshift(&life->random) % 3) : 20;
 }
 
 static int note(int r, struct item item, _Atomic uint64_t *count, _Atomic uint64_t *sum)
@@ -89,7 +82,7 @@ static void note_order(struct life *life, unsigned from, struct item item)
 static int send_one(struct life *life, unsigned to)
 {
     struct item item = { .sender = life->me, .number = life->number++ };
-    int r = next_random(&life->random) % 4
+    int r = xorshift(&life->random) % 4
                 ? weir_channel_send_within(&channels[to], &item, some_ms(life))
                 : weir_channel_try_send(&channels[to], &item);
 
@@ -99,7 +92,7 @@ static int send_one(struct life *life, unsigned to)
 static int receive_one(struct life *life, unsigned from)
 {
     struct item item = { 0 };
-    int r = next_random(&life->random) % 4
+    int r = xorshift(&life->random) % 4
                 ? weir_channel_receive_within(&channels[from], &item, some_ms(life))
                 : weir_channel_try_receive(&channels[from], &item);
 
@@ -116,18 +109,18 @@ static int select_one(struct life *life)
     struct weir_case cases[MOST_CASES];
     struct item items[MOST_CASES] = { 0 };
     unsigned of[MOST_CASES];
-    uint32_t len = 1 + (uint32_t)(next_random(&life->random) % MOST_CASES);
+    uint32_t len = 1 + (uint32_t)(xorshift(&life->random) % MOST_CASES);
     int r;
 
     for (uint32_t i = 0; i < len; i++) {
-        of[i] = (unsigned)(next_random(&life->random) % CHANNELS);
+        of[i] = (unsigned)(xorshift(&life->random) % CHANNELS);
         cases[i] = (struct weir_case){ .channel = &channels[of[i]], .receive = &items[i] };
-        if (next_random(&life->random) % 2) {
+        if (xorshift(&life->random) % 2) {
             items[i] = (struct item){ .sender = life->me, .number = life->number++ };
             cases[i].send = &items[i];
         }
     }
-    r = weir_select(cases, len, next_random(&life->random) % 4 ? some_ms(life) : 0);
+    r = weir_select(cases, len, xorshift(&life->random) % 4 ? some_ms(life) : 0);
     if (r < 0)
         return note(r, items[0], &sent, &sent_sum);
     if (cases[r].send)
@@ -143,8 +136,8 @@ static int act(const char *word, long number)
 
     (void)word;
     for (long i = 0; i < rounds; i++) {
-        unsigned one = (unsigned)(next_random(&life.random) % CHANNELS);
-        uint64_t what = next_random(&life.random) % 4;
+        unsigned one = (unsigned)(xorshift(&life.random) % CHANNELS);
+        uint64_t what = xorshift(&life.random) % 4;
         int r = what == 0 ? send_one(&life, one) : what == 1 ? receive_one(&life, one)
                                                              : select_one(&life);
 

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "engine/net/cidr.h"
+#include "tests/xorshift.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -222,10 +223,7 @@ static uint64_t seed = 88172645463325252;
 
 static uint64_t draw(void)
 {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed;
+    return xorshift(&seed);
 }
 
 /* Few distinct bits in many places, so that networks nest and share beginnings. */

@@ -6,6 +6,7 @@
  * sync_stress_test ROUNDS: of each of them; without it as many as take a second.
  */
 #include "tests/actors.h"
+#include "tests/xorshift.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -36,18 +37,10 @@ static _Atomic uint64_t locks_told, writes_told, put_told, got_told, gave_up;
 static _Atomic int units_out;
 static _Atomic bool broken;
 
-static uint64_t next_random(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
 /* Most have so short a time that it passes as the grant comes. */
 static uint32_t some_ms(uint64_t *random)
 {
-    return next_random(random) % 4 ? (uint32_t)(next_random(random) % 3) : WEIR_FOREVER;
+    return xorshift(random) % 4 ? (uint32_t)(xorshift(random) % 3) : WEIR_FOREVER;
 }
 
 /* ------------------------------------------------------------------ each -------------- */
@@ -59,7 +52,7 @@ static void have_unit(uint64_t *random)
 
     if (out > UNITS)
         broken = true;
-    if (next_random(random) % 32 == 0)
+    if (xorshift(random) % 32 == 0)
         usleep(100);
     units_out--;
     weir_semaphore_release(&semaphore, 1);
@@ -77,16 +70,16 @@ static int use_semaphore(uint64_t *random)
 /* Now and then it waits for something else with the lock. */
 static int use_mutex(uint64_t *random)
 {
-    int r = next_random(random) % 2 ? weir_mutex_lock_within(&mutex, some_ms(random))
+    int r = xorshift(random) % 2 ? weir_mutex_lock_within(&mutex, some_ms(random))
                                     : weir_mutex_lock(&mutex);
 
     if (r < 0)
         return r;
     locked++;
     locks_told++;
-    if (next_random(random) % 64 == 0)
+    if (xorshift(random) % 64 == 0)
         usleep(1500);
-    if (next_random(random) % 8 == 0)
+    if (xorshift(random) % 8 == 0)
         use_semaphore(random);
     weir_mutex_unlock(&mutex);
     return 0;
@@ -94,7 +87,7 @@ static int use_mutex(uint64_t *random)
 
 static int use_rwlock(uint64_t *random)
 {
-    bool writes = next_random(random) % 4 == 0;
+    bool writes = xorshift(random) % 4 == 0;
     uint32_t ms = some_ms(random);
     int r = writes ? weir_rwlock_write_lock_within(&rwlock, ms)
                    : weir_rwlock_read_lock_within(&rwlock, ms);
@@ -107,7 +100,7 @@ static int use_rwlock(uint64_t *random)
         written++;
         writes_told++;
     }
-    if (next_random(random) % 16 == 0)
+    if (xorshift(random) % 16 == 0)
         use_semaphore(random);
     if (!writes) {
         weir_rwlock_read_unlock(&rwlock);
@@ -123,7 +116,7 @@ static int put(uint64_t *random)
     weir_mutex_lock(&shelf);
     on_shelf++;
     put_told++;
-    if (next_random(random) % 4 == 0)
+    if (xorshift(random) % 4 == 0)
         weir_condition_broadcast(&filled);
     else
         weir_condition_signal(&filled);
@@ -134,7 +127,7 @@ static int put(uint64_t *random)
 /* None may ever come, so it waits for ever for none. */
 static int get(uint64_t *random)
 {
-    uint32_t ms = (uint32_t)(next_random(random) % 3);
+    uint32_t ms = (uint32_t)(xorshift(random) % 3);
     int r = 0;
 
     weir_mutex_lock(&shelf);
@@ -158,7 +151,7 @@ static int act(const char *word, long seed)
 
     (void)word;
     for (long i = 0; i < rounds; i++) {
-        int r = ways[next_random(&random) % (sizeof(ways) / sizeof(ways[0]))](&random);
+        int r = ways[xorshift(&random) % (sizeof(ways) / sizeof(ways[0]))](&random);
 
         if (r == -ETIMEDOUT)
             gave_up++;

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "engine/base/timer.h"
+#include "tests/xorshift.h"
 
 #define DAY_MS UINT64_C(86400000)
 
@@ -181,13 +182,9 @@ struct model {
     uint64_t random;
 };
 
-/* xorshift64: the same numbers on every machine. */
 static uint64_t draw(struct model *model)
 {
-    model->random ^= model->random << 13;
-    model->random ^= model->random >> 7;
-    model->random ^= model->random << 17;
-    return model->random;
+    return xorshift(&model->random);
 }
 
 /* Up to 2^bits, small numbers as likely as large ones. */
