@@ -2,6 +2,7 @@
 
 #include "engine/share/wait_list.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,4 +209,35 @@ void actor_line_up(struct actor *actor, const char *what, void *object)
 
     actor_tell(actor, what);
     SUPPORT_UNTIL(actors_waiting_for(object) > before);
+}
+
+void actors_expect_deadline(void *object)
+{
+    struct actor *late[2];
+    uint64_t began_ms;
+
+    late[0] = actor_handler();
+    late[1] = actor_thread();
+    began_ms = support_now_ms();
+    for (int i = 0; i < 2; i++)
+        actor_tell(late[i], "within 50");
+    for (int i = 0; i < 2; i++)
+        actor_expect(late[i], -ETIMEDOUT);
+    assert_true(support_now_ms() - began_ms >= 50);
+    assert_int_equal(actors_waiting_for(object), 0);
+    actor_do(late[0], "within 0", -ETIMEDOUT);
+}
+
+void actors_expect_cancel(const char *what, void *object)
+{
+    actor_line_up(actor_handler(), what, object);
+    weir_server_cancel(actors_server);
+    SUPPORT_UNTIL(actors_waiting_for(object) == 0);
+}
+
+void actors_expect_request_timeout(const char *what, void *object)
+{
+    actor_tell(actor_handler(), what);
+    SUPPORT_AWAIT(actors_server, timeouts, >= 1);
+    SUPPORT_UNTIL(actors_waiting_for(object) == 0);
 }

@@ -71,4 +71,13 @@ unsigned actors_waiting_for(void *object);
 /* Tells it, and waits until one more waits for the object. */
 void actor_line_up(struct actor *actor, const char *what, void *object);
 
+/*
+ * How waits for an object that nobody gives end, of actors that are told "within MS", or whatever
+ * waits for ever. The last two are of a way with a server, which is cancelled, or has a
+ * request_timeout_ms.
+ */
+void actors_expect_deadline(void *object);
+void actors_expect_cancel(const char *what, void *object);
+void actors_expect_request_timeout(const char *what, void *object);
+
 #endif

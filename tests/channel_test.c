@@ -289,9 +289,7 @@ static void a_cancel_ends_the_wait_and_takes_no_item(void **state)
     if (!actors_way->served)
         skip();
     BEGIN(1);
-    actor_line_up(actor_handler(), "receive", &channel);
-    weir_server_cancel(actors_server);
-    SUPPORT_UNTIL(waiting() == 0);
+    actors_expect_cancel("receive", &channel);
     actors_stop_server();
     assert_int_equal(act("try_send", 1), 0);
     assert_int_equal(act("try_receive", 0), 1);
@@ -318,9 +316,7 @@ static void the_requests_deadline_ends_it_as_well(void **state)
     if (!actors_way->served)
         skip();
     BEGIN(1, .request_timeout_ms = 30);
-    actor_tell(actor_handler(), "receive");
-    SUPPORT_AWAIT(actors_server, timeouts, >= 1);
-    SUPPORT_UNTIL(waiting() == 0);
+    actors_expect_request_timeout("receive", &channel);
 }
 
 static void it_waits_on_while_the_server_drains(void **state)

@@ -148,21 +148,9 @@ static void a_broadcast_is_for_as_many_as_there_are(void **state)
 
 static void a_deadline_ends_the_wait_and_not_before(void **state)
 {
-    struct actor *late[2];
-    uint64_t began_ms;
-
     (void)state;
     BEGIN(0);
-    late[0] = actor_handler();
-    late[1] = actor_thread();
-    began_ms = support_now_ms();
-    for (int i = 0; i < 2; i++)
-        actor_tell(late[i], "within 50");
-    for (int i = 0; i < 2; i++)
-        actor_expect(late[i], -ETIMEDOUT);
-    assert_true(support_now_ms() - began_ms >= 50);
-    assert_int_equal(actors_waiting_for(&condition), 0);
-    actor_do(late[0], "within 0", -ETIMEDOUT);
+    actors_expect_deadline(&condition);
 }
 
 static void a_cancel_ends_it(void **state)
@@ -171,9 +159,7 @@ static void a_cancel_ends_it(void **state)
     if (!actors_way->served)
         skip();
     BEGIN(0);
-    actor_line_up(actor_handler(), "wait", &condition);
-    weir_server_cancel(actors_server);
-    SUPPORT_UNTIL(actors_waiting_for(&condition) == 0);
+    actors_expect_cancel("wait", &condition);
     actors_stop_server();
 }
 
@@ -183,9 +169,7 @@ static void the_requests_deadline_ends_it_as_well(void **state)
     if (!actors_way->served)
         skip();
     BEGIN(.request_timeout_ms = 30);
-    actor_tell(actor_handler(), "wait");
-    SUPPORT_AWAIT(actors_server, timeouts, >= 1);
-    SUPPORT_UNTIL(actors_waiting_for(&condition) == 0);
+    actors_expect_request_timeout("wait", &condition);
 }
 
 int main(void)

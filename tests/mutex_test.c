@@ -217,7 +217,7 @@ static void a_deadline_ends_the_wait_and_not_before(void **state)
 
 static void the_requests_deadline_ends_it_as_well(void **state)
 {
-    struct actor *one, *other;
+    struct actor *one;
 
     (void)state;
     if (!actors_way->served)
@@ -225,17 +225,14 @@ static void the_requests_deadline_ends_it_as_well(void **state)
     BEGIN(.request_timeout_ms = 30);
     one = actor_thread();
     actor_do(one, "lock", 0);
-    other = actor_handler();
-    actor_tell(other, "forever");
-    SUPPORT_AWAIT(actors_server, timeouts, >= 1);
-    SUPPORT_UNTIL(waiting() == 0);
+    actors_expect_request_timeout("forever", &mutex);
     actor_do(one, "unlock", 0);
     assert_true(is_free());
 }
 
 static void a_cancel_ends_it(void **state)
 {
-    struct actor *one, *other;
+    struct actor *one;
 
     (void)state;
     if (!actors_way->served)
@@ -243,10 +240,7 @@ static void a_cancel_ends_it(void **state)
     BEGIN(0);
     one = actor_thread();
     actor_do(one, "lock", 0);
-    other = actor_handler();
-    actor_line_up(other, "forever", &mutex);
-    weir_server_cancel(actors_server);
-    SUPPORT_UNTIL(waiting() == 0);
+    actors_expect_cancel("forever", &mutex);
     actor_do(one, "unlock", 0);
     assert_true(is_free());
     actors_stop_server();

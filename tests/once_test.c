@@ -137,22 +137,10 @@ static void who_is_at_it_is_told_so(void **state)
 
 static void a_deadline_ends_the_wait_and_not_before(void **state)
 {
-    struct actor *late[2];
-    uint64_t began_ms;
-
     (void)state;
     BEGIN(0);
     begin_it();
-    late[0] = actor_handler();
-    late[1] = actor_thread();
-    began_ms = support_now_ms();
-    for (int i = 0; i < 2; i++)
-        actor_tell(late[i], "within 50");
-    for (int i = 0; i < 2; i++)
-        actor_expect(late[i], -ETIMEDOUT);
-    assert_true(support_now_ms() - began_ms >= 50);
-    assert_int_equal(actors_waiting_for(&once), 0);
-    actor_do(late[0], "within 0", -ETIMEDOUT);
+    actors_expect_deadline(&once);
     return_from_it();
 }
 
@@ -163,9 +151,7 @@ static void a_cancel_ends_it(void **state)
         skip();
     BEGIN(0);
     begin_it();
-    actor_line_up(actor_handler(), "once", &once);
-    weir_server_cancel(actors_server);
-    SUPPORT_UNTIL(actors_waiting_for(&once) == 0);
+    actors_expect_cancel("once", &once);
     return_from_it();
     actors_stop_server();
 }
@@ -177,9 +163,7 @@ static void the_requests_deadline_ends_it_as_well(void **state)
         skip();
     BEGIN(.request_timeout_ms = 30);
     begin_it();
-    actor_tell(actor_handler(), "once");
-    SUPPORT_AWAIT(actors_server, timeouts, >= 1);
-    SUPPORT_UNTIL(actors_waiting_for(&once) == 0);
+    actors_expect_request_timeout("once", &once);
     return_from_it();
 }
 

@@ -321,9 +321,7 @@ static void the_requests_deadline_ends_it_as_well(void **state)
     if (!actors_way->served)
         skip();
     BEGIN(1, .request_timeout_ms = 30);
-    actor_tell(actor_handler(), "any 20000");
-    SUPPORT_AWAIT(actors_server, timeouts, >= 1);
-    SUPPORT_UNTIL(actors_waiting_for(&channels[2]) == 0);
+    actors_expect_request_timeout("any 20000", &channels[2]);
 }
 
 int main(void)

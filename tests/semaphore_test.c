@@ -144,9 +144,7 @@ static void a_cancel_ends_the_wait(void **state)
     if (!actors_way->served)
         skip();
     BEGIN(0);
-    actor_line_up(actor_handler(), "acquire", &semaphore);
-    weir_server_cancel(actors_server);
-    SUPPORT_UNTIL(waiting() == 0);
+    actors_expect_cancel("acquire", &semaphore);
     actors_stop_server();
     assert_int_equal(weir_semaphore_release(&semaphore, 1), 0);
     assert_int_equal(weir_semaphore_try_acquire(&semaphore), 0);
@@ -158,9 +156,7 @@ static void the_requests_deadline_ends_it_as_well(void **state)
     if (!actors_way->served)
         skip();
     BEGIN(.request_timeout_ms = 30);
-    actor_tell(actor_handler(), "acquire");
-    SUPPORT_AWAIT(actors_server, timeouts, >= 1);
-    SUPPORT_UNTIL(waiting() == 0);
+    actors_expect_request_timeout("acquire", &semaphore);
 }
 
 static void it_waits_on_while_the_server_drains(void **state)

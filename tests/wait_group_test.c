@@ -89,22 +89,10 @@ static void more_than_fit_are_refused(void **state)
 
 static void a_deadline_ends_the_wait_and_not_before(void **state)
 {
-    struct actor *late[2];
-    uint64_t began_ms;
-
     (void)state;
     BEGIN(0);
     assert_int_equal(weir_wait_group_add(&group, 1), 0);
-    late[0] = actor_handler();
-    late[1] = actor_thread();
-    began_ms = support_now_ms();
-    for (int i = 0; i < 2; i++)
-        actor_tell(late[i], "within 50");
-    for (int i = 0; i < 2; i++)
-        actor_expect(late[i], -ETIMEDOUT);
-    assert_true(support_now_ms() - began_ms >= 50);
-    assert_int_equal(actors_waiting_for(&group), 0);
-    actor_do(late[0], "within 0", -ETIMEDOUT);
+    actors_expect_deadline(&group);
 }
 
 static void a_cancel_ends_it(void **state)
@@ -114,9 +102,7 @@ static void a_cancel_ends_it(void **state)
         skip();
     BEGIN(0);
     assert_int_equal(weir_wait_group_add(&group, 1), 0);
-    actor_line_up(actor_handler(), "wait", &group);
-    weir_server_cancel(actors_server);
-    SUPPORT_UNTIL(actors_waiting_for(&group) == 0);
+    actors_expect_cancel("wait", &group);
     actors_stop_server();
 }
 
@@ -127,9 +113,7 @@ static void the_requests_deadline_ends_it_as_well(void **state)
         skip();
     BEGIN(.request_timeout_ms = 30);
     assert_int_equal(weir_wait_group_add(&group, 1), 0);
-    actor_tell(actor_handler(), "wait");
-    SUPPORT_AWAIT(actors_server, timeouts, >= 1);
-    SUPPORT_UNTIL(actors_waiting_for(&group) == 0);
+    actors_expect_request_timeout("wait", &group);
 }
 
 static void undo_what_was_not_done(void)
